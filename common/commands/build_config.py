@@ -1,0 +1,98 @@
+"""Flags + what is known of models, frameworks and strategies -> a validated ``RunConfig``."""
+
+import functools
+from typing import Any
+
+from common.commands import lookup
+from common.config.errors import ConfigError, require_choice
+from common.config.flags import Flags, read_optimizer, read_overrides
+from common.config.run_config import PLATFORMS, RunConfig
+from common.machine.cores import available_cores
+from common.machine.describe import gpus
+
+
+@functools.cache
+def _gpu_count() -> int:
+    return len(gpus())
+
+
+def check_devices(platform: str, devices: int) -> None:
+    """Raises ConfigError for more GPUs than the driver shows. TPUs only their runtime can count."""
+    require_choice("platform", platform, PLATFORMS)
+    if platform == "gpu" and devices > _gpu_count():
+        raise ConfigError(
+            f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"
+        )
+
+
+def default_latency_steps(steps: int) -> int:
+    return min(50, max(1, steps // 5))
+
+
+def build_config(
+    fv: Flags,
+    *,
+    framework: str,
+    strategy: str,
+    model: str,
+    devices: int,
+    global_batch_size: int | None,
+    dtype: str,
+    compile_mode: str | None,
+    seed: int | None = None,
+) -> RunConfig:
+    """Returns the configuration of one run.
+
+    Args:
+      fv: flags of ``define_training_flags`` and ``define_size_flags``.
+      framework, strategy, model, devices, dtype: the cell.
+      global_batch_size: None for the model's.
+      compile_mode: None for the framework's default.
+      seed: None for ``--seed``.
+
+    Raises:
+      ConfigError: anything that cannot be run; nothing has been written or started.
+    """
+    info = lookup.framework_info(framework)
+    strategy_info = lookup.strategy_info(framework, strategy)
+    preset = lookup.preset(model)
+    overrides = read_overrides(fv, lookup.size_fields(), model=model, spec=preset.spec)
+    spec = preset.spec.with_overrides(dict(overrides))
+    lookup.require_model_file(info, spec)
+    lookup.data_source(fv.dataset).check(spec)
+    if strategy_info.max_devices is not None and devices > strategy_info.max_devices:
+        raise ConfigError(
+            f"devices={devices}: strategy '{strategy}' of {framework} runs on "
+            f"{strategy_info.max_devices} at most"
+        )
+    check_devices(fv.platform, devices)
+    if compile_mode is not None:
+        require_choice(f"compile_mode of {framework}", compile_mode, info.compile_modes)
+    steps = fv.steps or preset.steps
+    latency_steps: Any = fv.latency_steps
+    return RunConfig(
+        framework=framework,
+        strategy=strategy,
+        model=model,
+        spec=spec,
+        overrides=overrides,
+        devices=devices,
+        process_model=strategy_info.process_model,
+        global_batch_size=global_batch_size or preset.global_batch_size,
+        dtype=dtype,
+        dataset=fv.dataset,
+        platform=fv.platform,
+        compile_mode=compile_mode or info.compile_modes[0],
+        optimizer=read_optimizer(fv),
+        threads_per_device=fv.threads_per_device,
+        input_pipeline=fv.input_pipeline,
+        steps=steps,
+        window_steps=fv.window_steps or max(1, steps // 10),
+        warmup_steps=fv.warmup_steps,
+        latency_steps=default_latency_steps(steps) if latency_steps is None else latency_steps,
+        batch_pool=fv.batch_pool,
+        max_in_flight=fv.max_in_flight,
+        available_cores=len(available_cores()),
+        allow_oversubscription=fv.allow_oversubscription,
+        seed=fv.seed if seed is None else seed,
+    )

@@ -1,0 +1,203 @@
+"""Finds models, frameworks, strategies and data sets by name, without importing a framework.
+
+Nothing is registered anywhere: a folder with a ``spec.py`` is a model family, a ``*_runner`` folder
+is a framework, a file in its ``strategies/`` is a strategy, a file in ``common/data/sources`` is a
+data set.
+"""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from common.config.errors import ConfigError, require_choice, unknown
+from common.config.framework_info import FrameworkInfo, StrategyInfo
+from common.config.model_spec import ModelSpec, Preset
+from common.config.run_config import RunConfig
+from common.measure.runner import Runner
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_SUFFIX = "_runner"
+
+
+def _modules(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+# Models.
+
+
+@functools.cache
+def _families() -> dict[str, ModuleType]:
+    paths = sorted((ROOT / "models").glob("*/spec.py"))
+    return {
+        path.parent.name: importlib.import_module(f"models.{path.parent.name}.spec")
+        for path in paths
+    }
+
+
+def presets() -> dict[str, Preset]:
+    """Returns every named size of every model family."""
+    return {name: p for module in _families().values() for name, p in module.PRESETS.items()}
+
+
+def parity_specs() -> dict[str, ModelSpec]:
+    """Returns the small specs that together run every code path of every model."""
+    return {name: s for module in _families().values() for name, s in module.PARITY_SPECS.items()}
+
+
+def preset(name: str) -> Preset:
+    """Raises ConfigError for an unknown model."""
+    known = presets()
+    require_choice("model", name, known)
+    return known[name]
+
+
+def size_fields() -> dict[str, Any]:
+    """Returns every size of every family that a flag can override -> an example value."""
+    fields: dict[str, Any] = {}
+    for module in _families().values():
+        for entry in module.PRESETS.values():
+            for field in entry.spec.size_names():
+                fields.setdefault(field, getattr(entry.spec, field))
+    return fields
+
+
+def default_models() -> list[str]:
+    """One model of each family: the first of its presets."""
+    return [next(iter(module.PRESETS)) for _, module in sorted(_families().items())]
+
+
+def family_of(spec: ModelSpec) -> str:
+    return type(spec).__module__.split(".")[1]
+
+
+def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> Any:
+    """Imports the framework's version of a model and returns its ``build``.
+
+    Raises:
+      ConfigError: the family has no such version.
+    """
+    require_model_file(framework, spec)
+    name = f"models.{family_of(spec)}.{framework.model_module}"
+    return importlib.import_module(name).build
+
+
+def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
+    """Raises ConfigError if the model is not written for the framework."""
+    family = family_of(spec)
+    if not (ROOT / "models" / family / f"{framework.model_module}.py").exists():
+        raise ConfigError(
+            f"model family '{family}' has no {framework.model_module}.py for framework "
+            f"'{framework.name}'"
+        )
+
+
+# Frameworks and strategies.
+
+
+@functools.cache
+def frameworks() -> tuple[str, ...]:
+    """Returns the names of all frameworks."""
+    paths = (ROOT / "frameworks").glob(f"*{_SUFFIX}/__init__.py")
+    return tuple(sorted(path.parent.name.removesuffix(_SUFFIX) for path in paths))
+
+
+def _package(framework: str) -> str:
+    require_choice("framework", framework, frameworks())
+    return f"frameworks.{framework}{_SUFFIX}"
+
+
+def program(framework: str) -> str:
+    """Returns the module to start with ``python -m``."""
+    return _package(framework)
+
+
+def framework_info(framework: str) -> FrameworkInfo:
+    """Raises ConfigError for an unknown framework."""
+    return importlib.import_module(_package(framework)).INFO
+
+
+def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:
+    """Returns what must be set in the environment before the framework is imported."""
+    return importlib.import_module(_package(framework)).environment(config)
+
+
+def _strategy_folder(framework: str) -> Path:
+    return ROOT / _package(framework).replace(".", "/") / "strategies"
+
+
+def strategies(framework: str) -> list[str]:
+    """Returns the names of a framework's strategies."""
+    return _modules(_strategy_folder(framework))
+
+
+def all_strategies() -> list[str]:
+    return sorted({name for framework in frameworks() for name in strategies(framework)})
+
+
+def strategy_info(framework: str, strategy: str) -> StrategyInfo:
+    """Reads the literal ``INFO`` of a strategy's file without running the file.
+
+    Raises:
+      ConfigError: the framework has no such strategy.
+    """
+    known = strategies(framework)
+    if strategy not in known:
+        owners = [name for name in frameworks() if strategy in strategies(name)]
+        if owners:
+            raise ConfigError(
+                f"strategy '{strategy}' belongs to {', '.join(owners)}, not to {framework}, which "
+                f"has {', '.join(known)}"
+            )
+        raise unknown("strategy", strategy, known)
+    path = _strategy_folder(framework) / f"{strategy}.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
+            return StrategyInfo(**ast.literal_eval(node.value))
+    raise RuntimeError(f"{path} has no literal INFO")
+
+
+def load_runner(config: RunConfig) -> Callable[[], Runner]:
+    """Imports the framework and returns what builds the runner for ``config``.
+
+    The only place where a framework enters a process.
+    """
+    package = _package(config.framework)
+    info = framework_info(config.framework)
+    runner_class = importlib.import_module(f"{package}.runner").RUNNER
+    strategy = importlib.import_module(f"{package}.strategies.{config.strategy}").Strategy
+    build = model_builder(info, config.spec)
+    return lambda: runner_class(config, build_model=build, make_strategy=strategy)
+
+
+def missing_packages(info: FrameworkInfo) -> list[str]:
+    """Returns the packages of a framework that this interpreter does not have."""
+    # A name in the working folder is not an installed package (an empty folder would pass).
+    found = {name: importlib.util.find_spec(name) for name in info.packages}
+    return [name for name, spec in found.items() if spec is None or spec.origin is None]
+
+
+# Data.
+
+
+def data_source(name: str) -> ModuleType:
+    """Raises ConfigError for an unknown data set."""
+    known = _modules(ROOT / "common" / "data" / "sources")
+    require_choice("dataset", name, known)
+    return importlib.import_module(f"common.data.sources.{name}")
+
+
+def data_sources() -> list[str]:
+    return _modules(ROOT / "common" / "data" / "sources")
+
+
+def main_module_path() -> str:
+    """Returns the folder that must be on PYTHONPATH of the processes we start."""
+    return os.fspath(ROOT)

@@ -1,0 +1,317 @@
+"""The program that ``python -m frameworks.<framework>_runner`` is, for every framework.
+
+flags -> RunConfig -> (start ranks, or) pin, import the framework, measure -> run directory.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from common.commands import lookup
+from common.commands.build_config import build_config
+from common.config.errors import ConfigError
+from common.config.flags import (
+    Flags,
+    define_dtype_flag,
+    define_size_flags,
+    define_training_flags,
+    fail,
+)
+from common.config.run_config import RunConfig, cell_id
+from common.machine import describe
+from common.machine.cores import available_cores, cores_of_devices, pin
+from common.measure import heartbeat
+from common.measure.records import Window, to_json, write_atomically, write_json
+from common.study import launch
+
+RESULT = "result.json"
+
+
+def define_flags(framework: str) -> Flags:
+    info = lookup.framework_info(framework)
+    strategies = {name: lookup.strategy_info(framework, name) for name in lookup.strategies(framework)}
+    listing = "\n".join(f"  {name:<10} {entry.summary}" for name, entry in strategies.items())
+    fv = Flags(
+        usage=(
+            f"Trains one model in {framework} and leaves a complete run directory.\n\n"
+            f"  python -m {lookup.program(framework)} --model=mlp_medium "
+            f"--strategy={info.default_strategy} --devices=2\n\n"
+            f"Strategies:\n{listing}\n\n"
+            f"Models:\n  {', '.join(lookup.presets())}\n\n"
+            f"Data sets:\n  {', '.join(lookup.data_sources())}\n\n"
+            "The run directory holds config.json, machine.json, environment.json, versions.json,\n"
+            "steps.jsonl, windows.jsonl and result.json. Exit code: 0 done, 1 failed, 2 bad input."
+        )
+    )
+    fv.text("model", None, "what to train (required)")
+    fv.text("strategy", "bare", "how a step is spread over devices: " + "|".join(strategies))
+    fv.integer("devices", 1, "devices of the run")
+    fv.integer("global_batch_size", None, "examples per step over all devices (default: the model's)")
+    define_dtype_flag(fv.text, "float32")
+    fv.text("compile_mode", info.compile_modes[0], "|".join(info.compile_modes))
+    fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
+    fv.integer("watchdog_seconds", 300, "end ranks that make no progress for so long")
+    define_training_flags(fv)
+    define_size_flags(fv, lookup.size_fields())
+    return fv
+
+
+def read_config(fv: Flags, framework: str) -> RunConfig:
+    """Raises ConfigError for anything that cannot be run."""
+    if fv.model is None:
+        raise ConfigError(f"--model is required; known: {', '.join(lookup.presets())}")
+    config = build_config(
+        fv,
+        framework=framework,
+        strategy=fv.strategy,
+        model=fv.model,
+        devices=fv.devices,
+        global_batch_size=fv.global_batch_size,
+        dtype=fv.dtype,
+        compile_mode=fv.compile_mode,
+    )
+    info = lookup.framework_info(framework)
+    missing = lookup.missing_packages(info)
+    if missing:
+        raise ConfigError(
+            f"framework '{framework}' is not installed in {sys.executable} (no "
+            f"{', '.join(missing)}): {info.install}"
+        )
+    return config
+
+
+def check_run_dir(text: str | None, config: RunConfig) -> Path:
+    """Returns the run directory; nothing is written.
+
+    Raises:
+      ConfigError: it holds a result already, or cannot be a folder.
+    """
+    if text is None:
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        return Path("runs/out/by_hand") / f"{cell_id(config.cell())}-{now}"
+    path = Path(text)
+    if not text or path.exists() and not path.is_dir():
+        raise ConfigError(f"--run_dir={text!r} must be a folder, new or without a result")
+    if (path / RESULT).exists():
+        raise ConfigError(f"--run_dir={text} holds the result of another run; choose a new folder")
+    return path
+
+
+def _launch_ranks(framework: str, config: RunConfig, run_dir: Path, argv: list[str], fv: Flags) -> int:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", lookup.program(framework), *argv, f"--run_dir={run_dir}"]
+    path = os.pathsep.join(filter(None, [lookup.main_module_path(), os.environ.get("PYTHONPATH")]))
+    ranks = [
+        launch.start(command, environment={**environment, "PYTHONPATH": path})
+        for environment in launch.rank_environments(config.devices)
+    ]
+    outcome = launch.supervise(ranks, run_dir=run_dir, watchdog_seconds=fv.watchdog_seconds)
+    heartbeat.remove(run_dir)
+    if outcome.ok:
+        return 0
+    if not (run_dir / RESULT).exists():
+        record = {**_identity(config, run_dir), "status": "failed", "error": outcome.error}
+        write_json(run_dir / RESULT, record)
+    print(f"isoscale: {outcome.error}", file=sys.stderr)
+    return 1
+
+
+def _identity(config: RunConfig, run_dir: Path) -> dict[str, Any]:
+    """The part of a result that is known before anything runs."""
+    batch = config.global_batch_size
+    return {
+        "cell": config.cell(),
+        "seed": config.seed,
+        "parameters": config.spec.parameter_count,
+        "flops_per_step": config.spec.training_flops(global_batch_size=batch),
+        "run_dir": str(run_dir),
+    }
+
+
+class _Startup:
+    """Seconds between the start of the process and the first step, by cause."""
+
+    def __init__(self) -> None:
+        self._last = psutil.Process().create_time()
+        self.seconds: dict[str, float] = {}
+
+    def mark(self, cause: str) -> None:
+        now = time.time()
+        self.seconds[f"{cause}_seconds"] = now - self._last
+        self._last = now
+
+
+def _work(config: RunConfig, run_dir: Path, rank: int) -> None:
+    """Runs one rank from pinning to the run directory."""
+    startup = _Startup()
+    startup.mark("interpreter")
+    beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank))
+    beat.beat("starting")
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    pinned: list[int] | None = None
+    if config.platform == "cpu":
+        cores = cores_of_devices(
+            available_cores(),
+            first_device=local_rank,
+            devices=1 if config.process_model == "per_device" else config.devices,
+            threads_per_device=config.threads_per_device,
+        )
+        pinned = cores if pin(cores) else None
+    os.environ.update(lookup.framework_environment(config.framework, config))
+
+    beat.beat("importing the framework")
+    make = lookup.load_runner(config)
+    startup.mark("import")
+    dataset = lookup.data_source(config.dataset).load(
+        config.spec,
+        global_batch_size=config.global_batch_size,
+        pool=config.batch_pool,
+        seed=config.seed,
+        dtype=config.parameter_dtype,
+    )
+    startup.mark("data")
+    beat.beat("building the model")
+    runner = make()
+    startup.mark("build")
+
+    # Here, not at the top: it needs nothing above, and the import is counted with the rest.
+    from common.measure.session import Session
+
+    session = Session(config, runner, dataset, heartbeat=beat)
+    measured = session.run()
+    facts = runner.describe()
+    ranks = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
+    versions = {"python": sys.version.split()[0], **facts.pop("versions")}
+    if rank == 0:
+        result = {
+            **_identity(config, run_dir),
+            **measured,
+            "startup_seconds": startup.seconds,
+            "data": dataset.facts,
+            "versions": versions,
+        }
+        machine = {
+            **describe.machine(),
+            "ranks": ranks,
+            "framework": facts,
+            "native_libraries": describe.native_libraries(),
+        }
+        _write_run_dir(run_dir, config, machine, versions, session.windows)
+        write_json(run_dir / RESULT, result)  # last: its presence says that all is there
+        print(summary(config, result))
+    runner.close()
+
+
+def _write_run_dir(
+    run_dir: Path,
+    config: RunConfig,
+    machine: dict[str, Any],
+    versions: dict[str, str],
+    windows: list[Window],
+) -> None:
+    write_json(run_dir / "config.json", config.to_json())
+    write_json(run_dir / "machine.json", machine)
+    write_json(run_dir / "environment.json", describe.environment())
+    write_json(run_dir / "versions.json", versions)
+    window_lines, step_lines = [], []
+    for index, window in enumerate(windows):
+        record = {"window": index, **vars(window)}
+        losses = record.pop("losses")
+        window_lines.append(to_json(record))
+        for offset, loss in enumerate(losses):
+            step = {"step": window.first_step + offset, "phase": window.phase, "window": index}
+            step_lines.append(to_json({**step, **loss}))
+    write_atomically(run_dir / "windows.jsonl", "\n".join(window_lines) + "\n")
+    write_atomically(run_dir / "steps.jsonl", "\n".join(step_lines) + "\n")
+
+
+def summary(config: RunConfig, result: dict[str, Any]) -> str:
+    """Returns the printed summary of a run; every figure with its unit and what it counts."""
+    step, latency = result["step_seconds"], result["latency_seconds"]
+    tokens = result["tokens_per_second"]
+    marks = [
+        text
+        for flag, text in (
+            (config.oversubscribed, "OVERSUBSCRIBED: devices share cores"),
+            (result["disturbed"], "DISTURBED: other programs used these cores"),
+            (result["status"] == "diverged", f"DIVERGED: {result['error']}"),
+        )
+        if flag
+    ]
+    overrides = "".join(f", {name}={value}" for name, value in config.overrides)
+
+    def spread(values: dict[str, Any]) -> str:
+        if values["median"] is None:
+            return "not measured"
+        low, mid, high = (1e3 * values[key] for key in ("p10", "median", "p90"))
+        return f"{mid:.3f} ms, median of {values['n']} windows (p10 {low:.3f}, p90 {high:.3f})"
+
+    lines = [
+        f"{config.model}{overrides}: {config.framework} {config.strategy} "
+        f"({config.compile_mode}), {config.devices} {config.platform} device(s) in "
+        f"{config.processes} process(es), global batch {config.global_batch_size}, {config.dtype}",
+        *marks,
+        f"  step        {spread(step)} of {config.window_steps} steps",
+        f"  latency     {spread(latency)} of 1 step",
+        f"  throughput  {result['items_per_second']:.1f} examples/s"
+        + (f", {tokens:.0f} tokens/s" if tokens else ""),
+        f"  compile     {result['compile_seconds']:.2f} s (first step less a median step)",
+        f"  loss        {result['loss_first']:.6f} -> {result['loss_last']:.6f} over "
+        f"{result['steps_trained']} steps",
+        f"  memory      {result['peak_memory_bytes'] / 2**20:.0f} MiB, {result['memory']['kind']}",
+    ]
+    if result["eval"]:
+        entry = result["eval"]
+        lines.append(
+            f"  evaluation  accuracy {100 * entry['accuracy']:.2f} %, loss {entry['loss']:.4f} "
+            f"(n = {entry['n']:.0f} held-out labels)"
+        )
+    lines.append(f"  results in  {result['run_dir']}")
+    return "\n".join(lines)
+
+
+def main(framework: str, argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input."""
+    launch.die_with_launcher()
+    argv = list(sys.argv[1:] if argv is None else argv)
+    rank_text = os.environ.get("RANK")
+    try:
+        fv = define_flags(framework)
+        if not fv.parse(argv):
+            return 0
+        config = read_config(fv, framework)
+        run_dir = Path(fv.run_dir) if rank_text and fv.run_dir else check_run_dir(fv.run_dir, config)
+    except ConfigError as error:
+        return fail(error)
+    per_device = config.process_model == "per_device"
+    try:
+        if per_device and rank_text is None:
+            return _launch_ranks(framework, config, run_dir, argv, fv)
+        rank = int(rank_text) if per_device and rank_text else 0
+        run_dir.mkdir(parents=True, exist_ok=True)
+        _work(config, run_dir, rank)
+        if not per_device:
+            heartbeat.remove(run_dir)
+    except KeyboardInterrupt:
+        print("isoscale: interrupted; nothing was recorded", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # The boundary of the program: whatever went wrong becomes a recorded result.
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        if not (run_dir / RESULT).exists():
+            record = {**_identity(config, run_dir), "status": "failed", "error": message}
+            write_json(run_dir / RESULT, record)
+        # Ranks may wait for each other in exit handlers; the launcher ends them.
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
+
+

@@ -1,0 +1,314 @@
+"""absl flags -> values. Flags are defined and read here, once, and parsed without side effects."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from common.config.errors import ConfigError, unknown
+from common.config.run_config import (
+    DTYPES,
+    INPUT_PIPELINES,
+    OPTIMIZERS,
+    PLATFORMS,
+    SCHEDULES,
+    OptimizerConfig,
+)
+
+
+class _Number(flags.ArgumentParser):
+    """A number with a lower bound and a message that says what is allowed."""
+
+    def __init__(self, kind: type, minimum: float | None, *, exclusive: bool = False):
+        self._kind, self._minimum, self._exclusive = kind, minimum, exclusive
+        self.syntactic_help = "a whole number" if kind is int else "a number"
+        if minimum is not None:
+            self.syntactic_help += f" above {minimum}" if exclusive else f", {minimum} or more"
+
+    def flag_type(self) -> str:
+        return self._kind.__name__
+
+    def parse(self, argument: Any) -> Any:
+        try:
+            value = self._kind(argument)
+        except (TypeError, ValueError):
+            value = None
+        low = self._minimum
+        if (
+            value is None
+            or value != value  # NaN
+            or (low is not None and (value <= low if self._exclusive else value < low))
+        ):
+            raise ValueError(f"must be {self.syntactic_help}")
+        return value
+
+
+class _List(flags.ArgumentParser):
+    """Comma-separated values, each read by another parser; no value may be empty or repeated."""
+
+    def __init__(self, item: flags.ArgumentParser | None = None, *, unique: bool = True):
+        self._item, self._unique = item, unique
+        self.syntactic_help = "values separated by commas"
+
+    def flag_type(self) -> str:
+        return "list"
+
+    def parse(self, argument: Any) -> list[Any]:
+        if isinstance(argument, list | tuple):
+            return list(argument)
+        texts = [text.strip() for text in str(argument).split(",")]
+        if not all(texts):
+            raise ValueError("must be values separated by commas, none of them empty")
+        values = [self._item.parse(text) if self._item else text for text in texts]
+        if self._unique and len(set(values)) < len(values):
+            raise ValueError("must not name a value twice")
+        return values
+
+
+class _ListSerializer(flags.ArgumentSerializer):
+    def serialize(self, value: list[Any]) -> str:
+        return ",".join(map(str, value))
+
+
+class Duration(flags.ArgumentParser):
+    """``90s``, ``5m``, ``1h30m`` -> seconds."""
+
+    syntactic_help = "a duration like 90s, 5m or 1h30m"
+
+    def flag_type(self) -> str:
+        return "duration"
+
+    def parse(self, argument: Any) -> float:
+        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(argument))
+        if not match or not any(match.groups()):
+            raise ValueError(f"must be {self.syntactic_help}")
+        hours, minutes, seconds = (int(group or 0) for group in match.groups())
+        total = 3600 * hours + 60 * minutes + seconds
+        if not total:
+            raise ValueError(f"must be {self.syntactic_help}, more than 0")
+        return float(total)
+
+
+class Flags:
+    """The flags of one program.
+
+    A thin layer over ``absl.flags.FlagValues`` that gives every mistake as one line (ConfigError),
+    knows which flags were given, and keeps programs apart from each other in one process.
+    """
+
+    def __init__(self, *, usage: str):
+        self._values = flags.FlagValues()
+        self._usage = usage
+        self._order: list[str] = []
+
+    def _define(self, parser: Any, name: str, default: Any, help_: str, serializer: Any) -> None:
+        flags.DEFINE(parser, name, default, help_, flag_values=self._values, serializer=serializer)
+        self._order.append(name)
+
+    def integer(self, name: str, default: int | None, help_: str, *, minimum: int = 1) -> None:
+        self._define(_Number(int, minimum), name, default, help_, None)
+
+    def number(
+        self, name: str, default: float | None, help_: str, *, minimum: float | None = None
+    ) -> None:
+        self._define(_Number(float, minimum), name, default, help_, None)
+
+    def text(self, name: str, default: str | None, help_: str) -> None:
+        self._define(flags.ArgumentParser(), name, default, help_, flags.ArgumentSerializer())
+
+    def boolean(self, name: str, default: bool | None, help_: str) -> None:
+        flags.DEFINE_boolean(name, default, help_, flag_values=self._values)
+        self._order.append(name)
+
+    def duration(self, name: str, default: str, help_: str) -> None:
+        self._define(Duration(), name, default, help_, None)
+
+    def names(self, name: str, default: list[str] | None, help_: str) -> None:
+        self._define(_List(), name, default, help_, _ListSerializer())
+
+    def integers(
+        self, name: str, default: list[int] | None, help_: str, *, unique: bool = True
+    ) -> None:
+        parser = _List(_Number(int, 1), unique=unique)
+        self._define(parser, name, default, help_, _ListSerializer())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._values[name].value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def given(self, name: str) -> bool:
+        """Whether the flag stood on the command line or in a flag file."""
+        return bool(self._values[name].present)
+
+    def values(self) -> dict[str, Any]:
+        return {name: self._values[name].value for name in self._order}
+
+    def help(self) -> str:
+        """Returns the help page: usage, then every flag with its default."""
+        lines = [self._usage.rstrip(), "", "Flags:"]
+        width = max(len(name) for name in self._order) + 4
+        for name in self._order:
+            flag = self._values[name]
+            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            lines.append(f"  {'--' + name:<{width}} {flag.help}{default}")
+        lines.append(f"  {'--flagfile':<{width}} read flags from a file, one a line")
+        return "\n".join(lines)
+
+    def parse(self, argv: Sequence[str]) -> bool:
+        """Parses ``argv`` (without the program's name).
+
+        Returns:
+          False if help was asked for (and printed), else True.
+
+        Raises:
+          ConfigError: an unknown flag, a bad value, or something that is no flag.
+        """
+        if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
+            print(self.help())
+            return False
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                rest = self._values(["program", *argv])[1:]
+        except flags.UnrecognizedFlagError as error:
+            raise unknown("flag", f"--{error.flagname}", [f"--{n}" for n in self._order]) from None
+        except flags.IllegalFlagValueError as error:
+            raise ConfigError(_one_line(str(error).removeprefix("flag "))) from None
+        except (flags.Error, OSError, UnicodeDecodeError) as error:
+            raise ConfigError(_one_line(str(error))) from None
+        if rest:
+            raise ConfigError(f"'{rest[0]}' is not a flag; flags look like --name=value")
+        return True
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def define_training_flags(fv: Flags) -> None:
+    """Defines what decides how a run trains and is measured, whatever the cell."""
+    default = OptimizerConfig()
+    fv.integer("steps", None, "measured training steps (default: the model's)")
+    fv.integer("warmup_steps", 5, "steps after the first one and before measuring", minimum=0)
+    fv.integer("window_steps", None, "steps per throughput window (default: a tenth of --steps)")
+    fv.integer(
+        "latency_steps",
+        None,
+        "single-step windows, besides --steps (default: a fifth of --steps, 50 at most)",
+        minimum=0,
+    )
+    fv.integer("seed", 0, "of parameters, batches, dropout and (compare) the order", minimum=0)
+    fv.text("dataset", "synthetic", "where the batches come from")
+    fv.integer("batch_pool", 0, "distinct batches (0: what the data set makes)", minimum=0)
+    fv.text(
+        "input_pipeline",
+        "placed",
+        f"{'|'.join(INPUT_PIPELINES)}: batches lie on the devices before the window, or are "
+        "placed inside it",
+    )
+    fv.text("platform", "cpu", "|".join(PLATFORMS))
+    fv.integer("threads_per_device", 1, "CPU cores, and pool threads, that make one CPU device")
+    fv.integer("max_in_flight", 2, "steps issued and not yet finished, at most")
+    fv.boolean(
+        "allow_oversubscription", False, "let CPU devices share cores; marked wherever it is shown"
+    )
+    fv.text("optimizer", default.name, "|".join(OPTIMIZERS))
+    fv.number("learning_rate", default.learning_rate, "peak learning rate")
+    fv.number("weight_decay", default.weight_decay, "on kernels and embeddings")
+    fv.number("beta1", default.beta1, "of adamw")
+    fv.number("beta2", default.beta2, "of adamw")
+    fv.number("epsilon", default.epsilon, "of adamw")
+    fv.number("momentum", default.momentum, "of sgd")
+    fv.number("clip_norm", default.clip_norm, "largest global gradient norm; 0: no clipping")
+    fv.text("schedule", default.schedule, "|".join(SCHEDULES))
+    fv.integer(
+        "schedule_warmup_steps",
+        default.schedule_warmup_steps,
+        "steps of linear learning-rate warm-up",
+        minimum=0,
+    )
+    fv.integer("schedule_steps", default.schedule_steps, "step at which the decay reaches 0")
+
+
+def define_size_flags(fv: Flags, sizes: dict[str, Any]) -> None:
+    """Defines one flag for each size of any model; ``read_overrides`` checks who has it."""
+    for name, example in sorted(sizes.items()):
+        help_ = "size of the model (default: the preset's)"
+        if isinstance(example, bool):
+            fv.boolean(name, None, help_)
+        elif isinstance(example, int):
+            fv.integer(name, None, help_, minimum=0)
+        elif isinstance(example, float):
+            fv.number(name, None, help_)
+        else:
+            fv.integers(name, None, help_, unique=False)
+
+
+def read_overrides(
+    fv: Flags, sizes: dict[str, Any], *, model: str, spec: Any
+) -> tuple[tuple[str, Any], ...]:
+    """Returns the sizes that were given and differ from the preset.
+
+    Raises:
+      ConfigError: the model has no such size.
+    """
+    overrides = []
+    for name in sorted(sizes):
+        if not fv.given(name):
+            continue
+        if name not in spec.size_names():
+            raise ConfigError(
+                f"--{name}={getattr(fv, name)}: model '{model}' has no such size; it has "
+                f"{', '.join(spec.size_names())}"
+            )
+        value = getattr(fv, name)
+        value = tuple(value) if isinstance(value, list) else value
+        if value != getattr(spec, name):
+            overrides.append((name, value))
+    return tuple(overrides)
+
+
+def read_optimizer(fv: Flags) -> OptimizerConfig:
+    """Raises ConfigError for values outside their range."""
+    return OptimizerConfig(
+        name=fv.optimizer,
+        **{
+            name: getattr(fv, name)
+            for name in (
+                "learning_rate",
+                "weight_decay",
+                "beta1",
+                "beta2",
+                "epsilon",
+                "momentum",
+                "clip_norm",
+                "schedule",
+                "schedule_warmup_steps",
+                "schedule_steps",
+            )
+        },
+    )
+
+
+def define_dtype_flag(define: Callable[..., None], default: Any) -> None:
+    define(
+        "dtype",
+        default,
+        f"{'|'.join(DTYPES)}; bfloat16 computes in bfloat16 and keeps parameters, gradients, "
+        "softmax, normalisation and loss in float32",
+    )
+
+
+def fail(error: ConfigError) -> int:
+    """Prints one line and returns the exit code for bad input."""
+    print(f"isoscale: {_one_line(str(error))}", file=sys.stderr)
+    return 2
+
+

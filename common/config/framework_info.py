@@ -1,0 +1,42 @@
+"""What must be known of a framework or a strategy without importing the framework."""
+
+import dataclasses
+from typing import Literal
+
+ProcessModel = Literal["single", "per_device"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameworkInfo:
+    """Facts about a framework.
+
+    Attributes:
+      name: ``jax``, ``tensorflow``, ``torch``, ...
+      packages: what must be importable.
+      install: the command that installs them.
+      default_strategy: what a user of the framework would take for several devices.
+      compile_modes: ways to compile the step, the default first.
+      model_module: name of the file with this framework's models in ``models/<family>/``.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    install: str
+    default_strategy: str
+    compile_modes: tuple[str, ...]
+    model_module: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StrategyInfo:
+    """Facts about a strategy: the literal ``INFO`` at the top of its file.
+
+    Attributes:
+      summary: one line for ``--help``.
+      process_model: ``single``: one process drives all devices; ``per_device``: one process each.
+      max_devices: most devices it can use; None: no limit.
+    """
+
+    summary: str
+    process_model: ProcessModel
+    max_devices: int | None

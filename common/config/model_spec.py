@@ -1,0 +1,169 @@
+"""What every model must say about itself without importing a framework.
+
+A model family is a folder ``models/<family>/`` whose ``spec.py`` holds one frozen dataclass derived
+from ``ModelSpec`` (its fields are the sizes a user may override by flag), ``PRESETS`` (name ->
+``Preset``) and ``PARITY_SPECS`` (small specs that together run every code path).
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from common.config.errors import ConfigError, require_positive
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One tensor of the canonical parameter tree.
+
+    Attributes:
+      name: canonical path, for example ``block_0/attention/query/kernel``.
+      shape: canonical shape; kernels are (in, out).
+      dims: one word per tensor dim, for sharding rules and for people.
+      initializer: ``zeros``, ``ones``, ``glorot_uniform`` (Glorot & Bengio 2010: U(-a, a),
+        a = sqrt(6 / (fan_in + fan_out)) over the last two dims) or ``normal_0.02`` (GPT-2:
+        N(0, 0.02^2)).
+      decay: whether weight decay applies (kernels and embeddings: yes; biases and scales: no).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    initializer: str
+    decay: bool
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def initial_value(self, *, seed: int) -> np.ndarray:
+        """Returns the float32 start value, a function of (seed, name) alone.
+
+        float64 runs widen it exactly, so that every dtype starts at the same point.
+        """
+        key = int.from_bytes(hashlib.sha256(f"{seed}/{self.name}".encode()).digest()[:16], "little")
+        generator = np.random.Generator(np.random.Philox(key=key))
+        if self.initializer == "zeros":
+            return np.zeros(self.shape, np.float32)
+        if self.initializer == "ones":
+            return np.ones(self.shape, np.float32)
+        if self.initializer == "glorot_uniform":
+            bound = math.sqrt(6.0 / (self.shape[-2] + self.shape[-1]))
+            return generator.uniform(-bound, bound, self.shape).astype(np.float32)
+        if self.initializer == "normal_0.02":
+            return (0.02 * generator.standard_normal(self.shape)).astype(np.float32)
+        raise ValueError(f"parameter {self.name}: unknown initializer '{self.initializer}'")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureBatch:
+    """Batches of real-valued features with one label each: ``inputs`` [B, input_size]."""
+
+    input_size: int
+    num_classes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """Batches of token sequences: ``tokens`` [B, T].
+
+    ``num_classes`` is the number of labels of a sequence, or None where every position predicts
+    the next token. With ``variable_length`` sequences end early and ``padding_mask`` [B, T] is true
+    on real tokens; without it there is no mask.
+    """
+
+    vocabulary_size: int
+    sequence_length: int
+    num_classes: int | None
+    variable_length: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """The base of every model's specification; a subclass adds its sizes as fields."""
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The canonical parameter tree, in a fixed order."""
+        raise NotImplementedError
+
+    def batch_kind(self) -> FeatureBatch | TokenBatch:
+        raise NotImplementedError
+
+    def forward_flops(self, *, global_batch_size: int) -> int:
+        """Floating-point operations of one forward pass; a multiply-add counts as two."""
+        raise NotImplementedError
+
+    def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (logits, auxiliary loss summed over groups) in NumPy float64."""
+        raise NotImplementedError
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The entries of a batch that the model is called with, in order."""
+        kind = self.batch_kind()
+        if isinstance(kind, FeatureBatch):
+            return ("inputs",)
+        return ("tokens", "padding_mask") if kind.variable_length else ("tokens",)
+
+    @property
+    def auxiliary_loss_coefficient(self) -> float | None:
+        """Weight of the auxiliary loss; None where the model returns logits alone."""
+        return None
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.size for parameter in self.parameters())
+
+    def training_flops(self, *, global_batch_size: int) -> int:
+        """Floating-point operations of one training step: 3 x forward.
+
+        The backward pass computes two products (for the input and for the weight) per product of
+        the forward pass (Kaplan et al. 2020, arXiv:2001.08361, section 2.1). The optimizer is not
+        counted.
+        """
+        return 3 * self.forward_flops(global_batch_size=global_batch_size)
+
+    def initial_parameters(self, *, seed: int) -> Arrays:
+        """Returns canonical name -> float32 array; the same bits for every framework."""
+        return {p.name: p.initial_value(seed=seed) for p in self.parameters()}
+
+    def items_per_example(self) -> int:
+        """Tokens in an example for sequence models, 1 otherwise."""
+        kind = self.batch_kind()
+        return kind.sequence_length if isinstance(kind, TokenBatch) else 1
+
+    @classmethod
+    def size_names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> "ModelSpec":
+        """Returns this spec with some sizes replaced, validated as a whole."""
+        return dataclasses.replace(self, **overrides) if overrides else self
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named size: the spec, and what a run of it uses unless told otherwise."""
+
+    spec: ModelSpec
+    global_batch_size: int
+    steps: int
+    """Measured steps of a run: enough for about a second of one CPU core."""
+
+
+def check_sizes(spec: ModelSpec, *names: str) -> None:
+    """Raises ConfigError unless the named fields are positive whole numbers."""
+    for name in names:
+        require_positive(name, getattr(spec, name))
+
+
+def check_rate(name: str, value: float) -> None:
+    """Raises ConfigError unless ``value`` is in [0, 1)."""
+    if not 0.0 <= value < 1.0:
+        raise ConfigError(f"{name}={value} must be at least 0 and below 1")

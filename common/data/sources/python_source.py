@@ -1,0 +1,69 @@
+"""Bytes of the Python standard library's own source files: real text on every machine.
+
+The text depends on the Python version; its hash is recorded and says which text it was.
+"""
+
+import hashlib
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+
+from common.config.errors import ConfigError
+from common.config.model_spec import ModelSpec, TokenBatch
+from common.data.dataset import Dataset, add_padding, finish_batch, generator
+
+EVALUATION_BATCHES = 4
+
+
+def check(spec: ModelSpec) -> None:
+    """Raises ConfigError unless the model predicts the next of at least 256 tokens."""
+    kind = spec.batch_kind()
+    if not isinstance(kind, TokenBatch) or kind.num_classes is not None:
+        raise ConfigError(
+            "dataset 'python_source' is text for causal language models (gpt_tiny, moe_tiny)"
+        )
+    if kind.vocabulary_size < 256:
+        raise ConfigError(
+            f"dataset 'python_source' has 256 byte values; vocabulary_size={kind.vocabulary_size}"
+        )
+
+
+def read_text() -> bytes:
+    """Returns the modules at the top of the standard library, in order of name, as one text."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+
+
+def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:
+    """Returns ``pool`` batches (64 if 0) of random windows, and windows of the last tenth."""
+    kind = spec.batch_kind()
+    assert isinstance(kind, TokenBatch)
+    content = read_text()
+    text = np.frombuffer(content, np.uint8)
+    boundary = len(text) * 9 // 10
+    length = kind.sequence_length
+    if length + 1 > len(text) - boundary:
+        raise ConfigError(
+            f"sequence_length={length} exceeds the {len(text) - boundary} bytes held out of "
+            "dataset 'python_source'"
+        )
+
+    def batch(purpose: str, index: int, low: int, high: int) -> dict[str, np.ndarray]:
+        random = generator(seed if purpose == "text" else 0, purpose, index)
+        starts = random.integers(low, high - length, global_batch_size)
+        windows = text[starts[:, None] + np.arange(length + 1)]
+        arrays = {"tokens": windows[:, :-1], "labels": windows[:, 1:]}
+        return finish_batch(spec, dtype, add_padding(kind, random, arrays))
+
+    return Dataset(
+        batches=[batch("text", i, 0, boundary) for i in range(pool or 64)],
+        evaluation=[
+            batch("heldout", i, boundary, len(text)) for i in range(EVALUATION_BATCHES)
+        ],
+        facts={
+            "pool_batches": pool or 64,
+            "bytes": len(text),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        },
+    )

@@ -1,0 +1,115 @@
+"""What this computer is, as far as it tells. Unknown is ``unknown``, never a guess."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from common.machine.cores import available_cores
+
+UNKNOWN = "unknown"
+
+# Exact names and prefixes of settings that change results; a full dump would leak secrets.
+ENVIRONMENT_NAMES = (
+    "CUDA_DEVICE_ORDER",
+    "CUDA_VISIBLE_DEVICES",
+    "GLIBC_TUNABLES",
+    "HIP_VISIBLE_DEVICES",
+    "JAX_ENABLE_X64",
+    "JAX_PLATFORMS",
+    "LD_PRELOAD",
+    "MALLOC_CONF",
+    "NVIDIA_TF32_OVERRIDE",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "RANK",
+    "TF_CPP_MIN_LOG_LEVEL",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_XLA_FLAGS",
+    "WORLD_SIZE",
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+)
+ENVIRONMENT_PREFIXES = ("GLOO_", "KMP_", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment variables of the allow-list that are set."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name in ENVIRONMENT_NAMES or name.startswith(ENVIRONMENT_PREFIXES)
+    }
+
+
+def _cpu_info() -> dict[str, str]:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    first: dict[str, str] = {}
+    for key, value in pairs:
+        first.setdefault(key.strip(), value.strip())
+    return first
+
+
+def _query(*command: str) -> str | None:
+    """Returns what a program prints, or None if it is missing, slow or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def gpus() -> list[dict[str, str]]:
+    """Returns name, memory and driver of every NVIDIA GPU that the driver shows."""
+    answer = _query(
+        "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
+    )
+    if not answer:
+        return []
+    keys = ("name", "memory", "driver")
+    lines = (line.split(", ") for line in answer.splitlines())
+    return [dict(zip(keys, fields, strict=False)) for fields in lines]
+
+
+def machine() -> dict[str, Any]:
+    """Returns the facts about this machine that a reader of a result needs."""
+    info = _cpu_info()
+    flags = set(info.get("flags", "").split())
+    interesting = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    graphics = gpus()
+    return {
+        "cpu_model": info.get("model name") or platform.processor() or UNKNOWN,
+        "cpu_vendor": info.get("vendor_id", UNKNOWN),
+        "instruction_sets": [name for name in interesting if name in flags] or UNKNOWN,
+        "architecture": platform.machine() or UNKNOWN,
+        "physical_cores": psutil.cpu_count(logical=False) or UNKNOWN,
+        "logical_cores": psutil.cpu_count(logical=True) or UNKNOWN,
+        "available_cores": available_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "operating_system": platform.platform(),
+        "python": sys.version.split()[0],
+        "gpus": graphics,
+        "gpu_links": _query("nvidia-smi", "topo", "-m") or UNKNOWN if graphics else None,
+    }
+
+
+def native_libraries() -> list[dict[str, Any]]:
+    """Returns the BLAS and OpenMP libraries loaded in this process, their kernels and threads.
+
+    Must run after the framework was imported. Libraries linked statically (Eigen and oneDNN in
+    XLA and TensorFlow) do not show.
+    """
+    from threadpoolctl import threadpool_info
+
+    keys = ("user_api", "internal_api", "version", "architecture", "num_threads")
+    return [{key: entry[key] for key in keys if key in entry} for entry in threadpool_info()]

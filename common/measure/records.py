@@ -1,0 +1,92 @@
+"""Typed records of what was measured, with units in the names."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window:
+    """Consecutive steps between two synchronised clock readings.
+
+    Attributes:
+      phase: ``compile`` (the first step), ``warmup``, ``throughput`` or ``latency``.
+      first_step, steps: which steps.
+      seconds: the longest over ranks.
+      rank_seconds: of each rank.
+      losses: metrics of every step.
+    """
+
+    phase: str
+    first_step: int
+    steps: int
+    seconds: float
+    rank_seconds: tuple[float, ...]
+    losses: tuple[dict[str, float], ...]
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / self.steps
+
+
+def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Returns ``median``, ``mean``, ``p10``, ``p90`` and ``n``; None where there is no value."""
+    if not values:
+        return {"median": None, "mean": None, "p10": None, "p90": None, "n": 0}
+    p10, median, p90 = np.percentile(values, [10, 50, 90])
+    return {
+        "median": float(median),
+        "mean": float(np.mean(values)),
+        "p10": float(p10),
+        "p90": float(p90),
+        "n": len(values),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON for NumPy scalars and tuples; anything else is a mistake worth hearing about."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a record: {value!r}")
+
+
+def to_json(record: Any, *, indent: int | None = None) -> str:
+    """Returns strict JSON: NaN and infinities become null, so that any reader can parse it."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): finite(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        if isinstance(value, float | np.floating):
+            return float(value) if np.isfinite(value) else None
+        return value
+
+    return json.dumps(finite(record), indent=indent, default=_plain, allow_nan=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, record: Any) -> None:
+    write_atomically(path, to_json(record, indent=2) + "\n")

@@ -1,0 +1,110 @@
+"""The contract between the timed loop and a framework."""
+
+import abc
+from typing import Any
+
+import numpy as np
+
+from common.config.model_spec import Arrays
+
+Placed = Any
+"""A batch on its devices; opaque outside the runner that made it."""
+
+Handle = Any
+"""Refers to issued work and its small results; opaque outside the runner that made it."""
+
+
+class Runner(abc.ABC):
+    """Trains one model with one strategy.
+
+    ``step``, ``forward`` and ``gradients`` issue work and return without waiting for it where the
+    framework can do that. All ranks of a multi-process run call every method in the same order.
+    Canonical arrays are NumPy arrays under the names of the model's spec.
+    """
+
+    @abc.abstractmethod
+    def place(self, batch: Arrays) -> Placed:
+        """Moves a global host batch to the devices, split over them."""
+
+    @abc.abstractmethod
+    def step(self, batch: Placed) -> Handle:
+        """Issues one optimizer step."""
+
+    @abc.abstractmethod
+    def forward(self, batch: Placed) -> Handle:
+        """Issues the forward pass alone, without dropout."""
+
+    @abc.abstractmethod
+    def gradients(self, batch: Placed, *, sync: bool = True) -> Handle:
+        """Issues forward and backward pass; ``sync=False`` leaves out the reduction over devices.
+
+        Parameters, optimizer and random state stay as they are.
+        """
+
+    @abc.abstractmethod
+    def wait(self) -> None:
+        """Returns when every device of this process has finished all issued work."""
+
+    @abc.abstractmethod
+    def wait_for(self, handle: Handle) -> None:
+        """Returns when the work of ``handle`` has finished."""
+
+    @abc.abstractmethod
+    def metrics(self, handles: list[Handle]) -> list[dict[str, float]]:
+        """Returns ``loss`` (and its parts, where it has some) of steps, over the global batch."""
+
+    @abc.abstractmethod
+    def read_logits(self, handle: Handle) -> np.ndarray:
+        """Returns the logits of the global batch from a handle of ``forward``."""
+
+    @abc.abstractmethod
+    def read_gradients(self, handle: Handle) -> tuple[dict[str, float], list[Arrays]]:
+        """Returns (metrics, canonical gradients) from a handle of ``gradients``.
+
+        Gradients of the global loss before clipping: one entry if they were reduced, else one
+        share for each device of the run, in order.
+        """
+
+    @abc.abstractmethod
+    def parameters(self) -> Arrays:
+        """Returns the canonical parameters."""
+
+    @abc.abstractmethod
+    def set_parameters(self, parameters: Arrays) -> None:
+        """Replaces all parameters on all devices."""
+
+    @abc.abstractmethod
+    def optimizer_state(self) -> dict[str, Arrays]:
+        """Returns slot -> canonical arrays, and ``step`` -> {"step": updates done}.
+
+        Slots are ``first_moment`` and ``second_moment`` for AdamW, ``momentum`` for SGD.
+        """
+
+    @abc.abstractmethod
+    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+        """Replaces the optimizer state on all devices."""
+
+    @abc.abstractmethod
+    def accelerator_peak_bytes(self) -> list[int] | None:
+        """Returns the peak memory of each device of this process; None on CPU or if unknown."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Returns versions and settings in force, for the run's record."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends the run cleanly on every rank."""
+
+    # Single-process runners need none of the following.
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    def barrier(self) -> None:
+        """Returns when every process of the run has called it."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Returns the values of all processes, in order of rank, on every process."""
+        return [value]

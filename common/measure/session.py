@@ -1,0 +1,232 @@
+"""One measured run, from the first step to the result record."""
+
+import gc
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import psutil
+
+from common.config.run_config import RunConfig
+from common.data.dataset import Dataset
+from common.machine.cores import available_cores
+from common.measure.heartbeat import Heartbeat
+from common.measure.loop import timed_window
+from common.measure.records import Window, summarize
+from common.measure.runner import Placed, Runner
+from common.training.metrics import Evaluation
+
+DISTURBED_SHARE = 0.1
+"""A run is marked as disturbed if others used more than this share of its cores' time."""
+
+
+def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
+    """Returns (phase, steps) of the windows, with the latency windows spread evenly between.
+
+    Every throughput window has ``window_steps`` steps but the last, which has the rest.
+    """
+    full, rest = divmod(steps, window_steps)
+    lengths = [window_steps] * full + ([rest] if rest else [])
+    plan, done = [], 0
+    for index, length in enumerate(lengths):
+        plan.append(("throughput", length))
+        due = latency_steps * (index + 1) // len(lengths)
+        plan += [("latency", 1)] * (due - done)
+        done = due
+    return plan
+
+
+class Session:
+    """Drives a runner through the phases of a run; the same on every rank."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        runner: Runner,
+        dataset: Dataset,
+        *,
+        heartbeat: Heartbeat,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._config = config
+        self._runner = runner
+        self._dataset = dataset
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._placed: list[Placed] = []
+        self._step = 0
+        self.windows: list[Window] = []
+
+    def _batches(self, steps: int) -> Iterable[Placed]:
+        """Returns the batches of the next window: a list, or a generator that places each."""
+        numbers = range(self._step, self._step + steps)
+        if self._placed:
+            return [self._placed[step % len(self._placed)] for step in numbers]
+
+        def place() -> Iterator[Placed]:
+            for step in numbers:
+                yield self._runner.place(self._dataset.batch(step))
+
+        return place()
+
+    def _window(self, phase: str, steps: int) -> None:
+        self._heartbeat.beat(f"{phase}, step {self._step}")
+        seconds, handles = timed_window(
+            self._runner,
+            self._batches(steps),
+            max_in_flight=self._config.max_in_flight,
+            clock=self._clock,
+        )
+        # Reading and gathering the results lies outside the clocks.
+        rank_seconds = self._runner.gather(seconds)
+        losses = tuple(self._runner.metrics(handles))
+        self.windows.append(
+            Window(
+                phase=phase,
+                first_step=self._step,
+                steps=steps,
+                seconds=max(rank_seconds),
+                rank_seconds=tuple(rank_seconds),
+                losses=losses,
+            )
+        )
+        self._step += steps
+
+    def run(self) -> dict[str, Any]:
+        """Trains, measures and evaluates; returns the measured part of the result record.
+
+        Time figures are in seconds, memory in bytes, losses in nats.
+        """
+        config = self._config
+        if config.input_pipeline == "placed":
+            self._placed = [self._runner.place(batch) for batch in self._dataset.batches]
+        self._window("compile", 1)
+        if config.warmup_steps:
+            self._window("warmup", config.warmup_steps)
+        gc.collect()
+        gc.freeze()  # what exists now is not looked at again inside windows
+        load = _OutsideLoad(self._runner)
+        for phase, steps in window_plan(
+            steps=config.steps,
+            window_steps=config.window_steps,
+            latency_steps=config.latency_steps,
+        ):
+            self._window(phase, steps)
+        outside_share = load.share()
+        result = self._figures()
+        result["outside_load_share"] = outside_share
+        result["disturbed"] = outside_share is not None and outside_share > DISTURBED_SHARE
+        result["eval"] = self._evaluate()
+        result["memory"], result["peak_memory_bytes"] = self._memory()
+        return result
+
+    def _of_phase(self, phase: str) -> list[Window]:
+        return [window for window in self.windows if window.phase == phase]
+
+    def _figures(self) -> dict[str, Any]:
+        config = self._config
+        throughput = self._of_phase("throughput")
+        first = self.windows[0]
+        step_seconds = summarize([window.seconds_per_step for window in throughput])
+        measured_seconds = sum(window.seconds for window in throughput)
+        items_per_second = config.global_batch_size * config.steps / measured_seconds
+        losses = [loss for window in self.windows for loss in window.losses]
+        diverged = next(
+            (step for step, loss in enumerate(losses) if not math.isfinite(loss["loss"])), None
+        )
+        tokens = config.spec.items_per_example()
+        return {
+            "status": "ok" if diverged is None else "diverged",
+            "error": None if diverged is None else f"loss is not finite at step {diverged}",
+            "step_seconds": step_seconds,
+            "latency_seconds": summarize(
+                [window.seconds_per_step for window in self._of_phase("latency")]
+            ),
+            "items_per_second": items_per_second,
+            "tokens_per_second": items_per_second * tokens if tokens > 1 else None,
+            "compile_seconds": max(0.0, first.seconds - (step_seconds["median"] or 0.0)),
+            "first_step_seconds": first.seconds,
+            "warmup_seconds": sum(window.seconds for window in self._of_phase("warmup")),
+            "measured_seconds": measured_seconds,
+            "rank_combination": "maximum over ranks of each window's seconds",
+            "loss_first": losses[0]["loss"],
+            "loss_last": losses[-1]["loss"],
+            "losses_last": losses[-1],
+            "steps_trained": self._step,
+            "clock_resolution_seconds": _clock_step(self._clock),
+        }
+
+    def _evaluate(self) -> dict[str, float] | None:
+        if not self._dataset.evaluation:
+            return None
+        self._heartbeat.beat("evaluation")
+        evaluation = Evaluation()
+        for batch in self._dataset.evaluation:
+            handle = self._runner.forward(self._runner.place(batch))
+            evaluation.add(self._runner.read_logits(handle), batch)
+        return evaluation.result()
+
+    def _memory(self) -> tuple[dict[str, Any], int]:
+        devices = self._runner.accelerator_peak_bytes()
+        if devices is not None:
+            per_device = [bytes_ for rank in self._runner.gather(devices) for bytes_ in rank]
+            return {
+                "kind": "peak bytes allocated by the framework, largest device",
+                "per_device_bytes": per_device,
+            }, max(per_device)
+        per_process = self._runner.gather(peak_resident_bytes())
+        return {
+            "kind": "peak resident memory, summed over processes; includes the framework itself",
+            "per_process_bytes": per_process,
+        }, sum(per_process)
+
+
+def peak_resident_bytes() -> int:
+    """Returns the largest resident set this process had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _clock_step(clock: Callable[[], float]) -> float:
+    """Returns the median time between two consecutive clock readings."""
+    readings = [clock() for _ in range(101)]
+    gaps = sorted(later - earlier for earlier, later in zip(readings, readings[1:], strict=False))
+    return gaps[len(gaps) // 2]
+
+
+class _OutsideLoad:
+    """How much of this run's cores other programs used while it was measured."""
+
+    def __init__(self, runner: Runner):
+        self._runner = runner
+        self._cores = sorted({c for part in runner.gather(available_cores()) for c in part})
+        self._busy, self._own, self._wall = self._busy_seconds(), self._own_seconds(), time.time()
+
+    def _busy_seconds(self) -> float | None:
+        times = psutil.cpu_times(percpu=True)
+        if max(self._cores) >= len(times):
+            return None
+        idle = ("idle", "iowait", "guest", "guest_nice")
+        return sum(
+            sum(value for name, value in times[core]._asdict().items() if name not in idle)
+            for core in self._cores
+        )
+
+    def _own_seconds(self) -> float:
+        times = os.times()
+        return sum(self._runner.gather(times.user + times.system))
+
+    def share(self) -> float | None:
+        """Returns a share of the cores' time, 0 at least; None where it cannot be known.
+
+        The system counts in ticks of 10 ms, so that very short runs have no answer either.
+        """
+        busy, own, wall = self._busy_seconds(), self._own_seconds(), time.time() - self._wall
+        if busy is None or self._busy is None or wall < 0.5:
+            return None
+        outside = (busy - self._busy) - (own - self._own)
+        return max(0.0, outside / (wall * len(self._cores)))

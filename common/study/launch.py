@@ -1,0 +1,189 @@
+"""Starts processes, watches them, and ends them: the one place where isoscale does that."""
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common.measure.heartbeat import last_beat
+
+_PARENT = "ISOSCALE_PARENT_PID"
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.05
+_LEAVE_SECONDS = 10.0
+"""How long ranks may go on when one of them has failed, so that they can say why."""
+
+
+def die_with_launcher() -> None:
+    """Asks the kernel to kill this process when its launcher dies, even by kill -9 (Linux).
+
+    Called first thing by every program that isoscale starts; does nothing when started by hand.
+    """
+    parent = os.environ.pop(_PARENT, None)
+    if parent is None or sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != int(parent):  # it died before the call above
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a group of processes ended.
+
+    Attributes:
+      ok: every process left with exit code 0.
+      exit_code: the first one that is not 0, else 0; negative for a signal.
+      error: one line for people; None if ok.
+      seconds: from start to end.
+    """
+
+    ok: bool
+    exit_code: int
+    error: str | None
+    seconds: float
+
+
+def start(
+    command: Sequence[str], *, environment: dict[str, str], log: Path | None = None
+) -> subprocess.Popen:
+    """Starts a worker in a session of its own that dies with this process.
+
+    Must be called from the main thread: the kernel ties the worker to the thread that started it.
+
+    Args:
+      command: program and arguments.
+      environment: added to this process's environment.
+      log: takes standard output and error; None: ours.
+    """
+    variables = {**os.environ, **environment, _PARENT: str(os.getpid())}
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("ab")) if log else None
+        return subprocess.Popen(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
+
+
+def end(processes: Sequence[subprocess.Popen]) -> None:
+    """Kills processes and everything in their sessions; returns when they are gone.
+
+    SIGKILL at once: a rank that waits for a dead peer is deaf to anything milder. Their own
+    workers die with them (``die_with_launcher``).
+    """
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.wait()
+
+
+def supervise(
+    processes: Sequence[subprocess.Popen],
+    *,
+    run_dir: Path,
+    watchdog_seconds: float,
+    tick: Callable[[], None] | None = None,
+) -> Outcome:
+    """Waits until all processes have left, one has failed, or there is no progress.
+
+    Args:
+      processes: the ranks of one run, or its one program.
+      run_dir: where their heartbeats are.
+      watchdog_seconds: longest time without a sign of life.
+      tick: called about twenty times a second.
+
+    Returns:
+      How they ended; none of them is left alive.
+    """
+    began = time.time()
+    first_failure: float | None = None
+    try:
+        while True:
+            codes = [process.poll() for process in processes]
+            if all(code == 0 for code in codes):
+                return Outcome(ok=True, exit_code=0, error=None, seconds=time.time() - began)
+            failed = [(rank, code) for rank, code in enumerate(codes) if code]
+            if failed:
+                first_failure = first_failure or time.time()
+                left = all(code is not None for code in codes)
+                if left or time.time() - first_failure > _LEAVE_SECONDS:
+                    rank, code = failed[0]
+                    who = f"rank {rank} " if len(processes) > 1 else ""
+                    return Outcome(
+                        ok=False,
+                        exit_code=code,
+                        error=f"{who}{describe_exit(code)}",
+                        seconds=time.time() - began,
+                    )
+            silent, doing = last_beat(run_dir, default=began)
+            if silent > watchdog_seconds:
+                return Outcome(
+                    ok=False,
+                    exit_code=-signal.SIGKILL,
+                    error=f"ended by the watchdog: no progress for {watchdog_seconds:g} s in "
+                    f"'{doing}'",
+                    seconds=time.time() - began,
+                )
+            if tick:
+                tick()
+            time.sleep(_POLL_SECONDS)
+    finally:
+        end(processes)
+
+
+def describe_exit(code: int) -> str:
+    """Returns an exit code in words; negative codes are signals."""
+    if code >= 0:
+        return f"left with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
+
+
+def free_port() -> int:
+    """Returns a TCP port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def rank_environments(count: int) -> list[dict[str, str]]:
+    """Returns what torchrun would set, for each rank of a run on this machine."""
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        # Without it gloo looks the host name up, which may point anywhere or nowhere.
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+def last_line(log: Path) -> str | None:
+    """Returns the last line of a log that says something, shortened to 300 characters."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else None

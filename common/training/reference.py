@@ -1,0 +1,47 @@
+"""NumPy formulas that every framework's operations must equal (float64 in the parity tests)."""
+
+import math
+
+import numpy as np
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """x [..., in] @ kernel [in, out] + bias [out]."""
+    return x @ kernel + bias
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """The tanh approximation of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Softmax over the last dim."""
+    shifted = np.exp(x - x.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Layer norm over the last dim with the biased variance (Ba et al. 2016, arXiv:1607.06450)."""
+    mean = x.mean(-1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + LAYER_NORM_EPSILON) * scale + bias
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Softmax cross-entropy in nats: logits [..., classes], labels [...] -> [...]."""
+    peak = logits.max(-1, keepdims=True)
+    log_normalizer = np.log(np.exp(logits - peak).sum(-1)) + peak[..., 0]
+    return log_normalizer - np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+
+
+def weighted_loss(logits: np.ndarray, batch: dict[str, np.ndarray]) -> float:
+    """sum(weight * cross-entropy) / sum(weight) over the global batch."""
+    losses = cross_entropy(logits, batch["labels"])
+    return float((losses * batch["weights"]).sum() / batch["normalizer"])

@@ -1,0 +1,28 @@
+"""JAX/Flax + optax. This file imports no framework: it is what others may know without one."""
+
+from common.config.framework_info import FrameworkInfo
+from common.config.run_config import RunConfig
+
+INFO = FrameworkInfo(
+    name="jax",
+    packages=("jax", "flax", "optax"),
+    install="pip install jax flax optax",
+    default_strategy="pjit",
+    compile_modes=("jit",),
+    model_module="flax_model",
+)
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """Returns what must be set before JAX is imported."""
+    settings = {"JAX_PLATFORMS": {"gpu": "cuda"}.get(config.platform, config.platform)}
+    if config.platform == "cpu":
+        settings["XLA_FLAGS"] = " ".join(
+            [
+                f"--xla_force_host_platform_device_count={config.devices}",
+                # Correctness: with the default scheduler, collectives of several CPU devices on
+                # few cores can wait for each other forever (pmap, 4 devices on 2 cores).
+                "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+            ]
+        )
+    return settings

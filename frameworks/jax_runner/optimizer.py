@@ -1,0 +1,59 @@
+"""The optimizer in optax; the formula is in ``common/training/optimizer.py``."""
+
+import jax.numpy as jnp
+import optax
+
+from common.config.run_config import OptimizerConfig
+
+
+def schedule(config: OptimizerConfig) -> optax.Schedule | float:
+    """Returns the learning rate as a float, or as a function of the step (0, 1, ...)."""
+    peak, warmup = config.learning_rate, config.schedule_warmup_steps
+    if config.schedule == "constant" and not warmup:
+        return peak
+
+    def rate(count):
+        step = jnp.asarray(count, jnp.result_type(float))
+        progress = jnp.clip((step - warmup) / (config.schedule_steps - warmup), 0.0, 1.0)
+        after = {
+            "constant": lambda: jnp.ones_like(step),
+            "linear": lambda: 1.0 - progress,
+            "cosine": lambda: 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+        }[config.schedule]()
+        return peak * jnp.where(step < warmup, (step + 1) / max(warmup, 1), after)
+
+    return rate
+
+
+def make(config: OptimizerConfig, *, decayed: dict[str, bool]) -> optax.GradientTransformation:
+    """Returns clipping (if any) and the update, in one chain.
+
+    Args:
+      config: the optimizer.
+      decayed: canonical name -> whether weight decay applies.
+    """
+    rate = schedule(config)
+    if config.name == "adamw":
+        update = optax.adamw(
+            rate,
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=decayed,
+        )
+    else:
+        update = optax.chain(
+            optax.add_decayed_weights(config.weight_decay, mask=decayed),
+            optax.sgd(rate, momentum=config.momentum),
+        )
+    if config.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return update
+
+
+SLOTS = {
+    "adamw": {"first_moment": "mu", "second_moment": "nu"},
+    "sgd": {"momentum": "trace"},
+}
+"""Canonical slot -> the field of optax's state."""

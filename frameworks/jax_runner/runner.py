@@ -1,0 +1,230 @@
+"""The JAX runner: one functional, jitted step with donated state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import optax
+from flax import nnx
+
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+from common.measure.runner import Runner
+from frameworks.jax_runner import optimizer as optimizers
+from frameworks.jax_runner.parameters import canonical_name
+
+Tree = Any
+
+
+class JaxRunner(Runner):
+    """Trains with ``jax.jit`` or ``jax.pmap``, as the strategy says.
+
+    The state is a dict of canonical name -> array, which dispatches faster than an ``nnx.State``;
+    the module is put together again while tracing and costs nothing at run time.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        build_model: Callable[..., nnx.Module],
+        make_strategy: Callable[..., Any],
+    ):
+        jax.config.update("jax_enable_x64", config.dtype == "float64")
+        jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+        devices = jax.devices()
+        if len(devices) < config.devices:
+            raise RuntimeError(f"JAX sees {len(devices)} {config.platform} devices")
+        self._config = config
+        self._spec = spec = config.spec
+        self._strategy = make_strategy(config, devices[: config.devices])
+        self._parameter_dtype = jnp.dtype(config.parameter_dtype)
+
+        abstract = nnx.eval_shape(
+            lambda: build_model(
+                spec,
+                dtype=jnp.dtype(config.dtype),
+                param_dtype=self._parameter_dtype,
+                rngs=nnx.Rngs(0),
+            )
+        )
+        self._graph, abstract_state = nnx.split(abstract)
+        self._tree = jax.tree.structure(abstract_state)
+        self._names = [canonical_name(path) for path, _ in nnx.to_flat_state(abstract_state)]
+        expected = {p.name for p in spec.parameters()}
+        if set(self._names) != expected:
+            raise RuntimeError(f"names differ from the spec: {set(self._names) ^ expected}")
+        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._optimizer = optimizers.make(
+            config.optimizer, decayed={p.name: p.decay for p in spec.parameters()}
+        )
+
+        compile_ = self._strategy.compile
+        self._train = compile_(self._train_step, updates_state=True)
+        self._forward = compile_(self._predict, updates_state=False)
+        self._gradients = compile_(self._reduced_gradients, updates_state=False)
+        self._local_gradients = self._strategy.compile_without_sync(self._loss_and_gradients)
+        self._state: Tree = None
+        self._updates = 0
+        self.set_parameters(spec.initial_parameters(seed=config.seed))
+
+    # What a step computes.
+
+    def _call_model(self, parameters: Tree, batch: Tree, dropout_key: jax.Array | None) -> Tree:
+        state = jax.tree.unflatten(self._tree, [parameters[name] for name in self._names])
+        model = nnx.merge(self._graph, state)
+        inputs = [batch[name] for name in self._spec.input_names]
+        rngs = None if dropout_key is None else nnx.Rngs(dropout=dropout_key)
+        output = model(*inputs, rngs=rngs)
+        return output if isinstance(output, tuple) else (output, None)
+
+    def _loss(
+        self, parameters: Tree, batch: Tree, dropout_key: jax.Array | None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """This shard's share of the loss: shares of all shards add up to the global loss."""
+        logits, auxiliary = self._call_model(parameters, batch, dropout_key)
+        logits = logits.astype(self._parameter_dtype)
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        loss = (losses * batch["weights"]).sum() / batch["normalizer"]
+        if auxiliary is None:
+            return loss, {"loss": loss}
+        auxiliary = auxiliary / batch["groups"]
+        total = loss + self._spec.auxiliary_loss_coefficient * auxiliary
+        return total, {"loss": total, "cross_entropy": loss, "auxiliary_loss": auxiliary}
+
+    def _loss_and_gradients(
+        self, state: Tree, batch: Tree, dropout_key: jax.Array | None = None
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        gradients, metrics = jax.grad(self._loss, has_aux=True)(
+            state["parameters"], batch, dropout_key
+        )
+        return metrics, gradients
+
+    def _reduced_gradients(
+        self, state: Tree, batch: Tree, dropout_key: jax.Array | None = None
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        metrics, gradients = self._loss_and_gradients(state, batch, dropout_key)
+        return metrics, self._strategy.all_reduce(gradients)
+
+    def _predict(self, state: Tree, batch: Tree) -> jax.Array:
+        logits, _ = self._call_model(state["parameters"], batch, None)
+        return logits
+
+    def _train_step(self, state: Tree, batch: Tree) -> tuple[Tree, dict[str, jax.Array]]:
+        new_state, dropout_key = {}, None
+        if self._dropout:
+            new_state["dropout_key"], used = jax.random.split(state["dropout_key"])
+            dropout_key = self._strategy.per_device_key(used)
+        metrics, gradients = self._reduced_gradients(state, batch, dropout_key)
+        updates, new_state["optimizer"] = self._optimizer.update(
+            gradients, state["optimizer"], state["parameters"]
+        )
+        new_state["parameters"] = optax.apply_updates(state["parameters"], updates)
+        return new_state, metrics
+
+    # The contract.
+
+    def place(self, batch: Arrays) -> Tree:
+        return self._strategy.place_batch(batch)
+
+    def step(self, batch: Tree) -> Tree:
+        self._state, metrics = self._train(self._state, batch)
+        self._updates += 1
+        return metrics
+
+    def forward(self, batch: Tree) -> Tree:
+        return self._forward(self._state, batch)
+
+    def gradients(self, batch: Tree, *, sync: bool = True) -> Tree:
+        compiled = self._gradients if sync else self._local_gradients
+        return *compiled(self._state, batch), sync
+
+    def wait(self) -> None:
+        jax.block_until_ready(self._state)
+
+    def wait_for(self, handle: Tree) -> None:
+        jax.block_until_ready(handle)
+
+    def metrics(self, handles: list[Tree]) -> list[dict[str, float]]:
+        return [
+            {name: self._strategy.total(value) for name, value in metrics.items()}
+            for metrics in jax.device_get(handles)
+        ]
+
+    def read_logits(self, handle: Tree) -> np.ndarray:
+        return self._strategy.read_rows(np.asarray(handle.astype(self._parameter_dtype)))
+
+    def read_gradients(self, handle: Tree) -> tuple[dict[str, float], list[Arrays]]:
+        metrics, gradients, reduced = handle
+        strategy = self._strategy
+        shares = [strategy.read_state(gradients)] if reduced else strategy.read_shares(gradients)
+        return self.metrics([metrics])[0], shares
+
+    def parameters(self) -> Arrays:
+        return self._strategy.read_state(self._state["parameters"])
+
+    def set_parameters(self, parameters: Arrays) -> None:
+        host = {name: parameters[name].astype(self._parameter_dtype) for name in self._names}
+        if self._state is None:
+            state = {"parameters": host, "optimizer": self._optimizer.init(host)}
+            if self._dropout:
+                state["dropout_key"] = np.asarray(jax.random.PRNGKey(self._config.seed))
+            self._state = self._strategy.place_state(state)
+        else:
+            self._state = {**self._state, "parameters": self._strategy.place_state(host)}
+
+    @property
+    def _slots(self) -> dict[str, str]:
+        return optimizers.SLOTS[self._config.optimizer.name]
+
+    def optimizer_state(self) -> dict[str, Arrays]:
+        state = {
+            slot: self._strategy.read_state(
+                optax.tree_utils.tree_get(self._state["optimizer"], field)
+            )
+            for slot, field in self._slots.items()
+        }
+        return {**state, "step": {"step": np.asarray(self._updates)}}
+
+    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+        place = self._strategy.place_state
+        fields = {
+            field: place({n: v.astype(self._parameter_dtype) for n, v in state[slot].items()})
+            for slot, field in self._slots.items()
+        }
+        self._updates = int(state["step"]["step"])
+        old = self._state["optimizer"]
+        if optax.tree_utils.tree_get_all_with_path(old, "count"):
+            fields["count"] = place(np.asarray(self._updates, np.int32))
+        self._state = {**self._state, "optimizer": optax.tree_utils.tree_set(old, **fields)}
+
+    def accelerator_peak_bytes(self) -> list[int] | None:
+        statistics = [device.memory_stats() for device in self._strategy.devices]
+        if any(not entry or "peak_bytes_in_use" not in entry for entry in statistics):
+            return None
+        return [entry["peak_bytes_in_use"] for entry in statistics]
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "versions": {
+                "jax": jax.__version__,
+                "jaxlib": jaxlib.__version__,
+                "flax": flax.__version__,
+                "optax": optax.__version__,
+                "numpy": np.__version__,
+            },
+            "devices": [str(device) for device in self._strategy.devices],
+            "device_kind": self._strategy.devices[0].device_kind,
+            "matmul_precision": "highest (no TF32)",
+            "donated": "parameters and optimizer state",
+        }
+
+    def close(self) -> None:
+        self.wait()
+
+
+RUNNER = JaxRunner

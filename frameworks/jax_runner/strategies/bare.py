@@ -1,0 +1,54 @@
+"""One device, ``jax.jit``, no distribution wrapper: the base case."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+
+INFO = {
+    "summary": "one device, jax.jit, no distribution wrapper",
+    "process_model": "single",
+    "max_devices": 1,
+}
+
+Tree = Any
+
+
+class Strategy:
+    def __init__(self, config: RunConfig, devices: list[jax.Device]):
+        del config
+        self.devices = devices
+
+    def place_state(self, tree: Tree) -> Tree:
+        return jax.device_put(tree, self.devices[0])
+
+    def place_batch(self, batch: Arrays) -> Tree:
+        return jax.device_put(batch, self.devices[0])
+
+    def compile(self, function: Callable, *, updates_state: bool) -> Callable:
+        return jax.jit(function, donate_argnums=(0,) if updates_state else ())
+
+    def compile_without_sync(self, function: Callable) -> Callable:
+        return jax.jit(function)
+
+    def all_reduce(self, gradients: Tree) -> Tree:
+        return gradients
+
+    def per_device_key(self, key: jax.Array) -> jax.Array:
+        return key
+
+    def total(self, value: np.ndarray) -> float:
+        return float(value)
+
+    def read_rows(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def read_shares(self, tree: Tree) -> list[Arrays]:
+        return [jax.device_get(tree)]
+
+    def read_state(self, tree: Tree) -> Tree:
+        return jax.device_get(tree)

@@ -1,0 +1,89 @@
+"""``jax.jit`` with NamedSharding on a named mesh: the compiler places the collectives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from common.config.mesh import AXES
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+
+INFO = {
+    "summary": "jax.jit with NamedSharding on a mesh (data, fsdp, expert, tensor)",
+    "process_model": "single",
+    "max_devices": None,
+}
+
+Tree = Any
+
+BATCH_AXES = ("data", "fsdp")
+
+
+class Strategy:
+    """Parameters are replicated and the batch dim is split over ``BATCH_AXES``.
+
+    A parameter's ``dims`` are where a rule for fsdp, expert or tensor sharding would look.
+    """
+
+    def __init__(self, config: RunConfig, devices: list[jax.Device]):
+        self.devices = devices
+        self._mesh = jax.sharding.Mesh(np.array(devices).reshape(config.mesh.shape), AXES)
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._split = NamedSharding(self._mesh, PartitionSpec(BATCH_AXES))
+
+    def place_state(self, tree: Tree) -> Tree:
+        return jax.device_put(tree, self._replicated)
+
+    def place_batch(self, batch: Arrays) -> Tree:
+        shardings = {
+            name: self._split if value.ndim else self._replicated for name, value in batch.items()
+        }
+        return jax.device_put(batch, shardings)
+
+    def compile(self, function: Callable, *, updates_state: bool) -> Callable:
+        if updates_state:
+            return jax.jit(function, donate_argnums=(0,), out_shardings=self._replicated)
+        return jax.jit(function)
+
+    def compile_without_sync(self, function: Callable) -> Callable:
+        """Every device computes on its share alone; gradients come out stacked, one per device."""
+
+        def local(state: Tree, batch: Tree) -> Tree:
+            return jax.tree.map(lambda value: value[None], function(state, batch))
+
+        def mapped(state: Tree, batch: Tree) -> Tree:
+            batch_specs = {
+                name: PartitionSpec(BATCH_AXES) if value.ndim else PartitionSpec()
+                for name, value in batch.items()
+            }
+            return jax.shard_map(
+                local,
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), batch_specs),
+                out_specs=PartitionSpec(BATCH_AXES),
+                check_vma=False,
+            )(state, batch)
+
+        return jax.jit(mapped)
+
+    def all_reduce(self, gradients: Tree) -> Tree:
+        return gradients  # the program is global: the compiler reduces
+
+    def per_device_key(self, key: jax.Array) -> jax.Array:
+        return key  # one global mask, split over the devices
+
+    def total(self, value: np.ndarray) -> float:
+        return float(value.sum())  # a scalar, or one share per device
+
+    def read_rows(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def read_shares(self, tree: Tree) -> list[Arrays]:
+        host = jax.device_get(tree)
+        return [{name: value[i] for name, value in host.items()} for i in range(len(self.devices))]
+
+    def read_state(self, tree: Tree) -> Tree:
+        return jax.device_get(tree)

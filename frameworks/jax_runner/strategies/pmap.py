@@ -1,0 +1,75 @@
+"""``jax.pmap``: one program per device, with explicit collectives.
+
+On current JAX it is built on ``jit`` and ``shard_map``: a gap to pjit is API overhead.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+
+INFO = {
+    "summary": "jax.pmap, one program per device with psum",
+    "process_model": "single",
+    "max_devices": None,
+}
+
+Tree = Any
+
+AXIS = "data"
+
+
+class Strategy:
+    """Every array carries a leading dim of one entry per device."""
+
+    def __init__(self, config: RunConfig, devices: list[jax.Device]):
+        del config
+        self.devices = devices
+        mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+        self._split = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def _replicate(self, value: Any) -> np.ndarray:
+        value = np.asarray(value)
+        return np.broadcast_to(value, (len(self.devices), *value.shape))
+
+    def place_state(self, tree: Tree) -> Tree:
+        return jax.device_put(jax.tree.map(self._replicate, tree), self._split)
+
+    def place_batch(self, batch: Arrays) -> Tree:
+        def split(value: np.ndarray) -> np.ndarray:
+            if value.ndim == 0:
+                return self._replicate(value)
+            return value.reshape(len(self.devices), -1, *value.shape[1:])
+
+        return jax.device_put({name: split(value) for name, value in batch.items()}, self._split)
+
+    def compile(self, function: Callable, *, updates_state: bool) -> Callable:
+        donated = (0,) if updates_state else ()
+        return jax.pmap(function, axis_name=AXIS, devices=self.devices, donate_argnums=donated)
+
+    def compile_without_sync(self, function: Callable) -> Callable:
+        return jax.pmap(function, axis_name=AXIS, devices=self.devices)
+
+    def all_reduce(self, gradients: Tree) -> Tree:
+        return jax.lax.psum(gradients, AXIS)
+
+    def per_device_key(self, key: jax.Array) -> jax.Array:
+        return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+
+    def total(self, value: np.ndarray) -> float:
+        return float(value.sum())  # one share per device
+
+    def read_rows(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1, *array.shape[2:])
+
+    def read_shares(self, tree: Tree) -> list[Arrays]:
+        host = jax.device_get(tree)
+        return [{name: value[i] for name, value in host.items()} for i in range(len(self.devices))]
+
+    def read_state(self, tree: Tree) -> Tree:
+        return jax.tree.map(lambda value: np.asarray(value[0]), tree)

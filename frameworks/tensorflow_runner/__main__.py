@@ -1,0 +1,7 @@
+"""``python -m frameworks.tensorflow_runner --help`` says what it does."""
+
+import sys
+
+from common.commands import run_program
+
+sys.exit(run_program.main("tensorflow"))

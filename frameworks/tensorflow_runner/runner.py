@@ -1,0 +1,214 @@
+"""The TensorFlow runner: one ``tf.function`` step over ``tf.Module`` models."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+from common.measure.runner import Runner
+from frameworks.tensorflow_runner import optimizer as optimizers
+from frameworks.tensorflow_runner.parameters import canonical_variables
+
+Batch = Any
+Metrics = dict[str, tf.Tensor]
+
+
+def _configure_devices(config: RunConfig) -> list[str]:
+    """Sets threads and virtual CPU devices; returns the names of the devices to use."""
+    threads = config.threads_per_device * config.devices
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    kind = config.platform.upper()
+    physical = tf.config.list_physical_devices(kind)
+    if config.platform == "cpu":
+        tf.config.set_logical_device_configuration(
+            physical[0], [tf.config.LogicalDeviceConfiguration()] * config.devices
+        )
+    elif len(physical) < config.devices:
+        raise RuntimeError(f"TensorFlow sees {len(physical)} {config.platform} devices")
+    return [f"/{kind}:{index}" for index in range(config.devices)]
+
+
+class TensorFlowRunner(Runner):
+    """Trains with one compiled function; the strategy runs it on every replica."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        build_model: Callable[..., tf.Module],
+        make_strategy: Callable[..., Any],
+    ):
+        self._config = config
+        self._spec = spec = config.spec
+        self._devices = _configure_devices(config)
+        self._strategy = make_strategy(self._devices)
+        self._parameter_dtype = tf.as_dtype(config.parameter_dtype)
+        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        with self._strategy.scope():
+            self._model = build_model(
+                spec, dtype=tf.as_dtype(config.dtype), param_dtype=self._parameter_dtype
+            )
+            self._variables = canonical_variables(self._model, spec)
+            self._optimizer = optimizers.Optimizer(
+                config.optimizer,
+                self._variables,
+                decayed={p.name for p in spec.parameters() if p.decay},
+                local=self._strategy.local,
+            )
+        self.set_parameters(spec.initial_parameters(seed=config.seed))
+
+        run = self._strategy.run
+        compute = self._loss_and_gradients
+        if config.compile_mode == "xla":
+            compute = tf.function(compute, jit_compile=True)
+        self._compute = compute
+        self._train = tf.function(lambda batch: run(self._train_step, batch))
+        self._forward = tf.function(lambda batch: run(self._predict, batch))
+        self._gradients = tf.function(lambda batch: run(self._reduced_gradients, batch))
+        self._local_gradients = tf.function(lambda batch: run(self._unreduced_gradients, batch))
+
+    # What a step computes on one replica.
+
+    def _call_model(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple:
+        inputs = [batch[name] for name in self._spec.input_names]
+        output = self._model(*inputs, dropout_seed=dropout_seed)
+        return output if isinstance(output, tuple) else (output, None)
+
+    def _loss(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple[tf.Tensor, Metrics]:
+        """This shard's share of the loss: shares of all shards add up to the global loss."""
+        logits, auxiliary = self._call_model(batch, dropout_seed)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            batch["labels"], tf.cast(logits, self._parameter_dtype)
+        )
+        loss = tf.reduce_sum(losses * batch["weights"]) / batch["normalizer"]
+        if auxiliary is None:
+            return loss, {"loss": loss}
+        auxiliary = auxiliary / batch["groups"]
+        total = loss + self._spec.auxiliary_loss_coefficient * auxiliary
+        return total, {"loss": total, "cross_entropy": loss, "auxiliary_loss": auxiliary}
+
+    def _loss_and_gradients(
+        self, batch: Batch, dropout_seed: tf.Tensor | None
+    ) -> tuple[Metrics, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            loss, metrics = self._loss(batch, dropout_seed)
+        gradients = tape.gradient(loss, list(self._variables.values()))
+        # Embedding gradients come sparse; the optimizer's formula is dense, as in the others.
+        return metrics, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def _train_step(self, batch: Batch) -> Metrics:
+        seed = None
+        if self._dropout:
+            step = tf.cast(self._strategy.local(self._optimizer.step), tf.int32)
+            replica = self._strategy.replica_id()
+            seed = tf.stack([self._config.seed * 1009 + replica, step * 64])
+        metrics, gradients = self._compute(batch, seed)
+        self._optimizer.apply(self._strategy.all_reduce(gradients))
+        return metrics
+
+    def _predict(self, batch: Batch) -> tf.Tensor:
+        logits, _ = self._call_model(batch, None)
+        return tf.cast(logits, self._parameter_dtype)
+
+    def _unreduced_gradients(self, batch: Batch) -> tuple[Metrics, list[tf.Tensor]]:
+        return self._compute(batch, None)
+
+    def _reduced_gradients(self, batch: Batch) -> tuple[Metrics, list[tf.Tensor]]:
+        metrics, gradients = self._compute(batch, None)
+        return metrics, self._strategy.all_reduce(gradients)
+
+    # The contract.
+
+    def place(self, batch: Arrays) -> Batch:
+        return self._strategy.place(batch)
+
+    def step(self, batch: Batch) -> Any:
+        return self._train(batch)
+
+    def forward(self, batch: Batch) -> Any:
+        return self._forward(batch)
+
+    def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
+        return *(self._gradients if sync else self._local_gradients)(batch), sync
+
+    def wait(self) -> None:
+        tf.test.experimental.sync_devices()
+
+    def wait_for(self, handle: Any) -> None:
+        # On CPU a step has finished when the call returns.
+        if self._config.platform != "cpu":
+            for loss in self._strategy.per_replica(handle["loss"]):
+                loss.numpy()
+
+    def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
+        return [
+            {
+                name: float(sum(share.numpy() for share in self._strategy.per_replica(value)))
+                for name, value in metrics.items()
+            }
+            for metrics in handles
+        ]
+
+    def read_logits(self, handle: Any) -> np.ndarray:
+        return np.concatenate([rows.numpy() for rows in self._strategy.per_replica(handle)])
+
+    def read_gradients(self, handle: Any) -> tuple[dict[str, float], list[Arrays]]:
+        metrics, gradients, reduced = handle
+        by_name = [self._strategy.per_replica(gradient) for gradient in gradients]
+        shares = [
+            {name: values[i].numpy() for name, values in zip(self._variables, by_name, strict=True)}
+            for i in range(1 if reduced else len(self._devices))
+        ]
+        return self.metrics([metrics])[0], shares
+
+    def _read(self, variables: dict[str, tf.Variable]) -> Arrays:
+        return {name: variable.numpy() for name, variable in variables.items()}
+
+    def _write(self, variables: dict[str, tf.Variable], arrays: Arrays) -> None:
+        for name, variable in variables.items():
+            variable.assign(tf.cast(arrays[name], variable.dtype))
+
+    def parameters(self) -> Arrays:
+        return self._read(self._variables)
+
+    def set_parameters(self, parameters: Arrays) -> None:
+        self._write(self._variables, parameters)
+
+    def optimizer_state(self) -> dict[str, Arrays]:
+        slots = {slot: self._read(values) for slot, values in self._optimizer.slots.items()}
+        return {**slots, "step": {"step": self._optimizer.step.numpy()}}
+
+    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+        for slot, variables in self._optimizer.slots.items():
+            self._write(variables, state[slot])
+        self._optimizer.step.assign(int(state["step"]["step"]))
+
+    def accelerator_peak_bytes(self) -> list[int] | None:
+        if self._config.platform == "cpu":
+            return None
+        return [
+            tf.config.experimental.get_memory_info(device.lstrip("/"))["peak"]
+            for device in self._devices
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
+            "devices": self._devices,
+            "device_kind": self._config.platform,
+            "matmul_precision": "highest (no TF32)",
+            "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+            "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+            "optimizer": "fused",
+        }
+
+    def close(self) -> None:
+        self.wait()
+
+
+RUNNER = TensorFlowRunner

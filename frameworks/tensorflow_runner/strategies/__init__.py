@@ -1,0 +1,1 @@
+"""One file per strategy; each opens with the literal ``INFO``, readable without TensorFlow."""

@@ -1,0 +1,43 @@
+"""One device, no distribution strategy: the base case."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from common.config.model_spec import Arrays
+
+INFO = {
+    "summary": "one device, tf.function, no distribution strategy",
+    "process_model": "single",
+    "max_devices": 1,
+}
+
+
+class Strategy:
+    def __init__(self, devices: list[str]):
+        self._device = devices[0]
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        return tf.device(self._device)
+
+    def place(self, batch: Arrays) -> dict[str, tf.Tensor]:
+        with tf.device(self._device):
+            return {name: tf.constant(value) for name, value in batch.items()}
+
+    def run(self, function: Callable, batch: dict[str, tf.Tensor]) -> Any:
+        with tf.device(self._device):
+            return function(batch)
+
+    def all_reduce(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        return gradients
+
+    def local(self, variable: tf.Variable) -> tf.Variable:
+        return variable
+
+    def replica_id(self) -> int:
+        return 0
+
+    def per_replica(self, value: Any) -> list[tf.Tensor]:
+        return [value]

@@ -1,0 +1,56 @@
+"""``tf.distribute.MirroredStrategy``: one process, a copy of every variable on each device."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from common.config.model_spec import Arrays
+
+INFO = {
+    "summary": "tf.distribute.MirroredStrategy",
+    "process_model": "single",
+    "max_devices": None,
+}
+
+
+class Strategy:
+    def __init__(self, devices: list[str]):
+        self._strategy = tf.distribute.MirroredStrategy(devices)
+        self._devices = devices
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        return self._strategy.scope()
+
+    def place(self, batch: Arrays) -> dict[str, Any]:
+        def split(value: np.ndarray) -> Any:
+            shares = np.split(value, len(self._devices)) if value.ndim else None
+
+            def share(context: tf.distribute.ReplicaContext) -> tf.Tensor:
+                replica = context.replica_id_in_sync_group
+                with tf.device(self._devices[replica]):
+                    return tf.constant(value if shares is None else shares[replica])
+
+            return self._strategy.experimental_distribute_values_from_function(share)
+
+        return {name: split(value) for name, value in batch.items()}
+
+    def run(self, function: Callable, batch: dict[str, Any]) -> Any:
+        return self._strategy.run(function, args=(batch,))
+
+    def all_reduce(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+
+    def local(self, variable: tf.Variable) -> tf.Variable:
+        """This replica's copy, so that a fused kernel can update it in place."""
+        replica = tf.get_static_value(self.replica_id())
+        return self._strategy.experimental_local_results(variable)[replica]
+
+    def replica_id(self) -> tf.Tensor:
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+    def per_replica(self, value: Any) -> tuple[tf.Tensor, ...]:
+        return self._strategy.experimental_local_results(value)

@@ -1,0 +1,221 @@
+"""The PyTorch runner: an eager (or compiled) step with a fused optimizer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+from common.measure.runner import Runner
+from common.training.optimizer import learning_rate
+from frameworks.torch_runner import optimizer as optimizers
+from frameworks.torch_runner.parameters import CanonicalParameters
+
+Batch = dict[str, torch.Tensor]
+
+
+class TorchRunner(Runner):
+    """Trains on one device of this process; the strategy joins processes."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        build_model: Callable[..., nn.Module],
+        make_strategy: Callable[..., Any],
+    ):
+        torch.set_float32_matmul_precision("highest")  # no TF32
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_num_threads(config.threads_per_device)
+        self._config = config
+        self._spec = spec = config.spec
+        self._strategy = make_strategy(config)
+        self._device = self._strategy.device
+        self._parameter_dtype = getattr(torch, config.parameter_dtype)
+        torch.manual_seed(config.seed + self.rank)  # dropout, nothing else
+        with torch.device("meta"):
+            model = build_model(spec, dtype=getattr(torch, config.dtype))
+        self._model = model.to(self._parameter_dtype).to_empty(device=self._device)
+        self._canonical = CanonicalParameters(self._model, spec)
+        self._canonical.write(spec.initial_parameters(seed=config.seed))
+        tensors = self._canonical.tensors()
+        self._parameters = list(tensors.values())
+        self._optimizer = optimizers.make(
+            config.optimizer,
+            decayed=[tensors[p.name] for p in spec.parameters() if p.decay],
+            others=[tensors[p.name] for p in spec.parameters() if not p.decay],
+        )
+        constant = config.optimizer.schedule == "constant"
+        self._scheduled = not constant or config.optimizer.schedule_warmup_steps > 0
+        self._wrapped = self._strategy.wrap(self._model)
+        self._call = (
+            torch.compile(self._wrapped) if config.compile_mode == "compile" else self._wrapped
+        )
+        self._updates = 0
+
+    # What a step computes.
+
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """This shard's share of the loss: shares of all shards add up to the global loss."""
+        output = self._call(*(batch[name] for name in self._spec.input_names))
+        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
+        logits = logits.to(self._parameter_dtype)
+        losses = functional.cross_entropy(
+            logits.flatten(0, -2), batch["labels"].flatten(), reduction="none"
+        )
+        loss = (losses * batch["weights"].flatten()).sum() / batch["normalizer"]
+        if auxiliary is None:
+            return loss, {"loss": loss.detach()}
+        auxiliary = auxiliary / batch["groups"]
+        total = loss + self._spec.auxiliary_loss_coefficient * auxiliary
+        return total, {
+            "loss": total.detach(),
+            "cross_entropy": loss.detach(),
+            "auxiliary_loss": auxiliary.detach(),
+        }
+
+    def _backward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, metrics = self._loss(batch)
+        self._strategy.scale_loss(loss).backward()
+        return metrics
+
+    # The contract.
+
+    def place(self, batch: Arrays) -> Batch:
+        placed = {}
+        for name, value in self._strategy.shard(batch).items():
+            tensor = torch.from_numpy(np.array(value))
+            if name == "labels":
+                tensor = tensor.long()  # what cross_entropy takes
+            placed[name] = tensor.to(self._device)
+        return placed
+
+    def step(self, batch: Batch) -> Any:
+        metrics = self._backward(batch)
+        config = self._config.optimizer
+        if config.clip_norm:
+            optimizers.clip_by_global_norm(
+                [p.grad for p in self._parameters], clip_norm=config.clip_norm
+            )
+        if self._scheduled:
+            rate = learning_rate(config, self._updates)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+        self._optimizer.step()
+        self._updates += 1
+        return metrics, self._strategy.record_event()
+
+    def forward(self, batch: Batch) -> Any:
+        self._model.eval()
+        with torch.no_grad():
+            output = self._call(*(batch[name] for name in self._spec.input_names))
+        self._model.train()
+        return output[0] if isinstance(output, tuple) else output
+
+    def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
+        self._model.eval()  # no dropout: random state stays as it is
+        with self._strategy.sync(self._wrapped, sync):
+            metrics = self._backward(batch)
+        self._model.train()
+        return metrics, [p.grad for p in self._parameters], sync
+
+    def wait(self) -> None:
+        self._strategy.wait()
+
+    def wait_for(self, handle: Any) -> None:
+        _, event = handle
+        if event is not None:
+            event.synchronize()
+
+    def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
+        names = list(handles[0][0])
+        rows = torch.stack(
+            [torch.stack([metrics[name] for name in names]) for metrics, *_ in handles]
+        )
+        table = sum(self.gather(rows.double().cpu().numpy()))
+        return [dict(zip(names, map(float, row), strict=True)) for row in table]
+
+    def read_logits(self, handle: torch.Tensor) -> np.ndarray:
+        return np.concatenate(self.gather(handle.to(self._parameter_dtype).cpu().numpy()))
+
+    def read_gradients(self, handle: Any) -> tuple[dict[str, float], list[Arrays]]:
+        metrics, gradients, reduced = handle
+        named = zip(self._canonical.tensors(), gradients, strict=True)
+        share = {name: self._canonical.to_host(name, g) for name, g in named}
+        if not reduced:
+            # The wrapper would have taken the mean of scaled losses; undo the scale.
+            scale = self._strategy.loss_scale
+            shares = self.gather({name: value / scale for name, value in share.items()})
+        else:
+            shares = [share]
+        return self.metrics([(metrics,)])[0], shares
+
+    def parameters(self) -> Arrays:
+        return self._canonical.read()
+
+    def set_parameters(self, parameters: Arrays) -> None:
+        self._canonical.write(parameters)
+
+    def optimizer_state(self) -> dict[str, Arrays]:
+        slots: dict[str, Arrays] = {}
+        for slot, key in optimizers.SLOTS[self._config.optimizer.name].items():
+            slots[slot] = {}
+            for name, tensor in self._canonical.tensors().items():
+                value = self._optimizer.state.get(tensor, {}).get(key)
+                value = torch.zeros_like(tensor) if value is None else value
+                slots[slot][name] = self._canonical.to_host(name, value)
+        return {**slots, "step": {"step": np.asarray(self._updates)}}
+
+    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+        self._updates = int(state["step"]["step"])
+        for name, tensor in self._canonical.tensors().items():
+            entry: dict[str, torch.Tensor] = {}
+            for slot, key in optimizers.SLOTS[self._config.optimizer.name].items():
+                entry[key] = self._canonical.to_native(name, state[slot][name]).to(tensor)
+            if self._config.optimizer.name == "adamw":
+                entry["step"] = torch.tensor(
+                    float(self._updates), dtype=torch.float32, device=self._device
+                )
+            self._optimizer.state[tensor] = entry
+
+    def accelerator_peak_bytes(self) -> list[int] | None:
+        if self._device.type != "cuda":
+            return None
+        return [torch.cuda.max_memory_allocated(self._device)]
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "devices": [str(self._device)],
+            "device_kind": (
+                torch.cuda.get_device_name(self._device)
+                if self._device.type == "cuda"
+                else torch.backends.cpu.get_cpu_capability()
+            ),
+            "matmul_precision": "highest (no TF32)",
+            "threads": torch.get_num_threads(),
+            "optimizer": "fused",
+            **self._strategy.describe(),
+        }
+
+    def close(self) -> None:
+        self.wait()
+        self._strategy.close()
+
+    @property
+    def rank(self) -> int:
+        return self._strategy.rank
+
+    def barrier(self) -> None:
+        self._strategy.barrier()
+
+    def gather(self, value: Any) -> list[Any]:
+        return self._strategy.gather(value)
+
+
+RUNNER = TorchRunner

@@ -1,0 +1,71 @@
+"""DistributedDataParallel: one process per device, gradients all-reduced in buckets.
+
+gloo on CPU, nccl on GPU. The wrapper divides by the number of ranks; the loss is multiplied by it,
+so that gradients add up like everywhere else.
+"""
+
+import contextlib
+import os
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
+from frameworks.torch_runner.strategies import bare
+
+INFO = {
+    "summary": "DistributedDataParallel, gloo on CPU and nccl on GPU",
+    "process_model": "per_device",
+    "max_devices": None,
+}
+
+
+class Strategy(bare.Strategy):
+    def __init__(self, config: RunConfig):
+        self.rank = int(os.environ["RANK"])
+        self.device = bare.local_device(config, int(os.environ.get("LOCAL_RANK", self.rank)))
+        self._backend = "nccl" if self.device.type == "cuda" else "gloo"
+        # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
+        backends = "cuda:nccl,cpu:gloo" if self._backend == "nccl" else "gloo"
+        distributed.init_process_group(backends)
+        self.loss_scale = distributed.get_world_size()
+        if self.loss_scale != config.devices:
+            raise RuntimeError(f"WORLD_SIZE={self.loss_scale} but devices={config.devices}")
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+        )
+
+    def shard(self, batch: Arrays) -> Arrays:
+        def rows(value):
+            share = len(value) // self.loss_scale
+            return value[self.rank * share : (self.rank + 1) * share]
+
+        return {name: rows(value) if value.ndim else value for name, value in batch.items()}
+
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss * self.loss_scale
+
+    def sync(self, model: nn.Module, sync: bool) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext() if sync else model.no_sync()
+
+    def barrier(self) -> None:
+        distributed.barrier()
+
+    def gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.loss_scale
+        distributed.all_gather_object(values, value)
+        return values
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": self._backend, "world_size": self.loss_scale}
+
+    def close(self) -> None:
+        distributed.barrier()
+        distributed.destroy_process_group()

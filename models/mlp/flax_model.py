@@ -1,0 +1,28 @@
+"""The MLP in Flax. Dims: B batch, F features."""
+
+import jax
+from flax import nnx
+
+from models.mlp.spec import MlpSpec
+
+
+class Mlp(nnx.Module):
+    def __init__(self, spec: MlpSpec, *, dtype, param_dtype, rngs: nnx.Rngs):
+        self.dense = nnx.List(
+            [
+                nnx.Linear(i, o, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+                for i, o in spec.layer_sizes
+            ]
+        )
+        self.dropout = nnx.Dropout(spec.dropout_rate)
+
+    def __call__(self, inputs_BF: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Returns logits [B, classes]; dropout is active when ``rngs`` is given."""
+        x_BF = inputs_BF
+        for layer in self.dense[:-1]:
+            x_BF = self.dropout(jax.nn.relu(layer(x_BF)), rngs=rngs, deterministic=rngs is None)
+        return self.dense[-1](x_BF)
+
+
+def build(spec: MlpSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Mlp:
+    return Mlp(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs)

@@ -1,0 +1,109 @@
+"""Multi-layer perceptron with ReLU and softmax cross-entropy."""
+
+import dataclasses
+
+import numpy as np
+
+from common.config.errors import ConfigError
+from common.config.model_spec import (
+    Arrays,
+    FeatureBatch,
+    ModelSpec,
+    Parameter,
+    Preset,
+    check_rate,
+    check_sizes,
+)
+from common.training import reference
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MlpSpec(ModelSpec):
+    """Sizes of the network.
+
+    Attributes:
+      input_size: features per example.
+      hidden_sizes: width of each hidden layer.
+      num_classes: labels.
+      dropout_rate: share of hidden activations zeroed in training (inverted dropout).
+    """
+
+    input_size: int = 799
+    hidden_sizes: tuple[int, ...] = (256, 128, 64)
+    num_classes: int = 192
+    dropout_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "input_size", "num_classes")
+        check_rate("dropout_rate", self.dropout_rate)
+        if not self.hidden_sizes or any(size < 1 for size in self.hidden_sizes):
+            raise ConfigError(
+                f"hidden_sizes={','.join(map(str, self.hidden_sizes))} must be one or more whole "
+                "numbers, each 1 or more"
+            )
+
+    @property
+    def layer_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of every dense layer."""
+        widths = (self.input_size, *self.hidden_sizes, self.num_classes)
+        return tuple(zip(widths[:-1], widths[1:], strict=True))
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        tree = []
+        for index, (fan_in, fan_out) in enumerate(self.layer_sizes):
+            tree.append(
+                Parameter(
+                    name=f"dense_{index}/kernel",
+                    shape=(fan_in, fan_out),
+                    dims=("input", "output"),
+                    initializer="glorot_uniform",
+                    decay=True,
+                )
+            )
+            tree.append(
+                Parameter(
+                    name=f"dense_{index}/bias",
+                    shape=(fan_out,),
+                    dims=("output",),
+                    initializer="zeros",
+                    decay=False,
+                )
+            )
+        return tuple(tree)
+
+    def batch_kind(self) -> FeatureBatch:
+        return FeatureBatch(input_size=self.input_size, num_classes=self.num_classes)
+
+    def forward_flops(self, *, global_batch_size: int) -> int:
+        """2 B in out per dense layer; biases and activations are not counted."""
+        return 2 * global_batch_size * sum(i * o for i, o in self.layer_sizes)
+
+    def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        x = batch["inputs"].astype(np.float64)
+        last = len(self.layer_sizes) - 1
+        for index in range(last + 1):
+            x = reference.dense(
+                x, parameters[f"dense_{index}/kernel"], parameters[f"dense_{index}/bias"]
+            )
+            if index < last:
+                x = reference.relu(x)
+        return x, np.zeros(())
+
+
+PRESETS = {
+    "mlp_medium": Preset(spec=MlpSpec(), global_batch_size=64, steps=1000),
+    "mlp_large": Preset(
+        spec=MlpSpec(
+            input_size=4608, hidden_sizes=(1024, 1024, 512, 512, 256), num_classes=768
+        ),
+        global_batch_size=32,
+        steps=50,
+    ),
+    "mlp_digits": Preset(
+        spec=MlpSpec(input_size=64, hidden_sizes=(128, 64), num_classes=10),
+        global_batch_size=64,
+        steps=1000,
+    ),
+}
+
+PARITY_SPECS = {"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)}

@@ -1,0 +1,137 @@
+"""The mixture of experts in Flax; the routing rules are in ``spec.py``.
+
+Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, K top_k,
+V vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models.moe.spec import MoeSpec
+from models.transformer.flax_model import Attention, Embedder, layer_norm
+
+
+def route(
+    probabilities_TE: jax.Array, mask_T: jax.Array | None, *, top_k: int, capacity: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Assigns the tokens of one group to expert slots.
+
+    Returns:
+      slot_TK: slot of each choice, expert * C + position, or E * C where it was dropped.
+      gate_TK: its weight; 0 where it was dropped.
+      fraction_E: share of the T K choices for each expert, before dropping.
+    """
+    length, num_experts = probabilities_TE.shape
+    top_TK, expert_TK = jax.lax.top_k(probabilities_TE, top_k)  # lowest index first on ties
+    gate_TK = top_TK / top_TK.sum(-1, keepdims=True)
+    expert_N = expert_TK.T.reshape(-1)  # choice-major
+    chosen_NE = jax.nn.one_hot(expert_N, num_experts, dtype=jnp.int32)
+    if mask_T is not None:
+        chosen_NE *= jnp.tile(mask_T, top_k)[:, None]
+    place_NE = jnp.cumsum(chosen_NE, 0) * chosen_NE  # 1-based; 0 where not chosen
+    position_TK = (place_NE.sum(1) - 1).reshape(top_k, length).T
+    kept_TK = (position_TK >= 0) & (position_TK < capacity)
+    slot_TK = jnp.where(kept_TK, expert_TK * capacity + position_TK, num_experts * capacity)
+    fraction_E = chosen_NE.sum(0) / (length * top_k)
+    return slot_TK, jnp.where(kept_TK, gate_TK, 0), fraction_E.astype(gate_TK.dtype)
+
+
+class Experts(nnx.Module):
+    def __init__(self, spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs):
+        self.spec = spec
+        self.dtype = dtype
+
+        def kernel(*shape: int) -> nnx.Param:
+            return nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, param_dtype))
+
+        d, f, e = spec.d_model, spec.d_ff, spec.num_experts
+        self.router_kernel = kernel(d, e)
+        self.up_kernel = kernel(e, d, f)
+        self.down_kernel = kernel(e, f, d)
+
+    def __call__(
+        self, x_BTD: jax.Array, mask_BT: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (output [B, T, D], auxiliary loss summed over groups)."""
+        spec = self.spec
+        capacity, slots = spec.expert_capacity, spec.num_experts * spec.expert_capacity
+        # The router stays in the parameters' dtype: float32 under bfloat16.
+        router_DE = self.router_kernel[...]
+        probabilities_BTE = jax.nn.softmax(x_BTD.astype(router_DE.dtype) @ router_DE)
+
+        def group(x_TD, probabilities_TE, mask_T):
+            slot_TK, gate_TK, fraction_E = route(
+                probabilities_TE, mask_T, top_k=spec.top_k, capacity=capacity
+            )
+            length = x_TD.shape[0]
+            token_TK = jnp.broadcast_to(jnp.arange(length)[:, None], slot_TK.shape)
+            # Dropped choices all write to one slot past the end, which nobody reads.
+            token_S = jnp.full(slots + 1, length).at[slot_TK].set(token_TK)[:-1]
+            slots_SD = jnp.take(x_TD, token_S, axis=0, mode="fill", fill_value=0)
+            mean_E = (
+                probabilities_TE if mask_T is None else probabilities_TE * mask_T[:, None]
+            ).sum(0) / length
+            auxiliary = spec.num_experts * (fraction_E * mean_E).sum()
+            return slots_SD.reshape(spec.num_experts, capacity, -1), slot_TK, gate_TK, auxiliary
+
+        # vmap keeps every index inside its group, so that devices need not exchange tokens.
+        in_axes = (0, 0, None if mask_BT is None else 0)
+        x_BECD, slot_BTK, gate_BTK, auxiliary_B = jax.vmap(group, in_axes)(
+            x_BTD, probabilities_BTE, mask_BT
+        )
+        up_EDF, down_EFD = (
+            kernel[...].astype(self.dtype) for kernel in (self.up_kernel, self.down_kernel)
+        )
+        hidden_BECF = jax.nn.gelu(jnp.einsum("becd,edf->becf", x_BECD, up_EDF), approximate=True)
+        y_BECD = jnp.einsum("becf,efd->becd", hidden_BECF, down_EFD)
+        y_BSD = y_BECD.reshape(y_BECD.shape[0], slots, -1)
+
+        def combine(y_SD, slot_TK, gate_TK):
+            y_TKD = jnp.take(y_SD, slot_TK, axis=0, mode="fill", fill_value=0)
+            return (y_TKD * gate_TK[..., None].astype(y_TKD.dtype)).sum(1)
+
+        return jax.vmap(combine)(y_BSD, slot_BTK, gate_BTK), auxiliary_B.sum()
+
+
+class Block(nnx.Module):
+    def __init__(self, spec: MoeSpec, **options):
+        self.attention_norm = layer_norm(spec.d_model, **options)
+        self.attention = Attention(spec.d_model, spec.num_heads, causal=True, **options)
+        self.experts_norm = layer_norm(spec.d_model, **options)
+        self.experts = Experts(spec, **options)
+
+    def __call__(
+        self, x_BTD: jax.Array, mask_BT: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
+        y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
+        return x_BTD + y_BTD, auxiliary
+
+
+class Moe(Embedder):
+    def __init__(self, spec: MoeSpec, **options):
+        self.make_embeddings(spec.vocabulary_size, spec.sequence_length, spec.d_model, **options)
+        self.block = nnx.List([Block(spec, **options) for _ in range(spec.num_layers)])
+        self.final_norm = layer_norm(spec.d_model, **options)
+        self.head = nnx.Linear(spec.d_model, spec.vocabulary_size, **options)
+
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        padding_mask_BT: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
+        del rngs  # no dropout
+        x_BTD = self.embed(tokens_BT)
+        auxiliary = 0.0
+        for block in self.block:
+            x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
+            auxiliary += layer_auxiliary / len(self.block)
+        return self.head(self.final_norm(x_BTD)), auxiliary
+
+
+def build(spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Moe:
+    return Moe(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs)

@@ -1,0 +1,206 @@
+"""Causal language model whose feed-forward layers are mixtures of experts.
+
+Routing, the same everywhere (so that N devices equal one): a group is one sequence. Of the softmax
+over experts each token takes its K largest (lowest expert index on ties), renormalised over the K.
+Every expert has C = ceil(capacity_factor K T / E) slots per group, filled choice-major: all first
+choices in token order, then all second choices, and so on. A choice that finds no slot adds 0.
+Padding is not routed. The auxiliary loss is the mean over groups and layers of E sum_e f_e P_e
+(Fedus et al. 2021, arXiv:2101.03961, equations 4-6) with f_e = choices for e / (T K), counted
+before dropping, and P_e = sum of probabilities of e over real tokens / T.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from common.config.errors import ConfigError
+from common.config.model_spec import (
+    Arrays,
+    ModelSpec,
+    Parameter,
+    Preset,
+    TokenBatch,
+    check_sizes,
+)
+from common.training import reference
+from models.transformer import spec as transformer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MoeSpec(ModelSpec):
+    """Sizes of the network.
+
+    Attributes:
+      d_model, num_layers, num_heads, vocabulary_size, sequence_length: as in the transformer.
+      d_ff: hidden width of one expert (two products, GELU, no biases).
+      num_experts, top_k: experts per layer, and how many each token uses.
+      capacity_factor: slots per expert relative to an even spread.
+      aux_loss_weight: coefficient of the load-balancing loss.
+      variable_length: sequences end early and come with a padding mask.
+    """
+
+    d_model: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    d_ff: int = 256
+    num_experts: int = 8
+    top_k: int = 2
+    capacity_factor: float = 1.25
+    aux_loss_weight: float = 0.01
+    vocabulary_size: int = 256
+    sequence_length: int = 128
+    variable_length: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            self,
+            "d_model",
+            "num_layers",
+            "num_heads",
+            "d_ff",
+            "num_experts",
+            "top_k",
+            "vocabulary_size",
+            "sequence_length",
+        )
+        transformer.check_heads(self.d_model, self.num_heads)
+        if self.top_k > self.num_experts:
+            raise ConfigError(f"top_k={self.top_k} exceeds num_experts={self.num_experts}")
+        if not (self.capacity_factor > 0 and math.isfinite(self.capacity_factor)):
+            raise ConfigError(f"capacity_factor={self.capacity_factor} must be a positive number")
+        if not (self.aux_loss_weight >= 0 and math.isfinite(self.aux_loss_weight)):
+            raise ConfigError(f"aux_loss_weight={self.aux_loss_weight} must be 0 or positive")
+
+    @property
+    def expert_capacity(self) -> int:
+        """Slots per expert and group; more than T would stay empty."""
+        even = self.top_k * self.sequence_length / self.num_experts
+        return min(math.ceil(self.capacity_factor * even), self.sequence_length)
+
+    @property
+    def auxiliary_loss_coefficient(self) -> float:
+        return self.aux_loss_weight
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        d, f, e = self.d_model, self.d_ff, self.num_experts
+        tree = transformer.embeddings(self.vocabulary_size, self.sequence_length, d)
+        for index in range(self.num_layers):
+            block = f"block_{index}"
+            tree += transformer.layer_norm(f"{block}/attention_norm", d)
+            tree += transformer.attention(f"{block}/attention", d)
+            tree += transformer.layer_norm(f"{block}/experts_norm", d)
+            tree += [
+                transformer.kernel(
+                    f"{block}/experts/router_kernel", (d, e), ("d_model", "experts")
+                ),
+                transformer.kernel(
+                    f"{block}/experts/up_kernel", (e, d, f), ("experts", "d_model", "d_ff")
+                ),
+                transformer.kernel(
+                    f"{block}/experts/down_kernel", (e, f, d), ("experts", "d_ff", "d_model")
+                ),
+            ]
+        tree += transformer.layer_norm("final_norm", d)
+        tree += transformer.dense("head", (d, self.vocabulary_size), ("d_model", "vocabulary"))
+        return tuple(tree)
+
+    def batch_kind(self) -> TokenBatch:
+        return TokenBatch(
+            vocabulary_size=self.vocabulary_size,
+            sequence_length=self.sequence_length,
+            num_classes=None,
+            variable_length=self.variable_length,
+        )
+
+    def forward_flops(self, *, global_batch_size: int) -> int:
+        """As for the transformer, with K experts per token and the router's product."""
+        tokens = global_batch_size * self.sequence_length
+        per_layer = (
+            transformer.attention_flops(
+                tokens=tokens, sequence_length=self.sequence_length, d_model=self.d_model
+            )
+            + 2 * tokens * self.d_model * self.num_experts
+            + self.top_k * 2 * 2 * tokens * self.d_model * self.d_ff
+        )
+        return self.num_layers * per_layer + 2 * tokens * self.d_model * self.vocabulary_size
+
+    def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        mask_BT = batch.get("padding_mask")
+        x_BTD = transformer.reference_embed(parameters, batch)
+        auxiliary = 0.0
+        for index in range(self.num_layers):
+            block = f"block_{index}"
+            x_BTD = x_BTD + transformer.reference_attention(
+                parameters,
+                f"{block}/attention",
+                transformer.reference_norm(parameters, f"{block}/attention_norm", x_BTD),
+                num_heads=self.num_heads,
+                causal=True,
+                padding_mask_BS=mask_BT,
+            )
+            y_BTD, layer_auxiliary = reference_experts(
+                self,
+                parameters,
+                f"{block}/experts",
+                transformer.reference_norm(parameters, f"{block}/experts_norm", x_BTD),
+                mask_BT,
+            )
+            x_BTD = x_BTD + y_BTD
+            auxiliary += layer_auxiliary / self.num_layers
+        x_BTD = transformer.reference_norm(parameters, "final_norm", x_BTD)
+        return transformer.reference_dense(parameters, "head", x_BTD), np.asarray(auxiliary)
+
+
+def reference_experts(
+    spec: MoeSpec,
+    parameters: Arrays,
+    name: str,
+    x_BTD: np.ndarray,
+    mask_BT: np.ndarray | None,
+) -> tuple[np.ndarray, float]:
+    """Returns (output [B, T, D], auxiliary loss summed over groups), token by token.
+
+    Written as loops over slots on purpose: it shares no trick with the implementations.
+    """
+    probabilities_BTE = reference.softmax(x_BTD @ parameters[f"{name}/router_kernel"])
+    output_BTD = np.zeros_like(x_BTD)
+    auxiliary = 0.0
+    batch, length, _ = x_BTD.shape
+    for b in range(batch):
+        real = [t for t in range(length) if mask_BT is None or mask_BT[b, t]]
+        # Stable sort of the negated probabilities: the lowest expert index wins a tie.
+        chosen = {t: np.argsort(-probabilities_BTE[b, t], kind="stable")[: spec.top_k] for t in real}
+        used = np.zeros(spec.num_experts, int)
+        for k in range(spec.top_k):
+            for t in real:
+                expert = chosen[t][k]
+                used[expert] += 1
+                if used[expert] > spec.expert_capacity:
+                    continue
+                gate = probabilities_BTE[b, t, expert] / probabilities_BTE[b, t, chosen[t]].sum()
+                hidden = reference.gelu_tanh(x_BTD[b, t] @ parameters[f"{name}/up_kernel"][expert])
+                output_BTD[b, t] += gate * (hidden @ parameters[f"{name}/down_kernel"][expert])
+        fraction = used / (length * spec.top_k)
+        mean_probability = probabilities_BTE[b, real].sum(0) / length
+        auxiliary += spec.num_experts * float((fraction * mean_probability).sum())
+    return output_BTD, auxiliary
+
+
+PRESETS = {"moe_tiny": Preset(spec=MoeSpec(), global_batch_size=8, steps=20)}
+
+_PARITY = MoeSpec(
+    d_model=16,
+    num_layers=2,
+    num_heads=2,
+    d_ff=24,
+    num_experts=5,
+    top_k=2,
+    capacity_factor=1.0,
+    vocabulary_size=40,
+    sequence_length=12,
+)
+PARITY_SPECS = {
+    "moe": _PARITY,
+    "moe_padded": dataclasses.replace(_PARITY, variable_length=True, top_k=3, capacity_factor=0.8),
+}

@@ -1,0 +1,128 @@
+"""The mixture of experts in PyTorch; the routing rules are in ``spec.py``.
+
+Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, K top_k,
+S = E C slots, N = K T choices, V vocabulary.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from models.moe.spec import MoeSpec
+from models.mlp.torch_model import Dense
+from models.transformer.torch_model import Attention, Embedder, LayerNorm
+
+
+def route(
+    probabilities_BTE: torch.Tensor, mask_BT: torch.Tensor | None, *, top_k: int, capacity: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Assigns tokens to expert slots, group by group.
+
+    Returns:
+      slot_BTK: slot of each choice, expert * C + position, or E * C where it was dropped.
+      gate_BTK: its weight; 0 where it was dropped.
+      fraction_BE: share of the T K choices for each expert, before dropping.
+    """
+    batch, length, num_experts = probabilities_BTE.shape
+    # torch.topk leaves the order of ties open; a stable sort keeps the lowest index first.
+    top_BTE, expert_BTE = torch.sort(probabilities_BTE, dim=-1, descending=True, stable=True)
+    top_BTK, expert_BTK = top_BTE[..., :top_k], expert_BTE[..., :top_k]
+    gate_BTK = top_BTK / top_BTK.sum(-1, keepdim=True)
+    expert_BN = expert_BTK.transpose(1, 2).reshape(batch, -1)  # choice-major
+    chosen_BNE = functional.one_hot(expert_BN, num_experts)
+    if mask_BT is not None:
+        chosen_BNE = chosen_BNE * mask_BT.repeat(1, top_k)[..., None]
+    place_BNE = chosen_BNE.cumsum(1) * chosen_BNE  # 1-based; 0 where not chosen
+    position_BTK = (place_BNE.sum(-1) - 1).view(batch, top_k, length).transpose(1, 2)
+    kept_BTK = (position_BTK >= 0) & (position_BTK < capacity)
+    slot_BTK = torch.where(kept_BTK, expert_BTK * capacity + position_BTK, num_experts * capacity)
+    fraction_BE = chosen_BNE.sum(1).to(gate_BTK.dtype) / (length * top_k)
+    return slot_BTK, gate_BTK * kept_BTK, fraction_BE
+
+
+class Experts(nn.Module):
+    def __init__(self, spec: MoeSpec):
+        super().__init__()
+        self.spec = spec
+        d, f, e = spec.d_model, spec.d_ff, spec.num_experts
+        self.router_kernel = nn.Parameter(0.02 * torch.randn(d, e))
+        self.up_kernel = nn.Parameter(0.02 * torch.randn(e, d, f))
+        self.down_kernel = nn.Parameter(0.02 * torch.randn(e, f, d))
+
+    def forward(
+        self, x_BTD: torch.Tensor, mask_BT: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns (output [B, T, D], auxiliary loss summed over groups)."""
+        spec = self.spec
+        batch, length, d_model = x_BTD.shape
+        experts, capacity, top_k = spec.num_experts, spec.expert_capacity, spec.top_k
+        slots = experts * capacity
+        # The router stays in the parameters' dtype: float32 under bfloat16.
+        probabilities_BTE = torch.softmax(x_BTD.to(self.router_kernel.dtype) @ self.router_kernel, -1)
+        slot_BTK, gate_BTK, fraction_BE = route(
+            probabilities_BTE, mask_BT, top_k=top_k, capacity=capacity
+        )
+        if mask_BT is None:
+            mean_BE = probabilities_BTE.sum(1) / length
+        else:
+            mean_BE = (probabilities_BTE * mask_BT[..., None]).sum(1) / length
+        auxiliary = experts * (fraction_BE * mean_BE).sum()
+
+        # Which token sits in which slot. Index T is a row of zeros (an empty slot); dropped
+        # choices all write to one slot past the end, which nobody reads.
+        token_BN = torch.arange(length, device=x_BTD.device).repeat_interleave(top_k)
+        token_BS = torch.full((batch, slots + 1), length, device=x_BTD.device)
+        token_BS.scatter_(1, slot_BTK.flatten(1), token_BN.expand(batch, -1))
+        offsets_B1 = torch.arange(batch, device=x_BTD.device)[:, None]
+        padded_RD = functional.pad(x_BTD, (0, 0, 0, 1)).flatten(0, 1)
+        rows_BS = token_BS[:, :-1] + offsets_B1 * (length + 1)
+        x_BECD = padded_RD.index_select(0, rows_BS.flatten()).view(batch, experts, capacity, -1)
+        x_END = x_BECD.transpose(0, 1).reshape(experts, batch * capacity, d_model)
+        hidden_ENF = functional.gelu(
+            torch.bmm(x_END, self.up_kernel.to(x_END.dtype)), approximate="tanh"
+        )
+        y_END = torch.bmm(hidden_ENF, self.down_kernel.to(x_END.dtype))
+        y_BSD = y_END.view(experts, batch, capacity, d_model).transpose(0, 1).flatten(1, 2)
+        y_RD = functional.pad(y_BSD, (0, 0, 0, 1)).flatten(0, 1)
+        rows_BTK = slot_BTK + offsets_B1[..., None] * (slots + 1)
+        y_BTKD = y_RD.index_select(0, rows_BTK.flatten()).view(batch, length, top_k, d_model)
+        return (y_BTKD * gate_BTK[..., None].to(y_BTKD.dtype)).sum(2), auxiliary
+
+
+class Block(nn.Module):
+    def __init__(self, spec: MoeSpec):
+        super().__init__()
+        self.attention_norm = LayerNorm(spec.d_model)
+        self.attention = Attention(spec.d_model, spec.num_heads, causal=True)
+        self.experts_norm = LayerNorm(spec.d_model)
+        self.experts = Experts(spec)
+
+    def forward(
+        self, x_BTD: torch.Tensor, mask_BT: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
+        y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
+        return x_BTD + y_BTD, auxiliary
+
+
+class Moe(Embedder):
+    def __init__(self, spec: MoeSpec, *, dtype: torch.dtype):
+        super().__init__(spec.vocabulary_size, spec.sequence_length, spec.d_model, dtype=dtype)
+        self.block = nn.ModuleList([Block(spec) for _ in range(spec.num_layers)])
+        self.final_norm = LayerNorm(spec.d_model)
+        self.head = Dense(spec.d_model, spec.vocabulary_size)
+
+    def forward(
+        self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
+        x_BTD = self.embed(tokens_BT)
+        auxiliary = 0.0
+        for block in self.block:
+            x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
+            auxiliary = auxiliary + layer_auxiliary / len(self.block)
+        return self.head(self.final_norm(x_BTD)), auxiliary
+
+
+def build(spec: MoeSpec, *, dtype: torch.dtype) -> Moe:
+    return Moe(spec, dtype=dtype)

@@ -1,0 +1,114 @@
+"""The transformer in Flax.
+
+Dims: B batch, T query sequence, S key sequence, D d_model, F d_ff, N num_heads, H head_dim,
+V vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from common.training.reference import LAYER_NORM_EPSILON
+from models.transformer.spec import TransformerSpec
+
+
+def layer_norm(d_model: int, *, dtype, param_dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(
+        d_model, epsilon=LAYER_NORM_EPSILON, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+    )
+
+
+class Embedder(nnx.Module):
+    """Token and learned position embeddings, held by the model under their canonical names."""
+
+    token_embedding: nnx.Embed
+    position_embedding: nnx.Embed
+
+    def make_embeddings(
+        self, vocabulary_size: int, sequence_length: int, d_model: int, **options
+    ) -> None:
+        self.token_embedding = nnx.Embed(vocabulary_size, d_model, **options)
+        self.position_embedding = nnx.Embed(sequence_length, d_model, **options)
+
+    def embed(self, tokens_BT: jax.Array) -> jax.Array:
+        return self.token_embedding(tokens_BT) + self.position_embedding(
+            jnp.arange(tokens_BT.shape[1])
+        )
+
+
+class Attention(nnx.Module):
+    def __init__(self, d_model: int, num_heads: int, *, causal: bool, **options):
+        self.num_heads = num_heads
+        self.causal = causal
+        self.query = nnx.Linear(d_model, d_model, **options)
+        self.key = nnx.Linear(d_model, d_model, **options)
+        self.value = nnx.Linear(d_model, d_model, **options)
+        self.output = nnx.Linear(d_model, d_model, **options)
+
+    def __call__(self, x_BTD: jax.Array, padding_mask_BS: jax.Array | None) -> jax.Array:
+        def heads(y_BTD: jax.Array) -> jax.Array:
+            return y_BTD.reshape(*y_BTD.shape[:2], self.num_heads, -1)
+
+        mixed_BTNH = jax.nn.dot_product_attention(
+            heads(self.query(x_BTD)),
+            heads(self.key(x_BTD)),
+            heads(self.value(x_BTD)),
+            mask=None if padding_mask_BS is None else padding_mask_BS[:, None, None, :],
+            is_causal=self.causal,
+        )
+        return self.output(mixed_BTNH.reshape(x_BTD.shape))
+
+
+class FeedForward(nnx.Module):
+    def __init__(self, d_model: int, d_ff: int, **options):
+        self.up = nnx.Linear(d_model, d_ff, **options)
+        self.down = nnx.Linear(d_ff, d_model, **options)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        return self.down(jax.nn.gelu(self.up(x_BTD), approximate=True))
+
+
+class Block(nnx.Module):
+    def __init__(self, spec: TransformerSpec, **options):
+        self.attention_norm = layer_norm(spec.d_model, **options)
+        self.attention = Attention(spec.d_model, spec.num_heads, causal=spec.causal, **options)
+        self.feed_forward_norm = layer_norm(spec.d_model, **options)
+        self.feed_forward = FeedForward(spec.d_model, spec.d_ff, **options)
+
+    def __call__(self, x_BTD: jax.Array, padding_mask_BT: jax.Array | None) -> jax.Array:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), padding_mask_BT)
+        return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
+
+
+class Transformer(Embedder):
+    def __init__(self, spec: TransformerSpec, **options):
+        self.causal = spec.causal
+        self.make_embeddings(spec.vocabulary_size, spec.sequence_length, spec.d_model, **options)
+        self.block = nnx.List([Block(spec, **options) for _ in range(spec.num_layers)])
+        self.final_norm = layer_norm(spec.d_model, **options)
+        outputs = spec.vocabulary_size if spec.causal else spec.num_classes
+        self.head = nnx.Linear(spec.d_model, outputs, **options)
+
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        padding_mask_BT: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """Returns logits [B, T, V] (causal) or [B, classes]."""
+        del rngs  # no dropout
+        x_BTD = self.embed(tokens_BT)
+        for block in self.block:
+            x_BTD = block(x_BTD, padding_mask_BT)
+        x_BTD = self.final_norm(x_BTD)
+        if self.causal:
+            return self.head(x_BTD)
+        if padding_mask_BT is None:
+            return self.head(x_BTD.mean(1))
+        mask_BT1 = padding_mask_BT[..., None].astype(x_BTD.dtype)
+        return self.head((x_BTD * mask_BT1).sum(1) / mask_BT1.sum(1))
+
+
+def build(spec: TransformerSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Transformer:
+    return Transformer(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
