@@ -105,27 +105,35 @@ class Flags:
         self._usage = usage
         self._order: list[str] = []
 
-    def _define(self, parser: Any, name: str, default: Any, help_: str, serializer: Any) -> None:
+    def _define(
+        self,
+        parser: Any,
+        name: str,
+        default: Any,
+        help_: str,
+        serializer: flags.ArgumentSerializer | None = None,
+    ) -> None:
+        serializer = serializer or flags.ArgumentSerializer()
         flags.DEFINE(parser, name, default, help_, flag_values=self._values, serializer=serializer)
         self._order.append(name)
 
     def integer(self, name: str, default: int | None, help_: str, *, minimum: int = 1) -> None:
-        self._define(_Number(int, minimum), name, default, help_, None)
+        self._define(_Number(int, minimum), name, default, help_)
 
     def number(
         self, name: str, default: float | None, help_: str, *, minimum: float | None = None
     ) -> None:
-        self._define(_Number(float, minimum), name, default, help_, None)
+        self._define(_Number(float, minimum), name, default, help_)
 
     def text(self, name: str, default: str | None, help_: str) -> None:
-        self._define(flags.ArgumentParser(), name, default, help_, flags.ArgumentSerializer())
+        self._define(flags.ArgumentParser(), name, default, help_)
 
     def boolean(self, name: str, default: bool | None, help_: str) -> None:
         flags.DEFINE_boolean(name, default, help_, flag_values=self._values)
         self._order.append(name)
 
     def duration(self, name: str, default: str, help_: str) -> None:
-        self._define(Duration(), name, default, help_, None)
+        self._define(Duration(), name, default, help_)
 
     def names(self, name: str, default: list[str] | None, help_: str) -> None:
         self._define(_List(), name, default, help_, _ListSerializer())
@@ -150,6 +158,15 @@ class Flags:
 
     def values(self) -> dict[str, Any]:
         return {name: self._values[name].value for name in self._order}
+
+    def as_flags(self, *, without: set[str]) -> list[str]:
+        """Returns the flags that were given, but some, as they would be typed."""
+        return [
+            text
+            for name in self._order
+            if self.given(name) and name not in without
+            for text in self._values[name].serialize().splitlines()
+        ]
 
     def help(self) -> str:
         """Returns the help page: usage, then every flag with its default."""
