@@ -80,8 +80,9 @@ class Optimizer:
     def _adamw(self, rate: tf.Tensor, step: tf.Tensor) -> Callable:
         config = self._config
         t = tf.cast(step + 1, tf.float64)
-        power1, power2 = tf.pow(tf.cast(config.beta1, tf.float64), t), tf.pow(
-            tf.cast(config.beta2, tf.float64), t
+        # constant, not cast: a cast would read the Python float as float32 first.
+        power1, power2 = (
+            tf.pow(tf.constant(beta, tf.float64), t) for beta in (config.beta1, config.beta2)
         )
         # The kernel adds epsilon before the bias correction ("epsilon-hat"); scaled like this it
         # is the epsilon of the formula.

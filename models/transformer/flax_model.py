@@ -36,6 +36,36 @@ class Embedder(nnx.Module):
         )
 
 
+def dot_product_attention(
+    query_BTNH: jax.Array,
+    key_BSNH: jax.Array,
+    value_BSNH: jax.Array,
+    padding_mask_BS: jax.Array | None,
+    *,
+    causal: bool,
+) -> jax.Array:
+    """The operations of ``jax.nn.dot_product_attention``, which rounds float64 to float32.
+
+    Scores and softmax are in float32 at least: float32 under bfloat16.
+    """
+    dtype = query_BTNH.dtype
+    scores_dtype = jnp.promote_types(dtype, jnp.float32)
+    scores_BNTS = jnp.einsum(
+        "BTNH,BSNH->BNTS", query_BTNH, key_BSNH, preferred_element_type=scores_dtype
+    )
+    scores_BNTS *= query_BTNH.shape[-1] ** -0.5
+    allowed = None
+    if causal:
+        allowed = jnp.tril(jnp.ones(scores_BNTS.shape[-2:], bool))
+    if padding_mask_BS is not None:
+        padding_B11S = padding_mask_BS[:, None, None, :]
+        allowed = padding_B11S if allowed is None else allowed & padding_B11S
+    if allowed is not None:
+        scores_BNTS = jnp.where(allowed, scores_BNTS, jnp.finfo(scores_dtype).min)
+    weights_BNTS = jax.nn.softmax(scores_BNTS).astype(dtype)
+    return jnp.einsum("BNTS,BSNH->BTNH", weights_BNTS, value_BSNH)
+
+
 class Attention(nnx.Module):
     def __init__(self, d_model: int, num_heads: int, *, causal: bool, **options):
         self.num_heads = num_heads
@@ -49,12 +79,12 @@ class Attention(nnx.Module):
         def heads(y_BTD: jax.Array) -> jax.Array:
             return y_BTD.reshape(*y_BTD.shape[:2], self.num_heads, -1)
 
-        mixed_BTNH = jax.nn.dot_product_attention(
+        mixed_BTNH = dot_product_attention(
             heads(self.query(x_BTD)),
             heads(self.key(x_BTD)),
             heads(self.value(x_BTD)),
-            mask=None if padding_mask_BS is None else padding_mask_BS[:, None, None, :],
-            is_causal=self.causal,
+            padding_mask_BS,
+            causal=self.causal,
         )
         return self.output(mixed_BTNH.reshape(x_BTD.shape))
 

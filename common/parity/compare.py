@@ -1,0 +1,83 @@
+"""Compares two traces step by step and says where they differ most."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from common.parity.tolerances import (
+    Tolerance,
+    absolute_differences,
+    gradient_differences,
+    relative_difference,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One figure of a comparison: what, at which step, in which tensor, how much of what."""
+
+    kind: str
+    step: int
+    name: str
+    value: float
+    bound: float
+
+    @property
+    def within(self) -> bool:
+        return self.value <= self.bound
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} of {self.name} at step {self.step}: {self.value:.2e} "
+            f"(bound {self.bound:.0e})"
+        )
+
+
+def compare_step(
+    step: int, ours: dict[str, Any], theirs: dict[str, Any], tolerance: Tolerance
+) -> list[Difference]:
+    """Returns every difference between two records of ``common.parity.trace``."""
+    found: list[Difference] = []
+
+    def add(kind: str, values: dict[str, float], bound: float) -> None:
+        found.extend(
+            Difference(kind=kind, step=step, name=name, value=value, bound=bound)
+            for name, value in values.items()
+        )
+
+    if "initial" in ours:
+        unequal = {
+            name: float(not np.array_equal(ours["initial"][name], value))
+            for name, value in theirs["initial"].items()
+        }
+        add("initial parameters not bit-identical", unequal, 0.0)
+    for kind in ("metrics", "gradient_metrics"):
+        values = {n: relative_difference(ours[kind][n], v) for n, v in theirs[kind].items()}
+        add(f"relative difference ({kind})", values, tolerance.loss)
+    add("logits", absolute_differences({"": ours["logits"]}, {"": theirs["logits"]}), tolerance.logits)
+    add(
+        "relative gradient difference",
+        gradient_differences(ours["gradients"], theirs["gradients"]),
+        tolerance.gradient,
+    )
+    add(
+        "parameter difference",
+        absolute_differences(ours["parameters"], theirs["parameters"]),
+        tolerance.parameter,
+    )
+    for slot, values in theirs["optimizer"].items():
+        bound = tolerance.parameter if slot != "step" else 0.0
+        differences = absolute_differences(ours["optimizer"][slot], values)
+        add(f"optimizer {slot}", differences, bound)
+    return found
+
+
+def worst(differences: list[Difference]) -> list[Difference]:
+    """Returns the largest difference of each kind, relative to its bound."""
+    largest: dict[str, Difference] = {}
+    for entry in differences:
+        old = largest.get(entry.kind)
+        if old is None or entry.value > old.value:
+            largest[entry.kind] = entry
+    return list(largest.values())

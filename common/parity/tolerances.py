@@ -1,0 +1,58 @@
+"""How equal is equal: one table by dtype, set from measurement (see WORKSPACE.md, Parity)."""
+
+import dataclasses
+
+import numpy as np
+
+from common.config.model_spec import Arrays
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """Largest differences that count as equal.
+
+    Attributes:
+      loss: relative, at every step.
+      gradient: relative to max(the tensor's norm, 1e-2 x the global norm), which a tensor with a
+        mathematically zero gradient (attention key biases) does not break.
+      parameter: absolute, at every step.
+      logits: absolute, against the NumPy reference.
+    """
+
+    loss: float
+    gradient: float
+    parameter: float
+    logits: float
+
+
+FLOAT64 = Tolerance(loss=1e-12, gradient=1e-12, parameter=1e-10, logits=1e-12)
+FLOAT64_DEVICES = dataclasses.replace(FLOAT64, parameter=1e-11)
+"""N devices against one, ten steps."""
+FLOAT32 = Tolerance(loss=1e-5, gradient=1e-5, parameter=float("inf"), logits=1e-4)
+"""First ten steps; gradients of the first step only: float32 trajectories really part ways."""
+
+
+def relative_difference(a: float, b: float) -> float:
+    """|a - b| / |b|; infinite where one of them is not finite."""
+    if not (np.isfinite(a) and np.isfinite(b)):
+        return float("inf")
+    return abs(a - b) / max(abs(b), np.finfo(np.float64).tiny)
+
+
+def gradient_differences(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """Returns name -> norm of the difference / max(norm, 1e-2 x global norm)."""
+    norms = {name: float(np.linalg.norm(value)) for name, value in theirs.items()}
+    floor = 1e-2 * float(np.sqrt(sum(norm**2 for norm in norms.values())))
+    return {
+        name: _finite(np.linalg.norm(ours[name] - theirs[name]) / max(norms[name], floor))
+        for name in theirs
+    }
+
+
+def absolute_differences(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """Returns name -> largest absolute difference; infinite where a value is not finite."""
+    return {name: _finite(np.abs(ours[name] - theirs[name]).max()) for name in theirs}
+
+
+def _finite(value: float) -> float:
+    return float(value) if np.isfinite(value) else float("inf")
