@@ -66,7 +66,7 @@ def compare_step(
         absolute_differences(ours["parameters"], theirs["parameters"]),
         tolerance.parameter,
     )
-    for slot, values in theirs["optimizer"].items():
+    for slot, values in theirs.get("optimizer", {}).items():
         bound = tolerance.parameter if slot != "step" else 0.0
         differences = absolute_differences(ours["optimizer"][slot], values)
         add(f"optimizer {slot}", differences, bound)
@@ -74,10 +74,13 @@ def compare_step(
 
 
 def worst(differences: list[Difference]) -> list[Difference]:
-    """Returns the largest difference of each kind, relative to its bound."""
+    """Returns the largest difference of each kind, and the first of each that is out of bounds."""
     largest: dict[str, Difference] = {}
+    first: dict[str, Difference] = {}
     for entry in differences:
         old = largest.get(entry.kind)
         if old is None or entry.value > old.value:
             largest[entry.kind] = entry
-    return list(largest.values())
+        if not entry.within:
+            first.setdefault(entry.kind, entry)
+    return list(dict.fromkeys([*first.values(), *largest.values()]))

@@ -11,11 +11,14 @@ from common.config.model_spec import Arrays
 from common.measure.runner import Runner
 
 
-def steps_of(runner: Runner, batches: list[Arrays], *, steps: int) -> Iterator[dict[str, Any]]:
+def steps_of(
+    runner: Runner, batches: list[Arrays], *, steps: int, optimizer: bool = True
+) -> Iterator[dict[str, Any]]:
     """Trains and yields, per step, everything that must be equal.
 
     Each record has ``metrics`` (of the step), ``logits`` (before it), ``gradients`` (before
-    clipping), ``parameters`` and ``optimizer`` (after it); the first has ``initial`` too.
+    clipping), ``parameters`` and, if ``optimizer``, its state (after it); the first has
+    ``initial`` too.
     """
     for step in range(steps):
         batch = runner.place(batches[step % len(batches)])
@@ -28,7 +31,8 @@ def steps_of(runner: Runner, batches: list[Arrays], *, steps: int) -> Iterator[d
         runner.wait()
         (record["metrics"],) = runner.metrics([handle])
         record["parameters"] = runner.parameters()
-        record["optimizer"] = runner.optimizer_state()
+        if optimizer:
+            record["optimizer"] = runner.optimizer_state()
         yield record
 
 

@@ -1,6 +1,7 @@
-"""Trains parity models in one framework and writes what it computed; started by the tests.
+"""Trains models in one framework and writes what it computed; started by ``test_parity.py``.
 
-One process serves all models of a (framework, device count); the tests compare the traces.
+One process (or one per device) serves all cases of a (framework, strategy, device count). The first
+writes a trace; the others compare themselves with it step by step, as they run.
 """
 
 import argparse
@@ -9,22 +10,25 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import numpy as np
 
 from common.commands import lookup
 from common.config.run_config import OptimizerConfig, RunConfig
 from common.machine.cores import available_cores, cores_of_devices, pin
+from common.measure.heartbeat import Heartbeat, path_for
+from common.measure.runner import Runner
 from common.parity import compare, tolerances, trace
+from common.parity.compare import Difference
 from common.study import launch
 
 
-def config_for(case: dict) -> RunConfig:
-    """Returns the configuration of a case: a dict of the tests' table."""
+def config_for(case: dict[str, Any]) -> RunConfig:
+    """Returns the configuration of a case of the tests' table."""
     name, framework, strategy = case["model"], case["framework"], case["strategy"]
     parity = lookup.parity_specs()
     spec = parity[name] if name in parity else lookup.preset(name).spec
-    spec = spec.with_overrides(case.get("overrides", {}))
     info = lookup.framework_info(framework)
     return RunConfig(
         framework=framework,
@@ -35,19 +39,52 @@ def config_for(case: dict) -> RunConfig:
         process_model=lookup.strategy_info(framework, strategy).process_model,
         global_batch_size=case["batch"],
         dtype=case["dtype"],
-        compile_mode=case.get("compile_mode") or info.compile_modes[0],
+        compile_mode=info.compile_modes[0],
         optimizer=OptimizerConfig(**case.get("optimizer", {})),
         steps=case["steps"],
         window_steps=1,
         latency_steps=0,
         available_cores=len(available_cores()),
         allow_oversubscription=True,
-        seed=case.get("seed", 3),
+        seed=3,
     )
 
 
-def run_case(case: dict, output: Path) -> None:
-    """Writes the trace of a case, or its differences to a reference trace."""
+def check_shares(runner: Runner, batch: Any, bound: float) -> list[Difference]:
+    """Gradients without reduction must add up to the reduced ones, one share per device."""
+    _, (reduced,) = runner.read_gradients(runner.gradients(batch))
+    _, shares = runner.read_gradients(runner.gradients(batch, sync=False))
+    total = {name: sum(share[name] for share in shares) for name in reduced}
+    values = tolerances.gradient_differences(total, reduced)
+    found = [
+        Difference(kind="sum of unreduced gradients", step=0, name=n, value=v, bound=bound)
+        for n, v in values.items()
+    ]
+    if len(shares) > 1:  # a share that is the whole would be no share
+        same = all(np.allclose(shares[0][name], reduced[name], rtol=1e-3) for name in reduced)
+        found.append(Difference(kind="share is a part", step=0, name="", value=same, bound=0))
+    return found
+
+
+def check_restore(runner: Runner, batch: Any) -> list[Difference]:
+    """Setting parameters and optimizer state back must make a step repeat itself exactly."""
+    parameters, optimizer = runner.parameters(), runner.optimizer_state()
+    runner.step(batch)
+    runner.wait()
+    once = runner.parameters()
+    runner.set_parameters(parameters)
+    runner.set_optimizer_state(optimizer)
+    runner.step(batch)
+    runner.wait()
+    values = tolerances.absolute_differences(runner.parameters(), once)
+    return [
+        Difference(kind="restored state", step=0, name=n, value=v, bound=0.0)
+        for n, v in values.items()
+    ]
+
+
+def run_case(case: dict[str, Any], output: Path, beat: Heartbeat) -> None:
+    """Writes the trace of a case, or its differences from the trace in ``case["reference"]``."""
     config = config_for(case)
     dataset = lookup.data_source("synthetic").load(
         config.spec,
@@ -57,32 +94,40 @@ def run_case(case: dict, output: Path) -> None:
         dtype=config.parameter_dtype,
     )
     runner = lookup.load_runner(config)()
-    reference = case.get("reference")
-    differences: list[compare.Difference] = []
-    for step, record in enumerate(
-        trace.steps_of(runner, dataset.batches, steps=case["steps"])
-    ):
-        if reference:
-            theirs = trace.load_step(Path(reference), step)
-            bounds = getattr(tolerances, case["tolerance"])
+    bounds = getattr(tolerances, case["tolerance"])
+    folder = output / case["id"]
+    differences: list[Difference] = []
+    steps = trace.steps_of(
+        runner, dataset.batches, steps=case["steps"], optimizer=case["optimizer_state"]
+    )
+    for step, record in enumerate(steps):
+        beat.beat(f"{case['id']}, step {step}")
+        if runner.rank:
+            continue
+        if case["reference"]:
+            theirs = trace.load_step(Path(case["reference"]), step)
             differences += compare.compare_step(step, record, theirs, bounds)
-        elif runner.rank == 0:
-            trace.save_step(output / case["id"], step, record)
+        else:
+            trace.save_step(folder, step, record)
+    if case["extras"]:
+        batch = runner.place(dataset.batches[0])
+        differences += check_shares(runner, batch, bounds.gradient)
+        differences += check_restore(runner, batch)
     if runner.rank == 0:
-        (output / case["id"]).mkdir(parents=True, exist_ok=True)
-        kept = [d for d in differences if not d.within] + compare.worst(differences)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = compare.worst(differences)
         text = json.dumps([dataclasses.asdict(entry) for entry in kept])
-        (output / case["id"] / "done.json").write_text(text)
+        (folder / "done.json").write_text(text)
     runner.barrier()
 
 
 def main() -> None:
     launch.die_with_launcher()
     parser = argparse.ArgumentParser()
-    parser.add_argument("cases")
-    parser.add_argument("output")
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    cases = json.loads(Path(arguments.cases).read_text())
+    cases = json.loads(arguments.cases.read_text())
     config = config_for(cases[0])
     rank = int(os.environ.get("RANK", "0"))
     per_device = config.process_model == "per_device"
@@ -95,8 +140,9 @@ def main() -> None:
         )
     )
     os.environ.update(lookup.framework_environment(config.framework, config))
+    beat = Heartbeat(path_for(arguments.cases.parent, rank))
     for case in cases:
-        run_case(case, Path(arguments.output))
+        run_case(case, arguments.output, beat)
     sys.stdout.flush()
     os._exit(0)  # see common/commands/run_program.py: native threads may outlive us
 

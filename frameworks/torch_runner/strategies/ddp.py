@@ -30,7 +30,8 @@ class Strategy(bare.Strategy):
         self._backend = "nccl" if self.device.type == "cuda" else "gloo"
         # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
         backends = "cuda:nccl,cpu:gloo" if self._backend == "nccl" else "gloo"
-        distributed.init_process_group(backends)
+        if not distributed.is_initialized():
+            distributed.init_process_group(backends)
         self.loss_scale = distributed.get_world_size()
         if self.loss_scale != config.devices:
             raise RuntimeError(f"WORLD_SIZE={self.loss_scale} but devices={config.devices}")

@@ -1,0 +1,43 @@
+"""Shared fixtures. Tests of whole programs run them in fresh processes, as users do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Whole programs and parity come last: what fails fast should fail first.
+_ORDER = ("common", "models", "frameworks", "architecture", "commands", "parity")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> tuple[bool, int]:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        position = _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+        return (item.get_closest_marker("slow") is not None, position)
+
+    items.sort(key=rank)
+
+
+@pytest.fixture
+def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``python -m MODULE ARGUMENTS`` in an empty folder and returns what it printed."""
+
+    def run(
+        module: str, *arguments: str, timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,235 @@
+"""Every model, framework, strategy and device count computes the same thing, at every step.
+
+PyTorch's ``bare`` writes a trace of each case; all others are compared with it, tensor by tensor,
+and it is compared with the NumPy reference. Bounds: ``common/parity/tolerances.py``. As every
+comparison is with the same trace, any two frameworks or strategies are within twice the bound.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.commands import lookup
+from common.config.run_config import OptimizerConfig
+from common.measure.heartbeat import last_beat
+from common.parity import trace
+from common.parity.compare import Difference
+from common.parity.tolerances import FLOAT64
+from common.study import launch
+from common.training.optimizer import reference_update
+from common.training.reference import weighted_loss
+
+pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+STEPS = 10
+BATCH = 4
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ("torch", "bare", 1)
+
+SCHEDULED = {
+    "adamw_linear_clipped": {
+        "schedule": "linear",
+        "schedule_warmup_steps": 3,
+        "schedule_steps": 8,
+        "clip_norm": 0.05,
+    },
+    "sgd_cosine_clipped": {
+        "name": "sgd",
+        "schedule": "cosine",
+        "schedule_warmup_steps": 3,
+        "schedule_steps": 8,
+        "clip_norm": 0.1,
+        "learning_rate": 0.05,
+    },
+    "sgd_unclipped": {"name": "sgd", "clip_norm": 0.0, "weight_decay": 0.1, "learning_rate": 0.01},
+}
+
+
+def _cases() -> dict[str, dict[str, Any]]:
+    """Returns id -> what to train; the same for every framework."""
+    cases: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, model: str, **options: Any) -> None:
+        cases[name] = {
+            "model": model,
+            "batch": BATCH,
+            "dtype": "float64",
+            "steps": STEPS,
+            "tolerance": "FLOAT64_DEVICES",
+            "optimizer_state": True,
+            "extras": False,
+            "optimizer": {},
+            **options,
+        }
+
+    for model in lookup.parity_specs():
+        add(model, model, extras=model in ("mlp", "moe_padded"))
+    for name, optimizer in SCHEDULED.items():
+        add(f"mlp_{name}", "mlp", optimizer=optimizer, extras=True)
+    for preset in lookup.presets():
+        add(preset, preset, optimizer_state=False)  # parameters say it all; gigabytes less
+    for model in ("mlp", "transformer_causal", "moe"):
+        add(f"{model}_float32", model, dtype="float32", tolerance="FLOAT32", optimizer_state=False)
+    return cases
+
+
+CASES = _cases()
+
+
+def _groups() -> list[tuple[str, str, int]]:
+    groups = []
+    for framework in lookup.frameworks():
+        for strategy in lookup.strategies(framework):
+            limit = lookup.strategy_info(framework, strategy).max_devices
+            groups += [(framework, strategy, n) for n in (1, 2, 4) if limit is None or n <= limit]
+    return groups
+
+
+class Probes:
+    """Runs the probes that the selected tests need, two at a time, and finds what they wrote."""
+
+    def __init__(self, folder: Path, wanted: dict[tuple[str, str, int], list[str]]):
+        self._folder = folder
+        self.started = time.time()
+        names = dict.fromkeys(name for cases in wanted.values() for name in cases)
+        self.errors: dict[tuple[str, str, int], str] = {}
+        self._run(REFERENCE, list(names))
+        rest = [group for group in wanted if group != REFERENCE]
+        # Slow ones first, so that the two cores stay busy until the end.
+        rest.sort(key=lambda group: (group[0] != "jax", -group[2]))
+        with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 1))) as pool:
+            list(pool.map(lambda group: self._run(group, wanted[group]), rest))
+
+    def trace(self, group: tuple[str, str, int], case: str) -> Path:
+        return self._folder / "-".join(map(str, group)) / case
+
+    def _run(self, group: tuple[str, str, int], names: list[str]) -> None:
+        framework, strategy, devices = group
+        output = self._folder / "-".join(map(str, group))
+        output.mkdir()
+        cases = [
+            {
+                **CASES[name],
+                "id": name,
+                "framework": framework,
+                "strategy": strategy,
+                "devices": devices,
+                "reference": None if group == REFERENCE else str(self.trace(REFERENCE, name)),
+            }
+            for name in names
+        ]
+        (output / "cases.json").write_text(json.dumps(cases))
+        command = [sys.executable, str(ROOT / "tests/parity/probe.py")]
+        command += [str(output / "cases.json"), str(output)]
+        per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
+        environments = launch.rank_environments(devices) if per_device else [{}]
+        began = time.time()
+        log = output / "log.txt"
+        processes = [
+            launch.start(command, environment={**e, "PYTHONPATH": str(ROOT)}, log=log)
+            for e in environments
+        ]
+        outcome = launch.supervise(processes, run_dir=output, watchdog_seconds=240)
+        if not outcome.ok:
+            _, doing = last_beat(output, default=began)
+            tail = log.read_text(errors="replace")[-3000:]
+            self.errors[group] = f"{outcome.error} in '{doing}'\n{tail}"
+        print(f"parity probe {group}: {outcome.seconds:.0f} s", file=sys.__stderr__, flush=True)
+
+    def differences(self, group: tuple[str, str, int], case: str) -> list[Difference]:
+        """Returns what a probe found; fails where it failed or its file is from before."""
+        path = self.trace(group, case) / "done.json"
+        assert path.exists(), f"probe {group} did not finish {case}: {self.errors.get(group)}"
+        assert path.stat().st_mtime >= self.started, f"{path} is older than the test"
+        return [Difference(**entry) for entry in json.loads(path.read_text())]
+
+
+@pytest.fixture(scope="session")
+def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    wanted: dict[tuple[str, str, int], list[str]] = {}
+    for item in request.session.items:
+        parameters = getattr(item, "callspec", None)
+        if parameters and "group" in parameters.params:
+            wanted.setdefault(parameters.params["group"], []).append(parameters.params["case"])
+    folder = tmp_path_factory.mktemp("parity")
+    yield Probes(folder, wanted)
+    for path in folder.rglob("step_*.npz"):
+        path.unlink()  # gigabytes
+
+
+GROUPS = _groups()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(map(str, group)))
+def test_equals_reference_trace(
+    probes: Probes, group: tuple[str, str, int], case: str
+) -> None:
+    found = probes.differences(group, case)
+    if group == REFERENCE:
+        assert all(entry.within for entry in found), "\n".join(map(str, found))
+        return
+    kinds = {entry.kind.split(" (")[0] for entry in found}
+    assert {
+        "initial parameters not bit-identical",
+        "relative difference",
+        "logits",
+        "relative gradient difference",
+        "parameter difference",
+    } <= kinds, kinds
+    outside = [entry for entry in found if not entry.within]
+    assert not outside, "\n".join(map(str, outside))
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if not name.endswith("_float32")])
+@pytest.mark.parametrize("group", [REFERENCE], ids=["numpy"])
+def test_reference_trace_equals_numpy(
+    probes: Probes, group: tuple[str, str, int], case: str
+) -> None:
+    """Logits, loss and every update of the trace against NumPy in float64."""
+    assert probes.errors.get(group) is None, probes.errors[group]
+    settings = CASES[case]
+    parity = lookup.parity_specs()
+    model = settings["model"]
+    spec = parity[model] if model in parity else lookup.preset(model).spec
+    batches = (
+        lookup.data_source("synthetic")
+        .load(spec, global_batch_size=BATCH, pool=4, seed=3, dtype="float64")
+        .batches
+    )
+    optimizer = OptimizerConfig(**settings["optimizer"])
+    decayed = {p.name for p in spec.parameters() if p.decay}
+    folder = probes.trace(group, case)
+    parameters, state = None, {}
+    for step in range(STEPS):
+        record = trace.load_step(folder, step)
+        if parameters is None:
+            parameters = record["initial"]
+            expected = spec.initial_parameters(seed=3)
+            for name, value in expected.items():
+                assert np.array_equal(parameters[name], value), f"{name} at the start"
+        batch = batches[step % 4]
+        logits, auxiliary = spec.reference_forward(parameters, batch)
+        difference = np.abs(logits - record["logits"]).max()
+        assert difference <= FLOAT64.logits, f"logits at step {step}: {difference:.2e}"
+        loss = weighted_loss(logits, batch)
+        if spec.auxiliary_loss_coefficient is not None:
+            loss += spec.auxiliary_loss_coefficient * float(auxiliary) / BATCH
+        relative = abs(loss - record["metrics"]["loss"]) / loss
+        assert relative <= FLOAT64.loss, f"loss at step {step}: {relative:.2e} relative"
+        updated, state = reference_update(
+            optimizer, parameters, record["gradients"], state, step=step, decayed=decayed
+        )
+        for name, value in record["parameters"].items():
+            difference = np.abs(value - updated[name]).max()
+            assert difference <= 1e-12, f"{name} after step {step}: {difference:.2e}"
+        # Continue from the trace, so that each step is judged by itself.
+        parameters = record["parameters"]
