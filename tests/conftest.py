@@ -1,6 +1,7 @@
 """Shared fixtures. Tests of whole programs run them in fresh processes, as users do."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,17 +24,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def copy_of_the_code(folder: Path) -> Path:
+    """Copies what a program needs to run; the copy stands for a clone that grows."""
+    for name in ("common", "models", "frameworks"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    return folder
+
+
 @pytest.fixture
 def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Runs ``python -m MODULE ARGUMENTS`` in an empty folder and returns what it printed."""
 
     def run(
-        module: str, *arguments: str, timeout: float = 300, **environment: str
+        module: str,
+        *arguments: str,
+        code: Path = ROOT,
+        timeout: float = 300,
+        **environment: str,
     ) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            # -m would put the working folder first on the path; the code is what we say it is.
+            env={**os.environ, "PYTHONPATH": str(code), **environment},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -135,16 +135,16 @@ class RunConfig:
             require_positive(name, getattr(self, name))
         for name in ("warmup_steps", "latency_steps", "batch_pool", "seed"):
             require_positive(name, getattr(self, name), minimum=0)
-        if self.global_batch_size % self.devices:
-            raise ConfigError(
-                f"global_batch_size={self.global_batch_size} is not divisible by "
-                f"devices={self.devices}"
-            )
         if self.oversubscribed and not self.allow_oversubscription:
             raise ConfigError(
                 f"devices={self.devices} x threads_per_device={self.threads_per_device} needs "
                 f"{self.devices * self.threads_per_device} cores and {self.available_cores} are "
                 "available; --allow_oversubscription runs it all the same, marked as such"
+            )
+        if self.global_batch_size % self.devices:
+            raise ConfigError(
+                f"global_batch_size={self.global_batch_size} is not divisible by "
+                f"devices={self.devices}"
             )
 
     @property

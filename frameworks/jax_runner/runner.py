@@ -191,16 +191,17 @@ class JaxRunner(Runner):
         return {**state, "step": {"step": np.asarray(self._updates)}}
 
     def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
-        place = self._strategy.place_state
-        fields = {
-            field: place({n: v.astype(self._parameter_dtype) for n, v in state[slot].items()})
+        self._updates = int(state["step"]["step"])
+        fields: dict[str, Any] = {
+            field: {n: v.astype(self._parameter_dtype) for n, v in state[slot].items()}
             for slot, field in self._slots.items()
         }
-        self._updates = int(state["step"]["step"])
-        old = self._state["optimizer"]
-        if optax.tree_utils.tree_get_all_with_path(old, "count"):
-            fields["count"] = place(np.asarray(self._updates, np.int32))
-        self._state = {**self._state, "optimizer": optax.tree_utils.tree_set(old, **fields)}
+        tree = optax.tree_utils
+        if tree.tree_get_all_with_path(self._state["optimizer"], "count"):
+            fields["count"] = np.asarray(self._updates, np.int32)
+        # Placed after it is put together: each leaf gets a buffer of its own, as donation wants.
+        new = tree.tree_set(self._state["optimizer"], **fields)
+        self._state = {**self._state, "optimizer": self._strategy.place_state(new)}
 
     def accelerator_peak_bytes(self) -> list[int] | None:
         statistics = [device.memory_stats() for device in self._strategy.devices]

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,14 @@ def _groups() -> list[tuple[str, str, int]]:
 class Probes:
     """Runs the probes that the selected tests need, two at a time, and finds what they wrote."""
 
-    def __init__(self, folder: Path, wanted: dict[tuple[str, str, int], list[str]]):
+    def __init__(
+        self,
+        folder: Path,
+        wanted: dict[tuple[str, str, int], list[str]],
+        say: Callable[[str], None],
+    ):
         self._folder = folder
+        self._say = say
         self.started = time.time()
         names = dict.fromkeys(name for cases in wanted.values() for name in cases)
         self.errors: dict[tuple[str, str, int], str] = {}
@@ -142,7 +148,7 @@ class Probes:
             _, doing = last_beat(output, default=began)
             tail = log.read_text(errors="replace")[-3000:]
             self.errors[group] = f"{outcome.error} in '{doing}'\n{tail}"
-        print(f"parity probe {group}: {outcome.seconds:.0f} s", file=sys.__stderr__, flush=True)
+        self._say(f"parity probe {'-'.join(map(str, group))}: {outcome.seconds:.0f} s")
 
     def differences(self, group: tuple[str, str, int], case: str) -> list[Difference]:
         """Returns what a probe found; fails where it failed or its file is from before."""
@@ -160,7 +166,8 @@ def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if parameters and "group" in parameters.params:
             wanted.setdefault(parameters.params["group"], []).append(parameters.params["case"])
     folder = tmp_path_factory.mktemp("parity")
-    yield Probes(folder, wanted)
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    yield Probes(folder, wanted, reporter.write_line)
     for path in folder.rglob("step_*.npz"):
         path.unlink()  # gigabytes
 
@@ -219,7 +226,7 @@ def test_reference_trace_equals_numpy(
         batch = batches[step % 4]
         logits, auxiliary = spec.reference_forward(parameters, batch)
         difference = np.abs(logits - record["logits"]).max()
-        assert difference <= FLOAT64.logits, f"logits at step {step}: {difference:.2e}"
+        assert difference <= FLOAT64.logits / 10, f"logits at step {step}: {difference:.2e}"
         loss = weighted_loss(logits, batch)
         if spec.auxiliary_loss_coefficient is not None:
             loss += spec.auxiliary_loss_coefficient * float(auxiliary) / BATCH

@@ -1,6 +1,7 @@
 """``tf.distribute.MirroredStrategy``: one process, a copy of every variable on each device."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,15 @@ INFO = {
 }
 
 
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One strategy per process: a second one would number its collectives from the start again."""
+    return tf.distribute.MirroredStrategy(devices)
+
+
 class Strategy:
     def __init__(self, devices: list[str]):
-        self._strategy = tf.distribute.MirroredStrategy(devices)
+        self._strategy = _mirrored(tuple(devices))
         self._devices = devices
 
     def scope(self) -> contextlib.AbstractContextManager:

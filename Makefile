@@ -1,0 +1,43 @@
+# `make compare` and `make test` work on a fresh machine: both set up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: compare test setup test-fast parity lint types benchmark clean help
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+compare: setup ## run the default comparison
+	$(BIN)/isoscale compare $(FLAGS)
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest
+
+test-fast: setup ## run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+parity: setup ## run the cross-framework parity tests
+	$(BIN)/python -m pytest tests/parity
+
+benchmark: setup ## measure what the runners add to a hand-written step (one pinned core)
+	$(BIN)/python -m tests.benchmarks.overhead
+
+lint: setup ## check style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup ## check types
+	$(BIN)/mypy
+
+setup: $(STAMP) ## create .venv and install the pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "isoscale needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Choose one with: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+clean: ## remove the environment and caches, never results
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,133 @@
+"""A new model is one new folder, a new strategy one new file; nothing existing is edited."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SPEC = '''
+import dataclasses
+import numpy as np
+from common.config.model_spec import FeatureBatch, ModelSpec, Parameter, Preset, check_sizes
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearSpec(ModelSpec):
+    linear_inputs: int = 6
+
+    def __post_init__(self):
+        check_sizes(self, "linear_inputs")
+
+    def parameters(self):
+        return (
+            Parameter(name="out/kernel", shape=(self.linear_inputs, 3), dims=("input", "output"),
+                      initializer="glorot_uniform", decay=True),
+            Parameter(name="out/bias", shape=(3,), dims=("output",), initializer="zeros",
+                      decay=False),
+        )
+
+    def batch_kind(self):
+        return FeatureBatch(input_size=self.linear_inputs, num_classes=3)
+
+    def forward_flops(self, *, global_batch_size):
+        return 2 * global_batch_size * self.linear_inputs * 3
+
+    def reference_forward(self, parameters, batch):
+        return batch["inputs"] @ parameters["out/kernel"] + parameters["out/bias"], np.zeros(())
+
+PRESETS = {"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)}
+PARITY_SPECS = {"linear": LinearSpec()}
+'''
+FLAX = '''
+from flax import nnx
+
+class Linear(nnx.Module):
+    def __init__(self, spec, **options):
+        self.out = nnx.Linear(spec.linear_inputs, 3, **options)
+
+    def __call__(self, x, *, rngs=None):
+        return self.out(x)
+
+build = Linear
+'''
+TF = '''
+import tensorflow as tf
+from models.mlp.tf_model import Dense
+
+class Linear(tf.Module):
+    def __init__(self, spec, *, dtype, param_dtype):
+        super().__init__(name="linear")
+        self.out = Dense(spec.linear_inputs, 3, param_dtype=param_dtype, name="out")
+
+    def __call__(self, x, *, dropout_seed=None):
+        return self.out(x)
+
+build = Linear
+'''
+TORCH = '''
+from torch import nn
+from models.mlp.torch_model import Dense
+
+class Linear(nn.Module):
+    def __init__(self, spec, *, dtype):
+        super().__init__()
+        self.out = Dense(spec.linear_inputs, 3)
+
+    def forward(self, x):
+        return self.out(x)
+
+build = Linear
+'''
+STRATEGY = '''
+from frameworks.torch_runner.strategies import ddp
+
+INFO = {"summary": "ddp under another name", "process_model": "per_device", "max_devices": 2}
+Strategy = ddp.Strategy
+'''
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.py"))
+    }
+
+
+def test_a_model_and_a_strategy_grow_without_an_edit(code_copy: Path, run_program, tmp_path) -> None:
+    before = hashes(code_copy)
+    model = code_copy / "models" / "linear"
+    model.mkdir()
+    files = {"spec": SPEC, "flax_model": FLAX, "tf_model": TF, "torch_model": TORCH}
+    for name, text in files.items():
+        (model / f"{name}.py").write_text(text)
+    (code_copy / "frameworks/torch_runner/strategies/ddp_again.py").write_text(STRATEGY)
+    assert {name: h for name, h in hashes(code_copy).items() if name in before} == before
+
+    answer = run_program(
+        "common.commands.main",
+        "compare",
+        "--models=linear_tiny",
+        "--strategies=bare,ddp_again",
+        "--devices=1,2",
+        "--linear_inputs=5",
+        "--runs=1",
+        "--study=growth",
+        code=code_copy,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    text = (tmp_path / "runs/out/growth/results.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert sorted((r["cell"]["framework"], r["cell"]["strategy"], r["cell"]["devices"])
+                  for r in lines) == [
+        ("jax", "bare", 1),
+        ("tensorflow", "bare", 1),
+        ("torch", "bare", 1),
+        ("torch", "ddp_again", 1),
+        ("torch", "ddp_again", 2),
+    ]  # fmt: skip
+    assert {r["cell"]["overrides"]["linear_inputs"] for r in lines} == {5}
+    assert {r["parameters"] for r in lines} == {5 * 3 + 3}
+    first = [r["loss_first"] for r in lines]
+    assert max(first) == pytest.approx(min(first), rel=1e-5)

@@ -1,0 +1,121 @@
+"""The import rule: common <- models <- frameworks, and no framework before it is chosen."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "tensorflow", "keras", "torch"}
+SOURCES = [
+    path.relative_to(ROOT)
+    for folder in ("common", "models", "frameworks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def imported(path: Path) -> set[str]:
+    """Returns every module that a file imports, at the top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(str(node.module))
+    return names
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_nothing_imports_to_the_right(path: Path) -> None:
+    forbidden = {"common": {"models", "frameworks", "tests"}, "models": {"frameworks", "tests"}}
+    assert not tops(path) & forbidden.get(path.parts[0], {"tests"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_framework_free_files_are(path: Path) -> None:
+    free = (
+        path.parts[0] == "common"
+        or path.name == "spec.py"
+        or (path.parts[0] == "frameworks" and path.name in ("__init__.py", "__main__.py"))
+    )
+    if free:
+        assert not tops(path) & FRAMEWORKS
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_a_framework_knows_no_other(path: Path) -> None:
+    families = [{"jax", "jaxlib", "flax", "optax"}, {"tensorflow", "keras"}, {"torch"}]
+    assert sum(bool(tops(path) & family) for family in families) <= 1
+    if path.parts[0] == "frameworks":
+        others = {name for name in imported(path) if name.startswith("frameworks.")}
+        assert all(name.split(".")[1] == path.parts[1] for name in others)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_only_commands_look_up_by_name(path: Path) -> None:
+    if path.parts[:2] != ("common", "commands"):
+        assert "importlib" not in tops(path)
+        if path.parts[0] != "frameworks":
+            assert not any(name.startswith("common.commands") for name in imported(path))
+
+
+def test_nothing_carries_the_name_of_a_package() -> None:
+    names = {part for path in SOURCES for part in (*path.parts[:-1], path.stem)}
+    assert not names & (FRAMEWORKS | {"numpy", "scipy", "absl", "rich", "tensorboard"})
+
+
+def test_no_framework_is_loaded_without_being_chosen(tmp_path: Path) -> None:
+    """Imports all that must be lazy and plans a whole study, then looks at sys.modules."""
+    code = """
+import importlib, pkgutil, sys
+import common
+for module in pkgutil.walk_packages(common.__path__, "common."):
+    importlib.import_module(module.name)
+from common.commands import lookup, main
+for framework in lookup.frameworks():
+    lookup.framework_info(framework)
+    for strategy in lookup.strategies(framework):
+        lookup.strategy_info(framework, strategy)
+lookup.presets(), lookup.parity_specs()
+assert main.main(["compare", "--dry_run"]) == 0
+print("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, ",".join(FRAMEWORKS)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "LOADED []" in answer.stdout, answer.stdout
+
+
+def test_bad_input_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    """What keeps the answer to bad input well under two seconds."""
+    code = """
+import sys
+from common.commands import main, run_program
+assert main.main(["compare", "--models=gpt_tyni"]) == 2
+assert run_program.main("jax", ["--model=gpt_tyni"]) == 2
+print("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))
+"""
+    heavy = FRAMEWORKS | {"scipy", "sklearn", "rich", "threadpoolctl"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code, ",".join(heavy)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "LOADED []" in answer.stdout, answer.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,115 @@
+"""Bad input: one line that names the value and what is allowed, exit code 2, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from common.machine.cores import available_cores
+
+COMPARE = [
+    (["--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
+    (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
+    (["--strategies=dpd"], "unknown strategy 'dpd': did you mean 'ddp'?"),
+    (["--dataset=digit"], "unknown dataset 'digit': did you mean 'digits'?"),
+    (["--modles=x"], "unknown flag '--modles': did you mean '--models'?"),
+    (["--dtype=float16"], "unknown dtype 'float16'"),
+    (["--scaling=weka"], "unknown scaling 'weka': did you mean 'weak'?"),
+    (["--platform=tpus"], "unknown platform 'tpus': did you mean 'tpu'?"),
+    (["--optimizer=adam"], "unknown optimizer 'adam': did you mean 'adamw'?"),
+    (["--devices=2", "--global_batch_size=7"], "global_batch_size=7 is not divisible by devices=2"),
+    (["--devices=4096"], "--allow_oversubscription"),
+    (["--devices=-1"], "--devices=-1: must be a whole number, 1 or more"),
+    (["--devices=0"], "--devices=0: must be a whole number, 1 or more"),
+    (["--runs=x"], "--runs=x: must be a whole number, 1 or more"),
+    (["--steps=1e3"], "--steps=1e3: must be a whole number, 1 or more"),
+    (["--global_batch_size=-8"], "--global_batch_size=-8: must be a whole number"),
+    (["--learning_rate=fast"], "--learning_rate=fast: must be a number"),
+    (["--time_budget=soon"], "--time_budget=soon: must be a duration"),
+    (["--models=gpt_tiny", "--num_heads=3"], "num_heads=3 does not divide d_model=128"),
+    (["--models=mlp_medium", "--d_model=64"], "model 'mlp_medium' has no such size"),
+    (["--models=mlp_medium", "--dataset=digits"], "64 features and 10 classes"),
+    (["--study=../escape"], "--study='../escape' must be a plain name"),
+    (["--study=/tmp/x"], "must be a plain name"),
+    (["--resume"], "--resume needs --study=NAME"),
+    (["--resume", "--study=nothing"], "unknown study 'nothing'"),
+    (["--frameworks=jax", "--strategies=ddp"], "strategy 'ddp' belongs to torch"),
+    (["--python_jax=/no/python"], "--python_jax=/no/python is not a program"),
+    (["--compile_modes=torch:xla"], "unknown compile_mode of torch 'xla'"),
+    (["--compile_modes=eager"], "FRAMEWORK:MODE"),
+    (["--platform=gpu", "--devices=99"], "on platform=gpu: this machine shows"),
+    (["models"], "'models' is not a flag"),
+]
+RUNNER = [
+    ([], "--model is required"),
+    (["--model=moe_tinny"], "did you mean 'moe_tiny'?"),
+    (["--model=moe_tiny", "--strategy=ddp"], "strategy 'ddp' belongs to torch, not to jax"),
+    (["--model=moe_tiny", "--strategy=pjjit"], "did you mean 'pjit'?"),
+    (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax runs on 1 at most"),
+    (["--model=moe_tiny", "--top_k=9"], "top_k=9 exceeds num_experts=8"),
+    (["--model=moe_tiny", "--stepz=9"], "did you mean '--steps'?"),
+    (["--model=moe_tiny", "--compile_mode=xla"], "unknown compile_mode of jax 'xla'"),
+    (["--model=mlp_medium", "--hidden_sizes=8,x"], "--hidden_sizes=8,x: must be a whole number"),
+]
+
+
+def check(answer, message: str, folder: Path) -> None:
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert message in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1, answer.stderr
+    assert answer.stdout == ""
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("arguments, message", COMPARE, ids=lambda value: str(value)[:40])
+def test_compare(arguments: list[str], message: str, run_program, tmp_path: Path) -> None:
+    check(run_program("common.commands.main", "compare", *arguments), message, tmp_path)
+
+
+@pytest.mark.parametrize("arguments, message", RUNNER, ids=lambda value: str(value)[:40])
+def test_runner(arguments: list[str], message: str, run_program, tmp_path: Path) -> None:
+    check(run_program("frameworks.jax_runner", *arguments), message, tmp_path)
+
+
+def test_unknown_command(run_program, tmp_path: Path) -> None:
+    answer = run_program("common.commands.main", "comprae")
+    check(answer, "unknown command 'comprae': did you mean 'compare'?", tmp_path)
+
+
+def test_existing_study(run_program, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/out/s"
+    folder.mkdir(parents=True)
+    answer = run_program("common.commands.main", "compare", "--study=s")
+    assert answer.returncode == 2
+    assert "--study=s exists" in answer.stderr
+    assert not list(folder.iterdir())
+
+
+def test_existing_result(run_program, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/result.json").write_text("{}")
+    answer = run_program("frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
+    assert answer.returncode == 2
+    assert "holds the result of another run" in answer.stderr
+    assert (tmp_path / "r/result.json").read_text() == "{}"
+
+
+def test_more_devices_than_cores_is_named(run_program, tmp_path: Path) -> None:
+    devices = len(available_cores()) + 1
+    answer = run_program(
+        "frameworks.torch_runner",
+        "--model=mlp_digits",
+        "--strategy=ddp",
+        f"--devices={devices}",
+        f"--global_batch_size={devices}",
+    )
+    check(answer, f"needs {devices} cores and {devices - 1} are available", tmp_path)
+
+
+@pytest.mark.parametrize("module", ["common.commands.main", "frameworks.jax_runner"])
+def test_help_is_no_mistake(module: str, run_program, tmp_path: Path) -> None:
+    arguments = ["compare", "--help"] if module == "common.commands.main" else ["--help"]
+    answer = run_program(module, *arguments)
+    assert answer.returncode == 0
+    for text in ("--global_batch_size", "gpt_tiny", "pjit", "default:"):
+        assert text in answer.stdout
+    assert not list(tmp_path.iterdir())

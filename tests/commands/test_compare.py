@@ -1,0 +1,288 @@
+"""Whole studies, in fresh processes, as users run them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT, copy_of_the_code
+
+pytestmark = pytest.mark.slow
+
+MAIN = "common.commands.main"
+SMALL = ("--models=mlp_digits", "--steps=20", "--study=s")
+TORCH = (*SMALL, "--frameworks=torch", "--strategies=bare", "--devices=1")
+
+REQUIRED = {
+    "cell", "run", "seed", "status", "error", "step_seconds", "latency_seconds",
+    "items_per_second", "tokens_per_second", "compile_seconds", "loss_first", "loss_last", "eval",
+    "parameters", "flops_per_step", "peak_memory_bytes", "versions", "run_dir",
+}  # fmt: skip
+CELL = {
+    "model", "overrides", "framework", "strategy", "devices", "processes", "global_batch_size",
+    "dtype", "tuning", "dataset", "platform",
+}  # fmt: skip
+RUN_DIR = {
+    "config.json", "machine.json", "environment.json", "versions.json", "steps.jsonl",
+    "windows.jsonl", "result.json", "log.txt",
+}  # fmt: skip
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "runs/out/s/results.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "compare", *SMALL, "--devices=1,2", "--runs=1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    lines = results(tmp_path)
+    assert len(lines) == 11  # 3 bare, 4 strategies at 1 and 2 devices
+    assert {line["status"] for line in lines} == {"ok"}
+    first = [line["loss_first"] for line in lines]
+    assert max(first) == pytest.approx(min(first), rel=1e-5)
+    for line in lines:
+        assert set(line) >= REQUIRED
+        assert set(line["cell"]) >= CELL
+        assert set(line["step_seconds"]) == {"median", "mean", "p10", "p90", "n"}
+        processes = 2 if (line["cell"]["strategy"], line["cell"]["devices"]) == ("ddp", 2) else 1
+        assert line["cell"]["processes"] == processes
+        run_dir = tmp_path / "runs/out/s" / line["run_dir"]
+        assert {path.name for path in run_dir.iterdir()} == RUN_DIR
+        steps = [json.loads(text) for text in (run_dir / "steps.jsonl").read_text().splitlines()]
+        assert [step["step"] for step in steps] == list(range(line["steps_trained"]))
+        assert steps[0]["loss"] == line["loss_first"]
+        pinned = json.loads((run_dir / "machine.json").read_text())["ranks"]
+        cores = [core for rank in pinned for core in rank["pinned_cores"]]
+        assert len(cores) == len(set(cores)) == line["cell"]["devices"]
+    for text in ("ms/step", "speedup", "efficiency", "no verdict", "results.jsonl"):
+        assert text in answer.stdout
+
+    before = {line["run_dir"]: (tmp_path / "runs/out/s" / line["run_dir"] / "result.json").stat()
+              for line in lines}  # fmt: skip
+    again = run_program(MAIN, "compare", "--study=s", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert results(tmp_path) == lines
+
+    grown = run_program(
+        MAIN, "compare", "--study=s", "--resume", "--runs=2", "--frameworks=torch", "--devices=1"
+    )
+    assert grown.returncode == 0, grown.stderr
+    assert results(tmp_path)[:11] == lines
+    new = results(tmp_path)[11:]
+    assert [(line["run"], line["seed"], line["cell"]["framework"]) for line in new] == [
+        (1, 1, "torch")
+    ] * 2
+    for name, stat in before.items():
+        path = tmp_path / "runs/out/s" / name / "result.json"
+        assert path.stat().st_mtime_ns == stat.st_mtime_ns, "an ok run was repeated"
+
+    refused = run_program(MAIN, "compare", "--study=s", "--resume", "--steps=21")
+    assert refused.returncode == 2
+    assert "started with 20" in refused.stderr
+
+
+def test_a_run_by_hand_repeats_the_command_in_its_log(run_program, tmp_path: Path) -> None:
+    run_program(MAIN, "compare", *TORCH, "--runs=1")
+    (line,) = results(tmp_path)
+    log = (tmp_path / "runs/out/s" / line["run_dir"] / "log.txt").read_text()
+    command = log.splitlines()[0].removeprefix("$ ").split()
+    arguments = [a for a in command[3:] if not a.startswith("--run_dir")]
+    answer = run_program(command[2], *arguments, "--run_dir=again")
+    assert answer.returncode == 0, answer.stderr
+    again = json.loads((tmp_path / "again/result.json").read_text())
+    assert again["cell"] == line["cell"]
+    assert (again["loss_first"], again["loss_last"]) == (line["loss_first"], line["loss_last"])
+
+
+def test_the_time_budget_allows_one_round_at_least(run_program, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "compare", *TORCH, "--time_budget=1s")
+    assert answer.returncode == 0, answer.stderr
+    assert len(results(tmp_path)) == 1
+
+
+def test_weak_scaling_grows_the_batch(run_program, tmp_path: Path) -> None:
+    answer = run_program(
+        MAIN, "compare", *SMALL, "--scaling=weak", "--frameworks=torch", "--devices=1,2",
+        "--global_batch_size=8", "--runs=1",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    cells = [line["cell"] for line in results(tmp_path)]
+    batches = {(c["strategy"], c["devices"]): c["global_batch_size"] for c in cells}
+    assert batches == {("bare", 1): 8, ("ddp", 1): 8, ("ddp", 2): 16}
+
+
+def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True
+    )
+    answer = run_program(
+        MAIN, "compare", *SMALL, "--strategies=bare", "--devices=1", "--runs=1",
+        f"--python_jax={tmp_path / 'empty/bin/python'}",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    by_framework = {line["cell"]["framework"]: line for line in results(tmp_path)}
+    assert {name: line["status"] for name, line in by_framework.items()} == {
+        "jax": "skipped",
+        "tensorflow": "ok",
+        "torch": "ok",
+    }
+    assert "pip install jax flax optax" in by_framework["jax"]["error"]
+    assert "pip install jax flax optax" in answer.stdout
+
+
+BROKEN = '''
+import time
+from frameworks.torch_runner.strategies import bare
+
+INFO = {{"summary": "fails", "process_model": "{process_model}", "max_devices": 2}}
+
+class Strategy(bare.Strategy):
+    def __init__(self, config):
+        super().__init__(config)
+        {action}
+'''
+
+
+@pytest.fixture(scope="module")
+def broken_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code with strategies that fail in every way we know."""
+    folder = copy_of_the_code(tmp_path_factory.mktemp("broken"))
+    actions = {
+        "crash": ("single", "raise RuntimeError('out of luck')"),
+        "abort": ("single", "import os; os.abort()"),
+        "hang": ("single", "time.sleep(600)"),
+        "peer": (
+            "per_device",
+            "import os; rank = int(os.environ['RANK']); time.sleep(600 * (1 - rank)); 1 / 0",
+        ),
+    }
+    for name, (process_model, action) in actions.items():
+        path = folder / f"frameworks/torch_runner/strategies/{name}.py"
+        path.write_text(BROKEN.format(process_model=process_model, action=action))
+    return folder
+
+
+def test_failing_runs_are_recorded_and_retried(
+    run_program, broken_code: Path, tmp_path: Path
+) -> None:
+    answer = run_program(
+        MAIN, "compare", "--models=mlp_digits", "--steps=20", "--study=s", "--frameworks=torch",
+        "--strategies=crash,abort,hang,peer,bare", "--devices=2", "--runs=1",
+        "--watchdog_seconds=12", code=broken_code,
+    )  # fmt: skip
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    lines = {line["cell"]["strategy"]: line for line in results(tmp_path)}
+    statuses = {name: line["status"] for name, line in lines.items()}
+    assert statuses == dict.fromkeys(("crash", "abort", "hang", "peer"), "failed") | {"bare": "ok"}
+    assert lines["crash"]["error"] == "RuntimeError: out of luck"
+    assert "SIGABRT" in lines["abort"]["error"]
+    assert "no progress for 12 s in 'building the model'" in lines["hang"]["error"]
+    assert "ZeroDivisionError" in lines["peer"]["error"]
+    assert "--resume" in answer.stdout
+
+    # The strategy is mended; --resume retries what failed and nothing else.
+    mended = broken_code / "frameworks/torch_runner/strategies/crash.py"
+    mended.write_text(mended.read_text().replace("raise RuntimeError('out of luck')", "pass"))
+    again = run_program(
+        MAIN, "compare", "--study=s", "--resume", "--strategies=crash,bare", code=broken_code
+    )
+    assert again.returncode == 1  # the others are still there, failed
+    after = {line["cell"]["strategy"]: line for line in results(tmp_path)}
+    assert after["crash"]["status"] == "ok"
+    assert after["bare"] == lines["bare"]
+    cell_folder = (tmp_path / "runs/out/s" / after["crash"]["run_dir"]).parent
+    assert {path.name for path in cell_folder.iterdir()} == {"run_0", "run_0.attempt_1"}
+
+
+def _start(tmp_path: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", MAIN, "compare", *SMALL, "--strategies=bare,ddp", "--runs=3"]
+        + ["--frameworks=torch"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, "timed out"
+        time.sleep(0.05)
+
+
+def _workers(folder: Path) -> list[psutil.Process]:
+    """Returns the living programs whose run directory lies below ``folder``."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if f"--run_dir={folder}" in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_study_keeps_what_finished_and_goes_on(
+    signal_number: int, run_program, tmp_path: Path
+) -> None:
+    study = _start(tmp_path)
+    path = tmp_path / "runs/out/s/results.jsonl"
+    _wait_for(lambda: path.exists() and bool(_workers(tmp_path)))
+    study.send_signal(signal_number)
+    output, _ = study.communicate(timeout=60)
+    _wait_for(lambda: not _workers(tmp_path), 20)
+    kept = results(tmp_path)
+    assert kept
+    assert all(line["status"] == "ok" for line in kept)
+    if signal_number == signal.SIGKILL:
+        assert study.returncode == -signal.SIGKILL
+    else:
+        assert study.returncode == 130, output
+        assert "isoscale compare --study=s --resume" in output
+    answer = run_program(MAIN, "compare", "--study=s", "--resume")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    lines = results(tmp_path)
+    assert lines[: len(kept)] == kept
+    assert len(lines) == 9
+    assert len({(json.dumps(line["cell"]), line["run"]) for line in lines}) == 9
+
+
+def test_a_finished_run_without_a_line_is_adopted(run_program, tmp_path: Path) -> None:
+    run_program(MAIN, "compare", *TORCH, "--runs=2")
+    path = tmp_path / "runs/out/s/results.jsonl"
+    lines = results(tmp_path)
+    path.write_text(path.read_text().splitlines(keepends=True)[0])  # killed before the second line
+    answer = run_program(MAIN, "compare", "--study=s", "--resume")
+    assert answer.returncode == 0, answer.stderr
+    assert results(tmp_path) == lines
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(run_program, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "compare", "--dry_run", "--runs=2")
+    assert answer.returncode == 0
+    assert "33 cells" in answer.stdout
+    assert "Estimated, not measured" in answer.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_diverged_run_is_not_ok(run_program, tmp_path: Path) -> None:
+    answer = run_program(
+        MAIN, "compare", *TORCH, "--runs=1", "--optimizer=sgd", "--learning_rate=1e12",
+        "--clip_norm=0",
+    )  # fmt: skip
+    assert answer.returncode == 1
+    (line,) = results(tmp_path)
+    assert line["status"] == "diverged"
+    assert "not finite" in line["error"]
+    assert line["loss_last"] is None

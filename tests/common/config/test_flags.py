@@ -1,0 +1,82 @@
+import pytest
+
+from common.config.errors import ConfigError
+from common.config.flags import Duration, Flags
+
+
+def make() -> Flags:
+    fv = Flags(usage="a program")
+    fv.integer("steps", 10, "how many")
+    fv.number("learning_rate", 0.1, "how fast", minimum=0.0)
+    fv.names("models", ["a"], "which")
+    fv.integers("devices", [1], "how many each")
+    fv.boolean("resume", False, "go on")
+    fv.text("study", None, "name")
+    fv.duration("time_budget", "5m", "how long")
+    return fv
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("--stpes=3", "unknown flag '--stpes': did you mean '--steps'?"),
+        ("--steps=abc", "--steps=abc: must be a whole number, 1 or more"),
+        ("--steps=-1", "--steps=-1: must be a whole number, 1 or more"),
+        ("--steps=0", "must be a whole number, 1 or more"),
+        ("--steps=1.5", "must be a whole number"),
+        ("--learning_rate=nan", "must be a number, 0.0 or more"),
+        ("--models=a,,b", "none of them empty"),
+        ("--models=a,a", "must not name a value twice"),
+        ("--devices=1,x", "must be a whole number"),
+        ("--time_budget=5", "a duration like 90s, 5m or 1h30m"),
+        ("--time_budget=0s", "more than 0"),
+        ("extra", "'extra' is not a flag"),
+        ("--flagfile=/no/such/file", "/no/such/file"),
+    ],
+)
+def test_every_mistake_is_one_line(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        make().parse([argument])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_and_what_was_given() -> None:
+    fv = make()
+    assert fv.parse(["--devices=1,2", "--resume", "--time_budget=1h2m3s"])
+    assert (fv.devices, fv.resume, fv.time_budget, fv.steps) == ([1, 2], True, 3723.0, 10)
+    assert fv.given("devices")
+    assert not fv.given("steps")
+
+
+def test_given_flags_can_be_typed_again() -> None:
+    fv = make()
+    fv.parse(["--models=x,y", "--noresume", "--study=s 1", "--learning_rate=1e-3"])
+    again = make()
+    again.parse(fv.as_flags(without=set()))
+    assert again.values() == fv.values()
+    assert [text.split("=")[0] for text in fv.as_flags(without={"study"})] == [
+        "--learning_rate",
+        "--models",
+        "--noresume",
+    ]
+
+
+def test_flag_files_are_read(tmp_path) -> None:
+    path = tmp_path / "x.flags"
+    path.write_text("# a comment\n--steps=7\n--models=p,q\n")
+    fv = make()
+    fv.parse([f"--flagfile={path}", "--steps=8"])
+    assert (fv.steps, fv.models) == (8, ["p", "q"])
+
+
+def test_help_lists_every_flag(capsys: pytest.CaptureFixture) -> None:
+    assert not make().parse(["--help"])
+    text = capsys.readouterr().out
+    assert "a program" in text
+    assert all(f"--{name}" in text for name in ("steps", "models", "time_budget", "flagfile"))
+
+
+@pytest.mark.parametrize("text, seconds", [("90s", 90), ("5m", 300), ("1h", 3600), ("1h1s", 3601)])
+def test_durations(text: str, seconds: float) -> None:
+    assert Duration().parse(text) == seconds

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from common.commands import lookup
+from common.config.errors import ConfigError
+from common.data.dataset import Dataset
+from common.data.sources import digits
+
+PAIRS = [
+    ("synthetic", "mlp_medium"),
+    ("synthetic", "transformer_small"),
+    ("synthetic", "gpt_tiny"),
+    ("synthetic", "moe_tiny"),
+    ("digits", "mlp_digits"),
+    ("python_source", "gpt_tiny"),
+    ("python_source", "moe_tiny"),
+]
+
+
+def load(source: str, model: str, *, seed: int = 0, batch: int = 8, pool: int = 3) -> Dataset:
+    spec = lookup.preset(model).spec
+    return lookup.data_source(source).load(
+        spec, global_batch_size=batch, pool=pool, seed=seed, dtype="float32"
+    )
+
+
+@pytest.mark.parametrize("source, model", PAIRS)
+def test_batches_depend_on_the_seed_alone(source: str, model: str) -> None:
+    a, b, c = load(source, model), load(source, model), load(source, model, seed=1)
+    first = next(iter(a.batches[0]))
+    assert all(
+        np.array_equal(x[name], y[name])
+        for x, y in zip(a.batches, b.batches, strict=True)
+        for name in x
+    )
+    assert not np.array_equal(a.batches[0][first], c.batches[0][first])
+    assert not np.array_equal(a.batches[0][first], a.batches[1][first])
+    assert a.batch(4) is a.batches[1]
+
+
+@pytest.mark.parametrize("source, model", PAIRS)
+def test_batches_fit_the_model(source: str, model: str) -> None:
+    spec = lookup.preset(model).spec
+    data = load(source, model)
+    for batch in [*data.batches, *data.evaluation]:
+        assert set(spec.input_names) <= set(batch)
+        assert batch["weights"].shape == batch["labels"].shape
+        assert batch["normalizer"] == batch["weights"].sum()
+        assert ("groups" in batch) == (spec.auxiliary_loss_coefficient is not None)
+        for name, value in batch.items():
+            assert value.dtype in (np.float32, np.int32, np.bool_), name
+            assert value.ndim == 0 or len(value) == 8
+        if "tokens" in batch:
+            assert 0 <= batch["tokens"].min() <= batch["tokens"].max() < spec.vocabulary_size
+
+
+def test_padded_sequences_end_early() -> None:
+    for batch in load("synthetic", "transformer_small", batch=64).batches:
+        mask = batch["padding_mask"]
+        lengths = mask.sum(1)
+        assert lengths.min() >= 64
+        assert lengths.max() <= 128
+        assert len(set(lengths)) > 5
+        assert np.array_equal(mask, np.arange(128) < lengths[:, None])
+        assert not batch["tokens"][~mask].any()
+
+
+def test_causal_labels_are_the_next_tokens() -> None:
+    batch = load("python_source", "gpt_tiny").batches[0]
+    assert np.array_equal(batch["tokens"][:, 1:], batch["labels"][:, :-1])
+
+
+def test_padding_has_no_weight_in_the_loss() -> None:
+    spec = lookup.parity_specs()["moe_padded"]
+    data = lookup.data_source("synthetic").load(
+        spec, global_batch_size=4, pool=1, seed=0, dtype="float64"
+    )
+    batch = data.batches[0]
+    assert np.array_equal(batch["weights"], batch["padding_mask"].astype(float))
+    assert batch["weights"].min() == 0
+
+
+def test_digits_are_split_for_good() -> None:
+    data = load("digits", "mlp_digits", batch=64, pool=0)
+    assert len(data.batches) == 22
+    assert sum(batch["weights"].sum() for batch in data.evaluation) == 360
+    rows = {batch["inputs"][i].tobytes() for batch in data.batches for i in range(64)}
+    test_rows = [
+        batch["inputs"][i].tobytes()
+        for batch in data.evaluation
+        for i in range(64)
+        if batch["weights"][i]
+    ]
+    assert sum(row in rows for row in test_rows) <= 1  # the set has a few equal images
+    other = load("digits", "mlp_digits", batch=64, pool=0, seed=5)
+    for ours, theirs in zip(data.evaluation, other.evaluation, strict=True):
+        assert np.array_equal(ours["inputs"], theirs["inputs"])
+
+
+@pytest.mark.parametrize(
+    "source, model, message",
+    [
+        ("digits", "mlp_medium", "64 features and 10 classes; the model has input_size=799"),
+        ("digits", "gpt_tiny", "the model takes tokens"),
+        ("python_source", "mlp_digits", "causal language models"),
+        ("python_source", "transformer_small", "causal language models"),
+    ],
+)
+def test_unfit_models_are_refused(source: str, model: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        lookup.data_source(source).check(lookup.preset(model).spec)
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match="global_batch_size=2000"):
+        digits.load(
+            lookup.preset("mlp_digits").spec, global_batch_size=2000, pool=0, seed=0, dtype="float32"
+        )

@@ -1,0 +1,83 @@
+"""A runner without a framework, for tests of what surrounds it."""
+
+from typing import Any
+
+import numpy as np
+
+from common.config.model_spec import Arrays
+from common.measure.runner import Runner
+
+
+class FakeRunner(Runner):
+    """Notes every call; step i has loss ``losses[i]`` and takes ``seconds_per_step`` of its clock."""
+
+    def __init__(self, losses: list[float] | None = None, *, seconds_per_step: float = 0.5):
+        self.calls: list[str] = []
+        self.time = 0.0
+        self._losses = losses
+        self._seconds = seconds_per_step
+        self._steps = 0
+
+    def clock(self) -> float:
+        self.calls.append("clock")
+        return self.time
+
+    def place(self, batch: Arrays) -> Arrays:
+        self.calls.append("place")
+        return batch
+
+    def step(self, batch: Any) -> int:
+        self.calls.append("step")
+        self.time += self._seconds
+        self._steps += 1
+        return self._steps - 1
+
+    def forward(self, batch: Any) -> Any:
+        return batch
+
+    def gradients(self, batch: Any, *, sync: bool = True) -> Any:
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        self.calls.append("wait")
+
+    def wait_for(self, handle: Any) -> None:
+        self.calls.append(f"wait_for {handle}")
+
+    def metrics(self, handles: list[int]) -> list[dict[str, float]]:
+        self.calls.append("metrics")
+        return [{"loss": self._losses[i] if self._losses else 1.0 / (i + 1)} for i in handles]
+
+    def read_logits(self, handle: Arrays) -> np.ndarray:
+        return np.eye(10)[handle["labels"]] * 9.0  # always right
+
+    def read_gradients(self, handle: Any) -> Any:
+        raise NotImplementedError
+
+    def parameters(self) -> Arrays:
+        return {}
+
+    def set_parameters(self, parameters: Arrays) -> None:
+        raise NotImplementedError
+
+    def optimizer_state(self) -> dict[str, Arrays]:
+        return {}
+
+    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+        raise NotImplementedError
+
+    def accelerator_peak_bytes(self) -> list[int] | None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+class TwoRanks(FakeRunner):
+    """Pretends that a second rank took twice as long."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, 2 * value] if isinstance(value, float) else [value, value]

@@ -1,0 +1,109 @@
+import dataclasses
+from typing import Any
+
+import pytest
+
+from common.commands import lookup
+from common.config.run_config import RunConfig
+from common.data.dataset import Dataset
+from common.measure.heartbeat import Heartbeat, last_beat, path_for, remove
+from common.measure.session import Session, window_plan
+from tests.common.measure.fake_runner import FakeRunner, TwoRanks
+
+CONFIG = RunConfig(
+    framework="jax",
+    strategy="bare",
+    model="mlp_digits",
+    spec=lookup.preset("mlp_digits").spec,
+    global_batch_size=64,
+    compile_mode="jit",
+    steps=10,
+    window_steps=4,
+    warmup_steps=3,
+    latency_steps=5,
+    available_cores=2,
+)
+
+
+def run(runner: FakeRunner, *, evaluation: bool = False, **changes: Any) -> tuple[Session, dict]:
+    config = dataclasses.replace(CONFIG, **changes)
+    digits = lookup.data_source("digits").load(
+        config.spec, global_batch_size=64, pool=3, seed=0, dtype="float32"
+    )
+    data = Dataset(
+        batches=digits.batches, evaluation=digits.evaluation if evaluation else [], facts={}
+    )
+    session = Session(config, runner, data, heartbeat=Heartbeat(None), clock=runner.clock)
+    return session, session.run()
+
+
+@pytest.mark.parametrize("steps, window, latency", [(10, 4, 5), (10, 10, 0), (7, 3, 20), (1, 1, 1)])
+def test_window_plan_covers_all_steps(steps: int, window: int, latency: int) -> None:
+    plan = window_plan(steps=steps, window_steps=window, latency_steps=latency)
+    assert sum(n for phase, n in plan if phase == "throughput") == steps
+    assert sum(n for phase, n in plan if phase == "latency") == latency
+    assert all(n <= window for phase, n in plan if phase == "throughput")
+
+
+def test_phases_are_apart_and_steps_are_numbered_from_zero() -> None:
+    session, result = run(FakeRunner(seconds_per_step=0.5))
+    phases = [window.phase for window in session.windows]
+    assert phases[:3] == ["compile", "warmup", "throughput"]
+    assert [window.first_step for window in session.windows][:4] == [0, 1, 4, 8]
+    assert result["steps_trained"] == 1 + 3 + 10 + 5
+    assert result["step_seconds"] == {"median": 0.5, "mean": 0.5, "p10": 0.5, "p90": 0.5, "n": 3}
+    assert result["latency_seconds"]["n"] == 5
+    assert result["items_per_second"] == 64 / 0.5
+    assert result["tokens_per_second"] is None
+    assert result["compile_seconds"] == 0.0
+    assert (result["loss_first"], result["loss_last"]) == (1.0, 1 / 19)
+    assert result["status"] == "ok"
+
+
+def test_the_slowest_rank_counts() -> None:
+    _, result = run(TwoRanks(seconds_per_step=0.5))
+    assert result["step_seconds"]["median"] == 1.0
+    assert result["items_per_second"] == 64
+
+
+def test_batches_are_placed_before_the_windows_unless_timed() -> None:
+    placed, timed = FakeRunner(), FakeRunner()
+    run(placed)
+    assert placed.calls[:3] == ["place"] * 3
+    assert "place" not in placed.calls[3:]
+    run(timed, input_pipeline="timed")
+    assert timed.calls[0] != "place"
+    assert timed.calls.count("place") == 19
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_diverged(bad: float) -> None:
+    _, result = run(FakeRunner([1.0] * 5 + [bad] * 14))
+    assert result["status"] == "diverged"
+    assert result["error"] == "loss is not finite at step 5"
+
+
+def test_evaluation_counts_real_examples() -> None:
+    _, result = run(FakeRunner(), evaluation=True)
+    assert result["eval"]["accuracy"] == 1.0
+    assert result["eval"]["n"] == 360
+
+
+def test_memory_says_what_it_is() -> None:
+    _, result = run(TwoRanks())
+    processes = result["memory"]["per_process_bytes"]
+    assert result["peak_memory_bytes"] == sum(processes) == 2 * processes[0]
+    assert processes[0] > 10**7
+    assert "resident" in result["memory"]["kind"]
+
+
+def test_heartbeat(tmp_path) -> None:
+    silent, doing = last_beat(tmp_path, default=0.0)
+    assert silent > 1e6
+    assert doing == "starting"
+    Heartbeat(path_for(tmp_path, 1)).beat("warmup, step 1")
+    silent, doing = last_beat(tmp_path, default=0.0)
+    assert silent < 60
+    assert doing == "warmup, step 1"
+    remove(tmp_path)
+    assert not list(tmp_path.iterdir())

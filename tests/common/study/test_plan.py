@@ -1,0 +1,35 @@
+import pytest
+
+from common.config.errors import ConfigError
+from common.study.plan import choose_pairs, round_order
+
+KNOWN = {"jax": ["bare", "pjit", "pmap"], "torch": ["bare", "ddp"]}
+
+
+def test_orders_are_permutations_that_depend_on_seed_and_round() -> None:
+    orders = [tuple(round_order(20, seed=s, round_index=r)) for s in (0, 1) for r in (0, 1)]
+    assert len(set(orders)) == 4
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert round_order(20, seed=0, round_index=1) == list(orders[1])
+
+
+def test_pairs_of_a_grid() -> None:
+    everything = choose_pairs(["jax", "torch"], None, KNOWN, frameworks_given=False)
+    assert len(everything) == 5
+    some = choose_pairs(["jax", "torch"], ["bare", "ddp"], KNOWN, frameworks_given=True)
+    assert some == [("jax", "bare"), ("torch", "bare"), ("torch", "ddp")]
+    assert choose_pairs(["jax", "torch"], ["ddp"], KNOWN, frameworks_given=False) == [
+        ("torch", "ddp")
+    ]
+
+
+@pytest.mark.parametrize(
+    "frameworks, strategies, message",
+    [
+        (["jax"], ["ddp"], "strategy 'ddp' belongs to torch; --frameworks=jax"),
+        (["jax", "torch"], ["ddp"], "none for framework 'jax', which has bare, pjit, pmap"),
+    ],
+)
+def test_what_does_not_fit_is_refused(frameworks, strategies, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose_pairs(frameworks, strategies, KNOWN, frameworks_given=True)

@@ -1,0 +1,77 @@
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config.errors import ConfigError
+from common.study.store import Store, set_aside
+
+
+def line(run: int, status: str = "ok", **more: Any) -> dict[str, Any]:
+    return {"cell": {"model": "m"}, "run": run, "status": status, "error": None, **more}
+
+
+def test_a_retried_run_replaces_its_line(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(line(0, "failed"))
+    store.add(line(1))
+    assert not store.is_ok({"model": "m"}, 0)
+    store.add(line(0))
+    again = Store(tmp_path)
+    again.load()
+    assert again.is_ok({"model": "m"}, 0)
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
+    assert not again.is_ok({"model": "other"}, 0)
+
+
+def _write_forever(folder: Path) -> None:
+    store = Store(folder)
+    for run in range(10_000):
+        store.add(line(run, text="x" * 20_000))
+
+
+def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for attempt in range(10):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        writer = context.Process(target=_write_forever, args=(folder,))
+        writer.start()
+        while not (folder / "results.jsonl").exists():
+            time.sleep(0.001)
+        time.sleep(0.013 * attempt)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        lines = (folder / "results.jsonl").read_text().splitlines()
+        assert [json.loads(text)["run"] for text in lines] == list(range(len(lines)))
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"cell": {}, "run": 0}\n{"torn": \n')
+    with pytest.raises(ConfigError, match=r"results.jsonl:2 is not a result line"):
+        Store(tmp_path).load()
+
+
+def test_two_processes_cannot_share_a_study(tmp_path: Path) -> None:
+    with (
+        Store(tmp_path).locked(),
+        pytest.raises(ConfigError, match="in use"),
+        Store(tmp_path).locked(),
+    ):
+        pass
+
+
+def test_no_attempt_is_deleted(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run_0"
+    for attempt in range(3):
+        set_aside(run_dir)
+        run_dir.mkdir()
+        (run_dir / "log.txt").write_text(str(attempt))
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["run_0", "run_0.attempt_1", "run_0.attempt_2"]
+    assert (tmp_path / "run_0.attempt_1" / "log.txt").read_text() == "0"

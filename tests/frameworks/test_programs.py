@@ -1,0 +1,122 @@
+"""Each framework's program by hand: every strategy, dtype and data set, at 4 devices too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.commands import lookup
+from common.machine.cores import available_cores
+
+pytestmark = pytest.mark.slow
+
+STRATEGIES = [(f, s) for f in lookup.frameworks() for s in lookup.strategies(f)]
+
+
+def run(run_program, tmp_path: Path, framework: str, *arguments: str) -> dict[str, Any]:
+    answer = run_program(lookup.program(framework), *arguments, "--run_dir=r")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    result = json.loads((tmp_path / "r/result.json").read_text())
+    assert answer.stdout.count("results in") == 1, "one summary, whatever the number of ranks"
+    assert result["status"] == "ok"
+    return {**result, "printed": answer.stdout}
+
+
+@pytest.mark.parametrize("framework, strategy", STRATEGIES)
+def test_four_devices_or_the_limit(framework: str, strategy: str, run_program, tmp_path) -> None:
+    devices = lookup.strategy_info(framework, strategy).max_devices or 4
+    result = run(
+        run_program, tmp_path, framework, "--model=gpt_tiny", "--num_layers=1", "--d_model=32",
+        "--sequence_length=16", "--steps=8", f"--strategy={strategy}", f"--devices={devices}",
+        "--allow_oversubscription",
+    )  # fmt: skip
+    cell = result["cell"]
+    assert cell["devices"] == devices
+    assert cell["oversubscribed"] == (devices > len(available_cores()))
+    assert ("OVERSUBSCRIBED" in result["printed"]) == cell["oversubscribed"]
+    assert cell["overrides"] == {"num_layers": 1, "d_model": 32, "sequence_length": 16}
+    assert result["loss_first"] == pytest.approx(5.5524, abs=0.02)  # near log 256
+    assert result["tokens_per_second"] == pytest.approx(16 * result["items_per_second"])
+    machine = json.loads((tmp_path / "r/machine.json").read_text())
+    per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
+    assert len(machine["ranks"]) == (devices if per_device else 1)
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+def test_digits_reach_the_same_accuracy(framework: str, run_program, tmp_path: Path) -> None:
+    """Above 95 % on 360 held-out images; all frameworks take the same steps."""
+    result = run(run_program, tmp_path, framework, "--model=mlp_digits", "--dataset=digits")
+    assert result["eval"]["n"] == 360
+    assert result["eval"]["accuracy"] > 0.95
+    # The figure all three reach at seed 0; a float32 rounding may flip one image of 360.
+    assert result["eval"]["accuracy"] == pytest.approx(DIGITS_ACCURACY, abs=1.01 / 360)
+
+
+DIGITS_ACCURACY = 0.975
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+@pytest.mark.parametrize("model", ["mlp_digits", "gpt_tiny", "moe_tiny"])
+def test_bfloat16_is_near_float32(framework: str, model: str, run_program, tmp_path) -> None:
+    sizes = [] if model == "mlp_digits" else ["--num_layers=1", "--d_model=32"]
+    result = run(
+        run_program, tmp_path, framework, f"--model={model}", "--dtype=bfloat16", "--steps=5",
+        "--warmup_steps=0", "--latency_steps=1", *sizes,
+    )  # fmt: skip
+    expected = {"mlp_digits": 2.4458, "gpt_tiny": 5.5521, "moe_tiny": 5.5653}[model]
+    assert result["loss_first"] == pytest.approx(expected, rel=2e-2)
+    assert result["loss_last"] < result["loss_first"]
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+def test_real_text_with_timed_input(framework: str, run_program, tmp_path: Path) -> None:
+    result = run(
+        run_program, tmp_path, framework, "--model=gpt_tiny", "--num_layers=1", "--d_model=32",
+        "--dataset=python_source", "--input_pipeline=timed", "--steps=20",
+    )  # fmt: skip
+    assert len(result["data"]["sha256"]) == 64
+    assert result["loss_last"] < result["loss_first"]
+    assert result["eval"]["n"] == 4 * 8 * 128
+    assert result["cell"]["input_pipeline"] == "timed"
+
+
+@pytest.mark.parametrize(
+    "framework, mode, marker", [("tensorflow", "xla", "(xla)"), ("torch", "compile", "(compile)")]
+)
+def test_other_compile_modes(framework, mode, marker, run_program, tmp_path: Path) -> None:
+    result = run(
+        run_program, tmp_path, framework, "--model=mlp_digits", f"--compile_mode={mode}",
+        "--steps=10",
+    )  # fmt: skip
+    assert result["cell"]["compile_mode"] == mode
+    assert marker in result["printed"]
+    assert result["loss_first"] == pytest.approx(2.44584, abs=1e-4)
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+def test_dropout_is_random_but_seeded(framework: str, run_program, tmp_path: Path) -> None:
+    """The first loss differs from the one without dropout and repeats with the same seed."""
+    losses = []
+    for folder in ("a", "b"):
+        answer = run_program(
+            lookup.program(framework), "--model=mlp_digits", "--dropout_rate=0.5", "--steps=3",
+            f"--run_dir={folder}",
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        losses.append(json.loads((tmp_path / folder / "result.json").read_text())["loss_first"])
+    assert losses[0] == losses[1]
+    assert abs(losses[0] - 2.44584) > 1e-3
+
+
+def test_secrets_stay_out_of_the_record(run_program, tmp_path: Path) -> None:
+    answer = run_program(
+        "frameworks.torch_runner", "--model=mlp_digits", "--steps=2", "--run_dir=r",
+        MY_API_TOKEN="hunter2", OMP_WAIT_POLICY="PASSIVE",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    written = "".join(path.read_text() for path in (tmp_path / "r").iterdir())
+    assert "hunter2" not in written
+    environment = json.loads((tmp_path / "r/environment.json").read_text())
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment["OMP_NUM_THREADS"] == "1"

@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+
+from common.commands import lookup
+from common.config.errors import ConfigError
+from models.moe.spec import MoeSpec, reference_experts
+from models.transformer.spec import TransformerSpec
+
+PRESETS = lookup.presets()
+ALL = {**{name: preset.spec for name, preset in PRESETS.items()}, **lookup.parity_specs()}
+
+# Hand-computed: embeddings + layers x (attention + feed-forward + norms) + final norm + head.
+D, F, V, T = 128, 512, 20000, 128
+BLOCK = 4 * (D * D + D) + (D * F + F + F * D + D) + 4 * D
+PARAMETERS = {
+    "mlp_medium": 258_432,
+    "mlp_large": 6_885_376,
+    "mlp_digits": 64 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10,
+    "transformer_small": (V + T) * D + 2 * BLOCK + 2 * D + (D * 4 + 4),
+    "transformer_large": (V + 256) * 256
+    + 4 * (4 * (256 * 256 + 256) + (256 * 1024 + 1024 + 1024 * 256 + 256) + 4 * 256)
+    + 2 * 256
+    + (256 * 4 + 4),
+    "gpt_tiny": (256 + T) * D + 4 * BLOCK + 2 * D + (D * 256 + 256),
+    "moe_tiny": (256 + T) * D
+    + 2 * (4 * (D * D + D) + 4 * D + D * 8 + 8 * 2 * D * 256)
+    + 2 * D
+    + (D * 256 + 256),
+}
+BATCHES = {
+    "mlp_medium": 64,
+    "mlp_large": 32,
+    "mlp_digits": 64,
+    "transformer_small": 8,
+    "transformer_large": 32,
+    "gpt_tiny": 8,
+    "moe_tiny": 8,
+}
+
+
+def test_the_presets_are_those_of_the_design() -> None:
+    assert {name: preset.spec.parameter_count for name, preset in PRESETS.items()} == PARAMETERS
+    assert {name: preset.global_batch_size for name, preset in PRESETS.items()} == BATCHES
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_tree_is_consistent(name: str) -> None:
+    tree = ALL[name].parameters()
+    assert len({p.name for p in tree}) == len(tree)
+    for parameter in tree:
+        assert len(parameter.dims) == len(parameter.shape), parameter.name
+        assert parameter.decay == parameter.name.endswith(("kernel", "embedding"))
+
+
+@pytest.mark.parametrize("name", lookup.parity_specs())
+def test_parity_sizes_are_small(name: str) -> None:
+    assert ALL[name].parameter_count <= 100_000
+
+
+@pytest.mark.parametrize("name", lookup.parity_specs())
+def test_initial_parameters_follow_their_definition(name: str) -> None:
+    spec = ALL[name]
+    first, again, other = (spec.initial_parameters(seed=s) for s in (0, 0, 1))
+    for parameter in spec.parameters():
+        value = first[parameter.name]
+        assert value.dtype == np.float32
+        assert value.shape == parameter.shape
+        assert np.array_equal(value, again[parameter.name])
+        if parameter.initializer in ("zeros", "ones"):
+            assert np.all(value == (parameter.initializer == "ones"))
+            continue
+        assert not np.array_equal(value, other[parameter.name])
+        if parameter.initializer == "normal_0.02":
+            assert value.std() == pytest.approx(0.02, rel=5 / np.sqrt(value.size))
+        else:
+            bound = np.sqrt(6 / sum(parameter.shape))
+            assert np.abs(value).max() <= bound
+            assert value.std() == pytest.approx(bound / np.sqrt(3), rel=5 / np.sqrt(value.size))
+
+
+def test_flops_by_hand() -> None:
+    assert PRESETS["mlp_digits"].spec.forward_flops(global_batch_size=2) == 2 * 2 * (
+        64 * 128 + 128 * 64 + 64 * 10
+    )
+    tokens = 8 * 128
+    gpt = 4 * (8 * tokens * D * D + 4 * tokens * T * D + 4 * tokens * D * F) + 2 * tokens * D * 256
+    assert PRESETS["gpt_tiny"].spec.forward_flops(global_batch_size=8) == gpt
+    assert PRESETS["gpt_tiny"].spec.training_flops(global_batch_size=8) == 3 * gpt
+    moe = PRESETS["moe_tiny"].spec
+    layer = 8 * tokens * D * D + 4 * tokens * T * D + 2 * tokens * D * 8 + 2 * 4 * tokens * D * 256
+    assert moe.forward_flops(global_batch_size=8) == 2 * layer + 2 * tokens * D * 256
+
+
+def test_moe_flops_grow_with_k_not_with_experts() -> None:
+    def flops(**sizes: int) -> int:
+        return MoeSpec(**sizes).forward_flops(global_batch_size=8)
+
+    router = 2 * 2 * 8 * 128 * 128 * 8
+    assert flops(num_experts=16) - flops(num_experts=8) == router
+    assert flops(top_k=4) > flops(top_k=2)
+
+
+@pytest.mark.parametrize(
+    "model, sizes, message",
+    [
+        ("gpt_tiny", {"num_heads": 3}, "num_heads=3 does not divide d_model=128"),
+        ("gpt_tiny", {"num_layers": 0}, "num_layers=0"),
+        ("gpt_tiny", {"num_classes": 4}, "num_classes=4 must be 0 for a causal model"),
+        ("transformer_small", {"num_classes": 0}, "num_classes=0"),
+        ("mlp_medium", {"hidden_sizes": ()}, "hidden_sizes="),
+        ("mlp_medium", {"dropout_rate": 1.0}, "dropout_rate=1.0"),
+        ("moe_tiny", {"top_k": 9}, "top_k=9 exceeds num_experts=8"),
+        ("moe_tiny", {"capacity_factor": 0.0}, "capacity_factor=0.0"),
+    ],
+)
+def test_sizes_are_checked(model: str, sizes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PRESETS[model].spec.with_overrides(sizes)
+
+
+def test_expert_capacity_is_the_ceiling() -> None:
+    assert MoeSpec().expert_capacity == 40
+    assert MoeSpec(sequence_length=10, num_experts=3, top_k=2).expert_capacity == 9
+
+
+def test_routing_fills_slots_choice_major_and_drops_the_rest() -> None:
+    """Two experts, all tokens prefer expert 0: capacity 2 of 4 tokens, first choices first."""
+    spec = MoeSpec(
+        d_model=2, num_heads=1, d_ff=2, num_experts=2, top_k=1, capacity_factor=1.0,
+        sequence_length=4, vocabulary_size=4, num_layers=1,
+    )  # fmt: skip
+    assert spec.expert_capacity == 2
+    parameters = {
+        "e/router_kernel": np.array([[5.0, 0.0], [0.0, 0.0]]),
+        "e/up_kernel": np.ones((2, 2, 2)),
+        "e/down_kernel": np.ones((2, 2, 2)),
+    }
+    x = np.ones((1, 4, 2))
+    y, auxiliary = reference_experts(spec, parameters, "e", x, None)
+    assert np.all(y[0, :2] > 0)
+    assert np.all(y[0, 2:] == 0)
+    probability = 1 / (1 + np.exp(-5.0))
+    assert auxiliary == pytest.approx(2 * probability)  # E x (f_0 = 1) x P_0
+    masked, _ = reference_experts(spec, parameters, "e", x, np.array([[True, False, True, True]]))
+    assert [bool(row.any()) for row in masked[0]] == [True, False, True, False]
+
+
+def test_padding_does_not_change_what_is_real() -> None:
+    """An encoder gives the same logits when the padding holds other tokens."""
+    spec = lookup.parity_specs()["transformer_encoder"]
+    assert isinstance(spec, TransformerSpec)
+    random = np.random.default_rng(0)
+    parameters = spec.initial_parameters(seed=0)
+    mask = np.arange(12) < np.array([[7], [12]])
+    tokens = random.integers(40, size=(2, 12))
+    changed = np.where(mask, tokens, (tokens + 1) % 40)
+    logits = [
+        spec.reference_forward(parameters, {"tokens": t, "padding_mask": mask})[0]
+        for t in (tokens, changed)
+    ]
+    assert np.array_equal(*logits)
+    assert not np.array_equal(tokens, changed)
+
+
+def test_a_causal_model_does_not_look_ahead() -> None:
+    for name in ("transformer_causal", "moe"):
+        spec = lookup.parity_specs()[name]
+        parameters = spec.initial_parameters(seed=0)
+        tokens = np.random.default_rng(0).integers(40, size=(1, 12))
+        changed = tokens.copy()
+        changed[:, 8:] = (changed[:, 8:] + 1) % 40
+        before, after = (
+            spec.reference_forward(parameters, {"tokens": t})[0] for t in (tokens, changed)
+        )
+        first = before[:, :8]
+        if name == "transformer_causal":
+            assert np.array_equal(first, after[:, :8])
+        # Expert slots are filled per sequence: later first choices can displace earlier second
+        # choices, by definition. Only the logits at later positions must differ for sure.
+        assert not np.array_equal(before[:, 8:], after[:, 8:])
