@@ -84,7 +84,9 @@ def ratio_estimate(numerator: Sequence[float], denominator: Sequence[float]) -> 
     if not numerator or not denominator:
         raise ValueError("a ratio needs values on both sides")
     if min(len(numerator), len(denominator)) < LEAST_RUNS:
-        return Ratio(value=float(np.median(numerator) / np.median(denominator)), low=None, high=None)
+        return Ratio(
+            value=float(np.median(numerator) / np.median(denominator)), low=None, high=None
+        )
     a, b = np.log(numerator), np.log(denominator)
     value = float(np.exp(a.mean() - b.mean()))
     if a.std() == 0 and b.std() == 0:

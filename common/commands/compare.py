@@ -74,8 +74,10 @@ def define_flags() -> Flags:
     fv.integers("devices", [1, 2], "[list] device counts")
     fv.text("scaling", "strong", "strong: the global batch is fixed; weak: it grows with devices")
     fv.integers(
-        "global_batch_size", None, "[list] examples per step over all devices; with weak scaling, "
-        "per device (default: the model's)"
+        "global_batch_size",
+        None,
+        "[list] examples per step over all devices; with weak scaling, "
+        "per device (default: the model's)",
     )
     define_dtype_flag(fv.names, ["float32"])
     fv.names(
@@ -105,9 +107,7 @@ def _compile_modes(fv: Flags) -> dict[str, str]:
         if not separator:
             raise ConfigError(f"--compile_modes={text} must look like FRAMEWORK:MODE")
         info = lookup.framework_info(framework)
-        modes[framework] = require_choice(
-            f"compile_mode of {framework}", mode, info.compile_modes
-        )
+        modes[framework] = require_choice(f"compile_mode of {framework}", mode, info.compile_modes)
     return modes
 
 
@@ -182,8 +182,8 @@ class Interpreters:
             missing = lookup.missing_packages(info)
         else:
             code = (
-                "import importlib.util as u, sys; "
-                "print(*[n for n in sys.argv[1:] if not (u.find_spec(n) and u.find_spec(n).origin)])"
+                "from importlib.util import find_spec as f; import sys; "
+                "print(*[n for n in sys.argv[1:] if not (f(n) and f(n).origin)])"
             )
             answer = subprocess.run(
                 [path, "-c", code, *info.packages], capture_output=True, text=True, check=False

@@ -36,7 +36,9 @@ RESULT = "result.json"
 
 def define_flags(framework: str) -> Flags:
     info = lookup.framework_info(framework)
-    strategies = {name: lookup.strategy_info(framework, name) for name in lookup.strategies(framework)}
+    strategies = {
+        name: lookup.strategy_info(framework, name) for name in lookup.strategies(framework)
+    }
     listing = "\n".join(f"  {name:<10} {entry.summary}" for name, entry in strategies.items())
     fv = Flags(
         usage=(
@@ -53,7 +55,9 @@ def define_flags(framework: str) -> Flags:
     fv.text("model", None, "what to train (required)")
     fv.text("strategy", "bare", "how a step is spread over devices: " + "|".join(strategies))
     fv.integer("devices", 1, "devices of the run")
-    fv.integer("global_batch_size", None, "examples per step over all devices (default: the model's)")
+    fv.integer(
+        "global_batch_size", None, "examples per step over all devices (default: the model's)"
+    )
     define_dtype_flag(fv.text, "float32")
     fv.text("compile_mode", info.compile_modes[0], "|".join(info.compile_modes))
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
@@ -97,14 +101,16 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         return Path("runs/out/by_hand") / f"{cell_id(config.cell())}-{now}"
     path = Path(text)
-    if not text or path.exists() and not path.is_dir():
+    if not text or (path.exists() and not path.is_dir()):
         raise ConfigError(f"--run_dir={text!r} must be a folder, new or without a result")
     if (path / RESULT).exists():
         raise ConfigError(f"--run_dir={text} holds the result of another run; choose a new folder")
     return path
 
 
-def _launch_ranks(framework: str, config: RunConfig, run_dir: Path, argv: list[str], fv: Flags) -> int:
+def _launch_ranks(
+    framework: str, config: RunConfig, run_dir: Path, argv: list[str], fv: Flags
+) -> int:
     run_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", lookup.program(framework), *argv, f"--run_dir={run_dir}"]
     path = os.pathsep.join(filter(None, [lookup.main_module_path(), os.environ.get("PYTHONPATH")]))
@@ -287,7 +293,9 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
         if not fv.parse(argv):
             return 0
         config = read_config(fv, framework)
-        run_dir = Path(fv.run_dir) if rank_text and fv.run_dir else check_run_dir(fv.run_dir, config)
+        run_dir = (
+            Path(fv.run_dir) if rank_text and fv.run_dir else check_run_dir(fv.run_dir, config)
+        )
     except ConfigError as error:
         return fail(error)
     per_device = config.process_model == "per_device"
@@ -323,5 +331,3 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """The user's input cannot be used. The message is one line and names the value and what is allowed."""
+    """The user's input cannot be used; one line says which value, and what is allowed."""
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> ConfigError:

@@ -327,5 +327,3 @@ def fail(error: ConfigError) -> int:
     """Prints one line and returns the exit code for bad input."""
     print(f"isoscale: {_one_line(str(error))}", file=sys.stderr)
     return 2
-
-

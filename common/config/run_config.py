@@ -151,8 +151,7 @@ class RunConfig:
     def oversubscribed(self) -> bool:
         """Whether CPU devices have to share cores."""
         return (
-            self.platform == "cpu"
-            and self.devices * self.threads_per_device > self.available_cores
+            self.platform == "cpu" and self.devices * self.threads_per_device > self.available_cores
         )
 
     @property

@@ -74,7 +74,7 @@ def to_json(record: Any, *, indent: int | None = None) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part."""
+    """Writes a file so that a reader, or a crash, meets the old text or the new, never a part."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

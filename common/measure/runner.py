@@ -102,7 +102,7 @@ class Runner(abc.ABC):
     def rank(self) -> int:
         return 0
 
-    def barrier(self) -> None:
+    def barrier(self) -> None:  # noqa: B027
         """Returns when every process of the run has called it."""
 
     def gather(self, value: Any) -> list[Any]:

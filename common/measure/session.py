@@ -1,6 +1,7 @@
 """One measured run, from the first step to the result record."""
 
 import gc
+import itertools
 import math
 import os
 import resource
@@ -194,7 +195,7 @@ def peak_resident_bytes() -> int:
 def _clock_step(clock: Callable[[], float]) -> float:
     """Returns the median time between two consecutive clock readings."""
     readings = [clock() for _ in range(101)]
-    gaps = sorted(later - earlier for earlier, later in zip(readings, readings[1:], strict=False))
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(readings))
     return gaps[len(gaps) // 2]
 
 

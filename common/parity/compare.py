@@ -55,7 +55,11 @@ def compare_step(
     for kind in ("metrics", "gradient_metrics"):
         values = {n: relative_difference(ours[kind][n], v) for n, v in theirs[kind].items()}
         add(f"relative difference ({kind})", values, tolerance.loss)
-    add("logits", absolute_differences({"": ours["logits"]}, {"": theirs["logits"]}), tolerance.logits)
+    add(
+        "logits",
+        absolute_differences({"": ours["logits"]}, {"": theirs["logits"]}),
+        tolerance.logits,
+    )
     if tolerance.gradient_steps is None or step < tolerance.gradient_steps:
         add(
             "relative gradient difference",

@@ -31,9 +31,7 @@ class Tolerance:
 FLOAT64 = Tolerance(loss=1e-12, gradient=1e-12, parameter=1e-10, logits=1e-11)
 FLOAT64_DEVICES = dataclasses.replace(FLOAT64, parameter=1e-11)
 """N devices against one, ten steps."""
-FLOAT32 = Tolerance(
-    loss=1e-5, gradient=1e-5, parameter=float("inf"), logits=1e-4, gradient_steps=1
-)
+FLOAT32 = Tolerance(loss=1e-5, gradient=1e-5, parameter=float("inf"), logits=1e-4, gradient_steps=1)
 """First ten steps; gradients of the first step only: float32 trajectories really part ways."""
 
 
@@ -59,5 +57,5 @@ def absolute_differences(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     return {name: _finite(np.abs(ours[name] - theirs[name]).max()) for name in theirs}
 
 
-def _finite(value: float) -> float:
+def _finite(value: float | np.floating) -> float:
     return float(value) if np.isfinite(value) else float("inf")

@@ -50,7 +50,7 @@ def save_step(folder: Path, step: int, record: dict[str, Any]) -> None:
             for name, item in value.items():
                 inner = item.items() if isinstance(item, dict) else [("", item)]
                 arrays.update({f"{kind}|{name}|{key}": leaf for key, leaf in inner})
-    np.savez(folder / f"step_{step}.npz", **arrays)
+    np.savez(folder / f"step_{step}.npz", **arrays)  # type: ignore[arg-type]
     (folder / f"step_{step}.json").write_text(json.dumps(scalars))
 
 

@@ -61,7 +61,8 @@ def _row(summary: CellSummary) -> list[str]:
     if not ok or summary.step_seconds is None or summary.items_per_second is None:
         return [*row, *[NO_VALUE] * 7, _marks(summary)]
     evaluation = [line["eval"]["accuracy"] for line in ok if line.get("eval")]
-    loss = f"{_median([r['loss_first'] for r in ok]):.5f} > {_median([r['loss_last'] for r in ok]):.5f}"
+    first, last = (_median([line[key] for line in ok]) for key in ("loss_first", "loss_last"))
+    loss = f"{first:.5f} > {last:.5f}"
     if evaluation:
         loss += f", accuracy {100 * _median(evaluation):.1f} %"
     return [

@@ -101,8 +101,8 @@ def expand(
             for batch in batches:
                 for framework, strategy in pairs:
                     limit = max_devices(framework, strategy)
-                    counts = [n for n in devices if limit is None or n <= limit]
-                    for count in counts or [limit]:
+                    counts = [n for n in devices if limit is None or n <= limit] or [limit or 1]
+                    for count in counts:
                         configs.append(
                             build(
                                 framework=framework,

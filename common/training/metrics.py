@@ -12,7 +12,7 @@ class Evaluation:
         self._loss = self._correct = self._weight = 0.0
 
     def add(self, logits: np.ndarray, batch: dict[str, np.ndarray]) -> None:
-        """Adds one batch: logits [B, classes] or [B, T, classes]; examples of weight 0 are padding."""
+        """Adds one batch: logits [B, classes] or [B, T, classes]; weight 0 means padding."""
         logits = logits.astype(np.float64)
         weights = batch["weights"].astype(np.float64)
         self._loss += float((cross_entropy(logits, batch["labels"]) * weights).sum())

@@ -1,9 +1,10 @@
-"""Canonical names <-> Flax paths. Canonical layouts are Flax's own: nothing is transposed."""
+"""Flax paths -> canonical names. Canonical layouts are Flax's own: nothing is transposed."""
 
-import re
+from collections.abc import Iterable
+from typing import Any
 
 
-def canonical_name(path: tuple[str | int, ...]) -> str:
+def canonical_name(path: Iterable[Any]) -> str:
     """``("block", 0, "attention", "query", "kernel")`` -> ``block_0/attention/query/kernel``."""
     parts: list[str] = []
     for key in path:
@@ -12,12 +13,3 @@ def canonical_name(path: tuple[str | int, ...]) -> str:
         else:
             parts.append(key)
     return "/".join(parts)
-
-
-def flax_path(name: str) -> tuple[str | int, ...]:
-    """The inverse of ``canonical_name``."""
-    path: list[str | int] = []
-    for part in name.split("/"):
-        match = re.fullmatch(r"(.+)_(\d+)", part)
-        path += [match[1], int(match[2])] if match else [part]
-    return tuple(path)

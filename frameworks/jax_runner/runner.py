@@ -54,7 +54,7 @@ class JaxRunner(Runner):
         )
         self._graph, abstract_state = nnx.split(abstract)
         self._tree = jax.tree.structure(abstract_state)
-        self._names = [canonical_name(path) for path, _ in nnx.to_flat_state(abstract_state)]
+        self._names = [canonical_name(tuple(path)) for path, _ in nnx.to_flat_state(abstract_state)]
         expected = {p.name for p in spec.parameters()}
         if set(self._names) != expected:
             raise RuntimeError(f"names differ from the spec: {set(self._names) ^ expected}")

@@ -23,9 +23,7 @@ def make(
             eps=config.epsilon,
             fused=True,
         )
-    return torch.optim.SGD(
-        groups, lr=config.learning_rate, momentum=config.momentum, fused=True
-    )
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
 
 
 @torch.no_grad()

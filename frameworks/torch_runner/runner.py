@@ -100,7 +100,7 @@ class TorchRunner(Runner):
         config = self._config.optimizer
         if config.clip_norm:
             optimizers.clip_by_global_norm(
-                [p.grad for p in self._parameters], clip_norm=config.clip_norm
+                [p.grad for p in self._parameters if p.grad is not None], clip_norm=config.clip_norm
             )
         if self._scheduled:
             rate = learning_rate(config, self._updates)

@@ -1,6 +1,7 @@
 """Multi-layer perceptron with ReLU and softmax cross-entropy."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class MlpSpec(ModelSpec):
     def layer_sizes(self) -> tuple[tuple[int, int], ...]:
         """(in, out) of every dense layer."""
         widths = (self.input_size, *self.hidden_sizes, self.num_classes)
-        return tuple(zip(widths[:-1], widths[1:], strict=True))
+        return tuple(itertools.pairwise(widths))
 
     def parameters(self) -> tuple[Parameter, ...]:
         tree = []
@@ -93,9 +94,7 @@ class MlpSpec(ModelSpec):
 PRESETS = {
     "mlp_medium": Preset(spec=MlpSpec(), global_batch_size=64, steps=1000),
     "mlp_large": Preset(
-        spec=MlpSpec(
-            input_size=4608, hidden_sizes=(1024, 1024, 512, 512, 256), num_classes=768
-        ),
+        spec=MlpSpec(input_size=4608, hidden_sizes=(1024, 1024, 512, 512, 256), num_classes=768),
         global_batch_size=32,
         steps=50,
     ),

@@ -50,9 +50,7 @@ class Experts(nnx.Module):
         self.up_kernel = kernel(e, d, f)
         self.down_kernel = kernel(e, f, d)
 
-    def __call__(
-        self, x_BTD: jax.Array, mask_BT: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x_BTD: jax.Array, mask_BT: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Returns (output [B, T, D], auxiliary loss summed over groups)."""
         spec = self.spec
         capacity, slots = spec.expert_capacity, spec.num_experts * spec.expert_capacity
@@ -101,9 +99,7 @@ class Block(nnx.Module):
         self.experts_norm = layer_norm(spec.d_model, **options)
         self.experts = Experts(spec, **options)
 
-    def __call__(
-        self, x_BTD: jax.Array, mask_BT: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x_BTD: jax.Array, mask_BT: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
         y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
         return x_BTD + y_BTD, auxiliary
@@ -126,11 +122,11 @@ class Moe(Embedder):
         """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
         del rngs  # no dropout
         x_BTD = self.embed(tokens_BT)
-        auxiliary = 0.0
+        auxiliary = []
         for block in self.block:
             x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
-            auxiliary += layer_auxiliary / len(self.block)
-        return self.head(self.final_norm(x_BTD)), auxiliary
+            auxiliary.append(layer_auxiliary / len(self.block))
+        return self.head(self.final_norm(x_BTD)), jnp.stack(auxiliary).sum()
 
 
 def build(spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Moe:

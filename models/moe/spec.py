@@ -170,7 +170,9 @@ def reference_experts(
     for b in range(batch):
         real = [t for t in range(length) if mask_BT is None or mask_BT[b, t]]
         # Stable sort of the negated probabilities: the lowest expert index wins a tie.
-        chosen = {t: np.argsort(-probabilities_BTE[b, t], kind="stable")[: spec.top_k] for t in real}
+        chosen = {
+            t: np.argsort(-probabilities_BTE[b, t], kind="stable")[: spec.top_k] for t in real
+        }
         used = np.zeros(spec.num_experts, int)
         for k in range(spec.top_k):
             for t in real:

@@ -50,9 +50,7 @@ class Experts(tf.Module):
         self.up_kernel = kernel("up_kernel", e, d, f)
         self.down_kernel = kernel("down_kernel", e, f, d)
 
-    def __call__(
-        self, x_BTD: tf.Tensor, mask_BT: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, x_BTD: tf.Tensor, mask_BT: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns (output [B, T, D], auxiliary loss summed over groups)."""
         spec = self.spec
         batch, length, d_model = x_BTD.shape
@@ -110,9 +108,7 @@ class Block(tf.Module):
         self.experts_norm = LayerNorm(d, param_dtype=param_dtype, name="experts_norm")
         self.experts = Experts(spec, param_dtype=param_dtype, name="experts")
 
-    def __call__(
-        self, x_BTD: tf.Tensor, mask_BT: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, x_BTD: tf.Tensor, mask_BT: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
         y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
         return x_BTD + y_BTD, auxiliary

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.moe.spec import MoeSpec
 from models.mlp.torch_model import Dense
+from models.moe.spec import MoeSpec
 from models.transformer.torch_model import Attention, Embedder, LayerNorm
 
 
@@ -58,7 +58,9 @@ class Experts(nn.Module):
         experts, capacity, top_k = spec.num_experts, spec.expert_capacity, spec.top_k
         slots = experts * capacity
         # The router stays in the parameters' dtype: float32 under bfloat16.
-        probabilities_BTE = torch.softmax(x_BTD.to(self.router_kernel.dtype) @ self.router_kernel, -1)
+        probabilities_BTE = torch.softmax(
+            x_BTD.to(self.router_kernel.dtype) @ self.router_kernel, -1
+        )
         slot_BTK, gate_BTK, fraction_BE = route(
             probabilities_BTE, mask_BT, top_k=top_k, capacity=capacity
         )
@@ -117,7 +119,7 @@ class Moe(Embedder):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
         x_BTD = self.embed(tokens_BT)
-        auxiliary = 0.0
+        auxiliary = torch.zeros((), dtype=self.head.weight.dtype, device=x_BTD.device)
         for block in self.block:
             x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
             auxiliary = auxiliary + layer_auxiliary / len(self.block)

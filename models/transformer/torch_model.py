@@ -52,17 +52,18 @@ class Attention(nn.Module):
         self.value = Dense(d_model, d_model)
         self.output = Dense(d_model, d_model)
 
-    def forward(
-        self, x_BTD: torch.Tensor, padding_mask_BS: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, padding_mask_BS: torch.Tensor | None) -> torch.Tensor:
         def heads(y_BTD: torch.Tensor) -> torch.Tensor:
             return y_BTD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
         mask = None if padding_mask_BS is None else padding_mask_BS[:, None, None, :]
         if mask is not None and self.causal:
-            mask = mask & torch.ones(
-                x_BTD.shape[1], x_BTD.shape[1], dtype=torch.bool, device=x_BTD.device
-            ).tril()
+            mask = (
+                mask
+                & torch.ones(
+                    x_BTD.shape[1], x_BTD.shape[1], dtype=torch.bool, device=x_BTD.device
+                ).tril()
+            )
         mixed_BNTH = functional.scaled_dot_product_attention(
             heads(self.query(x_BTD)),
             heads(self.key(x_BTD)),
@@ -91,9 +92,7 @@ class Block(nn.Module):
         self.feed_forward_norm = LayerNorm(spec.d_model)
         self.feed_forward = FeedForward(spec.d_model, spec.d_ff)
 
-    def forward(
-        self, x_BTD: torch.Tensor, padding_mask_BT: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, padding_mask_BT: torch.Tensor | None) -> torch.Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), padding_mask_BT)
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-SPEC = '''
+SPEC = """
 import dataclasses
 import numpy as np
 from common.config.model_spec import FeatureBatch, ModelSpec, Parameter, Preset, check_sizes
@@ -39,8 +39,8 @@ class LinearSpec(ModelSpec):
 
 PRESETS = {"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)}
 PARITY_SPECS = {"linear": LinearSpec()}
-'''
-FLAX = '''
+"""
+FLAX = """
 from flax import nnx
 
 class Linear(nnx.Module):
@@ -51,8 +51,8 @@ class Linear(nnx.Module):
         return self.out(x)
 
 build = Linear
-'''
-TF = '''
+"""
+TF = """
 import tensorflow as tf
 from models.mlp.tf_model import Dense
 
@@ -65,8 +65,8 @@ class Linear(tf.Module):
         return self.out(x)
 
 build = Linear
-'''
-TORCH = '''
+"""
+TORCH = """
 from torch import nn
 from models.mlp.torch_model import Dense
 
@@ -79,13 +79,13 @@ class Linear(nn.Module):
         return self.out(x)
 
 build = Linear
-'''
-STRATEGY = '''
+"""
+STRATEGY = """
 from frameworks.torch_runner.strategies import ddp
 
 INFO = {"summary": "ddp under another name", "process_model": "per_device", "max_devices": 2}
 Strategy = ddp.Strategy
-'''
+"""
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -95,7 +95,9 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_model_and_a_strategy_grow_without_an_edit(code_copy: Path, run_program, tmp_path) -> None:
+def test_a_model_and_a_strategy_grow_without_an_edit(
+    code_copy: Path, run_program, tmp_path
+) -> None:
     before = hashes(code_copy)
     model = code_copy / "models" / "linear"
     model.mkdir()

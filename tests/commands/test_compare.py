@@ -121,9 +121,7 @@ def test_weak_scaling_grows_the_batch(run_program, tmp_path: Path) -> None:
 
 
 def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True)
     answer = run_program(
         MAIN, "compare", *SMALL, "--strategies=bare", "--devices=1", "--runs=1",
         f"--python_jax={tmp_path / 'empty/bin/python'}",
@@ -139,7 +137,7 @@ def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Pat
     assert "pip install jax flax optax" in answer.stdout
 
 
-BROKEN = '''
+BROKEN = """
 import time
 from frameworks.torch_runner.strategies import bare
 
@@ -149,7 +147,7 @@ class Strategy(bare.Strategy):
     def __init__(self, config):
         super().__init__(config)
         {action}
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +203,10 @@ def test_failing_runs_are_recorded_and_retried(
 
 def _start(tmp_path: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", MAIN, "compare", *SMALL, "--strategies=bare,ddp", "--runs=3"]
-        + ["--frameworks=torch"],
+        [
+            *(sys.executable, "-m", MAIN, "compare", *SMALL),
+            *("--strategies=bare,ddp", "--frameworks=torch", "--runs=3"),
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -177,9 +177,7 @@ GROUPS = _groups()
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(map(str, group)))
-def test_equals_reference_trace(
-    probes: Probes, group: tuple[str, str, int], case: str
-) -> None:
+def test_equals_reference_trace(probes: Probes, group: tuple[str, str, int], case: str) -> None:
     found = probes.differences(group, case)
     if group == REFERENCE:
         assert all(entry.within for entry in found), "\n".join(map(str, found))

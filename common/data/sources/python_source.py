@@ -58,9 +58,7 @@ def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype
 
     return Dataset(
         batches=[batch("text", i, 0, boundary) for i in range(pool or 64)],
-        evaluation=[
-            batch("heldout", i, boundary, len(text)) for i in range(EVALUATION_BATCHES)
-        ],
+        evaluation=[batch("heldout", i, boundary, len(text)) for i in range(EVALUATION_BATCHES)],
         facts={
             "pool_batches": pool or 64,
             "bytes": len(text),

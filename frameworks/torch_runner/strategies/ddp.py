@@ -54,6 +54,7 @@ class Strategy(bare.Strategy):
         return loss * self.loss_scale
 
     def sync(self, model: nn.Module, sync: bool) -> contextlib.AbstractContextManager:
+        assert isinstance(model, DistributedDataParallel)
         return contextlib.nullcontext() if sync else model.no_sync()
 
     def barrier(self) -> None:

@@ -83,7 +83,9 @@ def test_optimizer_values_are_checked(change: dict[str, Any]) -> None:
         OptimizerConfig(**change)
 
 
-@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "/etc", ".hidden", "x" * 101, "ä", "a b"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "a/b", "/etc", ".hidden", "x" * 101, "ä", "a b"]
+)
 def test_names_stay_in_their_folder(name: str, tmp_path) -> None:
     with pytest.raises(ConfigError, match="--study"):
         check_inside(tmp_path, name, flag="--study")

@@ -114,5 +114,9 @@ def test_unfit_models_are_refused(source: str, model: str, message: str) -> None
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="global_batch_size=2000"):
         digits.load(
-            lookup.preset("mlp_digits").spec, global_batch_size=2000, pool=0, seed=0, dtype="float32"
+            lookup.preset("mlp_digits").spec,
+            global_batch_size=2000,
+            pool=0,
+            seed=0,
+            dtype="float32",
         )

@@ -9,7 +9,7 @@ from common.measure.runner import Runner
 
 
 class FakeRunner(Runner):
-    """Notes every call; step i has loss ``losses[i]`` and takes ``seconds_per_step`` of its clock."""
+    """Notes every call; step i has loss ``losses[i]`` and takes ``seconds_per_step``."""
 
     def __init__(self, losses: list[float] | None = None, *, seconds_per_step: float = 0.5):
         self.calls: list[str] = []

@@ -74,7 +74,9 @@ def test_a_heartbeat_holds_the_watchdog_off(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     """Two generations: launcher -> worker -> worker; the first is killed with -9."""
-    inner = f"{WORKER}open({str(tmp_path / 'inner')!r}, 'w').write(str(__import__('os').getpid())); "
+    inner = (
+        f"{WORKER}open({str(tmp_path / 'inner')!r}, 'w').write(str(__import__('os').getpid())); "
+    )
     inner += "import time; time.sleep(600)"
     middle = (
         "import os, sys, time; "
