@@ -12,18 +12,24 @@ from common.measure.runner import Runner
 
 
 def steps_of(
-    runner: Runner, batches: list[Arrays], *, steps: int, optimizer: bool = True
+    runner: Runner,
+    batches: list[Arrays],
+    *,
+    steps: int,
+    logits: bool = True,
+    optimizer: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Trains and yields, per step, everything that must be equal.
 
-    Each record has ``metrics`` (of the step), ``logits`` (before it), ``gradients`` (before
-    clipping), ``parameters`` and, if ``optimizer``, its state (after it); the first has
-    ``initial`` too.
+    Each record has ``metrics`` (of the step), if wanted ``logits`` (before it), ``gradients``
+    (before clipping), ``parameters`` and, if wanted, the state of the ``optimizer`` (after it);
+    the first has ``initial`` too.
     """
     for step in range(steps):
         batch = runner.place(batches[step % len(batches)])
         record: dict[str, Any] = {"initial": runner.parameters()} if step == 0 else {}
-        record["logits"] = runner.read_logits(runner.forward(batch))
+        if logits:
+            record["logits"] = runner.read_logits(runner.forward(batch))
         record["gradient_metrics"], (record["gradients"],) = runner.read_gradients(
             runner.gradients(batch)
         )

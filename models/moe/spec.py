@@ -204,5 +204,7 @@ _PARITY = MoeSpec(
 )
 PARITY_SPECS = {
     "moe": _PARITY,
-    "moe_padded": dataclasses.replace(_PARITY, variable_length=True, top_k=3, capacity_factor=0.8),
+    "moe_padded": dataclasses.replace(
+        _PARITY, num_layers=1, variable_length=True, top_k=3, capacity_factor=0.8
+    ),
 }

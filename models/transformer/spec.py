@@ -233,9 +233,13 @@ _PARITY = TransformerSpec(
 )
 PARITY_SPECS = {
     "transformer_encoder": _PARITY,
-    "transformer_encoder_unpadded": dataclasses.replace(_PARITY, variable_length=False),
+    "transformer_encoder_unpadded": dataclasses.replace(
+        _PARITY, num_layers=1, variable_length=False
+    ),
     "transformer_causal": dataclasses.replace(
         _PARITY, causal=True, num_classes=0, variable_length=False
     ),
-    "transformer_causal_padded": dataclasses.replace(_PARITY, causal=True, num_classes=0),
+    "transformer_causal_padded": dataclasses.replace(
+        _PARITY, num_layers=1, causal=True, num_classes=0
+    ),
 }

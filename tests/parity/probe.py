@@ -98,7 +98,11 @@ def run_case(case: dict[str, Any], output: Path, beat: Heartbeat) -> None:
     folder = output / case["id"]
     differences: list[Difference] = []
     steps = trace.steps_of(
-        runner, dataset.batches, steps=case["steps"], optimizer=case["optimizer_state"]
+        runner,
+        dataset.batches,
+        steps=case["steps"],
+        logits=case["logits"],
+        optimizer=case["optimizer_state"],
     )
     for step, record in enumerate(steps):
         beat.beat(f"{case['id']}, step {step}")

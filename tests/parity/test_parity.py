@@ -64,6 +64,7 @@ def _cases() -> dict[str, dict[str, Any]]:
             "dtype": "float64",
             "steps": STEPS,
             "tolerance": "FLOAT64_DEVICES",
+            "logits": True,
             "optimizer_state": True,
             "extras": False,
             "optimizer": {},
@@ -82,6 +83,22 @@ def _cases() -> dict[str, dict[str, Any]]:
 
 
 CASES = _cases()
+LARGE = ("mlp_large", "transformer_large")
+
+
+def case_for(group: tuple[str, str, int], name: str) -> dict[str, Any]:
+    """Returns the case as a group runs it.
+
+    A preset's forward pass alone is compared under ``bare``, which is also where the two large
+    presets run all their steps; elsewhere they take three. That saves a third of the time.
+    """
+    framework, strategy, devices = group
+    case = {**CASES[name], "framework": framework, "strategy": strategy, "devices": devices}
+    if name in lookup.presets() and strategy != "bare":
+        case["logits"] = False
+        if name in LARGE:
+            case["steps"] = 3
+    return case
 
 
 def _groups() -> list[tuple[str, str, int]]:
@@ -123,11 +140,8 @@ class Probes:
         output.mkdir()
         cases = [
             {
-                **CASES[name],
+                **case_for(group, name),
                 "id": name,
-                "framework": framework,
-                "strategy": strategy,
-                "devices": devices,
                 "reference": None if group == REFERENCE else str(self.trace(REFERENCE, name)),
             }
             for name in names
@@ -175,21 +189,33 @@ def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 GROUPS = _groups()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(map(str, group)))
+@pytest.mark.parametrize(
+    "group, case",
+    [
+        pytest.param(group, case, id=f"{'-'.join(map(str, group))}-{case}")
+        for group in GROUPS
+        for case in CASES
+        # float32 is about the arithmetic of a framework, not about its strategies.
+        if group[1] == "bare" or not case.endswith("_float32")
+    ],
+)
 def test_equals_reference_trace(probes: Probes, group: tuple[str, str, int], case: str) -> None:
     found = probes.differences(group, case)
     if group == REFERENCE:
         assert all(entry.within for entry in found), "\n".join(map(str, found))
         return
-    kinds = {entry.kind.split(" (")[0] for entry in found}
-    assert {
+    wanted = {
         "initial parameters not bit-identical",
-        "relative difference",
-        "logits",
+        "relative difference (metrics)",
+        "relative difference (gradient_metrics)",
         "relative gradient difference",
         "parameter difference",
-    } <= kinds, kinds
+    }
+    settings = case_for(group, case)
+    wanted |= {"logits"} if settings["logits"] else set()
+    wanted |= {"sum of unreduced gradients", "restored state"} if settings["extras"] else set()
+    kinds = {entry.kind for entry in found}
+    assert wanted <= kinds, f"not compared: {wanted - kinds}"
     outside = [entry for entry in found if not entry.within]
     assert not outside, "\n".join(map(str, outside))
 
