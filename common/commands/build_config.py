@@ -60,7 +60,8 @@ def build_config(
     overrides = read_overrides(fv, lookup.size_fields(), model=model, spec=preset.spec)
     spec = preset.spec.with_overrides(dict(overrides))
     lookup.require_model_file(info, spec)
-    lookup.data_source(fv.dataset).check(spec)
+    batch = global_batch_size or preset.global_batch_size
+    lookup.data_source(fv.dataset).check(spec, global_batch_size=batch)
     if strategy_info.max_devices is not None and devices > strategy_info.max_devices:
         raise ConfigError(
             f"devices={devices}: strategy '{strategy}' of {framework} runs on "
@@ -79,7 +80,7 @@ def build_config(
         overrides=overrides,
         devices=devices,
         process_model=strategy_info.process_model,
-        global_batch_size=global_batch_size or preset.global_batch_size,
+        global_batch_size=batch,
         dtype=dtype,
         dataset=fv.dataset,
         platform=fv.platform,

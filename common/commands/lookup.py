@@ -9,7 +9,6 @@ import ast
 import functools
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -59,13 +58,13 @@ def preset(name: str) -> Preset:
     return known[name]
 
 
-def size_fields() -> dict[str, Any]:
-    """Returns every size of every family that a flag can override -> an example value."""
-    fields: dict[str, Any] = {}
-    for module in _families().values():
-        for entry in module.PRESETS.values():
-            for field in entry.spec.size_names():
-                fields.setdefault(field, getattr(entry.spec, field))
+def size_fields() -> dict[str, tuple[Any, list[str]]]:
+    """Returns every size that a flag can override -> (an example value, families that have it)."""
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for family, module in _families().items():
+        spec = next(iter(module.PRESETS.values())).spec
+        for field in spec.size_names():
+            fields.setdefault(field, (getattr(spec, field), []))[1].append(family)
     return fields
 
 
@@ -196,8 +195,3 @@ def data_source(name: str) -> ModuleType:
 
 def data_sources() -> list[str]:
     return _modules(ROOT / "common" / "data" / "sources")
-
-
-def main_module_path() -> str:
-    """Returns the folder that must be on PYTHONPATH of the processes we start."""
-    return os.fspath(ROOT)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
@@ -45,6 +45,14 @@ class _Number(flags.ArgumentParser):
         ):
             raise ValueError(f"must be {self.syntactic_help}")
         return value
+
+
+class _Boolean(flags.BooleanParser):
+    def parse(self, argument: Any) -> bool:
+        try:
+            return super().parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError("must be true or false") from None
 
 
 class _List(flags.ArgumentParser):
@@ -130,6 +138,7 @@ class Flags:
 
     def boolean(self, name: str, default: bool | None, help_: str) -> None:
         flags.DEFINE_boolean(name, default, help_, flag_values=self._values)
+        self._values[name].parser = _Boolean()
         self._order.append(name)
 
     def duration(self, name: str, default: str, help_: str) -> None:
@@ -148,9 +157,6 @@ class Flags:
         if name.startswith("_"):
             raise AttributeError(name)
         return self._values[name].value
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
 
     def given(self, name: str) -> bool:
         """Whether the flag stood on the command line or in a flag file."""
@@ -174,7 +180,9 @@ class Flags:
         width = max(len(name) for name in self._order) + 4
         for name in self._order:
             flag = self._values[name]
-            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            default = ""
+            if flag.default is not None:
+                default = f" (default: {str(flag.default_as_str).strip(chr(39))})"
             lines.append(f"  {'--' + name:<{width}} {flag.help}{default}")
         lines.append(f"  {'--flagfile':<{width}} read flags from a file, one a line")
         return "\n".join(lines)
@@ -191,11 +199,14 @@ class Flags:
         if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
             print(self.help())
             return False
+        if any(argument in ("--flagfile", "--flagfile=") for argument in argv):
+            raise ConfigError("--flagfile must be --flagfile=PATH")
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 rest = self._values(["program", *argv])[1:]
         except flags.UnrecognizedFlagError as error:
-            raise unknown("flag", f"--{error.flagname}", [f"--{n}" for n in self._order]) from None
+            names = [f"--{name}" for name in (*self._order, "flagfile", "help")]
+            raise unknown("flag", f"--{error.flagname}", names) from None
         except flags.IllegalFlagValueError as error:
             raise ConfigError(_one_line(str(error).removeprefix("flag "))) from None
         except (flags.Error, OSError, UnicodeDecodeError) as error:
@@ -254,10 +265,15 @@ def define_training_flags(fv: Flags) -> None:
     fv.integer("schedule_steps", default.schedule_steps, "step at which the decay reaches 0")
 
 
-def define_size_flags(fv: Flags, sizes: dict[str, Any]) -> None:
-    """Defines one flag for each size of any model; ``read_overrides`` checks who has it."""
-    for name, example in sorted(sizes.items()):
-        help_ = "size of the model (default: the preset's)"
+def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> None:
+    """Defines one flag for each size of any model; ``read_overrides`` checks who has it.
+
+    Args:
+      fv: takes the flags.
+      sizes: name -> (an example value, the model families that have it).
+    """
+    for name, (example, families) in sorted(sizes.items()):
+        help_ = f"size of {', '.join(families)} (default: the preset's)"
         if isinstance(example, bool):
             fv.boolean(name, None, help_)
         elif isinstance(example, int):
@@ -269,7 +285,7 @@ def define_size_flags(fv: Flags, sizes: dict[str, Any]) -> None:
 
 
 def read_overrides(
-    fv: Flags, sizes: dict[str, Any], *, model: str, spec: Any
+    fv: Flags, sizes: Iterable[str], *, model: str, spec: Any
 ) -> tuple[tuple[str, Any], ...]:
     """Returns the sizes that were given and differ from the preset.
 

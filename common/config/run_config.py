@@ -15,6 +15,7 @@ DTYPES = ("float32", "float64", "bfloat16")
 PLATFORMS = ("cpu", "gpu", "tpu")
 INPUT_PIPELINES = ("placed", "timed")
 OPTIMIZERS = ("adamw", "sgd")
+LARGEST_SEED = 2**31 - 1
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -135,6 +136,8 @@ class RunConfig:
             require_positive(name, getattr(self, name))
         for name in ("warmup_steps", "latency_steps", "batch_pool", "seed"):
             require_positive(name, getattr(self, name), minimum=0)
+        if self.seed > LARGEST_SEED:
+            raise ConfigError(f"seed={self.seed} must be at most {LARGEST_SEED}")
         if self.oversubscribed and not self.allow_oversubscription:
             raise ConfigError(
                 f"devices={self.devices} x threads_per_device={self.threads_per_device} needs "

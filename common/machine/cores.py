@@ -1,13 +1,26 @@
 """CPU cores: which may be used, and which make a device."""
 
 import os
+from pathlib import Path
 
 
 def available_cores() -> list[int]:
-    """Returns the cores this process may run on."""
+    """Returns one CPU of each physical core this process may run on.
+
+    A second hardware thread of a core is no core: two devices on it would share everything.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+        cpus = sorted(os.sched_getaffinity(0))
+    else:
+        cpus = list(range(os.cpu_count() or 1))
+    cores = {_siblings(cpu): cpu for cpu in reversed(cpus)}
+    return sorted(cores.values())
+
+
+def _siblings(cpu: int) -> str:
+    """Returns a name of the physical core of a CPU; the CPU itself where Linux does not say."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return path.read_text().strip() if path.exists() else str(cpu)
 
 
 def cores_of_devices(

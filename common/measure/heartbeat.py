@@ -1,7 +1,6 @@
 """A run's sign of life: a small file that the supervisor's watchdog looks at."""
 
-import os
-import time
+import contextlib
 from pathlib import Path
 
 FILE_NAME = "heartbeat"
@@ -22,25 +21,21 @@ def path_for(run_dir: Path, rank: int) -> Path:
     return run_dir / f"{FILE_NAME}.{rank}"
 
 
-def last_beat(run_dir: Path, *, default: float) -> tuple[float, str]:
-    """Returns (seconds since the latest sign of life of any rank, what it was doing).
+def last_beat(run_dir: Path) -> tuple[float, str]:
+    """Returns (time.time() of the latest sign of life of any rank, what it was doing).
 
-    Args:
-      run_dir: of the run.
-      default: time.time() to count from while there is no sign yet.
+    (0, "starting") while there is none.
     """
-    newest, doing = default, "starting"
+    newest, doing = 0.0, "starting"
     for path in run_dir.glob(f"{FILE_NAME}.*"):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             modified, text = path.stat().st_mtime, path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            continue
-        if modified > newest:
-            newest, doing = modified, text
-    return time.time() - newest, doing
+            if modified > newest:
+                newest, doing = modified, text
+    return newest, doing
 
 
-def remove(run_dir: Path) -> None:
-    """Removes the signs of a run that is over."""
-    for path in run_dir.glob(f"{FILE_NAME}.*"):
-        os.unlink(path)
+def remove(run_dir: Path, rank: int | None = None) -> None:
+    """Removes the signs of a run that is over, or of one rank of it."""
+    for path in run_dir.glob(f"{FILE_NAME}.{'*' if rank is None else rank}"):
+        path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from common.measure.runner import Placed, Runner
 from common.training.metrics import Evaluation
 
 DISTURBED_SHARE = 0.1
-"""A run is marked as disturbed if others used more than this share of its cores' time."""
+"""A run is marked as disturbed if others used more than this share of one of its cores."""
 
 
 def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
@@ -120,7 +120,7 @@ class Session:
         outside_share = load.share()
         result = self._figures()
         result["outside_load_share"] = outside_share
-        result["disturbed"] = outside_share is not None and outside_share > DISTURBED_SHARE
+        result["disturbed"] = None if outside_share is None else outside_share > DISTURBED_SHARE
         result["eval"] = self._evaluate()
         result["memory"], result["peak_memory_bytes"] = self._memory()
         return result
@@ -204,30 +204,33 @@ class _OutsideLoad:
 
     def __init__(self, runner: Runner):
         self._runner = runner
-        self._cores = sorted({c for part in runner.gather(available_cores()) for c in part})
-        self._busy, self._own, self._wall = self._busy_seconds(), self._own_seconds(), time.time()
+        self._start, self._wall = self._used(), time.time()
 
-    def _busy_seconds(self) -> float | None:
-        times = psutil.cpu_times(percpu=True)
-        if max(self._cores) >= len(times):
-            return None
-        idle = ("idle", "iowait", "guest", "guest_nice")
-        return sum(
-            sum(value for name, value in times[core]._asdict().items() if name not in idle)
-            for core in self._cores
-        )
-
-    def _own_seconds(self) -> float:
-        times = os.times()
-        return sum(self._runner.gather(times.user + times.system))
+    def _used(self) -> tuple[float | None, float]:
+        """Returns seconds used so far (on this rank's cores by all, by this process)."""
+        cores, times = available_cores(), psutil.cpu_times(percpu=True)
+        own = os.times()
+        busy = None
+        if max(cores) < len(times):
+            idle = ("idle", "iowait", "guest", "guest_nice")
+            busy = sum(
+                seconds
+                for core in cores
+                for name, seconds in times[core]._asdict().items()
+                if name not in idle
+            )
+        return busy, own.user + own.system
 
     def share(self) -> float | None:
-        """Returns a share of the cores' time, 0 at least; None where it cannot be known.
+        """Returns the largest share over ranks of one core's time; None if it cannot be known.
 
-        The system counts in ticks of 10 ms, so that very short runs have no answer either.
+        A step waits for its slowest device, so what others took counts as if from one core. The
+        system counts in ticks of 10 ms, so that very short runs have no answer either.
         """
-        busy, own, wall = self._busy_seconds(), self._own_seconds(), time.time() - self._wall
-        if busy is None or self._busy is None or wall < 0.5:
-            return None
-        outside = (busy - self._busy) - (own - self._own)
-        return max(0.0, outside / (wall * len(self._cores)))
+        (busy, own), wall = self._used(), time.time() - self._wall
+        if busy is None or self._start[0] is None or wall < 0.5:
+            share = None
+        else:
+            share = max(0.0, (busy - self._start[0]) - (own - self._start[1])) / wall
+        shares = self._runner.gather(share)
+        return None if None in shares else max(shares)

@@ -9,31 +9,50 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from common.measure.heartbeat import last_beat
 
+_ROOT = Path(__file__).resolve().parents[2]
 _PARENT = "ISOSCALE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 _LEAVE_SECONDS = 10.0
 """How long ranks may go on when one of them has failed, so that they can say why."""
 
 
-def die_with_launcher() -> None:
+# What torchrun and its like set for a rank; a worker gets them from us or not at all.
+_RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+
+
+def die_with_launcher() -> bool:
     """Asks the kernel to kill this process when its launcher dies, even by kill -9 (Linux).
 
-    Called first thing by every program that isoscale starts; does nothing when started by hand.
+    Called first thing by every program that isoscale starts.
+
+    Returns:
+      Whether isoscale started this process; by hand, nothing is done.
     """
-    parent = os.environ.pop(_PARENT, None)
-    if parent is None or sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != int(parent):  # it died before the call above
+    launcher = os.environ.pop(_PARENT, None)
+    if launcher is None:
+        return False
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if not psutil.pid_exists(int(launcher)):  # it died before the call above
         os.kill(os.getpid(), signal.SIGKILL)
+    return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,10 +81,13 @@ def start(
 
     Args:
       command: program and arguments.
-      environment: added to this process's environment.
+      environment: added to this process's environment (less what a launcher of ranks set), with
+        isoscale's own code first on the path.
       log: takes standard output and error; None: ours.
     """
-    variables = {**os.environ, **environment, _PARENT: str(os.getpid())}
+    variables = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+    path = os.pathsep.join(filter(None, [str(_ROOT), variables.get("PYTHONPATH")]))
+    variables |= {"PYTHONPATH": path, **environment, _PARENT: str(os.getpid())}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
         return subprocess.Popen(
@@ -79,16 +101,22 @@ def start(
 
 
 def end(processes: Sequence[subprocess.Popen]) -> None:
-    """Kills processes and everything in their sessions; returns when they are gone.
+    """Kills processes and all their descendants; returns when they are gone.
 
-    SIGKILL at once: a rank that waits for a dead peer is deaf to anything milder. Their own
-    workers die with them (``die_with_launcher``).
+    SIGKILL at once: a rank that waits for a dead peer is deaf to anything milder.
     """
+    descendants: list[psutil.Process] = []
     for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendants += psutil.Process(process.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    for descendant in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendant.kill()
     for process in processes:
         process.wait()
+    psutil.wait_procs(descendants, timeout=_LEAVE_SECONDS)
 
 
 def supervise(
@@ -96,7 +124,6 @@ def supervise(
     *,
     run_dir: Path,
     watchdog_seconds: float,
-    tick: Callable[[], None] | None = None,
 ) -> Outcome:
     """Waits until all processes have left, one has failed, or there is no progress.
 
@@ -104,13 +131,13 @@ def supervise(
       processes: the ranks of one run, or its one program.
       run_dir: where their heartbeats are.
       watchdog_seconds: longest time without a sign of life.
-      tick: called about twenty times a second.
 
     Returns:
       How they ended; none of them is left alive.
     """
     began = time.time()
-    first_failure: float | None = None
+    newest, doing = began, "starting"
+    failure: tuple[float, int, int] | None = None
     try:
         while True:
             codes = [process.poll() for process in processes]
@@ -118,10 +145,10 @@ def supervise(
                 return Outcome(ok=True, exit_code=0, error=None, seconds=time.time() - began)
             failed = [(rank, code) for rank, code in enumerate(codes) if code]
             if failed:
-                first_failure = first_failure or time.time()
+                failure = failure or (time.time(), *failed[0])
+                since, rank, code = failure
                 left = all(code is not None for code in codes)
-                if left or time.time() - first_failure > _LEAVE_SECONDS:
-                    rank, code = failed[0]
+                if left or time.time() - since > _LEAVE_SECONDS:
                     who = f"rank {rank} " if len(processes) > 1 else ""
                     return Outcome(
                         ok=False,
@@ -129,8 +156,9 @@ def supervise(
                         error=f"{who}{describe_exit(code)}",
                         seconds=time.time() - began,
                     )
-            silent, doing = last_beat(run_dir, default=began)
-            if silent > watchdog_seconds:
+            # Never backwards: a worker may clean up before it is gone.
+            newest, doing = max((newest, doing), last_beat(run_dir))
+            if time.time() - newest > watchdog_seconds:
                 return Outcome(
                     ok=False,
                     exit_code=-signal.SIGKILL,
@@ -138,8 +166,6 @@ def supervise(
                     f"'{doing}'",
                     seconds=time.time() - began,
                 )
-            if tick:
-                tick()
             time.sleep(_POLL_SECONDS)
     finally:
         end(processes)

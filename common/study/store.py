@@ -63,9 +63,6 @@ class Store:
     def is_ok(self, cell: dict[str, Any], run: int) -> bool:
         return self._lines.get((cell_key(cell), run), {}).get("status") == "ok"
 
-    def status(self, cell: dict[str, Any], run: int) -> str | None:
-        return self._lines.get((cell_key(cell), run), {}).get("status")
-
     def add(self, line: dict[str, Any]) -> None:
         """Adds a run's line, or replaces the line of an earlier attempt.
 

@@ -104,9 +104,10 @@ class TensorFlowRunner(Runner):
     def _train_step(self, batch: Batch) -> Metrics:
         seed = None
         if self._dropout:
-            step = tf.cast(self._strategy.local(self._optimizer.step), tf.int32)
-            replica = self._strategy.replica_id()
-            seed = tf.stack([self._config.seed * 1009 + replica, step * 64])
+            step = tf.identity(self._strategy.local(self._optimizer.step))
+            replica = tf.cast(self._strategy.replica_id(), tf.int64)
+            # Two 64-bit words: (seed, replica) and (step, layer); the model adds the layer.
+            seed = tf.stack([self._config.seed * 2**16 + replica, step * 2**16])
         metrics, gradients = self._compute(batch, seed)
         self._optimizer.apply(self._strategy.all_reduce(gradients))
         return metrics

@@ -39,7 +39,7 @@ class Mlp(tf.Module):
             x_BF = tf.nn.relu(layer(x_BF))
             if self.dropout_rate and dropout_seed is not None:
                 x_BF = tf.nn.experimental.stateless_dropout(
-                    x_BF, rate=self.dropout_rate, seed=dropout_seed + tf.constant([0, index])
+                    x_BF, rate=self.dropout_rate, seed=dropout_seed + tf.constant([0, index], tf.int64)
                 )
         return self.dense[-1](x_BF)
 

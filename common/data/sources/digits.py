@@ -16,8 +16,8 @@ TRAINING_IMAGES = 1437
 PIXELS, CLASSES = 64, 10
 
 
-def check(spec: ModelSpec) -> None:
-    """Raises ConfigError unless the model takes 64 features and has 10 classes."""
+def check(spec: ModelSpec, *, global_batch_size: int) -> None:
+    """Raises ConfigError unless the model takes 64 features and 10 classes, and a batch exists."""
     kind = spec.batch_kind()
     if not isinstance(kind, FeatureBatch):
         raise ConfigError("dataset 'digits' holds images; the model takes tokens")
@@ -25,23 +25,19 @@ def check(spec: ModelSpec) -> None:
         raise ConfigError(
             f"dataset 'digits' has {PIXELS} features and {CLASSES} classes; the model has "
             f"input_size={kind.input_size} and num_classes={kind.num_classes} "
-            "(use --model=mlp_digits)"
+            "(use mlp_digits)"
         )
-
-
-def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:
-    """Returns an epoch in an order from the seed (``pool`` batches of it at most) and the test set.
-
-    Raises:
-      ConfigError: a batch larger than the training set.
-    """
-    from sklearn.datasets import load_digits  # a second of import, needed here only
-
     if global_batch_size > TRAINING_IMAGES:
         raise ConfigError(
             f"global_batch_size={global_batch_size} exceeds the {TRAINING_IMAGES} training images "
             "of dataset 'digits'"
         )
+
+
+def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:
+    """Returns an epoch in an order from the seed (``pool`` batches of it at most) and the test set."""
+    from sklearn.datasets import load_digits  # a second of import, needed here only
+
     images, labels = load_digits(return_X_y=True)
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     images = images / 16.0  # pixels are counts from 0 to 16

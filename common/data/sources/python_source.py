@@ -14,10 +14,13 @@ from common.config.model_spec import ModelSpec, TokenBatch
 from common.data.dataset import Dataset, add_padding, finish_batch, generator
 
 EVALUATION_BATCHES = 4
+LONGEST = 65536
+"""Far below the half megabyte that every Python version holds out."""
 
 
-def check(spec: ModelSpec) -> None:
+def check(spec: ModelSpec, *, global_batch_size: int) -> None:
     """Raises ConfigError unless the model predicts the next of at least 256 tokens."""
+    del global_batch_size
     kind = spec.batch_kind()
     if not isinstance(kind, TokenBatch) or kind.num_classes is not None:
         raise ConfigError(
@@ -26,6 +29,11 @@ def check(spec: ModelSpec) -> None:
     if kind.vocabulary_size < 256:
         raise ConfigError(
             f"dataset 'python_source' has 256 byte values; vocabulary_size={kind.vocabulary_size}"
+        )
+    if kind.sequence_length > LONGEST:
+        raise ConfigError(
+            f"sequence_length={kind.sequence_length} exceeds {LONGEST}, the longest of dataset "
+            "'python_source'"
         )
 
 
@@ -43,11 +51,6 @@ def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype
     text = np.frombuffer(content, np.uint8)
     boundary = len(text) * 9 // 10
     length = kind.sequence_length
-    if length + 1 > len(text) - boundary:
-        raise ConfigError(
-            f"sequence_length={length} exceeds the {len(text) - boundary} bytes held out of "
-            "dataset 'python_source'"
-        )
 
     def batch(purpose: str, index: int, low: int, high: int) -> dict[str, np.ndarray]:
         random = generator(seed if purpose == "text" else 0, purpose, index)

@@ -4,9 +4,9 @@ from common.config.model_spec import FeatureBatch, ModelSpec
 from common.data.dataset import Dataset, add_padding, finish_batch, generator
 
 
-def check(spec: ModelSpec) -> None:
-    """Every model can use synthetic data."""
-    del spec
+def check(spec: ModelSpec, *, global_batch_size: int) -> None:
+    """Every model and batch can use synthetic data."""
+    del spec, global_batch_size
 
 
 def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:

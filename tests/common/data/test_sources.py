@@ -108,15 +108,9 @@ def test_digits_are_split_for_good() -> None:
 )
 def test_unfit_models_are_refused(source: str, model: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        lookup.data_source(source).check(lookup.preset(model).spec)
+        lookup.data_source(source).check(lookup.preset(model).spec, global_batch_size=8)
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="global_batch_size=2000"):
-        digits.load(
-            lookup.preset("mlp_digits").spec,
-            global_batch_size=2000,
-            pool=0,
-            seed=0,
-            dtype="float32",
-        )
+        digits.check(lookup.preset("mlp_digits").spec, global_batch_size=2000)
