@@ -4,9 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Said before anything runs, in one line (make leaves with 2).
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),compare)),)
+ifneq ($(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null),True)
+$(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON) -V 2>/dev/null),not there); choose one with: make PYTHON=/path/to/python3.12)
+endif
+endif
+
 .PHONY: compare test setup test-fast parity lint types benchmark clean help
 
-help:
+.DEFAULT_GOAL := compare
+
+help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 compare: setup ## run the default comparison
@@ -33,8 +42,6 @@ types: setup ## check types
 setup: $(STAMP) ## create .venv and install the pinned dependencies
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "isoscale needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Choose one with: make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)

@@ -26,6 +26,11 @@ def check_devices(platform: str, devices: int) -> None:
         )
 
 
+def default_window_steps(steps: int) -> int:
+    """A tenth of the steps, and five at least: shorter windows would measure latency."""
+    return min(steps, max(5, steps // 10))
+
+
 def default_latency_steps(steps: int) -> int:
     return min(50, max(1, steps // 5))
 
@@ -68,6 +73,7 @@ def build_config(
             f"{strategy_info.max_devices} at most"
         )
     check_devices(fv.platform, devices)
+    require_choice(f"platform of {framework}", fv.platform, info.platforms)
     if compile_mode is not None:
         require_choice(f"compile_mode of {framework}", compile_mode, info.compile_modes)
     steps = fv.steps or preset.steps
@@ -89,7 +95,7 @@ def build_config(
         threads_per_device=fv.threads_per_device,
         input_pipeline=fv.input_pipeline,
         steps=steps,
-        window_steps=fv.window_steps or max(1, steps // 10),
+        window_steps=fv.window_steps or default_window_steps(steps),
         warmup_steps=fv.warmup_steps,
         latency_steps=default_latency_steps(steps) if latency_steps is None else latency_steps,
         batch_pool=fv.batch_pool,

@@ -1,7 +1,6 @@
 """``isoscale compare``: plans a study, runs it in fresh processes, and prints the comparison."""
 
 import dataclasses
-import os
 import shlex
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from common.config.flags import (
     define_training_flags,
     fail,
 )
-from common.config.run_config import RunConfig, cell_id, check_inside
+from common.config.run_config import RunConfig, cell_id, check_folder, check_inside, make_folder
 from common.machine import describe
 from common.measure import heartbeat
 from common.study import launch, plan
@@ -30,9 +29,9 @@ from common.study.store import Store, read_result, set_aside
 
 SCALINGS = ("strong", "weak")
 
-# What may differ from the settings a study was started with when it is resumed: what it covers and
-# how long it may take, but never how a run is measured.
-RESUMABLE = {
+# What a session of a study covers. Naming one of these with --resume plans a new session; naming
+# none goes on with all that was ever planned.
+GRID = {
     "models",
     "frameworks",
     "strategies",
@@ -41,17 +40,38 @@ RESUMABLE = {
     "dtype",
     "runs",
     "time_budget",
+}
+# Neither what is covered nor how a run is measured.
+HOUSEKEEPING = {
     "study",
     "out_dir",
     "resume",
     "dry_run",
     "watchdog_seconds",
+    "allow_oversubscription",
+    *(f"python_{name}" for name in lookup.frameworks()),
 }
+
+# Every line has these, whatever its status; unknown is null.
+LINE_FIELDS = (
+    "step_seconds",
+    "latency_seconds",
+    "items_per_second",
+    "tokens_per_second",
+    "compile_seconds",
+    "loss_first",
+    "loss_last",
+    "eval",
+    "parameters",
+    "flops_per_step",
+    "peak_memory_bytes",
+    "disturbed",
+    "versions",
+    "run_dir",
+)
 
 
 def define_flags() -> Flags:
-    strategies = lookup.all_strategies()
-    default = lookup.default_models()
     fv = Flags(
         usage=(
             "Runs models x frameworks x strategies x devices in fresh processes, in interleaved\n"
@@ -59,16 +79,17 @@ def define_flags() -> Flags:
             "compile time and loss.\n\n"
             "  isoscale compare                                   the default comparison\n"
             "  isoscale compare --models=gpt_tiny --devices=1,2 --runs=6\n"
-            "  isoscale compare --study=NAME --resume             go on where it stopped\n\n"
+            "  isoscale compare --study=NAME --resume             go on where it stopped\n"
+            "  isoscale compare --study=NAME --resume --runs=6    grow it to six runs per cell\n\n"
             f"Models:     {', '.join(lookup.presets())}\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
-            f"Strategies: {', '.join(strategies)}\n"
+            f"Strategies: {', '.join(lookup.all_strategies())} (bare: one device, always)\n"
             f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all runs ok or\n"
             "skipped, 1 a run failed or diverged, 2 bad input, 130 interrupted."
         )
     )
-    fv.names("models", default, "[list] what to train")
+    fv.names("models", lookup.default_models(), "[list] what to train")
     fv.names("frameworks", None, "[list] which frameworks (default: all)")
     fv.names("strategies", None, "[list] which strategies (default: all)")
     fv.integers("devices", [1, 2], "[list] device counts")
@@ -76,8 +97,8 @@ def define_flags() -> Flags:
     fv.integers(
         "global_batch_size",
         None,
-        "[list] examples per step over all devices; with weak scaling, "
-        "per device (default: the model's)",
+        "[list] examples per step over all devices; with weak scaling, per device (default: the "
+        "model's)",
     )
     define_dtype_flag(fv.names, ["float32"])
     fv.names(
@@ -86,9 +107,9 @@ def define_flags() -> Flags:
         "[list] FRAMEWORK:MODE, for example torch:compile,tensorflow:xla (default: each "
         "framework's first)",
     )
-    fv.integer("runs", None, "runs per cell, instead of a time budget")
-    fv.duration("time_budget", "5m", "as many complete rounds as fit, at least one; no --runs")
-    fv.text("study", None, "name of the study (default: the time of day)")
+    fv.integer("runs", None, "runs per cell (default: as many as --time_budget allows)")
+    fv.duration("time_budget", "5m", "without --runs: complete rounds that fit, at least one")
+    fv.text("study", None, "name of the study (default: compare-DATE-TIME)")
     fv.text("out_dir", "runs/out", "folder that holds the studies")
     fv.boolean("resume", False, "go on with a study: what is ok is kept, the rest is run")
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
@@ -100,12 +121,15 @@ def define_flags() -> Flags:
     return fv
 
 
-def _compile_modes(fv: Flags) -> dict[str, str]:
+def _compile_modes(fv: Flags, frameworks: list[str]) -> dict[str, str]:
     modes: dict[str, str] = {}
     for text in fv.compile_modes or []:
         framework, separator, mode = text.partition(":")
         if not separator:
             raise ConfigError(f"--compile_modes={text} must look like FRAMEWORK:MODE")
+        require_choice("framework of --compile_modes", framework, frameworks)
+        if framework in modes:
+            raise ConfigError(f"--compile_modes names {framework} twice; one mode per study")
         info = lookup.framework_info(framework)
         modes[framework] = require_choice(f"compile_mode of {framework}", mode, info.compile_modes)
     return modes
@@ -125,7 +149,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         require_choice("strategy", name, lookup.all_strategies())
     for name in fv.models:
         lookup.preset(name)
-    modes = _compile_modes(fv)
+    modes = _compile_modes(fv, frameworks)
     pairs = plan.choose_pairs(
         frameworks,
         fv.strategies,
@@ -166,16 +190,18 @@ def read_cells(fv: Flags) -> list[RunConfig]:
 
 
 class Interpreters:
-    """Which Python runs each framework, and whether the framework is there."""
+    """Which Python runs each framework, and whether the framework is there.
+
+    Raises:
+      ConfigError: one of them is no Python.
+    """
 
     def __init__(self, fv: Flags, frameworks: list[str]):
         self.paths = {name: getattr(fv, f"python_{name}") or sys.executable for name in frameworks}
-        for name, path in self.paths.items():
-            if not (os.path.isfile(path) and os.access(path, os.X_OK)):
-                raise ConfigError(f"--python_{name}={path} is not a program")
+        self.missing = {name: self._missing(name) for name in frameworks}
+        """Framework -> the line that installs it, or None if it is there."""
 
-    def missing(self, framework: str) -> str | None:
-        """Returns the line that installs the framework, or None if it is there."""
+    def _missing(self, framework: str) -> str | None:
         info = lookup.framework_info(framework)
         path = self.paths[framework]
         if path == sys.executable:
@@ -185,48 +211,86 @@ class Interpreters:
                 "from importlib.util import find_spec as f; import sys; "
                 "print(*[n for n in sys.argv[1:] if not (f(n) and f(n).origin)])"
             )
-            answer = subprocess.run(
-                [path, "-c", code, *info.packages], capture_output=True, text=True, check=False
-            )
-            missing = answer.stdout.split() if answer.returncode == 0 else list(info.packages)
+            try:
+                answer = subprocess.run(
+                    [path, "-c", code, *info.packages],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=10,
+                    cwd="/",
+                )
+            except (OSError, subprocess.SubprocessError):
+                raise ConfigError(f"--python_{framework}={path} is not a Python") from None
+            missing = answer.stdout.split()
         if not missing:
             return None
         return f"{framework} is not installed in {path} (no {', '.join(missing)}): {info.install}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """What one call of ``compare`` planned: cells, and how often each is run.
+
+    ``runs`` is None where the time budget decides.
+    """
+
+    flags: list[str]
+    cells: list[RunConfig]
+    runs: int | None
+
+
 class Study:
-    """One study: its plan, its store, and the execution of its runs."""
+    """One study: what is left to do, and the execution of its runs."""
 
-    def __init__(self, fv: Flags, cells: list[RunConfig], store: Store, interpreters: Interpreters):
+    def __init__(
+        self, fv: Flags, sessions: list[Session], store: Store, interpreters: Interpreters
+    ):
+        """Args: the flags, the sessions to serve (more than one: go on with all), the results."""
         self._fv = fv
-        self._cells = cells
         self._store = store
-        self._python = interpreters.paths
-        names = dict.fromkeys(cell.framework for cell in cells)
-        self._missing = {name: interpreters.missing(name) for name in names}
-        self._ids = [cell_id(cell.cell()) for cell in cells]
-        self._cell_records = [cell.cell() for cell in cells]
+        self._interpreters = interpreters
+        self._runs: list[int] = []
+        self._cells: list[RunConfig] = []
+        index_of: dict[str, int] = {}
+        for session in sessions:
+            for cell in session.cells:
+                index = index_of.setdefault(cell_id(cell.cell()), len(self._cells))
+                if index == len(self._cells):
+                    self._cells.append(cell)
+                    self._runs.append(0)
+                # Of a session with a time budget, what it began is owed.
+                runs = session.runs or max(1, store.rounds(cell.cell()))
+                self._runs[index] = max(self._runs[index], runs)
+        self._ids = list(index_of)
+        self._records = [cell.cell() for cell in self._cells]
 
-    def _pending(self, round_index: int) -> list[int]:
-        order = plan.round_order(len(self._cells), seed=self._fv.seed, round_index=round_index)
-        return [i for i in order if not self._store.is_ok(self._cell_records[i], round_index)]
+    def order(self, round_index: int) -> list[str]:
+        """Returns the random order of a round, as cell ids."""
+        return [self._ids[i] for i in self._order(round_index)]
 
-    def orders(self, rounds: int) -> list[list[str]]:
-        """Returns the recorded random order of every round, as cell ids."""
-        seed, count = self._fv.seed, len(self._cells)
+    def _order(self, round_index: int) -> list[int]:
+        return plan.round_order(len(self._cells), seed=self._fv.seed, round_index=round_index)
+
+    def pending(self) -> list[tuple[int, int]]:
+        """Returns (run, cell index) of all that is owed and not ok, in order of execution."""
         return [
-            [self._ids[i] for i in plan.round_order(count, seed=seed, round_index=r)]
-            for r in range(rounds)
+            (run, index)
+            for run in range(max(self._runs))
+            for index in self._order(run)
+            if run < self._runs[index] and not self._store.is_ok(self._records[index], run)
         ]
 
-    def run_dir(self, index: int, run: int) -> Path:
-        return Path("cells") / self._ids[index] / f"run_{run}"
+    def add_round(self) -> None:
+        """Plans one more round of all cells."""
+        rounds = max(self._runs) + 1
+        self._runs = [rounds] * len(self._cells)
 
     def command(self, index: int, run: int, run_dir: Path) -> list[str]:
         """Returns the command that executes a run; it can be repeated by hand."""
         config = dataclasses.replace(self._cells[index], seed=self._fv.seed + run)
         return [
-            self._python[config.framework],
+            self._interpreters.paths[config.framework],
             "-m",
             lookup.program(config.framework),
             *to_flags(config),
@@ -234,219 +298,259 @@ class Study:
             f"--run_dir={run_dir}",
         ]
 
-    def execute(self, index: int, run: int, tick: Any) -> dict[str, Any]:
+    def execute(self, index: int, run: int) -> dict[str, Any]:
         """Runs a cell once and returns its line; a failure becomes a line, not an exception."""
         config = self._cells[index]
-        relative = self.run_dir(index, run)
+        relative = Path("cells") / self._ids[index] / f"run_{run}"
         run_dir = (self._store.folder / relative).resolve()
         line: dict[str, Any] = {
-            "cell": self._cell_records[index],
+            "cell": self._records[index],
             "run": run,
             "seed": self._fv.seed + run,
-            "status": "skipped",
-            "error": self._missing[config.framework],
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sequence": self._store.next_sequence(),
+            "run_dir": None,
         }
-        if line["error"]:
-            return line
+        empty = dict.fromkeys(LINE_FIELDS)
+        missing = self._interpreters.missing[config.framework]
+        if missing:
+            return {**empty, **line, "status": "skipped", "error": missing}
         # A run that finished when its study was killed is adopted, not repeated.
         result = read_result(run_dir)
         if result is None or result["status"] != "ok":
             set_aside(run_dir)
             run_dir.mkdir(parents=True)
-            result = self._start(config, index, run, run_dir, tick)
-        return {**result, **line, "status": result["status"], "error": result["error"]} | {
-            "run_dir": str(relative)
-        }
+            result = self._start(index, run, run_dir)
+        return {**empty, **result, **line, "run_dir": str(relative)}
 
-    def _start(
-        self, config: RunConfig, index: int, run: int, run_dir: Path, tick: Any
-    ) -> dict[str, Any]:
+    def _start(self, index: int, run: int, run_dir: Path) -> dict[str, Any]:
         command = self.command(index, run, run_dir)
         log = run_dir / "log.txt"
         log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
-        path = filter(None, [lookup.main_module_path(), os.environ.get("PYTHONPATH")])
-        environment = {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
         try:
-            process = launch.start(command, environment=environment, log=log)
-            outcome = launch.supervise(
-                [process],
-                run_dir=run_dir,
-                watchdog_seconds=self._fv.watchdog_seconds,
-                tick=tick,
-            )
-            error = outcome.error
-            if error and not error.startswith("ended by the watchdog"):
-                said = launch.last_line(log)
-                error = f"{error}; last line of its log: {said}" if said else error
-        except OSError as problem:  # the interpreter cannot be started
-            error = str(problem)
+            process = launch.start(command, environment={"PYTHONUNBUFFERED": "1"}, log=log)
+        except OSError as problem:  # the interpreter has gone since we asked it
+            return {"status": "failed", "error": str(problem)}
+        outcome = launch.supervise(
+            [process], run_dir=run_dir, watchdog_seconds=self._fv.watchdog_seconds
+        )
         heartbeat.remove(run_dir)
         result = read_result(run_dir)
-        if result is None or (error and result["status"] == "ok"):
-            return {"status": "failed", "error": error or "left no result"}
-        return result
+        if result is not None:
+            # A complete result stands; how its process left is noted beside it.
+            return {**result, "exit_warning": outcome.error} if outcome.error else result
+        said = launch.last_line(log)
+        error = outcome.error or "left no result"
+        if said and not error.startswith("ended by the watchdog"):
+            error += f"; last line of its log: {said}"
+        return {"status": "failed", "error": error}
 
-    def run(self) -> None:
-        """Executes rounds until the runs are done or the time budget is used."""
+    def run(self, *, budget_seconds: float | None) -> None:
+        """Executes what is owed, then further rounds as long as they fit into a budget."""
         from common.study.progress import Progress
 
         began = time.monotonic()
-        round_index, longest = 0, 0.0
+        durations: list[float] = []
         with Progress() as progress:
             while True:
-                pending = self._pending(round_index)
-                started = time.monotonic()
-                progress.start_round(round_index, len(pending), self._fv.runs)
-                for index in pending:
-                    progress.start_run(self._ids[index], round_index)
-                    line = self.execute(index, round_index, progress.tick)
+                pending = self.pending()
+                for position, (run, index) in enumerate(pending):
+                    progress.plan(len(pending) - position)
+                    progress.start_run(self._ids[index], run)
+                    started = time.monotonic()
+                    line = self.execute(index, run)
                     self._store.add(line)
+                    if line["status"] != "skipped":
+                        durations.append(time.monotonic() - started)
                     progress.finish_run(line)
-                round_index += 1
-                if self._fv.runs:
-                    if round_index >= self._fv.runs:
-                        return
-                    continue
-                if pending:
-                    longest = max(longest, time.monotonic() - started)
-                used = time.monotonic() - began
-                if all(self._missing.values()) or used + longest > self._fv.time_budget:
+                if budget_seconds is None or not plan.another_round_fits(
+                    used_seconds=time.monotonic() - began,
+                    run_seconds=durations,
+                    cells=len(self._cells),
+                    budget_seconds=budget_seconds,
+                ):
                     return
+                self.add_round()
 
+    def print_plan(self, *, budget_seconds: float | None) -> None:
+        """Prints what would be run and an estimate of the time; runs nothing."""
+        from rich.console import Console
+        from rich.table import Table
 
-def print_plan(fv: Flags, cells: list[RunConfig]) -> None:
-    """Prints the cells and an estimate of the time; measures the product rate, runs nothing."""
-    from rich.console import Console
-    from rich.table import Table
-
-    rate = plan.matrix_product_rate()
-    table = Table("model", "framework", "strategy", "devices", "global batch", "dtype", "marks")
-    total = 0.0
-    for cell in cells:
-        total += plan.estimate_seconds(cell, rate=rate)
-        sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
-        table.add_row(
-            cell.model + sizes,
-            cell.framework,
-            cell.strategy,
-            str(cell.devices),
-            str(cell.global_batch_size),
-            cell.dtype,
-            "oversubscribed" if cell.oversubscribed else "",
+        rate = plan.matrix_product_rate()
+        pending = self.pending()
+        table = Table(
+            "model", "framework", "strategy", "devices", "global batch", "dtype", "runs", "marks"
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    if fv.runs:
-        extent = f"{fv.runs} rounds (--runs)"
-        total *= fv.runs
-    else:
-        extent = (
-            f"at least one round; more while they fit into {fv.time_budget:.0f} s (--time_budget)"
-        )
-    print(f"{len(cells)} cells, {extent}.")
-    print(f"Estimated, not measured: about {total / 60:.0f} min for {'all' if fv.runs else 'one'}.")
+        total = 0.0
+        for index, cell in enumerate(self._cells):
+            runs = sum(entry == index for _, entry in pending)
+            missing = self._interpreters.missing[cell.framework]
+            total += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
+            sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
+            marks = ["oversubscribed"] if cell.oversubscribed else []
+            marks += ["will be skipped: not installed"] if missing else []
+            table.add_row(
+                cell.model + sizes,
+                cell.framework,
+                cell.strategy,
+                str(cell.devices),
+                str(cell.global_batch_size),
+                cell.dtype,
+                str(runs),
+                ", ".join(marks),
+            )
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        print(f"{len(self._cells)} cells, {len(pending)} runs to do.")
+        print(f"Estimated, not measured: about {max(1, round(total / 60))} min.")
+        if budget_seconds is not None:
+            print(
+                f"Then further rounds while they fit into {budget_seconds:.0f} s (--time_budget)."
+            )
 
 
-def _resume_command(fv: Flags, study: str) -> str:
-    out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
-    return f"isoscale compare --study={study} --resume{out_dir}"
+def _session(flags: list[str]) -> Session:
+    fv = define_flags()
+    fv.parse(flags)
+    return Session(
+        flags=fv.as_flags(without={"resume", "dry_run", "study", "out_dir"}),
+        cells=read_cells(fv),
+        runs=fv.runs,
+    )
 
 
-def _read(argv: list[str]) -> tuple[Flags, Store, dict[str, Any]] | None:
-    """Parses flags and finds the study's folder; returns None if help was printed.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+      flags: in force.
+      store: of the study.
+      settings: of the study so far; {} for a new one.
+      sessions: to serve; more than one: go on with all.
+      budget_seconds: time that further rounds may take; None: only what is owed.
+    """
+
+    flags: Flags
+    store: Store
+    settings: dict[str, Any]
+    sessions: list[Session]
+    budget_seconds: float | None
+
+
+def read_request(argv: list[str]) -> Request | None:
+    """Parses flags, finds the study and what is planned; returns None if help was printed.
 
     Raises:
       ConfigError: bad input; nothing has been written.
     """
-    fv = define_flags()
-    if not fv.parse(argv):
+    typed = define_flags()
+    if not typed.parse(argv):
         return None
-    name = fv.study
+    name = typed.study
     if name is None:
-        if fv.resume:
+        if typed.resume:
             raise ConfigError("--resume needs --study=NAME")
         name = datetime.now(UTC).strftime("compare-%Y%m%d-%H%M%S")
-    folder = check_inside(Path(fv.out_dir), name, flag="--study")
-    out_dir = Path(fv.out_dir)
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ConfigError(f"--out_dir={fv.out_dir} is not a folder")
-    store = Store(folder)
-    if not fv.resume:
-        if folder.exists():
-            raise ConfigError(
-                f"--study={name} exists in {fv.out_dir}; --resume goes on with it, another name "
-                "starts a new one"
-            )
-        return fv, store, {}
-    if not folder.exists():
+    out_dir = check_folder(typed.out_dir, flag="--out_dir")
+    store = Store(check_inside(out_dir, name, flag="--study"))
+    if typed.resume:
+        return _read_resume(argv, typed, store, out_dir)
+    if store.exists:
+        raise ConfigError(
+            f"--study={name} exists in {typed.out_dir}; --resume goes on with it, another name "
+            "starts a new one"
+        )
+    return Request(
+        flags=typed,
+        store=store,
+        settings={},
+        sessions=[_session(argv)],
+        budget_seconds=None if typed.runs else typed.time_budget,
+    )
+
+
+def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> Request:
+    if not store.exists:
         known = [path.name for path in out_dir.glob("*") if (path / "study.json").exists()]
-        raise unknown("study", name, known)
+        raise unknown("study", store.folder.name, known)
     settings = store.settings()
-    original = define_flags()
-    original.parse(settings["flags"])
-    fv = define_flags()
-    fv.parse([*settings["flags"], *argv])
-    for flag, value in original.values().items():
-        if flag not in RESUMABLE and getattr(fv, flag) != value:
+    original = settings["sessions"][0]["flags"]
+    by_time = typed.given("time_budget") and not typed.given("runs")
+    if by_time:
+        original = [flag for flag in original if not flag.startswith("--runs=")]
+    first, merged = define_flags(), define_flags()
+    first.parse(original)
+    merged.parse([*original, *argv])
+    for flag, value in first.values().items():
+        if flag not in GRID | HOUSEKEEPING and getattr(merged, flag) != value:
             raise ConfigError(
-                f"--{flag}={getattr(fv, flag)}: study '{name}' was started with {value}; runs "
-                "that are measured differently belong into another study"
+                f"--{flag}={getattr(merged, flag)}: study '{store.folder.name}' was started with "
+                f"{value}; runs that are measured differently belong into another study"
             )
-    return fv, store, settings
+    if any(typed.given(flag) for flag in GRID):
+        sessions = [_session([*original, *argv])]
+    else:  # housekeeping flags hold for everything that is left
+        sessions = [_session([*session["flags"], *argv]) for session in settings["sessions"]]
+    return Request(
+        flags=merged,
+        store=store,
+        settings=settings,
+        sessions=sessions,
+        budget_seconds=typed.time_budget if by_time else None,
+    )
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    try:
-        parsed = _read(list(argv))
-        if parsed is None:
-            return 0
-        fv, store, settings = parsed
-        cells = read_cells(fv)
-        interpreters = Interpreters(fv, list(dict.fromkeys(cell.framework for cell in cells)))
-        if fv.dry_run:
-            print_plan(fv, cells)
-            return 0
-        try:
-            store.folder.mkdir(parents=True, exist_ok=fv.resume)
-        except OSError as error:
-            raise ConfigError(f"--out_dir={fv.out_dir} cannot be written: {error}") from None
-        with store.locked():
-            store.load()
-            return _execute(fv, cells, store, settings, interpreters)
-    except ConfigError as error:
-        return fail(error)
-
-
-def _execute(
-    fv: Flags,
-    cells: list[RunConfig],
-    store: Store,
-    settings: dict[str, Any],
-    interpreters: Interpreters,
-) -> int:
-    study = Study(fv, cells, store, interpreters)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    store.write_settings(
-        {
-            "flags": fv.as_flags(without={"resume", "dry_run", "study", "out_dir"}),
-            "scaling": fv.scaling,
-            "created": settings.get("created", now),
-            "sessions": [*settings.get("sessions", []), now],
-            "order_seed": fv.seed,
-            "order": study.orders(fv.runs or 1),
-            "order_rule": "numpy.random.default_rng((order_seed, round)).permutation(cells)",
-            "machine": describe.machine(),
-        }
-    )
 
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    try:
+        request = read_request(list(argv))
+        if request is None:
+            return 0
+        names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
+        interpreters = Interpreters(request.flags, list(names))
+        store = request.store
+        if request.flags.dry_run:
+            store.load()
+            study = Study(request.flags, request.sessions, store, interpreters)
+            study.print_plan(budget_seconds=request.budget_seconds)
+            return 0
+        machine = describe.machine()
+        make_folder(store.folder, flag="--out_dir")
+        with store.locked():
+            store.load()
+            study = Study(request.flags, request.sessions, store, interpreters)
+            session = {
+                "flags": request.sessions[-1].flags,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "order_of_first_round": study.order(0),
+                "machine": machine,
+            }
+            settings = {
+                "scaling": request.flags.scaling,
+                "order_seed": request.flags.seed,
+                "order_rule": "numpy.random.default_rng((order_seed, round)).permutation(cells)",
+                "sessions": [*request.settings.get("sessions", []), session],
+            }
+            store.write_settings(settings)
+            return _execute(request, study, settings)
+    except ConfigError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("isoscale: interrupted", file=sys.stderr)
+        return 130
+
+
+def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
+    store, fv = request.store, request.flags
     interrupted = False
     try:
-        study.run()
+        study.run(budget_seconds=request.budget_seconds)
     except KeyboardInterrupt:
         interrupted = True
     from common.analysis.scaling import summarize_cells
@@ -454,12 +558,14 @@ def _execute(
 
     lines = store.lines()
     if lines:
-        print_comparison(summarize_cells(lines, scaling=fv.scaling), scaling=fv.scaling)
+        machines = [session["machine"] for session in settings["sessions"]]
+        summaries = summarize_cells(lines, scaling=fv.scaling)
+        print_comparison(summaries, scaling=fv.scaling, machines=machines)
     print(f"Results: {store.folder / 'results.jsonl'}")
+    failed = any(line["status"] in ("failed", "diverged") for line in lines)
     if interrupted:
         print("Interrupted; what finished is kept.", file=sys.stderr)
-    if interrupted or any(line["status"] in ("failed", "diverged") for line in lines):
-        print(f"Go on with: {_resume_command(fv, store.folder.name)}")
-    if interrupted:
-        return 130
-    return int(any(line["status"] in ("failed", "diverged") for line in lines))
+    if interrupted or failed:
+        out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
+        print(f"Go on with: isoscale compare --study={store.folder.name} --resume{out_dir}")
+    return 130 if interrupted else int(failed)

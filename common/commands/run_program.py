@@ -24,14 +24,13 @@ from common.config.flags import (
     define_training_flags,
     fail,
 )
-from common.config.run_config import RunConfig, cell_id
+from common.config.run_config import RunConfig, cell_id, check_folder, make_folder
 from common.machine import describe
 from common.machine.cores import available_cores, cores_of_devices, pin
 from common.measure import heartbeat
 from common.measure.records import Window, to_json, write_atomically, write_json
 from common.study import launch
-
-RESULT = "result.json"
+from common.study.store import RESULT, read_result
 
 
 def define_flags(framework: str) -> Flags:
@@ -95,38 +94,65 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     """Returns the run directory; nothing is written.
 
     Raises:
-      ConfigError: it holds a result already, or cannot be a folder.
+      ConfigError: it holds anything but a log, or cannot be made.
     """
     if text is None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         return Path("runs/out/by_hand") / f"{cell_id(config.cell())}-{now}"
-    path = Path(text)
-    if not text or (path.exists() and not path.is_dir()):
-        raise ConfigError(f"--run_dir={text!r} must be a folder, new or without a result")
+    path = check_folder(text, flag="--run_dir")
     if (path / RESULT).exists():
         raise ConfigError(f"--run_dir={text} holds the result of another run; choose a new folder")
+    ours = ("log.txt", heartbeat.FILE_NAME)
+    foreign = [p.name for p in path.glob("*") if not p.name.startswith(ours)]
+    if foreign:
+        raise ConfigError(f"--run_dir={text} is not empty ({foreign[0]}); choose a new folder")
     return path
 
 
+def read_rank(config: RunConfig, run_dir: str | None) -> int | None:
+    """Returns this process's rank, or None if it was not started as one.
+
+    Raises:
+      ConfigError: some of what torchrun sets is missing or does not fit.
+    """
+    if config.process_model == "single" or "RANK" not in os.environ:
+        return None
+    values: dict[str, int] = {}
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        text = os.environ.get(name, "")
+        if not text.isdecimal():
+            raise ConfigError(f"RANK is set, but {name}={text!r} is not a whole number")
+        values[name] = int(text)
+    if not os.environ.get("MASTER_ADDR"):
+        raise ConfigError("RANK is set, but MASTER_ADDR is not")
+    if values["WORLD_SIZE"] != config.devices or values["RANK"] >= config.devices:
+        raise ConfigError(
+            f"RANK={values['RANK']} of WORLD_SIZE={values['WORLD_SIZE']} does not fit "
+            f"devices={config.devices}: one process per device"
+        )
+    if run_dir is None:
+        raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
+    return values["RANK"]
+
+
 def _launch_ranks(
-    framework: str, config: RunConfig, run_dir: Path, argv: list[str], fv: Flags
+    framework: str, config: RunConfig, run_dir: Path, argv: list[str], watchdog_seconds: float
 ) -> int:
-    run_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", lookup.program(framework), *argv, f"--run_dir={run_dir}"]
-    path = os.pathsep.join(filter(None, [lookup.main_module_path(), os.environ.get("PYTHONPATH")]))
     ranks = [
-        launch.start(command, environment={**environment, "PYTHONPATH": path})
+        launch.start(command, environment=environment)
         for environment in launch.rank_environments(config.devices)
     ]
-    outcome = launch.supervise(ranks, run_dir=run_dir, watchdog_seconds=fv.watchdog_seconds)
-    heartbeat.remove(run_dir)
+    outcome = launch.supervise(ranks, run_dir=run_dir, watchdog_seconds=watchdog_seconds)
     if outcome.ok:
         return 0
-    if not (run_dir / RESULT).exists():
+    print(f"isoscale: {outcome.error}", file=sys.stderr)
+    result = read_result(run_dir)
+    if result is None:
         record = {**_identity(config, run_dir), "status": "failed", "error": outcome.error}
         write_json(run_dir / RESULT, record)
-    print(f"isoscale: {outcome.error}", file=sys.stderr)
-    return 1
+    # A complete result stands, whatever happened while the ranks left.
+    return 1 if result is None or result["status"] == "failed" else 0
 
 
 def _identity(config: RunConfig, run_dir: Path) -> dict[str, Any]:
@@ -141,11 +167,22 @@ def _identity(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _process_start() -> float:
+    """Returns time.time() of the start of this process."""
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return psutil.Process().create_time()
+    # Since boot, in ticks of 10 ms; psutil would add a boot time in whole seconds.
+    ticks = int(stat.read_text().rsplit(")", 1)[1].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
 class _Startup:
     """Seconds between the start of the process and the first step, by cause."""
 
     def __init__(self) -> None:
-        self._last = psutil.Process().create_time()
+        self._last = _process_start()
         self.seconds: dict[str, float] = {}
 
     def mark(self, cause: str) -> None:
@@ -264,10 +301,10 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
         f"({config.compile_mode}), {config.devices} {config.platform} device(s) in "
         f"{config.processes} process(es), global batch {config.global_batch_size}, {config.dtype}",
         *marks,
-        f"  step        {spread(step)} of {config.window_steps} steps",
+        f"  step        {spread(step)} of up to {config.window_steps} steps",
         f"  latency     {spread(latency)} of 1 step",
         f"  throughput  {result['items_per_second']:.1f} examples/s"
-        + (f", {tokens:.0f} tokens/s" if tokens else ""),
+        + (f", {tokens:.0f} real tokens/s" if tokens else ""),
         f"  compile     {result['compile_seconds']:.2f} s (first step less a median step)",
         f"  loss        {result['loss_first']:.6f} -> {result['loss_last']:.6f} over "
         f"{result['steps_trained']} steps",
@@ -285,41 +322,40 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input."""
-    launch.die_with_launcher()
+    launched = launch.die_with_launcher()
     argv = list(sys.argv[1:] if argv is None else argv)
-    rank_text = os.environ.get("RANK")
     try:
         fv = define_flags(framework)
         if not fv.parse(argv):
             return 0
         config = read_config(fv, framework)
-        run_dir = (
-            Path(fv.run_dir) if rank_text and fv.run_dir else check_run_dir(fv.run_dir, config)
-        )
+        rank = read_rank(config, fv.run_dir)
+        # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
+        run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
+        make_folder(run_dir, flag="--run_dir")
     except ConfigError as error:
         return fail(error)
-    per_device = config.process_model == "per_device"
+    code = 0
     try:
-        if per_device and rank_text is None:
-            return _launch_ranks(framework, config, run_dir, argv, fv)
-        rank = int(rank_text) if per_device and rank_text else 0
-        run_dir.mkdir(parents=True, exist_ok=True)
-        _work(config, run_dir, rank)
-        if not per_device:
-            heartbeat.remove(run_dir)
+        if config.process_model == "per_device" and rank is None:
+            code = _launch_ranks(framework, config, run_dir, argv, fv.watchdog_seconds)
+        else:
+            _work(config, run_dir, rank or 0)
     except KeyboardInterrupt:
         print("isoscale: interrupted; nothing was recorded", file=sys.stderr)
-        return 130
+        code = 130
     except Exception as error:
         # The boundary of the program: whatever went wrong becomes a recorded result.
         traceback.print_exc()
+        code = 1
         message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         if not (run_dir / RESULT).exists():
             record = {**_identity(config, run_dir), "status": "failed", "error": message}
             write_json(run_dir / RESULT, record)
-        _leave(1)
-    _leave(0)
-    return 0
+    if not launched:  # else the supervisor still looks at it
+        heartbeat.remove(run_dir, rank)
+    _leave(code)
+    return code
 
 
 def _leave(code: int) -> None:

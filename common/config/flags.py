@@ -225,7 +225,9 @@ def define_training_flags(fv: Flags) -> None:
     default = OptimizerConfig()
     fv.integer("steps", None, "measured training steps (default: the model's)")
     fv.integer("warmup_steps", 5, "steps after the first one and before measuring", minimum=0)
-    fv.integer("window_steps", None, "steps per throughput window (default: a tenth of --steps)")
+    fv.integer(
+        "window_steps", None, "steps per throughput window (default: a tenth of --steps, 5 or more)"
+    )
     fv.integer(
         "latency_steps",
         None,

@@ -16,6 +16,7 @@ class FrameworkInfo:
       install: the command that installs them.
       default_strategy: what a user of the framework would take for several devices.
       compile_modes: ways to compile the step, the default first.
+      platforms: where its runner works.
       model_module: name of the file with this framework's models in ``models/<family>/``.
     """
 
@@ -24,6 +25,7 @@ class FrameworkInfo:
     install: str
     default_strategy: str
     compile_modes: tuple[str, ...]
+    platforms: tuple[str, ...]
     model_module: str
 
 

@@ -124,19 +124,14 @@ class ModelSpec:
         """Floating-point operations of one training step: 3 x forward.
 
         The backward pass computes two products (for the input and for the weight) per product of
-        the forward pass (Kaplan et al. 2020, arXiv:2001.08361, section 2.1). The optimizer is not
-        counted.
+        the forward pass (Kaplan et al. 2020, arXiv:2001.08361, section 2.1), exact where an
+        embedding precedes the first product. The optimizer is not counted.
         """
         return 3 * self.forward_flops(global_batch_size=global_batch_size)
 
     def initial_parameters(self, *, seed: int) -> Arrays:
         """Returns canonical name -> float32 array; the same bits for every framework."""
         return {p.name: p.initial_value(seed=seed) for p in self.parameters()}
-
-    def items_per_example(self) -> int:
-        """Tokens in an example for sequence models, 1 otherwise."""
-        kind = self.batch_kind()
-        return kind.sequence_length if isinstance(kind, TokenBatch) else 1
 
     @classmethod
     def size_names(cls) -> tuple[str, ...]:

@@ -29,6 +29,13 @@ class Dataset:
         """Returns the batch of a step: the pool is walked in order, again and again."""
         return self.batches[step % len(self.batches)]
 
+    def tokens_per_example(self) -> float | None:
+        """Returns the mean number of real tokens (no padding) in an example; None if no tokens."""
+        if "tokens" not in self.batches[0]:
+            return None
+        masks = [batch.get("padding_mask", np.ones_like(batch["tokens"])) for batch in self.batches]
+        return float(np.mean([mask.sum() / len(mask) for mask in masks]))
+
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     """Returns a random generator that depends on its arguments alone."""

@@ -1,6 +1,8 @@
 """A run's sign of life: a small file that the supervisor's watchdog looks at."""
 
 import contextlib
+import os
+import time
 from pathlib import Path
 
 FILE_NAME = "heartbeat"
@@ -12,9 +14,12 @@ class Heartbeat:
     def __init__(self, path: Path | None):
         self._path = path
 
-    def beat(self, doing: str) -> None:
+    def beat(self, doing: str, *, expected_seconds: float = 0.0) -> None:
+        """Says what is done now; silence is no cause for alarm while it is expected to last."""
         if self._path is not None:
             self._path.write_text(doing, encoding="utf-8")
+            until = time.time() + expected_seconds
+            os.utime(self._path, (until, until))
 
 
 def path_for(run_dir: Path, rank: int) -> Path:

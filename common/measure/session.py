@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -75,7 +76,9 @@ class Session:
         return place()
 
     def _window(self, phase: str, steps: int) -> None:
-        self._heartbeat.beat(f"{phase}, step {self._step}")
+        # The slowest step so far (it includes compiling) bounds what the window may take.
+        slowest = max((window.seconds_per_step for window in self.windows), default=0.0)
+        self._heartbeat.beat(f"{phase}, step {self._step}", expected_seconds=steps * slowest)
         seconds, handles = timed_window(
             self._runner,
             self._batches(steps),
@@ -121,8 +124,9 @@ class Session:
         result = self._figures()
         result["outside_load_share"] = outside_share
         result["disturbed"] = None if outside_share is None else outside_share > DISTURBED_SHARE
-        result["eval"] = self._evaluate()
+        # Before the evaluation, which compiles another function.
         result["memory"], result["peak_memory_bytes"] = self._memory()
+        result["eval"] = self._evaluate()
         return result
 
     def _of_phase(self, phase: str) -> list[Window]:
@@ -139,7 +143,7 @@ class Session:
         diverged = next(
             (step for step, loss in enumerate(losses) if not math.isfinite(loss["loss"])), None
         )
-        tokens = config.spec.items_per_example()
+        tokens = self._dataset.tokens_per_example()
         return {
             "status": "ok" if diverged is None else "diverged",
             "error": None if diverged is None else f"loss is not finite at step {diverged}",
@@ -148,7 +152,7 @@ class Session:
                 [window.seconds_per_step for window in self._of_phase("latency")]
             ),
             "items_per_second": items_per_second,
-            "tokens_per_second": items_per_second * tokens if tokens > 1 else None,
+            "tokens_per_second": items_per_second * tokens if tokens else None,
             "compile_seconds": max(0.0, first.seconds - (step_seconds["median"] or 0.0)),
             "first_step_seconds": first.seconds,
             "warmup_seconds": sum(window.seconds for window in self._of_phase("warmup")),
@@ -158,15 +162,15 @@ class Session:
             "loss_last": losses[-1]["loss"],
             "losses_last": losses[-1],
             "steps_trained": self._step,
-            "clock_resolution_seconds": _clock_step(self._clock),
+            "clock_reading_seconds": _clock_step(self._clock),
         }
 
     def _evaluate(self) -> dict[str, float] | None:
         if not self._dataset.evaluation:
             return None
-        self._heartbeat.beat("evaluation")
         evaluation = Evaluation()
-        for batch in self._dataset.evaluation:
+        for index, batch in enumerate(self._dataset.evaluation):
+            self._heartbeat.beat(f"evaluation, batch {index}")
             handle = self._runner.forward(self._runner.place(batch))
             evaluation.add(self._runner.read_logits(handle), batch)
         return evaluation.result()
@@ -188,6 +192,11 @@ class Session:
 
 def peak_resident_bytes() -> int:
     """Returns the largest resident set this process had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would give the launcher's peak where that is larger: it survives exec.
+        (line,) = (text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -204,22 +213,7 @@ class _OutsideLoad:
 
     def __init__(self, runner: Runner):
         self._runner = runner
-        self._start, self._wall = self._used(), time.time()
-
-    def _used(self) -> tuple[float | None, float]:
-        """Returns seconds used so far (on this rank's cores by all, by this process)."""
-        cores, times = available_cores(), psutil.cpu_times(percpu=True)
-        own = os.times()
-        busy = None
-        if max(cores) < len(times):
-            idle = ("idle", "iowait", "guest", "guest_nice")
-            busy = sum(
-                seconds
-                for core in cores
-                for name, seconds in times[core]._asdict().items()
-                if name not in idle
-            )
-        return busy, own.user + own.system
+        self._start, self._wall = _used_seconds(), time.time()
 
     def share(self) -> float | None:
         """Returns the largest share over ranks of one core's time; None if it cannot be known.
@@ -227,10 +221,32 @@ class _OutsideLoad:
         A step waits for its slowest device, so what others took counts as if from one core. The
         system counts in ticks of 10 ms, so that very short runs have no answer either.
         """
-        (busy, own), wall = self._used(), time.time() - self._wall
+        (busy, own), wall = _used_seconds(), time.time() - self._wall
         if busy is None or self._start[0] is None or wall < 0.5:
-            share = None
+            found = None
         else:
-            share = max(0.0, (busy - self._start[0]) - (own - self._start[1])) / wall
-        shares = self._runner.gather(share)
-        return None if None in shares else max(shares)
+            found = (available_cores(), busy - self._start[0], own - self._start[1], wall)
+        ranks = self._runner.gather(found)
+        if None in ranks:
+            return None
+        shares = []
+        for cores, busy_seconds, _, seconds in ranks:
+            # Ranks that share cores are no outsiders to each other.
+            ours = sum(own for other, _, own, _ in ranks if set(other) & set(cores))
+            shares.append(max(0.0, busy_seconds - ours) / seconds)
+        return max(shares)
+
+
+def _used_seconds() -> tuple[float | None, float]:
+    """Returns seconds used so far (on this process's cores by all programs, by this process)."""
+    cores, times, own = available_cores(), psutil.cpu_times(percpu=True), os.times()
+    busy = None
+    if max(cores) < len(times):
+        idle = ("idle", "iowait", "guest", "guest_nice")
+        busy = sum(
+            seconds
+            for core in cores
+            for name, seconds in times[core]._asdict().items()
+            if name not in idle
+        )
+    return busy, own.user + own.system

@@ -39,6 +39,9 @@ def compare_step(
 ) -> list[Difference]:
     """Returns every difference between two records of ``common.parity.trace``."""
     found: list[Difference] = []
+    for kind in ("gradients", "parameters"):
+        if set(ours[kind]) != set(theirs[kind]):
+            raise ValueError(f"{kind} differ in names: {set(ours[kind]) ^ set(theirs[kind])}")
 
     def add(kind: str, values: dict[str, float], bound: float) -> None:
         found.extend(
@@ -64,15 +67,13 @@ def compare_step(
             gradient_differences(ours["gradients"], theirs["gradients"]),
             tolerance.gradient,
         )
-    add(
-        "parameter difference",
-        absolute_differences(ours["parameters"], theirs["parameters"]),
-        tolerance.parameter,
-    )
-    for slot, values in theirs["optimizer"].items() if "optimizer" in ours else ():
-        bound = tolerance.parameter if slot != "step" else 0.0
-        differences = absolute_differences(ours["optimizer"][slot], values)
-        add(f"optimizer {slot}", differences, bound)
+    if tolerance.parameter is not None:
+        differences = absolute_differences(ours["parameters"], theirs["parameters"])
+        add("parameter difference", differences, tolerance.parameter)
+        for slot, values in theirs["optimizer"].items() if "optimizer" in ours else ():
+            bound = tolerance.parameter if slot != "step" else 0.0
+            differences = absolute_differences(ours["optimizer"][slot], values)
+            add(f"optimizer {slot}", differences, bound)
     return found
 
 

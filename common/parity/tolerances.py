@@ -15,7 +15,7 @@ class Tolerance:
       loss: relative, at every step.
       gradient: relative to max(the tensor's norm, 1e-2 x the global norm), which a tensor with a
         mathematically zero gradient (attention key biases) does not break.
-      parameter: absolute, at every step.
+      parameter: absolute, at every step; None: not compared.
       logits: absolute, at every step. Between trajectories: parameters may have parted by their
         own bound. Against the NumPy reference at equal parameters: a tenth of it.
       gradient_steps: how many first steps the gradient bound holds for; None: all.
@@ -23,7 +23,7 @@ class Tolerance:
 
     loss: float
     gradient: float
-    parameter: float
+    parameter: float | None
     logits: float
     gradient_steps: int | None = None
 
@@ -31,7 +31,7 @@ class Tolerance:
 FLOAT64 = Tolerance(loss=1e-12, gradient=1e-12, parameter=1e-10, logits=1e-11)
 FLOAT64_DEVICES = dataclasses.replace(FLOAT64, parameter=1e-11)
 """N devices against one, ten steps."""
-FLOAT32 = Tolerance(loss=1e-5, gradient=1e-5, parameter=float("inf"), logits=1e-4, gradient_steps=1)
+FLOAT32 = Tolerance(loss=1e-5, gradient=1e-5, parameter=None, logits=1e-4, gradient_steps=1)
 """First ten steps; gradients of the first step only: float32 trajectories really part ways."""
 
 
@@ -58,4 +58,5 @@ def absolute_differences(ours: Arrays, theirs: Arrays) -> dict[str, float]:
 
 
 def _finite(value: float | np.floating) -> float:
+    """A difference that is not a number is larger than any bound."""
     return float(value) if np.isfinite(value) else float("inf")

@@ -1,9 +1,13 @@
 """The table that ``isoscale compare`` prints: every column with its unit, every mark explained."""
 
+import statistics
 import sys
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from common.analysis.scaling import CellSummary
 from common.analysis.statistics import Estimate, Ratio
@@ -11,28 +15,24 @@ from common.analysis.statistics import Estimate, Ratio
 NO_VALUE = "-"
 
 
-def _interval(estimate: Estimate, *, scale: float, digits: int) -> str:
+def _interval(low: float | None, high: float | None, *, scale: float, digits: int) -> str:
+    """Returns a second line with the interval, so that columns stay narrow."""
+    if low is None or high is None:
+        return ""
+    return f"\n[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def _estimate(estimate: Estimate, *, scale: float, digits: int) -> str:
     text = f"{scale * estimate.median:.{digits}f}"
-    if estimate.low is None or estimate.high is None:
-        return text
-    low, high = scale * estimate.low, scale * estimate.high
     mark = " t" if estimate.method == "t on log time" else ""
-    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]{mark}"
+    return text + _interval(estimate.low, estimate.high, scale=scale, digits=digits) + mark
 
 
 def _ratio(ratio: Ratio | None, *, scale: float = 1, digits: int = 2) -> str:
     if ratio is None:
         return NO_VALUE
     text = f"{scale * ratio.value:.{digits}f}"
-    if ratio.low is None or ratio.high is None:
-        return text
-    return f"{text} [{scale * ratio.low:.{digits}f}, {scale * ratio.high:.{digits}f}]"
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return text + _interval(ratio.low, ratio.high, scale=scale, digits=digits)
 
 
 def _marks(summary: CellSummary) -> str:
@@ -41,95 +41,147 @@ def _marks(summary: CellSummary) -> str:
         marks.append("oversubscribed")
     disturbed = sum(bool(line.get("disturbed")) for line in summary.ok)
     if disturbed:
-        marks.append(f"{disturbed} disturbed")
+        marks.append(f"{disturbed} of {len(summary.ok)} disturbed")
     marks += [f"{count} {status}" for status, count in summary.statuses.items() if status != "ok"]
-    return ", ".join(marks)
+    return "\n".join(marks)
 
 
 def _row(summary: CellSummary) -> list[str]:
     cell, ok = summary.cell, summary.ok
-    sizes = "".join(f" {name}={value}" for name, value in cell["overrides"].items())
     row = [
-        cell["model"] + sizes,
         f"{cell['framework']} {cell['strategy']}",
-        f"{cell['compile_mode']}, {cell['dtype']}",
-        str(cell["devices"]),
-        str(cell["processes"]),
-        str(cell["global_batch_size"]),
+        f"{cell['devices']} / {cell['processes']}",
         str(len(ok)),
     ]
     if not ok or summary.step_seconds is None or summary.items_per_second is None:
         return [*row, *[NO_VALUE] * 7, _marks(summary)]
-    evaluation = [line["eval"]["accuracy"] for line in ok if line.get("eval")]
-    first, last = (_median([line[key] for line in ok]) for key in ("loss_first", "loss_last"))
-    loss = f"{first:.5f} > {last:.5f}"
-    if evaluation:
-        loss += f", accuracy {100 * _median(evaluation):.1f} %"
+
+    def median(key: str) -> float:
+        return statistics.median(line[key] for line in ok)
+
+    loss = f"{median('loss_first'):.5f}\n{median('loss_last'):.5f}"
+    accuracies = [line["eval"]["accuracy"] for line in ok if line.get("eval")]
+    if accuracies:
+        loss += f"\n{100 * statistics.median(accuracies):.1f} % right"
     return [
         *row,
-        _interval(summary.step_seconds, scale=1e3, digits=2),
+        _estimate(summary.step_seconds, scale=1e3, digits=2),
         f"{summary.items_per_second.median:.0f}",
         _ratio(summary.speedup),
         _ratio(summary.efficiency, scale=100, digits=0),
-        f"{_median([line['peak_memory_bytes'] for line in ok]) / 2**20:.0f}",
-        f"{_median([line['compile_seconds'] for line in ok]):.2f}",
+        f"{median('peak_memory_bytes') / 2**20:.0f}",
+        f"{median('compile_seconds'):.2f}",
         loss,
         _marks(summary),
     ]
 
 
-def print_comparison(summaries: list[CellSummary], *, scaling: str) -> None:
-    """Prints the cells, ordered by model, framework, strategy and devices, and how to read them."""
-    table = Table(
-        "model",
-        "strategy",
-        "mode",
-        "devices",
-        "processes",
-        "global batch",
-        "runs",
-        "ms/step",
-        "examples/s",
-        "speedup",
-        "efficiency %",
-        "memory MiB",
-        "compile s",
-        "loss first > last",
-        "marks",
-    )
+COLUMNS = (
+    ("strategy", "left"),
+    ("devices /\nprocesses", "right"),
+    ("runs", "right"),
+    ("ms/step", "right"),
+    ("examples/s", "right"),
+    ("speedup", "right"),
+    ("efficiency\n%", "right"),
+    ("memory\nMiB", "right"),
+    ("compile\ns", "right"),
+    ("loss first\nand last", "right"),
+    ("marks", "left"),
+)
+_TITLE_FIELDS = ("model", "overrides", "global_batch_size", "dtype")
 
-    def order(summary: CellSummary) -> tuple:
-        cell = summary.cell
-        names = ("model", "framework", "strategy", "dtype")
-        return (*(cell[n] for n in names), cell["global_batch_size"], cell["devices"])
 
-    previous = None
-    for summary in sorted(summaries, key=order):
-        if previous not in (None, summary.cell["model"]):
-            table.add_section()
-        previous = summary.cell["model"]
-        table.add_row(*_row(summary))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-    print("\n".join(_notes(summaries, scaling)))
+def _title(cell: dict[str, Any]) -> str:
+    sizes = "".join(f", {name}={value}" for name, value in cell["overrides"].items())
+    return f"{cell['model']}{sizes}, global batch {cell['global_batch_size']}, {cell['dtype']}"
+
+
+def print_comparison(
+    summaries: list[CellSummary], *, scaling: str, machines: list[dict[str, Any]]
+) -> None:
+    """Prints a table for each model, batch and dtype, what was equal, and how to read it.
+
+    Args:
+      summaries: the cells.
+      scaling: ``strong`` or ``weak``.
+      machines: of the study's sessions, in order.
+    """
+    groups: dict[str, list[CellSummary]] = {}
+    for summary in sorted(summaries, key=lambda s: [str(s.cell[name]) for name in _TITLE_FIELDS]):
+        groups.setdefault(_title(summary.cell), []).append(summary)
+    console = Console()
+    for title, group in groups.items():
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        marked = any(_marks(summary) for summary in group)
+        columns = COLUMNS if marked else COLUMNS[:-1]
+        for name, justify in columns:
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        group.sort(key=lambda s: (s.cell["framework"], s.cell["strategy"], s.cell["devices"]))
+        for summary in group:
+            table.add_row(*(Text(text) for text in _row(summary)[: len(columns)]))
+        # Never narrower than the table: a cut figure is worse than a wrapped line.
+        wide = Console(width=500)
+        needed = wide.measure(table).maximum
+        terminal = console.width if sys.stdout.isatty() else 0
+        Console(width=max(terminal, needed)).print(table)
+    print("\n".join([*_manifest(summaries, machines), "", *_notes(summaries, scaling)]))
+
+
+def _joined(values: list[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))
+
+
+def _manifest(summaries: list[CellSummary], machines: list[dict[str, Any]]) -> list[str]:
+    """Returns what was equal for all, or differed, so that a sceptic can object to it."""
+    cells = [summary.cell for summary in summaries]
+    ok = [line for summary in summaries for line in summary.ok]
+    versions: dict[str, list[str]] = {}
+    for line in ok:
+        for name, version in line["versions"].items():
+            versions.setdefault(name, []).append(version)
+    processors = [f"{m['cpu_model']}, {len(m['available_cores'])} cores" for m in machines]
+    graphics = [gpu["name"] for m in machines for gpu in m["gpus"]]
+    optimizers = [
+        " ".join(f"{name}={value}" for name, value in cell["optimizer"].items()) for cell in cells
+    ]
+    modes = [f"{cell['framework']} {cell['compile_mode']}" for cell in cells]
+    lines = [
+        f"Machine: {_joined(processors + graphics)}",
+        "Versions: " + "; ".join(f"{name} {_joined(found)}" for name, found in versions.items()),
+        f"Compiled: {_joined(modes)}. Tuning: {_joined([c['tuning'] for c in cells])}. Data: "
+        f"{_joined([c['dataset'] for c in cells])} "
+        f"({_joined([c['input_pipeline'] for c in cells])}). "
+        f"Platform: {_joined([c['platform'] for c in cells])}, "
+        f"{_joined([c['threads_per_device'] for c in cells])} thread(s) per CPU device, pinned.",
+        f"Optimizer: {_joined(optimizers)}",
+    ]
+    mixed = [name for name, found in versions.items() if len(set(found)) > 1]
+    if mixed:
+        lines.append(f"! Runs with different versions are mixed: {', '.join(mixed)}.")
+    if len(set(processors)) > 1:
+        lines.append("! Runs from different machines are mixed.")
+    return lines
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
     notes = [
-        "All figures measured. ms/step and examples/s: median over runs of whole windows of steps; "
-        "compile: first step less a median step.",
-        "memory: peak resident memory summed over processes, the framework included (on GPUs: "
-        "largest device).",
+        "Measured: ms/step, examples/s (medians over runs; within a run over windows of steps), "
+        "memory (peak",
+        "resident, summed over processes, the framework included; on GPUs the largest device), "
+        "compile (first",
+        "step less a median step), loss. Derived from them: speedup and efficiency.",
     ]
-    counts = {len(summary.ok) for summary in summaries if summary.ok}
-    if counts and max(counts) < 3:
+    counts = [len(summary.ok) for summary in summaries if summary.ok]
+    if counts and min(counts) < 3:
         notes.append(
-            "Fewer than 3 runs per cell: no interval, and no verdict on differences. --resume "
-            "--runs=6 adds runs."
+            "Fewer than 3 runs of a cell: no interval, and no verdict on differences "
+            "(--resume --runs=6 adds runs)."
         )
-    elif counts:
+    if counts and max(counts) >= 3:
         notes.append(
             "[low, high]: 95 % interval over runs; ratios by Welch on logarithms; 't': fewer than "
-            "6 runs, t interval on log time. '-': fewer than 3 runs or not measured."
+            "6 runs, t interval on log time."
         )
     if any(summary.speedup is not None for summary in summaries):
         batch = "the same global batch" if scaling == "strong" else "the batch of one device"
@@ -137,13 +189,12 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
             f"speedup: {scaling} scaling, throughput against the same framework's 'bare' (one "
             f"device, no distribution wrapper) at {batch}; efficiency: speedup / devices."
         )
-    else:
-        notes.append("speedup: needs the 'bare' strategy of the same framework in the study.")
-    platforms = {summary.cell["platform"] for summary in summaries}
-    if "cpu" in platforms:
+    if any(summary.speedup is None and summary.ok for summary in summaries):
+        notes.append("speedup '-': 'bare' of the same framework is not in the study.")
+    if any(summary.cell["platform"] == "cpu" for summary in summaries):
         notes.append(
-            "CPU devices are cores: they share caches and memory bandwidth. Processes per cell "
-            "differ (see column): in-process strategies drive all devices from one process."
+            "CPU devices are cores that share caches and memory bandwidth. In-process strategies "
+            "drive all devices from one process, ddp has one per device."
         )
     if any(summary.cell["oversubscribed"] for summary in summaries):
         notes.append(
@@ -151,7 +202,7 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
             "not scaling."
         )
     if any(line.get("disturbed") for summary in summaries for line in summary.ok):
-        notes.append("disturbed: other programs used more than 10 % of the run's cores.")
+        notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
     if any(summary.cell["strategy"] == "pmap" for summary in summaries):
         notes.append(
             "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead."

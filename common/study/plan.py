@@ -80,6 +80,23 @@ def estimate_seconds(config: RunConfig, *, rate: float) -> float:
     return 10.0 + steps * (2e-3 + flops / (rate / 3))
 
 
+def another_round_fits(
+    *, used_seconds: float, run_seconds: list[float], cells: int, budget_seconds: float
+) -> bool:
+    """Returns whether a further complete round is expected to end within the budget.
+
+    Args:
+      used_seconds: since the study, or this session of it, began.
+      run_seconds: duration of each run so far.
+      cells: runs in a round.
+      budget_seconds: the time budget.
+    """
+    if not run_seconds:
+        return False
+    expected = cells * sum(run_seconds) / len(run_seconds)
+    return used_seconds + expected <= budget_seconds
+
+
 def expand(
     pairs: Sequence[tuple[str, str]],
     *,

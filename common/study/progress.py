@@ -28,7 +28,7 @@ class _Eta(ProgressColumn):
 
 
 class Progress:
-    """A context manager; ``start_round``, then ``start_run`` and ``finish_run`` for each run."""
+    """A context manager; ``plan``, then ``start_run`` and ``finish_run`` for each run."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -41,6 +41,7 @@ class Progress:
             _Eta(),
             console=self._console,
             disable=not self._live,
+            refresh_per_second=1,  # it runs on the cores that are measured
         )
         self._task = self._bar.add_task("starting", total=None)
         self._planned = 0
@@ -54,21 +55,13 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def start_round(self, index: int, runs: int, rounds: int | None) -> None:
-        """Announces a round of ``runs`` runs; ``rounds`` in all, if that is known."""
-        del index
-        if rounds and not self._planned:
-            self._planned = runs * rounds
-        elif not rounds:
-            self._planned = self._done + runs
-        self._planned = max(self._planned, self._done + runs)
+    def plan(self, runs: int) -> None:
+        """Announces that ``runs`` more runs are known to come."""
+        self._planned = self._done + runs
         self._bar.update(self._task, total=self._planned)
 
     def start_run(self, cell: str, run: int) -> None:
         self._bar.update(self._task, description=f"round {run + 1}: {cell}")
-
-    def tick(self) -> None:
-        self._bar.refresh()
 
     def finish_run(self, line: dict[str, Any]) -> None:
         """Counts a run and, without a terminal, prints a line about it."""
@@ -81,6 +74,8 @@ class Progress:
         cell = line["cell"]
         if line["status"] == "ok":
             said = f"{1e3 * line['step_seconds']['median']:.3f} ms/step"
+            said += ", oversubscribed" if cell["oversubscribed"] else ""
+            said += ", disturbed" if line["disturbed"] else ""
         else:
             said = f"{line['status']}: {line['error']}"
         print(

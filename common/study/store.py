@@ -14,6 +14,8 @@ from common.analysis.scaling import cell_key
 from common.config.errors import ConfigError
 from common.measure.records import to_json, write_atomically, write_json
 
+RESULT = "result.json"
+"""A run's own record, in its directory; written last, so that its presence means a whole run."""
 RESULTS = "results.jsonl"
 SETTINGS = "study.json"
 
@@ -32,7 +34,11 @@ class Store:
         Raises:
           ConfigError: another process works on it.
         """
-        with (self.folder / ".lock").open("w") as file:
+        try:
+            lock = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise ConfigError(f"{self.folder} cannot be written: {error.strerror}") from None
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -63,6 +69,20 @@ class Store:
     def is_ok(self, cell: dict[str, Any], run: int) -> bool:
         return self._lines.get((cell_key(cell), run), {}).get("status") == "ok"
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything of a study; a folder that holds nothing yet is none."""
+        return any(path.name != ".lock" for path in self.folder.glob("*"))
+
+    def rounds(self, cell: dict[str, Any]) -> int:
+        """Returns how many rounds the cell has been part of."""
+        key = cell_key(cell)
+        return max((run + 1 for other, run in self._lines if other == key), default=0)
+
+    def next_sequence(self) -> int:
+        """Returns the number of the next run in the order of execution, retries included."""
+        return 1 + max((line.get("sequence", -1) for line in self._lines.values()), default=-1)
+
     def add(self, line: dict[str, Any]) -> None:
         """Adds a run's line, or replaces the line of an earlier attempt.
 
@@ -77,11 +97,14 @@ class Store:
         """Raises ConfigError if the folder holds no study."""
         path = self.folder / SETTINGS
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            if not all(isinstance(s["flags"], list) for s in settings["sessions"]):
+                raise ValueError("flags are not a list")
         except FileNotFoundError:
             raise ConfigError(f"{self.folder} holds no {SETTINGS}: not a study") from None
-        except ValueError as error:
-            raise ConfigError(f"{path} cannot be read ({error})") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not one of ours ({error!r})") from None
+        return settings
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         write_json(self.folder / SETTINGS, settings)
@@ -90,7 +113,7 @@ class Store:
 def read_result(run_dir: Path) -> dict[str, Any] | None:
     """Returns a run's result record, or None while there is none."""
     try:
-        return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+        return json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
 

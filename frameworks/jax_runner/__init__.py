@@ -1,5 +1,7 @@
 """JAX/Flax + optax. This file imports no framework: it is what others may know without one."""
 
+import os
+
 from common.config.framework_info import FrameworkInfo
 from common.config.run_config import RunConfig
 
@@ -9,13 +11,20 @@ INFO = FrameworkInfo(
     install="pip install jax flax optax",
     default_strategy="pjit",
     compile_modes=("jit",),
+    platforms=("cpu", "gpu", "tpu"),
     model_module="flax_model",
 )
 
 
 def environment(config: RunConfig) -> dict[str, str]:
     """Returns what must be set before JAX is imported."""
-    settings = {"JAX_PLATFORMS": {"gpu": "cuda"}.get(config.platform, config.platform)}
+    settings = {
+        "JAX_PLATFORMS": {"gpu": "cuda"}.get(config.platform, config.platform),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # compile time is measured cold, everywhere
+    }
+    if config.platform == "gpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        # JAX reserves memory on every GPU it sees.
+        settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(config.devices)))
     if config.platform == "cpu":
         settings["XLA_FLAGS"] = " ".join(
             [

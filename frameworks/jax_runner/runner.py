@@ -70,6 +70,7 @@ class JaxRunner(Runner):
         self._local_gradients = self._strategy.compile_without_sync(self._loss_and_gradients)
         self._state: Tree = None
         self._updates = 0
+        self._issued: Tree = None
         self.set_parameters(spec.initial_parameters(seed=config.seed))
 
     # What a step computes.
@@ -134,17 +135,20 @@ class JaxRunner(Runner):
     def step(self, batch: Tree) -> Tree:
         self._state, metrics = self._train(self._state, batch)
         self._updates += 1
+        self._issued = metrics
         return metrics
 
     def forward(self, batch: Tree) -> Tree:
-        return self._forward(self._state, batch)
+        self._issued = self._forward(self._state, batch)
+        return self._issued
 
     def gradients(self, batch: Tree, *, sync: bool = True) -> Tree:
         compiled = self._gradients if sync else self._local_gradients
-        return *compiled(self._state, batch), sync
+        self._issued = compiled(self._state, batch)
+        return *self._issued, sync
 
     def wait(self) -> None:
-        jax.block_until_ready(self._state)
+        jax.block_until_ready((self._state, self._issued))
 
     def wait_for(self, handle: Tree) -> None:
         jax.block_until_ready(handle)

@@ -9,6 +9,7 @@ INFO = FrameworkInfo(
     install="pip install tensorflow",
     default_strategy="mirrored",
     compile_modes=("graph", "xla"),
+    platforms=("cpu", "gpu"),
     model_module="tf_model",
 )
 

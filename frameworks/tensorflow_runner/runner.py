@@ -18,18 +18,20 @@ Metrics = dict[str, tf.Tensor]
 
 def _configure_devices(config: RunConfig) -> list[str]:
     """Sets threads and virtual CPU devices; returns the names of the devices to use."""
-    threads = config.threads_per_device * config.devices
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_tensor_float_32_execution(False)
     kind = config.platform.upper()
     physical = tf.config.list_physical_devices(kind)
     if config.platform == "cpu":
+        threads = config.threads_per_device * config.devices
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
         tf.config.set_logical_device_configuration(
             physical[0], [tf.config.LogicalDeviceConfiguration()] * config.devices
         )
     elif len(physical) < config.devices:
         raise RuntimeError(f"TensorFlow sees {len(physical)} {config.platform} devices")
+    else:
+        tf.config.set_visible_devices(physical[: config.devices], kind)
     return [f"/{kind}:{index}" for index in range(config.devices)]
 
 
@@ -63,10 +65,12 @@ class TensorFlowRunner(Runner):
         self.set_parameters(spec.initial_parameters(seed=config.seed))
 
         run = self._strategy.run
-        compute = self._loss_and_gradients
+        # XLA takes the model, forward and backward; the reduction and the fused update are ops
+        # of their own in either mode.
+        self._compute, self._predict_logits = self._loss_and_gradients, self._logits
         if config.compile_mode == "xla":
-            compute = tf.function(compute, jit_compile=True)
-        self._compute = compute
+            self._compute = tf.function(self._compute, jit_compile=True)
+            self._predict_logits = tf.function(self._predict_logits, jit_compile=True)
         self._train = tf.function(lambda batch: run(self._train_step, batch))
         self._forward = tf.function(lambda batch: run(self._predict, batch))
         self._gradients = tf.function(lambda batch: run(self._reduced_gradients, batch))
@@ -112,9 +116,12 @@ class TensorFlowRunner(Runner):
         self._optimizer.apply(self._strategy.all_reduce(gradients))
         return metrics
 
-    def _predict(self, batch: Batch) -> tf.Tensor:
+    def _logits(self, batch: Batch) -> tf.Tensor:
         logits, _ = self._call_model(batch, None)
         return tf.cast(logits, self._parameter_dtype)
+
+    def _predict(self, batch: Batch) -> tf.Tensor:
+        return self._predict_logits(batch)
 
     def _unreduced_gradients(self, batch: Batch) -> tuple[Metrics, list[tf.Tensor]]:
         return self._compute(batch, None)
@@ -143,8 +150,10 @@ class TensorFlowRunner(Runner):
     def wait_for(self, handle: Any) -> None:
         # On CPU a step has finished when the call returns.
         if self._config.platform != "cpu":
-            for loss in self._strategy.per_replica(handle["loss"]):
-                loss.numpy()
+            for value in tf.nest.flatten(handle):
+                for tensor in self._strategy.per_replica(value):
+                    if tf.is_tensor(tensor):
+                        tensor.numpy()
 
     def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
         return [

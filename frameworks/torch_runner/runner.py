@@ -30,13 +30,14 @@ class TorchRunner(Runner):
     ):
         torch.set_float32_matmul_precision("highest")  # no TF32
         torch.backends.cudnn.allow_tf32 = False
-        torch.set_num_threads(config.threads_per_device)
+        if config.platform == "cpu":
+            torch.set_num_threads(config.threads_per_device)
         self._config = config
         self._spec = spec = config.spec
         self._strategy = make_strategy(config)
         self._device = self._strategy.device
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
-        torch.manual_seed(config.seed + self.rank)  # dropout, nothing else
+        torch.manual_seed(config.seed * 2**16 + self.rank)  # dropout, nothing else
         with torch.device("meta"):
             model = build_model(spec, dtype=getattr(torch, config.dtype))
         self._model = model.to(self._parameter_dtype).to_empty(device=self._device)
@@ -89,7 +90,7 @@ class TorchRunner(Runner):
     def place(self, batch: Arrays) -> Batch:
         placed = {}
         for name, value in self._strategy.shard(batch).items():
-            tensor = torch.from_numpy(np.array(value))
+            tensor = torch.from_numpy(value)
             if name == "labels":
                 tensor = tensor.long()  # what cross_entropy takes
             placed[name] = tensor.to(self._device)
@@ -115,14 +116,17 @@ class TorchRunner(Runner):
         with torch.no_grad():
             output = self._call(*(batch[name] for name in self._spec.input_names))
         self._model.train()
-        return output[0] if isinstance(output, tuple) else output
+        logits = output[0] if isinstance(output, tuple) else output
+        return logits, self._strategy.record_event()
 
     def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
         self._model.eval()  # no dropout: random state stays as it is
         with self._strategy.sync(self._wrapped, sync):
             metrics = self._backward(batch)
         self._model.train()
-        return metrics, [p.grad for p in self._parameters], sync
+        # Copies: the next call writes into the same buckets.
+        gradients = [torch.clone(p.grad) for p in self._parameters if p.grad is not None]
+        return (metrics, gradients, sync), self._strategy.record_event()
 
     def wait(self) -> None:
         self._strategy.wait()
@@ -135,25 +139,26 @@ class TorchRunner(Runner):
     def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
         names = list(handles[0][0])
         rows = torch.stack(
-            [torch.stack([metrics[name] for name in names]) for metrics, *_ in handles]
+            [torch.stack([metrics[name] for name in names]) for metrics, _ in handles]
         )
         table = sum(self.gather(rows.double().cpu().numpy()))
         return [dict(zip(names, map(float, row), strict=True)) for row in table]
 
-    def read_logits(self, handle: torch.Tensor) -> np.ndarray:
-        return np.concatenate(self.gather(handle.to(self._parameter_dtype).cpu().numpy()))
+    def read_logits(self, handle: Any) -> np.ndarray:
+        logits, _ = handle
+        return np.concatenate(self.gather(logits.to(self._parameter_dtype).cpu().numpy()))
 
     def read_gradients(self, handle: Any) -> tuple[dict[str, float], list[Arrays]]:
-        metrics, gradients, reduced = handle
+        (metrics, gradients, reduced), _ = handle
         named = zip(self._canonical.tensors(), gradients, strict=True)
         share = {name: self._canonical.to_host(name, g) for name, g in named}
         if not reduced:
             # The wrapper would have taken the mean of scaled losses; undo the scale.
-            scale = self._strategy.loss_scale
-            shares = self.gather({name: value / scale for name, value in share.items()})
+            ranks = self._strategy.world_size
+            shares = self.gather({name: value / ranks for name, value in share.items()})
         else:
             shares = [share]
-        return self.metrics([(metrics,)])[0], shares
+        return self.metrics([(metrics, None)])[0], shares
 
     def parameters(self) -> Arrays:
         return self._canonical.read()

@@ -16,9 +16,9 @@ class Dense(tf.Module):
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         # One 2-D product: TensorFlow would run a batched product for each leading index.
         flat = tf.reshape(x, (-1, x.shape[-1])) if x.shape.rank > 2 else x
-        y = tf.nn.bias_add(
-            tf.matmul(flat, tf.cast(self.kernel, x.dtype)), tf.cast(self.bias, x.dtype)
-        )
+        y = tf.matmul(flat, tf.cast(self.kernel, x.dtype))
+        # In the parameters' dtype: under bfloat16 the bias's gradient is a long sum.
+        y = tf.cast(tf.nn.bias_add(tf.cast(y, self.bias.dtype), self.bias), x.dtype)
         return tf.reshape(y, (*x.shape[:-1], y.shape[-1])) if x.shape.rank > 2 else y
 
 
@@ -39,7 +39,9 @@ class Mlp(tf.Module):
             x_BF = tf.nn.relu(layer(x_BF))
             if self.dropout_rate and dropout_seed is not None:
                 x_BF = tf.nn.experimental.stateless_dropout(
-                    x_BF, rate=self.dropout_rate, seed=dropout_seed + tf.constant([0, index], tf.int64)
+                    x_BF,
+                    rate=self.dropout_rate,
+                    seed=dropout_seed + tf.constant([0, index], tf.int64),
                 )
         return self.dense[-1](x_BF)
 

@@ -1,15 +1,16 @@
 """The mixture of experts in Flax; the routing rules are in ``spec.py``.
 
 Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, K top_k,
-V vocabulary.
+S = E C slots, M = K T choices, V vocabulary.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models.mlp.flax_model import Dense
 from models.moe.spec import MoeSpec
-from models.transformer.flax_model import Attention, Embedder, layer_norm
+from models.transformer.flax_model import Attention, Embedder, LayerNorm
 
 
 def route(
@@ -25,15 +26,15 @@ def route(
     length, num_experts = probabilities_TE.shape
     top_TK, expert_TK = jax.lax.top_k(probabilities_TE, top_k)  # lowest index first on ties
     gate_TK = top_TK / top_TK.sum(-1, keepdims=True)
-    expert_N = expert_TK.T.reshape(-1)  # choice-major
-    chosen_NE = jax.nn.one_hot(expert_N, num_experts, dtype=jnp.int32)
+    expert_M = expert_TK.T.reshape(-1)  # choice-major
+    chosen_ME = jax.nn.one_hot(expert_M, num_experts, dtype=jnp.int32)
     if mask_T is not None:
-        chosen_NE *= jnp.tile(mask_T, top_k)[:, None]
-    place_NE = jnp.cumsum(chosen_NE, 0) * chosen_NE  # 1-based; 0 where not chosen
-    position_TK = (place_NE.sum(1) - 1).reshape(top_k, length).T
+        chosen_ME *= jnp.tile(mask_T, top_k)[:, None]
+    place_ME = jnp.cumsum(chosen_ME, 0) * chosen_ME  # 1-based; 0 where not chosen
+    position_TK = (place_ME.sum(1) - 1).reshape(top_k, length).T
     kept_TK = (position_TK >= 0) & (position_TK < capacity)
     slot_TK = jnp.where(kept_TK, expert_TK * capacity + position_TK, num_experts * capacity)
-    fraction_E = chosen_NE.sum(0) / (length * top_k)
+    fraction_E = chosen_ME.sum(0) / (length * top_k)
     return slot_TK, jnp.where(kept_TK, gate_TK, 0), fraction_E.astype(gate_TK.dtype)
 
 
@@ -94,9 +95,9 @@ class Experts(nnx.Module):
 
 class Block(nnx.Module):
     def __init__(self, spec: MoeSpec, **options):
-        self.attention_norm = layer_norm(spec.d_model, **options)
+        self.attention_norm = LayerNorm(spec.d_model, **options)
         self.attention = Attention(spec.d_model, spec.num_heads, causal=True, **options)
-        self.experts_norm = layer_norm(spec.d_model, **options)
+        self.experts_norm = LayerNorm(spec.d_model, **options)
         self.experts = Experts(spec, **options)
 
     def __call__(self, x_BTD: jax.Array, mask_BT: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -109,8 +110,8 @@ class Moe(Embedder):
     def __init__(self, spec: MoeSpec, **options):
         self.make_embeddings(spec.vocabulary_size, spec.sequence_length, spec.d_model, **options)
         self.block = nnx.List([Block(spec, **options) for _ in range(spec.num_layers)])
-        self.final_norm = layer_norm(spec.d_model, **options)
-        self.head = nnx.Linear(spec.d_model, spec.vocabulary_size, **options)
+        self.final_norm = LayerNorm(spec.d_model, **options)
+        self.head = Dense(spec.d_model, spec.vocabulary_size, **options)
 
     def __call__(
         self,

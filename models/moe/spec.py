@@ -11,6 +11,7 @@ before dropping, and P_e = sum of probabilities of e over real tokens / T.
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -75,8 +76,9 @@ class MoeSpec(ModelSpec):
     @property
     def expert_capacity(self) -> int:
         """Slots per expert and group; more than T would stay empty."""
-        even = self.top_k * self.sequence_length / self.num_experts
-        return min(math.ceil(self.capacity_factor * even), self.sequence_length)
+        factor = Fraction(str(self.capacity_factor))  # the number as it was typed
+        even = Fraction(self.top_k * self.sequence_length, self.num_experts)
+        return min(math.ceil(factor * even), self.sequence_length)
 
     @property
     def auxiliary_loss_coefficient(self) -> float:

@@ -1,7 +1,7 @@
 """The mixture of experts in TensorFlow; the routing rules are in ``spec.py``.
 
 Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, K top_k,
-S = E C slots, N = K T choices, V vocabulary.
+S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 """
 
 import tensorflow as tf
@@ -24,16 +24,16 @@ def route(
     batch, length, num_experts = probabilities_BTE.shape
     top_BTK, expert_BTK = tf.math.top_k(probabilities_BTE, top_k)  # lowest index first on ties
     gate_BTK = top_BTK / tf.reduce_sum(top_BTK, -1, keepdims=True)
-    expert_BN = tf.reshape(tf.transpose(expert_BTK, (0, 2, 1)), (batch, -1))  # choice-major
-    chosen_BNE = tf.one_hot(expert_BN, num_experts, dtype=tf.int32)
+    expert_BM = tf.reshape(tf.transpose(expert_BTK, (0, 2, 1)), (batch, -1))  # choice-major
+    chosen_BME = tf.one_hot(expert_BM, num_experts, dtype=tf.int32)
     if mask_BT is not None:
-        chosen_BNE *= tf.cast(tf.tile(mask_BT, (1, top_k)), tf.int32)[..., None]
-    place_BNE = tf.cumsum(chosen_BNE, 1) * chosen_BNE  # 1-based; 0 where not chosen
-    position_BKT = tf.reshape(tf.reduce_sum(place_BNE, -1) - 1, (batch, top_k, length))
+        chosen_BME *= tf.cast(tf.tile(mask_BT, (1, top_k)), tf.int32)[..., None]
+    place_BME = tf.cumsum(chosen_BME, 1) * chosen_BME  # 1-based; 0 where not chosen
+    position_BKT = tf.reshape(tf.reduce_sum(place_BME, -1) - 1, (batch, top_k, length))
     position_BTK = tf.transpose(position_BKT, (0, 2, 1))
     kept_BTK = (position_BTK >= 0) & (position_BTK < capacity)
     slot_BTK = tf.where(kept_BTK, expert_BTK * capacity + position_BTK, num_experts * capacity)
-    fraction_BE = tf.cast(tf.reduce_sum(chosen_BNE, 1), gate_BTK.dtype) / (length * top_k)
+    fraction_BE = tf.cast(tf.reduce_sum(chosen_BME, 1), gate_BTK.dtype) / (length * top_k)
     return slot_BTK, tf.where(kept_BTK, gate_BTK, tf.zeros_like(gate_BTK)), fraction_BE
 
 
@@ -81,11 +81,11 @@ class Experts(tf.Module):
             token_BS[:, :-1] + tf.range(batch)[:, None] * (length + 1), (batch, experts, capacity)
         )
         x_EBCD = tf.gather(padded_RD, tf.transpose(rows_BEC, (1, 0, 2)))
-        x_END = tf.reshape(x_EBCD, (experts, batch * capacity, d_model))
-        hidden_ENF = gelu_tanh(tf.matmul(x_END, tf.cast(self.up_kernel, x_END.dtype)))
-        y_END = tf.matmul(hidden_ENF, tf.cast(self.down_kernel, x_END.dtype))
+        x_ERD = tf.reshape(x_EBCD, (experts, batch * capacity, d_model))
+        hidden_ERF = gelu_tanh(tf.matmul(x_ERD, tf.cast(self.up_kernel, x_ERD.dtype)))
+        y_ERD = tf.matmul(hidden_ERF, tf.cast(self.down_kernel, x_ERD.dtype))
         # Rows of y are expert-major; one more row holds the zeros that dropped choices read.
-        y_RD = tf.pad(tf.reshape(y_END, (-1, d_model)), ((0, 1), (0, 0)))
+        y_RD = tf.pad(tf.reshape(y_ERD, (-1, d_model)), ((0, 1), (0, 0)))
         expert_BTK, position_BTK = slot_BTK // capacity, slot_BTK % capacity
         rows_BTK = tf.where(
             slot_BTK < slots,

@@ -1,7 +1,7 @@
 """The mixture of experts in PyTorch; the routing rules are in ``spec.py``.
 
 Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, K top_k,
-S = E C slots, N = K T choices, V vocabulary.
+S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 """
 
 import torch
@@ -28,15 +28,15 @@ def route(
     top_BTE, expert_BTE = torch.sort(probabilities_BTE, dim=-1, descending=True, stable=True)
     top_BTK, expert_BTK = top_BTE[..., :top_k], expert_BTE[..., :top_k]
     gate_BTK = top_BTK / top_BTK.sum(-1, keepdim=True)
-    expert_BN = expert_BTK.transpose(1, 2).reshape(batch, -1)  # choice-major
-    chosen_BNE = functional.one_hot(expert_BN, num_experts)
+    expert_BM = expert_BTK.transpose(1, 2).reshape(batch, -1)  # choice-major
+    chosen_BME = functional.one_hot(expert_BM, num_experts)
     if mask_BT is not None:
-        chosen_BNE = chosen_BNE * mask_BT.repeat(1, top_k)[..., None]
-    place_BNE = chosen_BNE.cumsum(1) * chosen_BNE  # 1-based; 0 where not chosen
-    position_BTK = (place_BNE.sum(-1) - 1).view(batch, top_k, length).transpose(1, 2)
+        chosen_BME = chosen_BME * mask_BT.repeat(1, top_k)[..., None]
+    place_BME = chosen_BME.cumsum(1) * chosen_BME  # 1-based; 0 where not chosen
+    position_BTK = (place_BME.sum(-1) - 1).view(batch, top_k, length).transpose(1, 2)
     kept_BTK = (position_BTK >= 0) & (position_BTK < capacity)
     slot_BTK = torch.where(kept_BTK, expert_BTK * capacity + position_BTK, num_experts * capacity)
-    fraction_BE = chosen_BNE.sum(1).to(gate_BTK.dtype) / (length * top_k)
+    fraction_BE = chosen_BME.sum(1).to(gate_BTK.dtype) / (length * top_k)
     return slot_BTK, gate_BTK * kept_BTK, fraction_BE
 
 
@@ -72,19 +72,19 @@ class Experts(nn.Module):
 
         # Which token sits in which slot. Index T is a row of zeros (an empty slot); dropped
         # choices all write to one slot past the end, which nobody reads.
-        token_BN = torch.arange(length, device=x_BTD.device).repeat_interleave(top_k)
+        token_M = torch.arange(length, device=x_BTD.device).repeat_interleave(top_k)
         token_BS = torch.full((batch, slots + 1), length, device=x_BTD.device)
-        token_BS.scatter_(1, slot_BTK.flatten(1), token_BN.expand(batch, -1))
+        token_BS.scatter_(1, slot_BTK.flatten(1), token_M.expand(batch, -1))
         offsets_B1 = torch.arange(batch, device=x_BTD.device)[:, None]
         padded_RD = functional.pad(x_BTD, (0, 0, 0, 1)).flatten(0, 1)
         rows_BS = token_BS[:, :-1] + offsets_B1 * (length + 1)
         x_BECD = padded_RD.index_select(0, rows_BS.flatten()).view(batch, experts, capacity, -1)
-        x_END = x_BECD.transpose(0, 1).reshape(experts, batch * capacity, d_model)
-        hidden_ENF = functional.gelu(
-            torch.bmm(x_END, self.up_kernel.to(x_END.dtype)), approximate="tanh"
+        x_ERD = x_BECD.transpose(0, 1).reshape(experts, batch * capacity, d_model)
+        hidden_ERF = functional.gelu(
+            torch.bmm(x_ERD, self.up_kernel.to(x_ERD.dtype)), approximate="tanh"
         )
-        y_END = torch.bmm(hidden_ENF, self.down_kernel.to(x_END.dtype))
-        y_BSD = y_END.view(experts, batch, capacity, d_model).transpose(0, 1).flatten(1, 2)
+        y_ERD = torch.bmm(hidden_ERF, self.down_kernel.to(x_ERD.dtype))
+        y_BSD = y_ERD.view(experts, batch, capacity, d_model).transpose(0, 1).flatten(1, 2)
         y_RD = functional.pad(y_BSD, (0, 0, 0, 1)).flatten(0, 1)
         rows_BTK = slot_BTK + offsets_B1[..., None] * (slots + 1)
         y_BTKD = y_RD.index_select(0, rows_BTK.flatten()).view(batch, length, top_k, d_model)

@@ -9,13 +9,25 @@ import jax.numpy as jnp
 from flax import nnx
 
 from common.training.reference import LAYER_NORM_EPSILON
+from models.mlp.flax_model import Dense
 from models.transformer.spec import TransformerSpec
 
 
-def layer_norm(d_model: int, *, dtype, param_dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(
-        d_model, epsilon=LAYER_NORM_EPSILON, dtype=dtype, param_dtype=param_dtype, rngs=rngs
-    )
+class LayerNorm(nnx.LayerNorm):
+    """Layer norm in the dtype of its parameters (float32 under bfloat16), centred first."""
+
+    def __init__(self, d_model: int, *, dtype, param_dtype, rngs: nnx.Rngs):
+        super().__init__(
+            d_model,
+            epsilon=LAYER_NORM_EPSILON,
+            dtype=param_dtype,
+            param_dtype=param_dtype,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        return super().__call__(x, mask=mask).astype(x.dtype)
 
 
 class Embedder(nnx.Module):
@@ -25,15 +37,25 @@ class Embedder(nnx.Module):
     position_embedding: nnx.Embed
 
     def make_embeddings(
-        self, vocabulary_size: int, sequence_length: int, d_model: int, **options
+        self,
+        vocabulary_size: int,
+        sequence_length: int,
+        d_model: int,
+        *,
+        dtype,
+        param_dtype,
+        rngs: nnx.Rngs,
     ) -> None:
+        self.dtype = dtype
+        # Looked up, and their gradients added up, in the parameters' dtype.
+        options = {"dtype": param_dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.token_embedding = nnx.Embed(vocabulary_size, d_model, **options)
         self.position_embedding = nnx.Embed(sequence_length, d_model, **options)
 
     def embed(self, tokens_BT: jax.Array) -> jax.Array:
-        return self.token_embedding(tokens_BT) + self.position_embedding(
-            jnp.arange(tokens_BT.shape[1])
-        )
+        positions_TD = self.position_embedding.embedding[: tokens_BT.shape[1]]
+        # Both are rounded before the sum, as in the other frameworks.
+        return self.token_embedding(tokens_BT).astype(self.dtype) + positions_TD.astype(self.dtype)
 
 
 def dot_product_attention(
@@ -70,10 +92,10 @@ class Attention(nnx.Module):
     def __init__(self, d_model: int, num_heads: int, *, causal: bool, **options):
         self.num_heads = num_heads
         self.causal = causal
-        self.query = nnx.Linear(d_model, d_model, **options)
-        self.key = nnx.Linear(d_model, d_model, **options)
-        self.value = nnx.Linear(d_model, d_model, **options)
-        self.output = nnx.Linear(d_model, d_model, **options)
+        self.query = Dense(d_model, d_model, **options)
+        self.key = Dense(d_model, d_model, **options)
+        self.value = Dense(d_model, d_model, **options)
+        self.output = Dense(d_model, d_model, **options)
 
     def __call__(self, x_BTD: jax.Array, padding_mask_BS: jax.Array | None) -> jax.Array:
         def heads(y_BTD: jax.Array) -> jax.Array:
@@ -91,8 +113,8 @@ class Attention(nnx.Module):
 
 class FeedForward(nnx.Module):
     def __init__(self, d_model: int, d_ff: int, **options):
-        self.up = nnx.Linear(d_model, d_ff, **options)
-        self.down = nnx.Linear(d_ff, d_model, **options)
+        self.up = Dense(d_model, d_ff, **options)
+        self.down = Dense(d_ff, d_model, **options)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         return self.down(jax.nn.gelu(self.up(x_BTD), approximate=True))
@@ -100,9 +122,9 @@ class FeedForward(nnx.Module):
 
 class Block(nnx.Module):
     def __init__(self, spec: TransformerSpec, **options):
-        self.attention_norm = layer_norm(spec.d_model, **options)
+        self.attention_norm = LayerNorm(spec.d_model, **options)
         self.attention = Attention(spec.d_model, spec.num_heads, causal=spec.causal, **options)
-        self.feed_forward_norm = layer_norm(spec.d_model, **options)
+        self.feed_forward_norm = LayerNorm(spec.d_model, **options)
         self.feed_forward = FeedForward(spec.d_model, spec.d_ff, **options)
 
     def __call__(self, x_BTD: jax.Array, padding_mask_BT: jax.Array | None) -> jax.Array:
@@ -115,9 +137,9 @@ class Transformer(Embedder):
         self.causal = spec.causal
         self.make_embeddings(spec.vocabulary_size, spec.sequence_length, spec.d_model, **options)
         self.block = nnx.List([Block(spec, **options) for _ in range(spec.num_layers)])
-        self.final_norm = layer_norm(spec.d_model, **options)
+        self.final_norm = LayerNorm(spec.d_model, **options)
         outputs = spec.vocabulary_size if spec.causal else spec.num_classes
-        self.head = nnx.Linear(spec.d_model, outputs, **options)
+        self.head = Dense(spec.d_model, outputs, **options)
 
     def __call__(
         self,

@@ -217,7 +217,7 @@ PRESETS = {
             d_model=256, num_layers=4, num_heads=8, d_ff=1024, sequence_length=256
         ),
         global_batch_size=32,
-        steps=5,
+        steps=10,
     ),
     "gpt_tiny": Preset(
         spec=TransformerSpec(

@@ -89,8 +89,7 @@ class Attention(tf.Module):
             y_BTNH = tf.reshape(y_BTD, (-1, length, self.num_heads, head_dim))
             return tf.transpose(y_BTNH, (0, 2, 1, 3))
 
-        query_BNTH = heads(self.query(x_BTD)) * (1 / math.sqrt(head_dim))
-        scores_BNTS = tf.matmul(query_BNTH, heads(self.key(x_BTD)), transpose_b=True)
+        scores_BNTS = tf.matmul(heads(self.query(x_BTD)), heads(self.key(x_BTD)), transpose_b=True)
         allowed = None
         if self.causal:
             allowed = tf.linalg.band_part(tf.ones((length, length), tf.bool), -1, 0)
@@ -100,6 +99,7 @@ class Attention(tf.Module):
         # Softmax in float32 under bfloat16, as in the other frameworks.
         if scores_BNTS.dtype == tf.bfloat16:
             scores_BNTS = tf.cast(scores_BNTS, tf.float32)
+        scores_BNTS *= 1 / math.sqrt(head_dim)
         if allowed is not None:
             scores_BNTS = tf.where(allowed, scores_BNTS, scores_BNTS.dtype.min)
         weights_BNTS = tf.cast(tf.nn.softmax(scores_BNTS), x_BTD.dtype)

@@ -33,9 +33,19 @@ COMPARE = [
     (["--resume"], "--resume needs --study=NAME"),
     (["--resume", "--study=nothing"], "unknown study 'nothing'"),
     (["--frameworks=jax", "--strategies=ddp"], "strategy 'ddp' belongs to torch"),
-    (["--python_jax=/no/python"], "--python_jax=/no/python is not a program"),
+    (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
     (["--compile_modes=torch:xla"], "unknown compile_mode of torch 'xla'"),
     (["--compile_modes=eager"], "FRAMEWORK:MODE"),
+    (["--compile_modes=torch:eager,torch:compile"], "names torch twice"),
+    (["--frameworks=jax", "--compile_modes=torch:compile"], "unknown framework of --compile_modes"),
+    (["--models=mlp_digits", "--dataset=digits", "--global_batch_size=2000"], "1437 training"),
+    (["--seed=99999999999999"], "seed=99999999999999 must be at most"),
+    (["--out_dir=/proc/nope"], "/proc/nope"),
+    (["--out_dir=" + "x" * 300], "cannot be used: File name too long"),
+    (["--flagfile="], "--flagfile must be --flagfile=PATH"),
+    (["--flagfil=x"], "did you mean '--flagfile'?"),
+    (["--causal=maybe"], "--causal=maybe: must be true or false"),
+    (["--python_jax=/bin/false"], "--python_jax=/bin/false is not a Python"),
     (["--platform=gpu", "--devices=99"], "on platform=gpu: this machine shows"),
     (["models"], "'models' is not a flag"),
 ]
@@ -46,6 +56,8 @@ RUNNER = [
     (["--model=moe_tiny", "--strategy=pjjit"], "did you mean 'pjit'?"),
     (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax runs on 1 at most"),
     (["--model=moe_tiny", "--top_k=9"], "top_k=9 exceeds num_experts=8"),
+    (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be made"),
+    (["--model=mlp_digits", "--platform=gpu"], "this machine shows"),
     (["--model=moe_tiny", "--stepz=9"], "did you mean '--steps'?"),
     (["--model=moe_tiny", "--compile_mode=xla"], "unknown compile_mode of jax 'xla'"),
     (["--model=mlp_medium", "--hidden_sizes=8,x"], "--hidden_sizes=8,x: must be a whole number"),
@@ -78,10 +90,15 @@ def test_unknown_command(run_program, tmp_path: Path) -> None:
 def test_existing_study(run_program, tmp_path: Path) -> None:
     folder = tmp_path / "runs/out/s"
     folder.mkdir(parents=True)
+    (folder / "study.json").write_text("{}")
     answer = run_program("common.commands.main", "compare", "--study=s")
     assert answer.returncode == 2
     assert "--study=s exists" in answer.stderr
-    assert not list(folder.iterdir())
+    answer = run_program("common.commands.main", "compare", "--study=s", "--resume")
+    assert answer.returncode == 2
+    assert "study.json is not one of ours" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert [path.name for path in folder.iterdir()] == ["study.json"]
 
 
 def test_existing_result(run_program, tmp_path: Path) -> None:
@@ -91,6 +108,37 @@ def test_existing_result(run_program, tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert "holds the result of another run" in answer.stderr
     assert (tmp_path / "r/result.json").read_text() == "{}"
+
+
+def test_a_folder_of_somebody_else(run_program, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/config.json").write_text("mine")
+    answer = run_program("frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
+    assert answer.returncode == 2
+    assert "is not empty (config.json)" in answer.stderr
+    assert (tmp_path / "r/config.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"RANK": "x"}, "RANK='x' is not a whole number"),
+        ({"RANK": "0"}, "WORLD_SIZE='' is not a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"}, "MASTER_ADDR is not"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "3", "MASTER_PORT": "1", "MASTER_ADDR": "a"},
+            "does not fit devices=2",
+        ),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1", "MASTER_ADDR": "a"},
+            "--run_dir must name one folder",
+        ),
+    ],
+)
+def test_a_rank_that_makes_no_sense(environment, message, run_program, tmp_path: Path) -> None:
+    arguments = ("--model=mlp_digits", "--strategy=ddp", "--devices=2")
+    answer = run_program("frameworks.torch_runner", *arguments, **environment)
+    check(answer, message, tmp_path)
 
 
 def test_more_devices_than_cores_is_named(run_program, tmp_path: Path) -> None:

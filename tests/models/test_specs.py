@@ -91,6 +91,13 @@ def test_flops_by_hand() -> None:
     assert moe.forward_flops(global_batch_size=8) == 2 * layer + 2 * tokens * D * 256
 
 
+def test_training_flops_of_an_mlp_leave_out_the_gradient_of_its_inputs() -> None:
+    """Forward and weight gradient for every layer, input gradient for all but the first."""
+    products = [799 * 256, 256 * 128, 128 * 64, 64 * 192]
+    expected = 2 * 64 * (2 * sum(products) + sum(products[1:]))
+    assert PRESETS["mlp_medium"].spec.training_flops(global_batch_size=64) == expected == 72_810_496
+
+
 def test_moe_flops_grow_with_k_not_with_experts() -> None:
     def flops(**sizes: int) -> int:
         return MoeSpec(**sizes).forward_flops(global_batch_size=8)
@@ -121,6 +128,8 @@ def test_sizes_are_checked(model: str, sizes: dict, message: str) -> None:
 def test_expert_capacity_is_the_ceiling() -> None:
     assert MoeSpec().expert_capacity == 40
     assert MoeSpec(sequence_length=10, num_experts=3, top_k=2).expert_capacity == 9
+    exact = MoeSpec(sequence_length=100, num_experts=2, top_k=1, capacity_factor=1.1)
+    assert exact.expert_capacity == 55  # in floating point 1.1 x 50 is a little more
 
 
 def test_routing_fills_slots_choice_major_and_drops_the_rest() -> None:

@@ -94,6 +94,10 @@ def run_case(case: dict[str, Any], output: Path, beat: Heartbeat) -> None:
         dtype=config.parameter_dtype,
     )
     runner = lookup.load_runner(config)()
+    if case["zeroed"]:
+        start = runner.parameters()
+        zeros = {n: np.zeros_like(v) for n, v in start.items() if n.endswith(case["zeroed"])}
+        runner.set_parameters({**start, **zeros})
     bounds = getattr(tolerances, case["tolerance"])
     folder = output / case["id"]
     differences: list[Difference] = []

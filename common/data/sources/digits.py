@@ -35,7 +35,7 @@ def check(spec: ModelSpec, *, global_batch_size: int) -> None:
 
 
 def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:
-    """Returns an epoch in an order from the seed (``pool`` batches of it at most) and the test set."""
+    """Returns an epoch in an order from the seed (``pool`` batches at most) and the test set."""
     from sklearn.datasets import load_digits  # a second of import, needed here only
 
     images, labels = load_digits(return_X_y=True)

@@ -33,7 +33,7 @@ def local_device(config: RunConfig, index: int) -> torch.device:
 
 class Strategy:
     rank = 0
-    loss_scale = 1
+    world_size = 1
 
     def __init__(self, config: RunConfig):
         self.device = local_device(config, 0)

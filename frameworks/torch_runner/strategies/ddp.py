@@ -32,9 +32,9 @@ class Strategy(bare.Strategy):
         backends = "cuda:nccl,cpu:gloo" if self._backend == "nccl" else "gloo"
         if not distributed.is_initialized():
             distributed.init_process_group(backends)
-        self.loss_scale = distributed.get_world_size()
-        if self.loss_scale != config.devices:
-            raise RuntimeError(f"WORLD_SIZE={self.loss_scale} but devices={config.devices}")
+        self.world_size = distributed.get_world_size()
+        if self.world_size != config.devices:
+            raise RuntimeError(f"WORLD_SIZE={self.world_size} but devices={config.devices}")
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return DistributedDataParallel(
@@ -45,13 +45,13 @@ class Strategy(bare.Strategy):
 
     def shard(self, batch: Arrays) -> Arrays:
         def rows(value):
-            share = len(value) // self.loss_scale
+            share = len(value) // self.world_size
             return value[self.rank * share : (self.rank + 1) * share]
 
         return {name: rows(value) if value.ndim else value for name, value in batch.items()}
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
-        return loss * self.loss_scale
+        return loss * self.world_size
 
     def sync(self, model: nn.Module, sync: bool) -> contextlib.AbstractContextManager:
         assert isinstance(model, DistributedDataParallel)
@@ -61,12 +61,12 @@ class Strategy(bare.Strategy):
         distributed.barrier()
 
     def gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.loss_scale
+        values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
 
     def describe(self) -> dict[str, Any]:
-        return {"backend": self._backend, "world_size": self.loss_scale}
+        return {"backend": self._backend, "world_size": self.world_size}
 
     def close(self) -> None:
         distributed.barrier()

@@ -1,4 +1,5 @@
 import dataclasses
+import time
 from typing import Any
 
 import pytest
@@ -98,12 +99,13 @@ def test_memory_says_what_it_is() -> None:
 
 
 def test_heartbeat(tmp_path) -> None:
-    silent, doing = last_beat(tmp_path, default=0.0)
-    assert silent > 1e6
-    assert doing == "starting"
-    Heartbeat(path_for(tmp_path, 1)).beat("warmup, step 1")
-    silent, doing = last_beat(tmp_path, default=0.0)
-    assert silent < 60
-    assert doing == "warmup, step 1"
+    assert last_beat(tmp_path) == (0.0, "starting")
+    Heartbeat(path_for(tmp_path, 0)).beat("warmup, step 1")
+    Heartbeat(path_for(tmp_path, 1)).beat("warmup, step 2", expected_seconds=1000)
+    newest, doing = last_beat(tmp_path)
+    assert newest > time.time() + 500
+    assert doing == "warmup, step 2"
+    remove(tmp_path, 1)
+    assert last_beat(tmp_path)[1] == "warmup, step 1"
     remove(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.measure.heartbeat import Heartbeat, path_for
 from common.study import launch
 from tests.conftest import ROOT
 
@@ -62,13 +61,34 @@ def test_the_watchdog_ends_what_makes_no_progress(tmp_path: Path) -> None:
     assert deaf.poll() == -signal.SIGKILL
 
 
+BEATS = (
+    "import time; from pathlib import Path; "
+    "from common.measure.heartbeat import Heartbeat, path_for, remove; "
+    "folder = Path({folder!r}); beat = Heartbeat(path_for(folder, 0)); "
+)
+
+
 def test_a_heartbeat_holds_the_watchdog_off(tmp_path: Path) -> None:
-    beat = Heartbeat(path_for(tmp_path, 0))
-    worker = start("import time; time.sleep(2)")
-    outcome = launch.supervise(
-        [worker], run_dir=tmp_path, watchdog_seconds=1.0, tick=lambda: beat.beat("working")
+    code = (
+        BEATS.format(folder=str(tmp_path)) + "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 50]"
     )
+    outcome = launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0)
     assert outcome.ok
+    assert outcome.seconds > 3
+
+
+def test_a_long_window_is_expected_to_be_silent(tmp_path: Path) -> None:
+    code = (
+        BEATS.format(folder=str(tmp_path)) + "beat.beat('x', expected_seconds=600); time.sleep(4)"
+    )
+    assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=2.0).ok
+
+
+def test_a_worker_that_cleans_up_before_it_leaves_is_not_ended(tmp_path: Path) -> None:
+    """Without its heartbeat, the time since the start must not count as silence."""
+    code = BEATS.format(folder=str(tmp_path))
+    code += "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 40]; remove(folder); time.sleep(1)"
+    assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0).ok
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
@@ -100,6 +120,12 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     launcher.kill()
     launcher.wait()
     assert wait_until(lambda: all(gone(pid) for pid in pids)), "workers outlived their launcher"
+
+
+def test_a_worker_does_not_inherit_somebody_elses_rank(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "7")
+    worker = start("import os, sys; sys.exit('RANK' in os.environ)")
+    assert launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60).ok
 
 
 def test_ranks_get_what_torchrun_sets() -> None:

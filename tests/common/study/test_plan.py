@@ -1,7 +1,7 @@
 import pytest
 
 from common.config.errors import ConfigError
-from common.study.plan import choose_pairs, round_order
+from common.study.plan import another_round_fits, choose_pairs, round_order
 
 KNOWN = {"jax": ["bare", "pjit", "pmap"], "torch": ["bare", "ddp"]}
 
@@ -11,6 +11,20 @@ def test_orders_are_permutations_that_depend_on_seed_and_round() -> None:
     assert len(set(orders)) == 4
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert round_order(20, seed=0, round_index=1) == list(orders[1])
+
+
+@pytest.mark.parametrize(
+    "used, budget, fits", [(10.0, 300.0, True), (285.0, 300.0, True), (295.0, 300.0, False)]
+)
+def test_a_round_is_added_if_it_is_expected_to_fit(used, budget, fits) -> None:
+    found = another_round_fits(
+        used_seconds=used, run_seconds=[1.0, 2.0], cells=10, budget_seconds=budget
+    )
+    assert found == fits
+
+
+def test_no_round_is_added_where_nothing_ran() -> None:
+    assert not another_round_fits(used_seconds=0, run_seconds=[], cells=3, budget_seconds=300)
 
 
 def test_pairs_of_a_grid() -> None:

@@ -32,7 +32,7 @@ def test_a_retried_run_replaces_its_line(tmp_path: Path) -> None:
 def _write_forever(folder: Path) -> None:
     store = Store(folder)
     for run in range(10_000):
-        store.add(line(run, text="x" * 20_000))
+        store.add(line(run, text="x" * 2_000_000))
 
 
 def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
