@@ -83,6 +83,15 @@ def _cases() -> dict[str, dict[str, Any]]:
     add("moe_ties", "moe", zeroed="router_kernel", bare_only=True)
     for model in ("mlp", "moe_padded"):
         add(f"{model}_100_steps", model, steps=100, tolerance="FLOAT64", bare_only=True)
+    for model in ("mlp", "gpt_tiny"):
+        add(
+            f"{model}_bfloat16",
+            model,
+            dtype="bfloat16",
+            tolerance="BFLOAT16",
+            optimizer_state=False,
+            bare_only=True,
+        )
     for model in ("mlp", "transformer_causal", "moe"):
         add(f"{model}_float32", model, dtype="float32", tolerance="FLOAT32", bare_only=True)
     return cases
@@ -226,7 +235,7 @@ def test_equals_reference_trace(probes: Probes, group: tuple[str, str, int], cas
     assert not outside, "\n".join(map(str, outside))
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if not name.endswith("_float32")])
+@pytest.mark.parametrize("case", [name for name in CASES if CASES[name]["dtype"] == "float64"])
 @pytest.mark.parametrize("group", [REFERENCE], ids=["numpy"])
 def test_reference_trace_equals_numpy(
     probes: Probes, group: tuple[str, str, int], case: str

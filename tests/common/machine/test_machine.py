@@ -1,0 +1,51 @@
+import os
+
+import pytest
+
+from common.machine import describe
+from common.machine.cores import available_cores, cores_of_devices, pin
+
+
+@pytest.mark.parametrize(
+    "first, devices, threads, expected",
+    [
+        (0, 1, 1, [4]),
+        (1, 1, 1, [5]),
+        (0, 2, 1, [4, 5]),
+        (0, 2, 2, [4, 5, 6, 7]),
+        (1, 1, 2, [6, 7]),
+        (3, 1, 2, [6, 7]),  # past the last core the count starts again
+        (0, 8, 1, [4, 5, 6, 7]),
+    ],
+)
+def test_devices_have_cores_of_their_own(first, devices, threads, expected) -> None:
+    found = cores_of_devices(
+        [4, 5, 6, 7], first_device=first, devices=devices, threads_per_device=threads
+    )
+    assert found == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_pinning_restricts_this_process() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        assert pin(available_cores()[:1])
+        assert available_cores() == [min(os.sched_getaffinity(0))]
+        assert len(os.sched_getaffinity(0)) == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe.machine()
+    assert machine["available_cores"] == available_cores()
+    assert machine["memory_bytes"] > 2**28
+    assert all(value != "" for value in machine.values())
+
+
+def test_only_the_allow_list_of_the_environment_is_recorded(monkeypatch) -> None:
+    monkeypatch.setenv("AWS_SECRET", "x")
+    monkeypatch.setenv("OMP_PLACES", "cores")
+    found = describe.environment()
+    assert "AWS_SECRET" not in found
+    assert found["OMP_PLACES"] == "cores"
