@@ -1,6 +1,5 @@
 """Flags + what is known of models, frameworks and strategies -> a validated ``RunConfig``."""
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -104,39 +103,3 @@ def build_config(
         allow_oversubscription=fv.allow_oversubscription,
         seed=fv.seed if seed is None else seed,
     )
-
-
-def to_flags(config: RunConfig) -> list[str]:
-    """Returns the flags with which a framework's program rebuilds ``config``, all of them."""
-    values: dict[str, Any] = {
-        "model": config.model,
-        "strategy": config.strategy,
-        "devices": config.devices,
-        "global_batch_size": config.global_batch_size,
-        "dtype": config.dtype,
-        "compile_mode": config.compile_mode,
-        "dataset": config.dataset,
-        "platform": config.platform,
-        "threads_per_device": config.threads_per_device,
-        "input_pipeline": config.input_pipeline,
-        "steps": config.steps,
-        "window_steps": config.window_steps,
-        "warmup_steps": config.warmup_steps,
-        "latency_steps": config.latency_steps,
-        "batch_pool": config.batch_pool,
-        "max_in_flight": config.max_in_flight,
-        "allow_oversubscription": config.allow_oversubscription,
-        "seed": config.seed,
-        **{
-            "optimizer" if name == "name" else name: value
-            for name, value in dataclasses.asdict(config.optimizer).items()
-        },
-        **dict(config.overrides),
-    }
-
-    def text(value: Any) -> str:
-        if isinstance(value, bool):
-            return str(value).lower()
-        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-    return [f"--{name}={text(value)}" for name, value in values.items()]

@@ -1,18 +1,18 @@
 """``isoscale compare``: plans a study, runs it in fresh processes, and prints the comparison."""
 
 import dataclasses
+import math
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from common.commands import lookup
-from common.commands.build_config import build_config, to_flags
+from common.commands.build_config import build_config
 from common.config.errors import ConfigError, require_choice, unknown
 from common.config.flags import (
     Flags,
@@ -21,11 +21,11 @@ from common.config.flags import (
     define_training_flags,
     fail,
 )
-from common.config.run_config import RunConfig, cell_id, check_folder, check_inside, make_folder
+from common.config.run_config import RunConfig, check_folder, check_inside, make_folder
 from common.machine import describe
-from common.measure import heartbeat
-from common.study import launch, plan
-from common.study.store import Store, read_result, set_aside
+from common.study import plan
+from common.study.execute import Program, Session, Study
+from common.study.store import Store
 
 SCALINGS = ("strong", "weak")
 
@@ -51,24 +51,6 @@ HOUSEKEEPING = {
     "allow_oversubscription",
     *(f"python_{name}" for name in lookup.frameworks()),
 }
-
-# Every line has these, whatever its status; unknown is null.
-LINE_FIELDS = (
-    "step_seconds",
-    "latency_seconds",
-    "items_per_second",
-    "tokens_per_second",
-    "compile_seconds",
-    "loss_first",
-    "loss_last",
-    "eval",
-    "parameters",
-    "flops_per_step",
-    "peak_memory_bytes",
-    "disturbed",
-    "versions",
-    "run_dir",
-)
 
 
 def define_flags() -> Flags:
@@ -189,224 +171,85 @@ def read_cells(fv: Flags) -> list[RunConfig]:
     )
 
 
-class Interpreters:
-    """Which Python runs each framework, and whether the framework is there.
+def _missing_packages(framework: str, path: str) -> list[str]:
+    """Returns what an interpreter lacks for a framework; the framework is not imported.
 
     Raises:
-      ConfigError: one of them is no Python.
+      ConfigError: ``path`` is no Python.
     """
-
-    def __init__(self, fv: Flags, frameworks: list[str]):
-        self.paths = {name: getattr(fv, f"python_{name}") or sys.executable for name in frameworks}
-        self.missing = {name: self._missing(name) for name in frameworks}
-        """Framework -> the line that installs it, or None if it is there."""
-
-    def _missing(self, framework: str) -> str | None:
-        info = lookup.framework_info(framework)
-        path = self.paths[framework]
-        if path == sys.executable:
-            missing = lookup.missing_packages(info)
-        else:
-            code = (
-                "from importlib.util import find_spec as f; import sys; "
-                "print(*[n for n in sys.argv[1:] if not (f(n) and f(n).origin)])"
-            )
-            try:
-                answer = subprocess.run(
-                    [path, "-c", code, *info.packages],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                    timeout=10,
-                    cwd="/",
-                )
-            except (OSError, subprocess.SubprocessError):
-                raise ConfigError(f"--python_{framework}={path} is not a Python") from None
-            missing = answer.stdout.split()
-        if not missing:
-            return None
-        return f"{framework} is not installed in {path} (no {', '.join(missing)}): {info.install}"
+    info = lookup.framework_info(framework)
+    if path == sys.executable:
+        return lookup.missing_packages(info)
+    code = (
+        "from importlib.util import find_spec as f; import sys; "
+        "print(*[n for n in sys.argv[1:] if not (f(n) and f(n).origin)])"
+    )
+    try:
+        answer = subprocess.run(
+            [path, "-c", code, *info.packages],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+            cwd="/",
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise ConfigError(f"--python_{framework}={path} is not a Python") from None
+    return answer.stdout.split()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Session:
-    """What one call of ``compare`` planned: cells, and how often each is run.
+def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
+    """Returns how each framework is started here, and whether it can be.
 
-    ``runs`` is None where the time budget decides.
+    Raises:
+      ConfigError: a ``--python_<framework>`` is no Python.
     """
-
-    flags: list[str]
-    cells: list[RunConfig]
-    runs: int | None
-
-
-class Study:
-    """One study: what is left to do, and the execution of its runs."""
-
-    def __init__(
-        self, fv: Flags, sessions: list[Session], store: Store, interpreters: Interpreters
-    ):
-        """Args: the flags, the sessions to serve (more than one: go on with all), the results."""
-        self._fv = fv
-        self._store = store
-        self._interpreters = interpreters
-        self._runs: list[int] = []
-        self._cells: list[RunConfig] = []
-        index_of: dict[str, int] = {}
-        for session in sessions:
-            for cell in session.cells:
-                index = index_of.setdefault(cell_id(cell.cell()), len(self._cells))
-                if index == len(self._cells):
-                    self._cells.append(cell)
-                    self._runs.append(0)
-                # Of a session with a time budget, what it began is owed.
-                runs = session.runs or max(1, store.rounds(cell.cell()))
-                self._runs[index] = max(self._runs[index], runs)
-        self._ids = list(index_of)
-        self._records = [cell.cell() for cell in self._cells]
-
-    def order(self, round_index: int) -> list[str]:
-        """Returns the random order of a round, as cell ids."""
-        return [self._ids[i] for i in self._order(round_index)]
-
-    def _order(self, round_index: int) -> list[int]:
-        return plan.round_order(len(self._cells), seed=self._fv.seed, round_index=round_index)
-
-    def pending(self) -> list[tuple[int, int]]:
-        """Returns (run, cell index) of all that is owed and not ok, in order of execution."""
-        return [
-            (run, index)
-            for run in range(max(self._runs))
-            for index in self._order(run)
-            if run < self._runs[index] and not self._store.is_ok(self._records[index], run)
-        ]
-
-    def add_round(self) -> None:
-        """Plans one more round of all cells."""
-        rounds = max(self._runs) + 1
-        self._runs = [rounds] * len(self._cells)
-
-    def command(self, index: int, run: int, run_dir: Path) -> list[str]:
-        """Returns the command that executes a run; it can be repeated by hand."""
-        config = dataclasses.replace(self._cells[index], seed=self._fv.seed + run)
-        return [
-            self._interpreters.paths[config.framework],
-            "-m",
-            lookup.program(config.framework),
-            *to_flags(config),
-            f"--watchdog_seconds={self._fv.watchdog_seconds}",
-            f"--run_dir={run_dir}",
-        ]
-
-    def execute(self, index: int, run: int) -> dict[str, Any]:
-        """Runs a cell once and returns its line; a failure becomes a line, not an exception."""
-        config = self._cells[index]
-        relative = Path("cells") / self._ids[index] / f"run_{run}"
-        run_dir = (self._store.folder / relative).resolve()
-        line: dict[str, Any] = {
-            "cell": self._records[index],
-            "run": run,
-            "seed": self._fv.seed + run,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sequence": self._store.next_sequence(),
-            "run_dir": None,
-        }
-        empty = dict.fromkeys(LINE_FIELDS)
-        missing = self._interpreters.missing[config.framework]
-        if missing:
-            return {**empty, **line, "status": "skipped", "error": missing}
-        # A run that finished when its study was killed is adopted, not repeated.
-        result = read_result(run_dir)
-        if result is None or result["status"] != "ok":
-            set_aside(run_dir)
-            run_dir.mkdir(parents=True)
-            result = self._start(index, run, run_dir)
-        return {**empty, **result, **line, "run_dir": str(relative)}
-
-    def _start(self, index: int, run: int, run_dir: Path) -> dict[str, Any]:
-        command = self.command(index, run, run_dir)
-        log = run_dir / "log.txt"
-        log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
-        try:
-            process = launch.start(command, environment={"PYTHONUNBUFFERED": "1"}, log=log)
-        except OSError as problem:  # the interpreter has gone since we asked it
-            return {"status": "failed", "error": str(problem)}
-        outcome = launch.supervise(
-            [process], run_dir=run_dir, watchdog_seconds=self._fv.watchdog_seconds
+    programs = {}
+    for name in frameworks:
+        path = getattr(fv, f"python_{name}") or sys.executable
+        lacks = _missing_packages(name, path)
+        install = lookup.framework_info(name).install
+        programs[name] = Program(
+            command=[path, "-m", lookup.program(name)],
+            missing=f"{name} is not installed in {path} (no {', '.join(lacks)}): {install}"
+            if lacks
+            else None,
         )
-        heartbeat.remove(run_dir)
-        result = read_result(run_dir)
-        if result is not None:
-            # A complete result stands; how its process left is noted beside it.
-            return {**result, "exit_warning": outcome.error} if outcome.error else result
-        said = launch.last_line(log)
-        error = outcome.error or "left no result"
-        if said and not error.startswith("ended by the watchdog"):
-            error += f"; last line of its log: {said}"
-        return {"status": "failed", "error": error}
+    return programs
 
-    def run(self, *, budget_seconds: float | None) -> None:
-        """Executes what is owed, then further rounds as long as they fit into a budget."""
-        from common.study.progress import Progress
 
-        began = time.monotonic()
-        durations: list[float] = []
-        with Progress() as progress:
-            while True:
-                pending = self.pending()
-                for position, (run, index) in enumerate(pending):
-                    progress.plan(len(pending) - position)
-                    progress.start_run(self._ids[index], run)
-                    started = time.monotonic()
-                    line = self.execute(index, run)
-                    self._store.add(line)
-                    if line["status"] != "skipped":
-                        durations.append(time.monotonic() - started)
-                    progress.finish_run(line)
-                if budget_seconds is None or not plan.another_round_fits(
-                    used_seconds=time.monotonic() - began,
-                    run_seconds=durations,
-                    cells=len(self._cells),
-                    budget_seconds=budget_seconds,
-                ):
-                    return
-                self.add_round()
+def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:
+    """Prints what would be run and an estimate of the time; runs nothing."""
+    from rich.console import Console
+    from rich.table import Table
 
-    def print_plan(self, *, budget_seconds: float | None) -> None:
-        """Prints what would be run and an estimate of the time; runs nothing."""
-        from rich.console import Console
-        from rich.table import Table
-
-        rate = plan.matrix_product_rate()
-        pending = self.pending()
-        table = Table(
-            "model", "framework", "strategy", "devices", "global batch", "dtype", "runs", "marks"
+    rate = plan.matrix_product_rate()
+    table = Table(
+        "model", "framework", "strategy", "devices", "global batch", "dtype", "runs", "marks"
+    )
+    seconds, total = 0.0, 0
+    for cell, runs in study.cells():
+        missing = programs[cell.framework].missing
+        total += runs
+        seconds += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
+        sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
+        marks = ["oversubscribed"] if cell.oversubscribed else []
+        marks += ["will be skipped: not installed"] if missing else []
+        table.add_row(
+            cell.model + sizes,
+            cell.framework,
+            cell.strategy,
+            str(cell.devices),
+            str(cell.global_batch_size),
+            cell.dtype,
+            str(runs),
+            ", ".join(marks),
         )
-        total = 0.0
-        for index, cell in enumerate(self._cells):
-            runs = sum(entry == index for _, entry in pending)
-            missing = self._interpreters.missing[cell.framework]
-            total += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
-            sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
-            marks = ["oversubscribed"] if cell.oversubscribed else []
-            marks += ["will be skipped: not installed"] if missing else []
-            table.add_row(
-                cell.model + sizes,
-                cell.framework,
-                cell.strategy,
-                str(cell.devices),
-                str(cell.global_batch_size),
-                cell.dtype,
-                str(runs),
-                ", ".join(marks),
-            )
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
-        print(f"{len(self._cells)} cells, {len(pending)} runs to do.")
-        print(f"Estimated, not measured: about {max(1, round(total / 60))} min.")
-        if budget_seconds is not None:
-            print(
-                f"Then further rounds while they fit into {budget_seconds:.0f} s (--time_budget)."
-            )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"{table.row_count} cells, {total} runs to do.")
+    print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
+    if budget_seconds is not None:
+        print(f"Then further rounds while they fit into {budget_seconds:.0f} s (--time_budget).")
 
 
 def _session(flags: list[str]) -> Session:
@@ -513,18 +356,26 @@ def main(argv: Sequence[str]) -> int:
         if request is None:
             return 0
         names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
-        interpreters = Interpreters(request.flags, list(names))
+        programs = find_programs(request.flags, list(names))
         store = request.store
-        if request.flags.dry_run:
+
+        def make_study() -> Study:
             store.load()
-            study = Study(request.flags, request.sessions, store, interpreters)
-            study.print_plan(budget_seconds=request.budget_seconds)
+            return Study(
+                request.sessions,
+                store,
+                programs,
+                seed=request.flags.seed,
+                watchdog_seconds=request.flags.watchdog_seconds,
+            )
+
+        if request.flags.dry_run:
+            print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
             return 0
         machine = describe.machine()
         make_folder(store.folder, flag="--out_dir")
         with store.locked():
-            store.load()
-            study = Study(request.flags, request.sessions, store, interpreters)
+            study = make_study()
             session = {
                 "flags": request.sessions[-1].flags,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),

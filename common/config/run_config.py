@@ -193,6 +193,41 @@ class RunConfig:
             "oversubscribed": self.oversubscribed,
         }
 
+    def to_flags(self) -> list[str]:
+        """Returns the flags with which a framework's program rebuilds this configuration."""
+        values: dict[str, Any] = {
+            "model": self.model,
+            "strategy": self.strategy,
+            "devices": self.devices,
+            "global_batch_size": self.global_batch_size,
+            "dtype": self.dtype,
+            "compile_mode": self.compile_mode,
+            "dataset": self.dataset,
+            "platform": self.platform,
+            "threads_per_device": self.threads_per_device,
+            "input_pipeline": self.input_pipeline,
+            "steps": self.steps,
+            "window_steps": self.window_steps,
+            "warmup_steps": self.warmup_steps,
+            "latency_steps": self.latency_steps,
+            "batch_pool": self.batch_pool,
+            "max_in_flight": self.max_in_flight,
+            "allow_oversubscription": self.allow_oversubscription,
+            "seed": self.seed,
+            **{
+                "optimizer" if name == "name" else name: value
+                for name, value in dataclasses.asdict(self.optimizer).items()
+            },
+            **dict(self.overrides),
+        }
+
+        def text(value: Any) -> str:
+            if isinstance(value, bool):
+                return str(value).lower()
+            return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+        return [f"--{name}={text(value)}" for name, value in values.items()]
+
     def to_json(self) -> dict[str, Any]:
         """The whole configuration as plain JSON values."""
         record = dataclasses.asdict(self)

@@ -1,0 +1,209 @@
+"""A study: what its sessions planned, what is left of it, and the execution of its runs."""
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from common.config.run_config import RunConfig, cell_id
+from common.measure import heartbeat
+from common.study import launch, plan
+from common.study.store import Store, read_result, set_aside
+
+# Every line has these, whatever its status; unknown is null.
+LINE_FIELDS = (
+    "step_seconds",
+    "latency_seconds",
+    "items_per_second",
+    "tokens_per_second",
+    "compile_seconds",
+    "loss_first",
+    "loss_last",
+    "eval",
+    "parameters",
+    "flops_per_step",
+    "peak_memory_bytes",
+    "disturbed",
+    "versions",
+    "run_dir",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """How a framework's runs are started.
+
+    Attributes:
+      command: interpreter and module.
+      missing: the line that installs the framework, or None if it is there.
+    """
+
+    command: list[str]
+    missing: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """What one call of ``compare`` planned: cells, and how often each is run.
+
+    ``runs`` is None where the time budget decides.
+    """
+
+    flags: list[str]
+    cells: list[RunConfig]
+    runs: int | None
+
+
+class Study:
+    """One study: what is left to do, and the execution of its runs."""
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        store: Store,
+        programs: Mapping[str, Program],
+        *,
+        seed: int,
+        watchdog_seconds: float,
+    ):
+        """Plans what the sessions want (more than one: go on with all of them).
+
+        Args:
+          sessions: what to serve.
+          store: the results so far.
+          programs: framework -> how it is started.
+          seed: of run 0 and of the order.
+          watchdog_seconds: longest time that a run may be silent.
+        """
+        self._seed = seed
+        self._watchdog_seconds = watchdog_seconds
+        self._store = store
+        self._programs = programs
+        self._runs: list[int] = []
+        self._cells: list[RunConfig] = []
+        index_of: dict[str, int] = {}
+        for session in sessions:
+            for cell in session.cells:
+                index = index_of.setdefault(cell_id(cell.cell()), len(self._cells))
+                if index == len(self._cells):
+                    self._cells.append(cell)
+                    self._runs.append(0)
+                # Of a session with a time budget, what it began is owed.
+                runs = session.runs or max(1, store.rounds(cell.cell()))
+                self._runs[index] = max(self._runs[index], runs)
+        self._ids = list(index_of)
+        self._records = [cell.cell() for cell in self._cells]
+
+    def order(self, round_index: int) -> list[str]:
+        """Returns the random order of a round, as cell ids."""
+        return [self._ids[i] for i in self._order(round_index)]
+
+    def _order(self, round_index: int) -> list[int]:
+        return plan.round_order(len(self._cells), seed=self._seed, round_index=round_index)
+
+    def pending(self) -> list[tuple[int, int]]:
+        """Returns (run, cell index) of all that is owed and not ok, in order of execution."""
+        return [
+            (run, index)
+            for run in range(max(self._runs))
+            for index in self._order(run)
+            if run < self._runs[index] and not self._store.is_ok(self._records[index], run)
+        ]
+
+    def add_round(self) -> None:
+        """Plans one more round of all cells."""
+        rounds = max(self._runs) + 1
+        self._runs = [rounds] * len(self._cells)
+
+    def command(self, index: int, run: int, run_dir: Path) -> list[str]:
+        """Returns the command that executes a run; it can be repeated by hand."""
+        config = dataclasses.replace(self._cells[index], seed=self._seed + run)
+        return [
+            *self._programs[config.framework].command,
+            *config.to_flags(),
+            f"--watchdog_seconds={self._watchdog_seconds}",
+            f"--run_dir={run_dir}",
+        ]
+
+    def execute(self, index: int, run: int) -> dict[str, Any]:
+        """Runs a cell once and returns its line; a failure becomes a line, not an exception."""
+        config = self._cells[index]
+        relative = Path("cells") / self._ids[index] / f"run_{run}"
+        run_dir = (self._store.folder / relative).resolve()
+        line: dict[str, Any] = {
+            "cell": self._records[index],
+            "run": run,
+            "seed": self._seed + run,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sequence": self._store.next_sequence(),
+            "run_dir": None,
+        }
+        empty = dict.fromkeys(LINE_FIELDS)
+        missing = self._programs[config.framework].missing
+        if missing:
+            return {**empty, **line, "status": "skipped", "error": missing}
+        # A run that finished when its study was killed is adopted, not repeated.
+        result = read_result(run_dir)
+        if result is None or result["status"] != "ok":
+            set_aside(run_dir)
+            run_dir.mkdir(parents=True)
+            result = self._start(index, run, run_dir)
+        return {**empty, **result, **line, "run_dir": str(relative)}
+
+    def _start(self, index: int, run: int, run_dir: Path) -> dict[str, Any]:
+        command = self.command(index, run, run_dir)
+        log = run_dir / "log.txt"
+        log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
+        try:
+            process = launch.start(command, environment={"PYTHONUNBUFFERED": "1"}, log=log)
+        except OSError as problem:  # the interpreter has gone since we asked it
+            return {"status": "failed", "error": str(problem)}
+        outcome = launch.supervise(
+            [process], run_dir=run_dir, watchdog_seconds=self._watchdog_seconds
+        )
+        heartbeat.remove(run_dir)
+        result = read_result(run_dir)
+        if result is not None:
+            # A complete result stands; how its process left is noted beside it.
+            return {**result, "exit_warning": outcome.error} if outcome.error else result
+        said = launch.last_line(log)
+        error = outcome.error or "left no result"
+        if said and not error.startswith("ended by the watchdog"):
+            error += f"; last line of its log: {said}"
+        return {"status": "failed", "error": error}
+
+    def run(self, *, budget_seconds: float | None) -> None:
+        """Executes what is owed, then further rounds as long as they fit into a budget."""
+        from common.study.progress import Progress  # rich, needed here only
+
+        began = time.monotonic()
+        durations: list[float] = []
+        with Progress() as progress:
+            while True:
+                pending = self.pending()
+                for position, (run, index) in enumerate(pending):
+                    progress.plan(len(pending) - position)
+                    progress.start_run(self._ids[index], run)
+                    started = time.monotonic()
+                    line = self.execute(index, run)
+                    self._store.add(line)
+                    if line["status"] != "skipped":
+                        durations.append(time.monotonic() - started)
+                    progress.finish_run(line)
+                if budget_seconds is None or not plan.another_round_fits(
+                    used_seconds=time.monotonic() - began,
+                    run_seconds=durations,
+                    cells=len(self._cells),
+                    budget_seconds=budget_seconds,
+                ):
+                    return
+                self.add_round()
+
+    def cells(self) -> Iterator[tuple[RunConfig, int]]:
+        """Yields every cell and how many runs of it are owed and not ok."""
+        pending = [index for _, index in self.pending()]
+        for index, cell in enumerate(self._cells):
+            yield cell, pending.count(index)
