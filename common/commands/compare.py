@@ -252,13 +252,14 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
         print(f"Then further rounds while they fit into {budget_seconds:.0f} s (--time_budget).")
 
 
-def _session(flags: list[str]) -> Session:
+def _session(flags: list[str], *, rounds: int = 1) -> Session:
+    """Returns the session of a call; ``rounds`` counts where ``--runs`` is not given."""
     fv = define_flags()
     fv.parse(flags)
     return Session(
         flags=fv.as_flags(without={"resume", "dry_run", "study", "out_dir"}),
         cells=read_cells(fv),
-        runs=fv.runs,
+        rounds=fv.runs or rounds,
     )
 
 
@@ -333,8 +334,15 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
             )
     if any(typed.given(flag) for flag in GRID):
         sessions = [_session([*original, *argv])]
+        if by_time:
+            store.load()
+            rounds = max(store.rounds(cell.cell()) for cell in sessions[0].cells)
+            sessions = [dataclasses.replace(sessions[0], rounds=max(1, rounds))]
     else:  # housekeeping flags hold for everything that is left
-        sessions = [_session([*session["flags"], *argv]) for session in settings["sessions"]]
+        sessions = [
+            _session([*session["flags"], *argv], rounds=session["rounds"])
+            for session in settings["sessions"]
+        ]
     return Request(
         flags=merged,
         store=store,
@@ -378,6 +386,7 @@ def main(argv: Sequence[str]) -> int:
             study = make_study()
             session = {
                 "flags": request.sessions[-1].flags,
+                "rounds": request.sessions[-1].rounds,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 "order_of_first_round": study.order(0),
                 "machine": machine,
@@ -400,8 +409,13 @@ def main(argv: Sequence[str]) -> int:
 def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
     store, fv = request.store, request.flags
     interrupted = False
+
+    def note_round(rounds: int) -> None:
+        settings["sessions"][-1]["rounds"] = rounds
+        store.write_settings(settings)
+
     try:
-        study.run(budget_seconds=request.budget_seconds)
+        study.run(budget_seconds=request.budget_seconds, on_round=note_round)
     except KeyboardInterrupt:
         interrupted = True
     from common.analysis.scaling import summarize_cells

@@ -158,7 +158,9 @@ def _launch_ranks(
 def _identity(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     """The part of a result that is known before anything runs."""
     batch = config.global_batch_size
+    started = datetime.fromtimestamp(_process_start(), UTC)
     return {
+        "started": started.isoformat(timespec="milliseconds"),
         "cell": config.cell(),
         "seed": config.seed,
         "parameters": config.spec.parameter_count,

@@ -101,6 +101,11 @@ class Duration(flags.ArgumentParser):
         return float(total)
 
 
+class _DurationSerializer(flags.ArgumentSerializer):
+    def serialize(self, value: float) -> str:
+        return f"{value:.0f}s"
+
+
 class Flags:
     """The flags of one program.
 
@@ -142,7 +147,7 @@ class Flags:
         self._order.append(name)
 
     def duration(self, name: str, default: str, help_: str) -> None:
-        self._define(Duration(), name, default, help_)
+        self._define(Duration(), name, default, help_, _DurationSerializer())
 
     def names(self, name: str, default: list[str] | None, help_: str) -> None:
         self._define(_List(), name, default, help_, _ListSerializer())

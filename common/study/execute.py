@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ LINE_FIELDS = (
     "flops_per_step",
     "peak_memory_bytes",
     "disturbed",
+    "wall_seconds",
+    "exit_warning",
     "versions",
     "run_dir",
 )
@@ -49,12 +51,15 @@ class Program:
 class Session:
     """What one call of ``compare`` planned: cells, and how often each is run.
 
-    ``runs`` is None where the time budget decides.
+    Attributes:
+      flags: of the call.
+      cells: its grid.
+      rounds: runs per cell: ``--runs``, or as many as the time budget began.
     """
 
     flags: list[str]
     cells: list[RunConfig]
-    runs: int | None
+    rounds: int
 
 
 class Study:
@@ -91,9 +96,7 @@ class Study:
                 if index == len(self._cells):
                     self._cells.append(cell)
                     self._runs.append(0)
-                # Of a session with a time budget, what it began is owed.
-                runs = session.runs or max(1, store.rounds(cell.cell()))
-                self._runs[index] = max(self._runs[index], runs)
+                self._runs[index] = max(self._runs[index], session.rounds)
         self._ids = list(index_of)
         self._records = [cell.cell() for cell in self._cells]
 
@@ -112,11 +115,6 @@ class Study:
             for index in self._order(run)
             if run < self._runs[index] and not self._store.is_ok(self._records[index], run)
         ]
-
-    def add_round(self) -> None:
-        """Plans one more round of all cells."""
-        rounds = max(self._runs) + 1
-        self._runs = [rounds] * len(self._cells)
 
     def command(self, index: int, run: int, run_dir: Path) -> list[str]:
         """Returns the command that executes a run; it can be repeated by hand."""
@@ -137,11 +135,11 @@ class Study:
             "cell": self._records[index],
             "run": run,
             "seed": self._seed + run,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "sequence": self._store.next_sequence(),
             "run_dir": None,
         }
-        empty = dict.fromkeys(LINE_FIELDS)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        empty = {**dict.fromkeys(LINE_FIELDS), "started": now}
         missing = self._programs[config.framework].missing
         if missing:
             return {**empty, **line, "status": "skipped", "error": missing}
@@ -168,30 +166,33 @@ class Study:
         result = read_result(run_dir)
         if result is not None:
             # A complete result stands; how its process left is noted beside it.
-            return {**result, "exit_warning": outcome.error} if outcome.error else result
+            return {**result, "wall_seconds": outcome.seconds, "exit_warning": outcome.error}
         said = launch.last_line(log)
         error = outcome.error or "left no result"
         if said and not error.startswith("ended by the watchdog"):
             error += f"; last line of its log: {said}"
-        return {"status": "failed", "error": error}
+        return {"status": "failed", "error": error, "wall_seconds": outcome.seconds}
 
-    def run(self, *, budget_seconds: float | None) -> None:
-        """Executes what is owed, then further rounds as long as they fit into a budget."""
+    def run(self, *, budget_seconds: float | None, on_round: Callable[[int], None]) -> None:
+        """Executes what is owed, then further rounds as long as they fit into a budget.
+
+        Args:
+          budget_seconds: None: only what is owed.
+          on_round: called with the number of rounds before a further one begins.
+        """
         from common.study.progress import Progress  # rich, needed here only
 
         began = time.monotonic()
-        durations: list[float] = []
+        durations = self._store.durations(self._records)
         with Progress() as progress:
             while True:
                 pending = self.pending()
                 for position, (run, index) in enumerate(pending):
                     progress.plan(len(pending) - position)
                     progress.start_run(self._ids[index], run)
-                    started = time.monotonic()
                     line = self.execute(index, run)
                     self._store.add(line)
-                    if line["status"] != "skipped":
-                        durations.append(time.monotonic() - started)
+                    durations += [line["wall_seconds"]] if line["wall_seconds"] else []
                     progress.finish_run(line)
                 if budget_seconds is None or not plan.another_round_fits(
                     used_seconds=time.monotonic() - began,
@@ -200,7 +201,8 @@ class Study:
                     budget_seconds=budget_seconds,
                 ):
                     return
-                self.add_round()
+                self._runs = [max(self._runs) + 1] * len(self._cells)
+                on_round(max(self._runs))
 
     def cells(self) -> Iterator[tuple[RunConfig, int]]:
         """Yields every cell and how many runs of it are owed and not ok."""

@@ -79,6 +79,12 @@ class Store:
         key = cell_key(cell)
         return max((run + 1 for other, run in self._lines if other == key), default=0)
 
+    def durations(self, cells: list[dict[str, Any]]) -> list[float]:
+        """Returns how long the runs of some cells took, from start to end, in seconds."""
+        keys = {cell_key(cell) for cell in cells}
+        lines = (line for (key, _), line in self._lines.items() if key in keys)
+        return [line["wall_seconds"] for line in lines if line.get("wall_seconds")]
+
     def next_sequence(self) -> int:
         """Returns the number of the next run in the order of execution, retries included."""
         return 1 + max((line.get("sequence", -1) for line in self._lines.values()), default=-1)
@@ -98,8 +104,9 @@ class Store:
         path = self.folder / SETTINGS
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-            if not all(isinstance(s["flags"], list) for s in settings["sessions"]):
-                raise ValueError("flags are not a list")
+            for session in settings["sessions"]:
+                if not isinstance(session["flags"], list) or session["rounds"] < 1:
+                    raise ValueError("a session without flags or rounds")
         except FileNotFoundError:
             raise ConfigError(f"{self.folder} holds no {SETTINGS}: not a study") from None
         except (ValueError, KeyError, TypeError) as error:

@@ -111,6 +111,14 @@ def test_the_time_budget_allows_one_round_at_least(run_program, tmp_path: Path) 
     answer = run_program(MAIN, "compare", *TORCH, "--time_budget=1s")
     assert answer.returncode == 0, answer.stderr
     assert len(results(tmp_path)) == 1
+    # Going on owes nothing; a new budget that holds four runs of that length adds rounds.
+    assert run_program(MAIN, "compare", "--study=s", "--resume").returncode == 0
+    assert len(results(tmp_path)) == 1
+    budget = 1 + int(4 * results(tmp_path)[0]["wall_seconds"])
+    again = run_program(MAIN, "compare", "--study=s", "--resume", f"--time_budget={budget}s")
+    assert again.returncode == 0, again.stderr
+    assert len(results(tmp_path)) > 1
+    assert results(tmp_path)[0]["run"] == 0
 
 
 def test_weak_scaling_grows_the_batch(run_program, tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ def test_values_and_what_was_given() -> None:
 
 def test_given_flags_can_be_typed_again() -> None:
     fv = make()
-    fv.parse(["--models=x,y", "--noresume", "--study=s 1", "--learning_rate=1e-3"])
+    fv.parse(
+        ["--models=x,y", "--noresume", "--study=s 1", "--learning_rate=1e-3", "--time_budget=1h5s"]
+    )
     again = make()
     again.parse(fv.as_flags(without=set()))
     assert again.values() == fv.values()
@@ -59,6 +61,7 @@ def test_given_flags_can_be_typed_again() -> None:
         "--learning_rate",
         "--models",
         "--noresume",
+        "--time_budget",
     ]
 
 
