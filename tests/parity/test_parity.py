@@ -196,7 +196,12 @@ def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             wanted.setdefault(parameters.params["group"], []).append(parameters.params["case"])
     folder = tmp_path_factory.mktemp("parity")
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    yield Probes(folder, wanted, reporter.write_line)
+
+    def say(text: str) -> None:
+        reporter.write_line(text)
+        reporter.flush()
+
+    yield Probes(folder, wanted, say)
     for path in folder.rglob("step_*.npz"):
         path.unlink()  # gigabytes
 
