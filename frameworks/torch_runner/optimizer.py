@@ -1,6 +1,7 @@
 """The optimizer in PyTorch; the formula is in ``common/training/optimizer.py``."""
 
 import torch
+import torch._dynamo  # the first optimizer would import it: it belongs to the import, not the build
 from torch import nn
 
 from common.config.run_config import OptimizerConfig

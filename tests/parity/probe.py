@@ -16,7 +16,7 @@ import numpy as np
 
 from common.commands import lookup
 from common.config.run_config import OptimizerConfig, RunConfig
-from common.machine.cores import available_cores, cores_of_devices, pin
+from common.machine.cores import available_cores
 from common.measure.heartbeat import Heartbeat, path_for
 from common.measure.runner import Runner
 from common.parity import compare, tolerances, trace
@@ -138,15 +138,7 @@ def main() -> None:
     cases = json.loads(arguments.cases.read_text())
     config = config_for(cases[0])
     rank = int(os.environ.get("RANK", "0"))
-    per_device = config.process_model == "per_device"
-    pin(
-        cores_of_devices(
-            available_cores(),
-            first_device=rank,
-            devices=1 if per_device else config.devices,
-            threads_per_device=1,
-        )
-    )
+    # Not pinned, unlike runs: nothing is timed, and the probes share the cores better so.
     os.environ.update(lookup.framework_environment(config.framework, config))
     beat = Heartbeat(path_for(arguments.cases.parent, rank))
     for case in cases:
