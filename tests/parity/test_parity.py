@@ -27,7 +27,12 @@ from common.study import launch
 from common.training.optimizer import reference_update
 from common.training.reference import weighted_loss
 
-pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.xdist_group("parity"),
+    pytest.mark.parity,
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+]
 
 STEPS = 10
 BATCH = 4
@@ -198,8 +203,9 @@ def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
 
     def say(text: str) -> None:
-        reporter.write_line(text)
-        reporter.flush()
+        if reporter is not None:  # a process of pytest-xdist has none
+            reporter.write_line(text)
+            reporter.flush()
 
     yield Probes(folder, wanted, say)
     for path in folder.rglob("step_*.npz"):

@@ -78,6 +78,7 @@ def test_padding_has_no_weight_in_the_loss() -> None:
     batch = data.batches[0]
     assert np.array_equal(batch["weights"], batch["padding_mask"].astype(float))
     assert batch["weights"].min() == 0
+    assert batch["normalizer"] == batch["padding_mask"].sum() < batch["labels"].size
 
 
 def test_digits_are_split_for_good() -> None:
