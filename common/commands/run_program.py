@@ -143,7 +143,9 @@ def _launch_ranks(
         launch.start(command, environment=environment)
         for environment in launch.rank_environments(config.devices)
     ]
-    outcome = launch.supervise(ranks, run_dir=run_dir, watchdog_seconds=watchdog_seconds)
+    outcome = launch.supervise(
+        ranks, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
+    )
     if outcome.ok:
         return 0
     print(f"isoscale: {outcome.error}", file=sys.stderr)

@@ -209,6 +209,13 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         )
     for summary in summaries:
         cell = summary.cell
+        for line in summary.ok:
+            if line.get("exit_warning"):
+                notes.append(
+                    f"! {cell['model']} {cell['framework']} {cell['strategy']} "
+                    f"devices={cell['devices']} run {line['run']} (result complete): "
+                    f"{line['exit_warning']}"
+                )
         for error in summary.errors:
             notes.append(
                 f"! {cell['model']} {cell['framework']} {cell['strategy']} "

@@ -11,7 +11,7 @@ from typing import Any
 from common.config.run_config import RunConfig, cell_id
 from common.measure import heartbeat
 from common.study import launch, plan
-from common.study.store import Store, read_result, set_aside
+from common.study.store import RESULT, Store, read_result, set_aside
 
 # Every line has these, whatever its status; unknown is null.
 LINE_FIELDS = (
@@ -160,7 +160,11 @@ class Study:
         except OSError as problem:  # the interpreter has gone since we asked it
             return {"status": "failed", "error": str(problem)}
         outcome = launch.supervise(
-            [process], run_dir=run_dir, watchdog_seconds=self._watchdog_seconds
+            [process],
+            run_dir=run_dir,
+            watchdog_seconds=self._watchdog_seconds,
+            # A program with ranks of its own gives them their time to leave first.
+            result=run_dir / RESULT if self._cells[index].processes == 1 else None,
         )
         heartbeat.remove(run_dir)
         result = read_result(run_dir)

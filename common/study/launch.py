@@ -21,7 +21,7 @@ _PARENT = "ISOSCALE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.1
 _LEAVE_SECONDS = 10.0
-"""How long ranks may go on when one of them has failed, so that they can say why."""
+"""How long processes may go on when all is done, or when one has failed (to say why)."""
 
 
 # What torchrun and its like set for a rank; a worker gets them from us or not at all.
@@ -124,6 +124,7 @@ def supervise(
     *,
     run_dir: Path,
     watchdog_seconds: float,
+    result: Path | None = None,
 ) -> Outcome:
     """Waits until all processes have left, one has failed, or there is no progress.
 
@@ -131,6 +132,7 @@ def supervise(
       processes: the ranks of one run, or its one program.
       run_dir: where their heartbeats are.
       watchdog_seconds: longest time without a sign of life.
+      result: appears when all is done; after that there is little time left to leave.
 
     Returns:
       How they ended; none of them is left alive.
@@ -138,6 +140,7 @@ def supervise(
     began = time.time()
     newest, doing = began, "starting"
     failure: tuple[float, int, int] | None = None
+    finished: float | None = None
     try:
         while True:
             codes = [process.poll() for process in processes]
@@ -154,6 +157,15 @@ def supervise(
                         ok=False,
                         exit_code=code,
                         error=f"{who}{describe_exit(code)}",
+                        seconds=time.time() - began,
+                    )
+            if result is not None and result.exists():
+                finished = finished or time.time()
+                if time.time() - finished > _LEAVE_SECONDS:
+                    return Outcome(
+                        ok=False,
+                        exit_code=-signal.SIGKILL,
+                        error=f"was done but did not leave within {_LEAVE_SECONDS:g} s; ended",
                         seconds=time.time() - began,
                     )
             # Never backwards: a worker may clean up before it is gone.

@@ -177,6 +177,7 @@ def broken_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "crash": ("single", "raise RuntimeError('out of luck')"),
         "abort": ("single", "import os; os.abort()"),
         "hang": ("single", "time.sleep(600)"),
+        "linger": ("single", "self.close = lambda: time.sleep(600)"),
         "peer": (
             "per_device",
             "import os; rank = int(os.environ['RANK']); time.sleep(600 * (1 - rank)); 1 / 0",
@@ -193,13 +194,18 @@ def test_failing_runs_are_recorded_and_retried(
 ) -> None:
     answer = run_program(
         MAIN, "compare", "--models=mlp_digits", "--steps=20", "--study=s", "--frameworks=torch",
-        "--strategies=crash,abort,hang,peer,bare", "--devices=2", "--runs=1",
+        "--strategies=crash,abort,hang,linger,peer,bare", "--devices=2", "--runs=1",
         "--watchdog_seconds=30", code=broken_code,
     )  # fmt: skip
     assert answer.returncode == 1, answer.stdout + answer.stderr
     lines = {line["cell"]["strategy"]: line for line in results(tmp_path)}
     statuses = {name: line["status"] for name, line in lines.items()}
-    assert statuses == dict.fromkeys(("crash", "abort", "hang", "peer"), "failed") | {"bare": "ok"}
+    assert statuses == dict.fromkeys(("crash", "abort", "hang", "peer"), "failed") | {
+        "bare": "ok",
+        "linger": "ok",  # its result is whole; how it left is noted
+    }
+    assert "did not leave" in lines["linger"]["exit_warning"]
+    assert lines["bare"]["exit_warning"] is None
     assert all(set(line) >= REQUIRED for line in lines.values())
     assert lines["crash"]["error"] == "RuntimeError: out of luck"
     assert "SIGABRT" in lines["abort"]["error"]

@@ -70,4 +70,6 @@ class Strategy(bare.Strategy):
 
     def close(self) -> None:
         distributed.barrier()
-        distributed.destroy_process_group()
+        if self._backend == "nccl":
+            distributed.destroy_process_group()
+        # gloo's end can hang (seen once in about fifty runs) or abort; the process ends instead.

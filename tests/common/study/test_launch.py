@@ -48,6 +48,15 @@ def test_one_failing_rank_ends_the_others(tmp_path: Path, monkeypatch) -> None:
     assert all(rank.poll() is not None for rank in ranks)
 
 
+def test_who_is_done_must_leave(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(launch, "_LEAVE_SECONDS", 0.5)
+    result = tmp_path / "result.json"
+    worker = start(f"import time; open({str(result)!r}, 'w'); time.sleep(600)")
+    outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60, result=result)
+    assert outcome.error == "was done but did not leave within 0.5 s; ended"
+    assert worker.poll() is not None
+
+
 def test_a_signal_is_named(tmp_path: Path) -> None:
     worker = start("import os; os.abort()", tmp_path / "log")
     outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60)
