@@ -21,8 +21,8 @@ help: ## list these targets
 compare: setup ## run the default comparison
 	$(BIN)/isoscale compare $(FLAGS)
 
-test: setup ## run all tests (parity beside the others: two processes)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: setup ## run all tests
+	$(BIN)/python -m pytest
 
 test-fast: setup ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"

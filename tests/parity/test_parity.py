@@ -28,7 +28,6 @@ from common.training.optimizer import reference_update
 from common.training.reference import weighted_loss
 
 pytestmark = [
-    pytest.mark.xdist_group("parity"),
     pytest.mark.parity,
     pytest.mark.slow,
     pytest.mark.timeout(1500),
@@ -203,9 +202,8 @@ def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
 
     def say(text: str) -> None:
-        if reporter is not None:  # a process of pytest-xdist has none
-            reporter.write_line(text)
-            reporter.flush()
+        reporter.write_line(text)
+        reporter.flush()
 
     yield Probes(folder, wanted, say)
     for path in folder.rglob("step_*.npz"):
