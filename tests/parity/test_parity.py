@@ -170,7 +170,6 @@ class Probes:
         command += [str(output / "cases.json"), str(output)]
         per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
         environments = launch.rank_environments(devices) if per_device else [{}]
-        began = time.time()
         log = output / "log.txt"
         processes = [
             launch.start(command, environment={**e, "PYTHONPATH": str(ROOT)}, log=log)
@@ -178,7 +177,7 @@ class Probes:
         ]
         outcome = launch.supervise(processes, run_dir=output, watchdog_seconds=240)
         if not outcome.ok:
-            _, doing = last_beat(output, default=began)
+            _, doing = last_beat(output)
             tail = log.read_text(errors="replace")[-3000:]
             self.errors[group] = f"{outcome.error} in '{doing}'\n{tail}"
         self._say(f"parity probe {'-'.join(map(str, group))}: {outcome.seconds:.0f} s")
