@@ -72,6 +72,20 @@ def test_nothing_carries_the_name_of_a_package() -> None:
     assert not names & (FRAMEWORKS | {"numpy", "scipy", "absl", "rich", "tensorboard"})
 
 
+def check_not_loaded(names: set[str], *, after: str, folder: Path) -> None:
+    """Runs code in a fresh process and looks at its sys.modules."""
+    report = '\nprint("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))\n'
+    answer = subprocess.run(
+        [sys.executable, "-c", after + report, ",".join(names)],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "LOADED []" in answer.stdout, answer.stdout
+
+
 def test_no_framework_is_loaded_without_being_chosen(tmp_path: Path) -> None:
     """Imports all that must be lazy and plans a whole study, then looks at sys.modules."""
     code = """
@@ -86,17 +100,8 @@ for framework in lookup.frameworks():
         lookup.strategy_info(framework, strategy)
 lookup.presets(), lookup.parity_specs()
 assert main.main(["compare", "--dry_run"]) == 0
-print("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))
 """
-    answer = subprocess.run(
-        [sys.executable, "-c", code, ",".join(FRAMEWORKS)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "LOADED []" in answer.stdout, answer.stdout
+    check_not_loaded(FRAMEWORKS, after=code, folder=tmp_path)
 
 
 def test_bad_input_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
@@ -106,16 +111,7 @@ import sys
 from common.commands import main, run_program
 assert main.main(["compare", "--models=gpt_tyni"]) == 2
 assert run_program.main("jax", ["--model=gpt_tyni"]) == 2
-print("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))
 """
     heavy = FRAMEWORKS | {"scipy", "sklearn", "rich", "threadpoolctl"}
-    answer = subprocess.run(
-        [sys.executable, "-c", code, ",".join(heavy)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "LOADED []" in answer.stdout, answer.stdout
+    check_not_loaded(heavy, after=code, folder=tmp_path)
     assert not list(tmp_path.iterdir())
