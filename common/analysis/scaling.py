@@ -5,7 +5,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from common.analysis.statistics import Estimate, Ratio, median_estimate, ratio_estimate
+from common.analysis.estimates import (
+    Estimate,
+    Ratio,
+    median_estimate,
+    outliers,
+    ratio_estimates,
+)
 
 Scaling = Literal["strong", "weak"]
 
@@ -29,7 +35,10 @@ class CellSummary:
       statuses: status -> how many lines.
       errors: the different errors, in order of appearance.
       step_seconds: over runs, of each run's median time per step; None without a successful run.
-      items_per_second: likewise.
+      items_per_second: likewise, of each run's examples / seconds.
+      latency_seconds: likewise, of each run's median single-step window; None if not measured.
+      outliers: run numbers whose throughput is far from the other runs'; flagged, never dropped.
+      items_per_second_without_outliers: the median without them; None if there are none.
       speedup: throughput relative to ``bare``; None where bare was not measured.
       efficiency: speedup / devices.
     """
@@ -40,8 +49,21 @@ class CellSummary:
     errors: list[str]
     step_seconds: Estimate | None
     items_per_second: Estimate | None
+    latency_seconds: Estimate | None
+    outliers: list[int]
+    items_per_second_without_outliers: float | None
     speedup: Ratio | None
     efficiency: Ratio | None
+
+    @property
+    def throughputs(self) -> list[float]:
+        """Examples per second of each successful run."""
+        return [line["items_per_second"] for line in self.ok]
+
+    @property
+    def disturbed(self) -> int:
+        """How many successful runs were disturbed by other programs."""
+        return sum(bool(line.get("disturbed")) for line in self.ok)
 
 
 def cell_key(cell: dict[str, Any]) -> str:
@@ -62,48 +84,63 @@ def summarize_cells(results: Sequence[dict[str, Any]], *, scaling: Scaling) -> l
       scaling: ``strong`` compares with ``bare`` at the same global batch, ``weak`` with ``bare``
         at the batch of one device.
     """
-    lines: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for line in results:
-        lines.setdefault(cell_key(line["cell"]), []).append(line)
+        groups.setdefault(cell_key(line["cell"]), []).append(line)
+    summaries = [_without_speedup(group) for group in groups.values()]
     bases: dict[str, list[float]] = {}
-    for group in lines.values():
-        cell = group[0]["cell"]
-        if cell["strategy"] == "bare":
+    for summary in summaries:
+        cell = summary.cell
+        if cell["strategy"] == "bare" and summary.ok:
             key = _base_key(cell, global_batch_size=cell["global_batch_size"])
-            bases[key] = [line["items_per_second"] for line in group if line["status"] == "ok"]
-    return [_summarize(group, bases, scaling) for group in lines.values()]
+            bases[key] = summary.throughputs
+    compared: list[tuple[int, list[float]]] = []
+    for index, summary in enumerate(summaries):
+        cell = summary.cell
+        batch = cell["global_batch_size"] // (cell["devices"] if scaling == "weak" else 1)
+        base = bases.get(_base_key(cell, global_batch_size=batch))
+        if summary.ok and base:
+            compared.append((index, base))
+    ratios = ratio_estimates([(summaries[index].throughputs, base) for index, base in compared])
+    for (index, _), speedup in zip(compared, ratios, strict=True):
+        summaries[index] = _with_speedup(summaries[index], speedup)
+    return summaries
 
 
-def _summarize(
-    group: list[dict[str, Any]], bases: dict[str, list[float]], scaling: Scaling
-) -> CellSummary:
-    cell = group[0]["cell"]
+def _with_speedup(summary: CellSummary, speedup: Ratio) -> CellSummary:
+    if summary.cell["strategy"] == "bare":
+        speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n)
+    devices = summary.cell["devices"]
+    low, high = (None if end is None else end / devices for end in (speedup.low, speedup.high))
+    efficiency = Ratio(value=speedup.value / devices, low=low, high=high, n=speedup.n)
+    return dataclasses.replace(summary, speedup=speedup, efficiency=efficiency)
+
+
+def _without_speedup(group: list[dict[str, Any]]) -> CellSummary:
     ok = [line for line in group if line["status"] == "ok"]
     statuses: dict[str, int] = {}
     for line in group:
         statuses[line["status"]] = statuses.get(line["status"], 0) + 1
-    errors = list(dict.fromkeys(line["error"] for line in group if line.get("error")))
-    throughput = [line["items_per_second"] for line in ok]
-    devices = cell["devices"]
-    batch = cell["global_batch_size"] // (devices if scaling == "weak" else 1)
-    base = bases.get(_base_key(cell, global_batch_size=batch))
-    speedup = ratio_estimate(throughput, base) if throughput and base else None
-    if cell["strategy"] == "bare" and speedup is not None:
-        speedup = Ratio(value=1.0, low=None, high=None)
-    efficiency = None
-    if speedup is not None:
-        ends = (speedup.low, speedup.high)
-        low, high = (None if end is None else end / devices for end in ends)
-        efficiency = Ratio(value=speedup.value / devices, low=low, high=high)
+
+    def estimate(values: list[float | None]) -> Estimate | None:
+        known = [value for value in values if value is not None]
+        return median_estimate(known) if known else None
+
+    throughputs = [line["items_per_second"] for line in ok]
+    far = outliers(throughputs)
+    near = [value for i, value in enumerate(throughputs) if i not in far]
     return CellSummary(
-        cell=cell,
+        cell=group[0]["cell"],
         ok=ok,
         statuses=statuses,
-        errors=errors,
-        step_seconds=median_estimate([line["step_seconds"]["median"] for line in ok])
-        if ok
-        else None,
-        items_per_second=median_estimate(throughput) if ok else None,
-        speedup=speedup,
-        efficiency=efficiency,
+        errors=list(dict.fromkeys(line["error"] for line in group if line.get("error"))),
+        step_seconds=estimate([line["step_seconds"]["median"] for line in ok]),
+        items_per_second=estimate(throughputs),
+        latency_seconds=estimate(
+            [(line.get("latency_seconds") or {}).get("median") for line in ok]
+        ),
+        outliers=[ok[i]["run"] for i in far],
+        items_per_second_without_outliers=median_estimate(near).median if far else None,
+        speedup=None,
+        efficiency=None,
     )

@@ -73,14 +73,22 @@ def to_json(record: Any, *, indent: int | None = None) -> str:
     return json.dumps(finite(record), indent=indent, default=_plain, allow_nan=False)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, meets the old text or the new, never a part."""
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part.
+
+    Args:
+      path: of the file.
+      content: text (as UTF-8) or bytes.
+      durable: wait until the disk has it; views that can be made again need not.
+    """
+    data = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

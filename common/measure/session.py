@@ -76,8 +76,10 @@ class Session:
         return place()
 
     def _window(self, phase: str, steps: int) -> None:
-        # The slowest step so far (it includes compiling) bounds what the window may take.
-        slowest = max((window.seconds_per_step for window in self.windows), default=0.0)
+        # The slowest step so far bounds what the window may take; the compiling one only as long
+        # as there is no other.
+        known = [window for window in self.windows if window.phase != "compile"] or self.windows
+        slowest = max((window.seconds_per_step for window in known), default=0.0)
         self._heartbeat.beat(f"{phase}, step {self._step}", expected_seconds=steps * slowest)
         seconds, handles = timed_window(
             self._runner,

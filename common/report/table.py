@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from common.analysis.estimates import Estimate, Ratio
 from common.analysis.scaling import CellSummary
-from common.analysis.statistics import Estimate, Ratio
+from common.report.manifest import make_manifest
 
 NO_VALUE = "-"
 
@@ -125,43 +126,8 @@ def print_comparison(
         needed = wide.measure(table).maximum
         terminal = console.width if sys.stdout.isatty() else 0
         Console(width=max(terminal, needed)).print(table)
-    print("\n".join([*_manifest(summaries, machines), "", *_notes(summaries, scaling)]))
-
-
-def _joined(values: list[Any]) -> str:
-    return ", ".join(dict.fromkeys(str(value) for value in values))
-
-
-def _manifest(summaries: list[CellSummary], machines: list[dict[str, Any]]) -> list[str]:
-    """Returns what was equal for all, or differed, so that a sceptic can object to it."""
-    cells = [summary.cell for summary in summaries]
-    ok = [line for summary in summaries for line in summary.ok]
-    versions: dict[str, list[str]] = {}
-    for line in ok:
-        for name, version in line["versions"].items():
-            versions.setdefault(name, []).append(version)
-    processors = [f"{m['cpu_model']}, {len(m['available_cores'])} cores" for m in machines]
-    graphics = [gpu["name"] for m in machines for gpu in m["gpus"]]
-    optimizers = [
-        " ".join(f"{name}={value}" for name, value in cell["optimizer"].items()) for cell in cells
-    ]
-    modes = [f"{cell['framework']} {cell['compile_mode']}" for cell in cells]
-    lines = [
-        f"Machine: {_joined(processors + graphics)}",
-        "Versions: " + "; ".join(f"{name} {_joined(found)}" for name, found in versions.items()),
-        f"Compiled: {_joined(modes)}. Tuning: {_joined([c['tuning'] for c in cells])}. Data: "
-        f"{_joined([c['dataset'] for c in cells])} "
-        f"({_joined([c['input_pipeline'] for c in cells])}). "
-        f"Platform: {_joined([c['platform'] for c in cells])}, "
-        f"{_joined([c['threads_per_device'] for c in cells])} thread(s) per CPU device, pinned.",
-        f"Optimizer: {_joined(optimizers)}",
-    ]
-    mixed = [name for name, found in versions.items() if len(set(found)) > 1]
-    if mixed:
-        lines.append(f"! Runs with different versions are mixed: {', '.join(mixed)}.")
-    if len(set(processors)) > 1:
-        lines.append("! Runs from different machines are mixed.")
-    return lines
+    manifest = make_manifest(summaries, machines, scaling=scaling)
+    print("\n".join([*manifest.lines(), "", *_notes(summaries, scaling)]))
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:

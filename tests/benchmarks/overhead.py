@@ -106,7 +106,7 @@ def main() -> None:
         os._exit(0)
     import numpy as np
 
-    from common.analysis.statistics import median_estimate
+    from common.analysis.estimates import median_estimate
 
     print("| framework | model | hand-written ms/step | runner ms/step | ratio [95 %] | target |")
     print("|---|---|---|---|---|---|")

@@ -59,7 +59,7 @@ def test_one_run_has_no_interval_and_no_verdict(capsys) -> None:
 
 def test_what_was_equal_is_printed(capsys) -> None:
     text = printed(capsys, lines(1))
-    for fact in ("Test CPU, 2 cores", "torch 2.13.0", "stock", "adamw", "1 thread(s)", "eager"):
+    for fact in ("Test CPU, 2 cores", "torch 2.13.0", "stock", "adamw", "1 core(s)", "eager"):
         assert fact in text
 
 

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from common.analysis.statistics import median_estimate, ratio_estimate
+from common.analysis.estimates import (
+    corrected,
+    median_estimate,
+    outliers,
+    ratio_estimate,
+    ratio_estimates,
+)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -60,3 +66,48 @@ def test_no_values_is_an_error() -> None:
         median_estimate([])
     with pytest.raises(ValueError, match="both sides"):
         ratio_estimate([], [1.0])
+
+
+def test_many_ratios_are_those_of_one_at_a_time() -> None:
+    random = np.random.default_rng(2)
+
+    def draw(n: int) -> list[float]:
+        return np.exp(0.1 * random.normal(size=n)).tolist()
+
+    pairs = [(draw(a), draw(b)) for a, b in [(6, 6), (3, 5), (1, 6), (6, 6), (3, 5), (2, 2)]]
+    assert ratio_estimates(pairs) == [ratio_estimate(*pair) for pair in pairs]
+
+
+def test_welch_by_hand() -> None:
+    """Snedecor's formula on logarithms that are 0, 1, 2 and 1, 3, 5, 7."""
+    a, b = np.exp([0.0, 1.0, 2.0]), np.exp([1.0, 3.0, 5.0, 7.0])
+    ratio = ratio_estimate(a.tolist(), b.tolist())
+    variances = 1 / 3, (20 / 3) / 4
+    degrees = sum(variances) ** 2 / (variances[0] ** 2 / 2 + variances[1] ** 2 / 3)
+    assert degrees == pytest.approx(4.0754716981)  # so that the quantile below is the right one
+    half = 2.7562849 * np.sqrt(sum(variances))
+    assert ratio.value == pytest.approx(np.exp(-3.0))
+    assert ratio.low == pytest.approx(np.exp(-3 - half), rel=1e-3)
+    assert ratio.high == pytest.approx(np.exp(-3 + half), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([1.0, 1.1], []),
+        ([1.0, 1.01, 0.99, 1.02, 0.98], []),
+        ([1.0, 1.01, 0.99, 1.02, 3.0], [4]),
+        ([0.2, 1.01, 0.99, 1.02, 1.0], [0]),
+        ([1.0, 1.0, 1.0, 1.0, 1.0], []),
+        ([1.0] * 9 + [2.0], [9]),  # the median deviation is 0
+    ],
+)
+def test_outliers(values: list[float], expected: list[int]) -> None:
+    assert outliers(values) == expected
+
+
+def test_correction_for_many_comparisons() -> None:
+    assert corrected([]) == []
+    assert corrected([0.03]) == [0.03]
+    # Benjamini & Yekutieli: p_(i) m (1 + 1/2 + 1/3) / i, monotone from the largest.
+    assert corrected([0.01, 0.02, 0.5]) == pytest.approx([0.055, 0.055, 0.9166667])

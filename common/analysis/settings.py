@@ -1,0 +1,125 @@
+"""Which cells may be compared with each other, and what they are called."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from common.analysis.scaling import CellSummary, Scaling
+
+# What must be equal for two cells to be compared; the rest tells them apart.
+_EQUAL = (
+    "model",
+    "overrides",
+    "global_batch_size",
+    "dtype",
+    "dataset",
+    "platform",
+    "optimizer",
+    "threads_per_device",
+    "input_pipeline",
+)
+_ALWAYS_NAMED = ("model", "overrides", "global_batch_size", "dtype")
+_SPREAD = ("devices", "processes", "mesh", "oversubscribed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Cells that train the same model in the same way, and differ in who does it.
+
+    Attributes:
+      title: what they have in common, for people.
+      slug: the same as a file name.
+      series: framework, strategy and what else tells them apart -> its cells by device count.
+    """
+
+    title: str
+    slug: str
+    series: dict[str, list[CellSummary]]
+
+    @property
+    def cells(self) -> list[tuple[str, CellSummary]]:
+        """(name, cell) of all cells, by series and device count."""
+        return [
+            (cell_name(name, cell.cell["devices"]), cell)
+            for name, cells in self.series.items()
+            for cell in cells
+        ]
+
+    @property
+    def model(self) -> str:
+        (model,) = {cell.cell["model"] for _, cell in self.cells}
+        return model
+
+
+def cell_name(series: str, devices: int) -> str:
+    return f"{series} on {devices} device{'s' if devices > 1 else ''}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_text(entry)}" for name, entry in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _varying(cells: Iterable[dict[str, Any]], names: Iterable[str]) -> list[str]:
+    listed = list(cells)
+    return [
+        name
+        for name in names
+        if len({json.dumps(cell.get(name), sort_keys=True) for cell in listed}) > 1
+    ]
+
+
+def _batch(cell: dict[str, Any], scaling: Scaling) -> int:
+    return cell["global_batch_size"] // (cell["devices"] if scaling == "weak" else 1)
+
+
+def split_into_settings(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Setting]:
+    """Returns the settings of a study, each with its series, in order of first appearance.
+
+    With weak scaling the batch per device is what cells have in common.
+    """
+    cells = [summary.cell for summary in summaries]
+    named = _varying(cells, [name for name in _EQUAL if name not in _ALWAYS_NAMED])
+    groups: dict[str, list[CellSummary]] = {}
+    for summary in summaries:
+        cell = summary.cell
+        common = {name: cell.get(name) for name in _EQUAL} | {
+            "global_batch_size": _batch(cell, scaling)
+        }
+        groups.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
+    settings: list[Setting] = []
+    for group in groups.values():
+        title = _title(group[0].cell, named, scaling)
+        slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
+        if slug in {setting.slug for setting in settings}:
+            slug += f"_{len(settings)}"
+        settings.append(Setting(title=title, slug=slug, series=_series(group)))
+    return settings
+
+
+def _title(cell: dict[str, Any], named: list[str], scaling: Scaling) -> str:
+    overrides = [f"{name}={_text(value)}" for name, value in cell["overrides"].items()]
+    batch = f"{'batch per device' if scaling == 'weak' else 'global batch'} {_batch(cell, scaling)}"
+    extra = [f"{name} {_text(cell.get(name))}" for name in named]
+    return ", ".join([cell["model"], *overrides, batch, cell["dtype"], *extra])
+
+
+def _series(group: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:
+    by_pair: dict[str, list[CellSummary]] = {}
+    for summary in group:
+        pair = f"{summary.cell['framework']} {summary.cell['strategy']}"
+        by_pair.setdefault(pair, []).append(summary)
+    series: dict[str, list[CellSummary]] = {}
+    for pair in sorted(by_pair):
+        cells = [summary.cell for summary in by_pair[pair]]
+        apart = [n for n in cells[0] if n not in (*_EQUAL, *_SPREAD, "framework", "strategy")]
+        varying = _varying(cells, apart)
+        for summary in by_pair[pair]:
+            extra = "".join(f" {_text(summary.cell.get(name))}" for name in varying)
+            series.setdefault(pair + extra, []).append(summary)
+    for cells_of in series.values():
+        cells_of.sort(key=lambda summary: summary.cell["devices"])
+    return series

@@ -1,0 +1,119 @@
+"""What was equal for all runs of a study, or differed: so that a sceptic can object to it."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from common.analysis.scaling import CellSummary
+
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The conditions of a study.
+
+    Attributes:
+      facts: (what, value): values that differ between runs stand side by side.
+      warnings: conditions that make the comparison less fair than it should be.
+    """
+
+    facts: list[tuple[str, str]]
+    warnings: list[str]
+
+    def lines(self) -> list[str]:
+        """The manifest as plain text, a fact a line."""
+        return [f"{name}: {value}" for name, value in self.facts] + [
+            f"! {warning}" for warning in self.warnings
+        ]
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values)) or UNKNOWN
+
+
+def _of(cells: Sequence[dict[str, Any]], name: str) -> str:
+    return _joined(cell.get(name, UNKNOWN) for cell in cells)
+
+
+def _processor(machine: dict[str, Any]) -> str:
+    return f"{machine['cpu_model']}, {len(machine['available_cores'])} cores"
+
+
+def make_manifest(
+    summaries: Sequence[CellSummary], machines: Sequence[dict[str, Any]], *, scaling: str
+) -> Manifest:
+    """Returns the conditions under which the cells were measured.
+
+    Args:
+      summaries: the cells.
+      machines: of the study's sessions, in order.
+      scaling: ``strong`` or ``weak``.
+    """
+    cells = [summary.cell for summary in summaries]
+    ok = [line for summary in summaries for line in summary.ok]
+    versions: dict[str, dict[str, None]] = {}
+    for line in ok:
+        for name, version in line.get("versions", {}).items():
+            versions.setdefault(name, {})[version] = None
+    processors = [_processor(machine) for machine in machines]
+    graphics = [gpu["name"] for machine in machines for gpu in machine["gpus"]]
+    processes = [
+        f"{cell['framework']} {cell['strategy']} "
+        + ("one per device" if cell["processes"] > 1 else "one for all devices")
+        for cell in cells
+        if cell["devices"] > 1
+    ]
+    optimizers = [
+        " ".join(f"{name}={value}" for name, value in cell.get("optimizer", {}).items())
+        for cell in cells
+    ]
+    facts = [
+        ("Machine", _joined([*processors, *graphics])),
+        ("Memory", _joined(_gib(machine.get("memory_bytes")) for machine in machines)),
+        (
+            "Operating system",
+            _joined(machine.get("operating_system", UNKNOWN) for machine in machines),
+        ),
+        (
+            "Versions",
+            "; ".join(f"{name} {_joined(found)}" for name, found in versions.items()) or UNKNOWN,
+        ),
+        (
+            "Devices",
+            f"{_of(cells, 'platform')}; a CPU device is {_of(cells, 'threads_per_device')} core(s) "
+            "with as many threads; processes are pinned before the framework is imported",
+        ),
+        ("Processes", _joined(processes) if processes else "one (single-device runs)"),
+        (
+            "Compiled",
+            _joined(f"{cell['framework']} {cell['compile_mode']}" for cell in cells),
+        ),
+        ("Tuning", _of(cells, "tuning")),
+        ("dtype", _of(cells, "dtype")),
+        ("Optimizer", _joined(optimizers)),
+        ("Data", f"{_of(cells, 'dataset')}; input pipeline: {_of(cells, 'input_pipeline')}"),
+        (
+            "Scaling",
+            "strong: the global batch stays the same on more devices"
+            if scaling == "strong"
+            else "weak: the batch per device stays the same on more devices",
+        ),
+    ]
+    warnings = []
+    mixed = [name for name, found in versions.items() if len(found) > 1]
+    if mixed:
+        warnings.append(f"Runs with different versions are mixed: {', '.join(mixed)}.")
+    if len(set(processors)) > 1:
+        warnings.append("Runs from different machines are mixed.")
+    kinds = {cell["processes"] > 1 for cell in cells if cell["devices"] > 1}
+    if len(kinds) > 1:
+        warnings.append(
+            "Two process models are compared, each the natural one of its strategy: one process "
+            "per device, and one process that drives all devices."
+        )
+    return Manifest(facts=facts, warnings=warnings)
+
+
+def _gib(size: int | None) -> str:
+    return UNKNOWN if size is None else f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,610 @@
+"""The plots of a report: legible in print, in grey and for colour-blind readers.
+
+Colour says the framework (Okabe & Ito 2008), marker and dash the strategy. All axes of sizes and
+times start at 0.
+"""
+
+import dataclasses
+import io
+import itertools
+import math
+import multiprocessing
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from common.analysis.estimates import Estimate, Ratio
+from common.analysis.scaling import CellSummary
+from common.analysis.settings import Setting
+from common.analysis.verdicts import champions
+from common.machine.cores import available_cores
+from common.report.study_data import StudyData
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (7, 3)))
+ROWS_PER_PLOT = 60
+"""More rows than that go into a further plot: a page has no more."""
+
+_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "svg.fonttype": "none",  # text stays text: searchable, small
+    "svg.hashsalt": "isoscale",  # the same study gives the same file
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titley": 1.02,  # a title that has its place need not look for one
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A plot that can be drawn.
+
+    Attributes:
+      slug: file name without its ending.
+      kind: for example ``speedup``.
+      title: what it shows, with the setting.
+      caption: how to read it.
+      draw: makes the figure.
+    """
+
+    slug: str
+    kind: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+    def render(self) -> tuple[str, bytes]:
+        """Returns the SVG text and the PNG bytes."""
+        with matplotlib.rc_context(_STYLE):
+            figure = self.draw()
+            svg, png = io.StringIO(), io.BytesIO()
+            figure.savefig(svg, format="svg", metadata={"Date": None, "Title": self.title})
+            figure.savefig(png, format="png", metadata={"Title": self.title})
+        text = svg.getvalue()
+        return text[text.index("<svg") :], png.getvalue()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Look:
+    color: str
+    marker: str
+    dash: str | tuple[int, tuple[int, ...]]
+
+
+def looks(setting: Setting, frameworks: Sequence[str]) -> dict[str, _Look]:
+    """Returns series -> how it is drawn; a framework has one colour in the whole report."""
+    found: dict[str, _Look] = {}
+    used: dict[str, Iterator[int]] = {name: itertools.count() for name in frameworks}
+    for name, cells in setting.series.items():
+        framework = cells[0].cell["framework"]
+        index = next(used[framework])
+        found[name] = _Look(
+            color=COLORS[frameworks.index(framework) % len(COLORS)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            dash=_DASHES[index % len(_DASHES)],
+        )
+    return found
+
+
+def _axes(width: float, height: float, *, left: float, right: float = 0.2) -> tuple[Figure, Axes]:
+    """Returns a figure with one pair of axes; margins in inches, so that labels always fit."""
+    bottom, top = 0.55, 0.35
+    figure = Figure(figsize=(width, height), dpi=110)
+    box = (
+        left / width,
+        bottom / height,
+        (width - left - right) / width,
+        (height - bottom - top) / height,
+    )
+    axes = figure.add_axes(box)
+    # Labels at fixed places: finding them takes a third of the time of a drawing.
+    axes.xaxis.set_label_coords(0.5, -0.36 / (height - bottom - top))
+    axes.yaxis.set_label_coords(-0.58 / (width - left - right), 0.5)
+    return figure, axes
+
+
+def _text_width(names: Sequence[str]) -> float:
+    """Inches that the longest of some labels needs, generously."""
+    return 0.3 + 0.075 * max(map(len, names))
+
+
+def _errors(points: Sequence[tuple[float, Estimate | Ratio | None]], scale: float) -> list | None:
+    """Returns distances to the ends of intervals, as errorbar wants them; NaN for none."""
+    low, high = [], []
+    for value, estimate in points:
+        if estimate is None or estimate.low is None or estimate.high is None:
+            low.append(math.nan)
+            high.append(math.nan)
+        else:
+            # A mean of logs may lie outside an interval of medians by a rounding.
+            low.append(max(0.0, scale * (value - estimate.low)))
+            high.append(max(0.0, scale * (estimate.high - value)))
+    return None if all(map(math.isnan, low)) else [low, high]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Row:
+    name: str
+    series: str
+    value: float
+    estimate: Estimate | None
+    runs: list[float]
+
+
+def _draw_rows(
+    setting: Setting,
+    rows: Sequence[_Row],
+    *,
+    all_looks: dict[str, _Look],
+    label: str,
+    scale: float,
+) -> Figure:
+    """A marker with interval for each cell; every run is a small tick."""
+    left = _text_width([row.name for row in rows])
+    figure, axes = _axes(6.4, max(1.6, 1.0 + 0.24 * len(rows)), left=left)
+    ticks = [(scale * run, y) for y, row in enumerate(rows) for run in row.runs]
+    axes.plot(*zip(*ticks, strict=True), "|", color="#555555", markersize=7)
+    for series, group in itertools.groupby(enumerate(rows), key=lambda entry: entry[1].series):
+        places = list(group)
+        look = all_looks[series]
+        axes.errorbar(
+            [scale * row.value for _, row in places],
+            [y for y, _ in places],
+            xerr=_errors([(row.value, row.estimate) for _, row in places], scale),
+            fmt=look.marker,
+            color=look.color,
+            markersize=5,
+            capsize=3,
+            markeredgecolor="black",
+            markeredgewidth=0.4,
+        )
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+    axes.set_title(setting.title)
+    return figure
+
+
+def _devices_axes(
+    setting: Setting, names: Sequence[str], counts: Sequence[int], label: str
+) -> tuple[Figure, Axes]:
+    figure, axes = _axes(6.4, 3.4, left=0.75, right=_text_width(names) + 0.35)
+    if counts[-1] > 8:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set_xlabel("devices")
+    axes.set_ylabel(label)
+    axes.set_title(setting.title)
+    return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, fontsize=8)
+
+
+def _counts(setting: Setting) -> list[int]:
+    return sorted(
+        {cell.cell["devices"] for _, cell in setting.cells if cell.items_per_second is not None}
+    )
+
+
+def _curves(
+    setting: Setting,
+    axes: Axes,
+    all_looks: dict[str, _Look],
+    value_of: Callable[[CellSummary], tuple[float, Estimate | Ratio] | None],
+    *,
+    scale: float = 1.0,
+) -> None:
+    """A line for each series over device counts; cells that share cores are hollow."""
+    counts = _counts(setting)
+    for index, (name, cells) in enumerate(setting.series.items()):
+        look = all_looks[name]
+        points = [(cell, found) for cell in cells if (found := value_of(cell)) is not None]
+        if not points:
+            continue
+        # Series are shifted a little sideways, so that intervals do not hide each other.
+        place = index - (len(setting.series) - 1) / 2
+        if axes.get_xscale() == "log":
+            xs = [cell.cell["devices"] * 1.01**place for cell, _ in points]
+        else:
+            width = counts[-1] - counts[0]
+            xs = [cell.cell["devices"] + 0.012 * width * place for cell, _ in points]
+        ys = [scale * value for _, (value, _) in points]
+        axes.errorbar(
+            xs,
+            ys,
+            yerr=_errors([found for _, found in points], scale),
+            linestyle=look.dash,
+            marker=look.marker,
+            color=look.color,
+            markersize=5,
+            linewidth=1.2,
+            elinewidth=1,
+            capsize=3,
+            label=name,
+        )
+        shared = [i for i, (cell, _) in enumerate(points) if cell.cell["oversubscribed"]]
+        if shared:
+            axes.plot(
+                [xs[i] for i in shared],
+                [ys[i] for i in shared],
+                look.marker,
+                color=look.color,
+                markerfacecolor="white",
+                markersize=5,
+                zorder=3,
+            )
+
+
+def _throughput(cell: CellSummary) -> tuple[float, Estimate] | None:
+    estimate = cell.items_per_second
+    return None if estimate is None else (estimate.median, estimate)
+
+
+def _speedup(cell: CellSummary) -> tuple[float, Ratio] | None:
+    return None if cell.speedup is None else (cell.speedup.value, cell.speedup)
+
+
+def _efficiency(cell: CellSummary) -> tuple[float, Ratio] | None:
+    return None if cell.efficiency is None else (cell.efficiency.value, cell.efficiency)
+
+
+def _draw_throughput(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
+    counts = _counts(setting)
+    names = [*setting.series, "ideal: n x bare"]
+    figure, axes = _devices_axes(setting, names, counts, "examples/s")
+    _curves(setting, axes, all_looks, _throughput)
+    labelled = False
+    for name, cells in setting.series.items():
+        for cell in cells:
+            base = cell.items_per_second
+            if cell.cell["strategy"] == "bare" and base is not None:
+                axes.plot(
+                    counts,
+                    [count * base.median for count in counts],
+                    color=all_looks[name].color,
+                    linewidth=0.8,
+                    linestyle=(0, (1, 3)),
+                    label=None if labelled else "ideal: n x bare",
+                )
+                labelled = True
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def _draw_speedup(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
+    counts = _counts(setting)
+    figure, axes = _devices_axes(
+        setting, [*setting.series, "slower than bare"], counts, "speedup against bare"
+    )
+    axes.plot(counts, counts, color="#777777", linewidth=0.8, linestyle=(0, (1, 3)), label="ideal")
+    axes.axhspan(0, 1, color="#999999", alpha=0.18, label="slower than bare", linewidth=0)
+    axes.axhline(1, color="#555555", linewidth=0.8)
+    _curves(setting, axes, all_looks, _speedup)
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def _draw_efficiency(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
+    counts = _counts(setting)
+    figure, axes = _devices_axes(
+        setting, [*setting.series, "ideal: 100 %"], counts, "efficiency, % of n x bare"
+    )
+    axes.axhline(100, color="#777777", linewidth=0.8, linestyle=(0, (1, 3)), label="ideal: 100 %")
+    _curves(setting, axes, all_looks, _efficiency, scale=100)
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def _draw_latency(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
+    figure, axes = _axes(6.4, 3.4, left=0.75, right=_text_width(list(setting.series)) + 0.35)
+    for name, cells in setting.series.items():
+        look = all_looks[name]
+        points = [
+            (cell.items_per_second, cell.latency_seconds, cell.cell["devices"])
+            for cell in cells
+            if cell.items_per_second is not None and cell.latency_seconds is not None
+        ]
+        if not points:
+            continue
+        axes.errorbar(
+            [throughput.median for throughput, _, _ in points],
+            [1e3 * latency.median for _, latency, _ in points],
+            xerr=_errors([(t.median, t) for t, _, _ in points], 1),
+            yerr=_errors([(t.median, t) for _, t, _ in points], 1e3),
+            fmt=look.marker,
+            color=look.color,
+            markersize=6,
+            linewidth=0.8,
+            label=name,
+        )
+        for throughput, latency, devices in points:
+            axes.annotate(
+                str(devices),
+                (throughput.median, 1e3 * latency.median),
+                textcoords="offset points",
+                xytext=(6, 4),
+                fontsize=7,
+            )
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("throughput, examples/s (right is better)")
+    axes.set_ylabel("latency of one step, ms (down is better)")
+    axes.set_title(setting.title)
+    _legend(axes)
+    return figure
+
+
+LossCurves = list[tuple[str, str, list[int], list[float]]]
+"""(cell name, series, steps, losses)."""
+
+
+def _draw_loss(setting: Setting, curves: LossCurves, all_looks: dict[str, _Look]) -> Figure:
+    names = [name for name, *_ in curves]
+    height = max(3.4, 0.9 + 0.175 * len(curves))
+    figure, axes = _axes(6.4, height, left=0.75, right=_text_width(names) + 0.35)
+    for index, (name, series, steps, losses) in enumerate(curves):
+        look = all_looks[series]
+        # Later curves are thinner and lie on top: equal ones show as one banded line.
+        width = 7.0 - 6.2 * index / max(1, len(curves) - 1)
+        axes.plot(steps, losses, color=look.color, linestyle=look.dash, linewidth=width, label=name)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("loss, nats")
+    axes.set_title(setting.title)
+    _legend(axes)
+    return figure
+
+
+def draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Figure:
+    """The fastest cell of each framework, relative to the fastest of all, for each setting."""
+    names = [setting.title for setting in settings]
+    left = _text_width(names)
+    figure, axes = _axes(max(7.2, left + 3.5), 1.0 + 0.3 * len(settings), left=left, right=1.2)
+    offset = 0.5 / max(1, len(frameworks))
+    for row, setting in enumerate(settings):
+        best = champions(setting)
+        for _, cell in best:
+            assert cell.items_per_second is not None
+            fastest = best[0][1].items_per_second
+            assert fastest is not None
+            index = frameworks.index(cell.cell["framework"])
+            axes.plot(
+                100 * cell.items_per_second.median / fastest.median,
+                row + offset * (index - (len(frameworks) - 1) / 2),
+                _MARKERS[index % len(_MARKERS)],
+                color=COLORS[index % len(COLORS)],
+                markersize=6,
+            )
+    for index, framework in enumerate(frameworks):
+        axes.plot(
+            [],
+            [],
+            _MARKERS[index % len(_MARKERS)],
+            color=COLORS[index % len(COLORS)],
+            label=framework,
+        )
+    axes.set_yticks(range(len(settings)), names)
+    axes.set_ylim(len(settings) - 0.5, -0.5)
+    axes.set_xlim(0, 105)
+    axes.set_xlabel("examples/s, % of the fastest framework")
+    axes.set_title("The fastest cell of each framework")
+    _legend(axes)
+    return figure
+
+
+def loss_curves(study: StudyData, setting: Setting) -> LossCurves:
+    """Returns the loss of every step of each cell's first successful run, where it was kept."""
+    curves: LossCurves = []
+    for series, cells in setting.series.items():
+        for cell in cells:
+            for line in sorted(cell.ok, key=lambda line: line["run"])[:1]:
+                known = [r for r in study.steps(line) if r["loss"] is not None]
+                if known:
+                    name = f"{series}, {cell.cell['devices']}"
+                    steps = [record["step"] for record in known]
+                    curves.append((name, series, steps, [record["loss"] for record in known]))
+    return curves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _RowKind:
+    kind: str
+    title: str
+    label: str
+    scale: float
+    value_of: Callable[[dict], float | None]
+    estimate_of: Callable[[CellSummary], Estimate | None]
+    caption: str
+
+
+_ROW_CAPTION = "Each tick is a run, each marker the median over runs"
+_ROW_KINDS = (
+    _RowKind(
+        kind="step_time",
+        title="Time per step",
+        label="time per step, ms (left is better)",
+        scale=1e3,
+        value_of=lambda line: line["step_seconds"]["median"],
+        estimate_of=lambda cell: cell.step_seconds,
+        caption=f"{_ROW_CAPTION}; whiskers: 95 % interval of the median (none below 3 runs).",
+    ),
+    _RowKind(
+        kind="accuracy",
+        title="Accuracy on held-out data",
+        label="accuracy, % of held-out labels",
+        scale=100,
+        value_of=lambda line: (line.get("eval") or {}).get("accuracy"),
+        estimate_of=lambda cell: None,
+        caption=f"{_ROW_CAPTION}. Runs of a cell differ in their seed.",
+    ),
+    _RowKind(
+        kind="memory",
+        title="Memory",
+        label="peak memory, MiB",
+        scale=2**-20,
+        value_of=lambda line: line.get("peak_memory_bytes"),
+        estimate_of=lambda cell: None,
+        caption=f"{_ROW_CAPTION}. On CPU: peak resident memory summed over processes, the "
+        "framework itself included. On accelerators: the largest device's peak allocation.",
+    ),
+    _RowKind(
+        kind="compile_time",
+        title="Compile time",
+        label="first step less a median step, s",
+        scale=1,
+        value_of=lambda line: line.get("compile_seconds"),
+        estimate_of=lambda cell: None,
+        caption=f"{_ROW_CAPTION}. Caches on disk are off.",
+    ),
+)
+
+
+def _row_plots(setting: Setting, kind: _RowKind, all_looks: dict[str, _Look]) -> Iterator[Plot]:
+    entries = []
+    for series, cells in setting.series.items():
+        for cell in cells:
+            values = [v for line in cell.ok if (v := kind.value_of(line)) is not None]
+            if values:
+                mark = " (shared cores)" if cell.cell["oversubscribed"] else ""
+                entries.append(
+                    _Row(
+                        name=f"{series}, {cell.cell['devices']}{mark}",
+                        series=series,
+                        value=statistics.median(values),
+                        estimate=kind.estimate_of(cell),
+                        runs=values,
+                    )
+                )
+    for first in range(0, len(entries), ROWS_PER_PLOT):
+        rows = entries[first : first + ROWS_PER_PLOT]
+        suffix = f"_{first // ROWS_PER_PLOT + 1}" if first else ""
+        yield Plot(
+            slug=f"{setting.slug}_{kind.kind}{suffix}",
+            kind=kind.kind,
+            title=f"{kind.title}: {setting.title}",
+            caption=f"{kind.caption} Label: framework, strategy, devices.",
+            draw=partial(
+                _draw_rows,
+                setting,
+                rows,
+                all_looks=all_looks,
+                label=kind.label,
+                scale=kind.scale,
+            ),
+        )
+
+
+_CURVE_CAPTION = (
+    "Medians over runs with 95 % intervals where there are 3 runs or more; hollow markers: devices "
+    "shared cores, which shows overhead, not scaling."
+)
+
+
+def setting_plots(study: StudyData, setting: Setting, frameworks: Sequence[str]) -> list[Plot]:
+    """Returns the plots of a setting, in the order in which a report shows them."""
+    all_looks = looks(setting, frameworks)
+    measured = [cell for _, cell in setting.cells if cell.items_per_second is not None]
+    if not measured:
+        return []
+    step_time, accuracy, memory, compile_time = _ROW_KINDS
+    plots = list(_row_plots(setting, step_time, all_looks))
+    if len(_counts(setting)) > 1:
+        plots.append(
+            Plot(
+                slug=f"{setting.slug}_throughput",
+                kind="throughput",
+                title=f"Throughput against devices: {setting.title}",
+                caption=f"{_CURVE_CAPTION} Dotted: n times the framework's bare step.",
+                draw=partial(_draw_throughput, setting, all_looks),
+            )
+        )
+        if any(cell.speedup is not None for cell in measured):
+            plots += [
+                Plot(
+                    slug=f"{setting.slug}_speedup",
+                    kind="speedup",
+                    title=f"Speedup: {setting.title}",
+                    caption=f"{_CURVE_CAPTION} Against the framework's own bare step on one "
+                    "device; in the grey region more devices are slower than one.",
+                    draw=partial(_draw_speedup, setting, all_looks),
+                ),
+                Plot(
+                    slug=f"{setting.slug}_efficiency",
+                    kind="efficiency",
+                    title=f"Efficiency: {setting.title}",
+                    caption=f"{_CURVE_CAPTION} Speedup divided by devices.",
+                    draw=partial(_draw_efficiency, setting, all_looks),
+                ),
+            ]
+    if any(cell.latency_seconds is not None for cell in measured):
+        plots.append(
+            Plot(
+                slug=f"{setting.slug}_latency",
+                kind="latency",
+                title=f"Latency against throughput: {setting.title}",
+                caption="Latency: windows of one synchronised step; throughput: windows of many. "
+                "The number beside a marker is its device count.",
+                draw=partial(_draw_latency, setting, all_looks),
+            )
+        )
+    curves = loss_curves(study, setting)
+    if curves:
+        plots.append(
+            Plot(
+                slug=f"{setting.slug}_loss",
+                kind="loss",
+                title=f"Loss: {setting.title}",
+                caption="Every training step of each cell's first run. Later curves are thinner "
+                "and lie on top, so that equal curves show as one banded line.",
+                draw=partial(_draw_loss, setting, curves, all_looks),
+            )
+        )
+    for kind in (accuracy, memory, compile_time):
+        plots += _row_plots(setting, kind, all_looks)
+    return plots
+
+
+_to_render: list[Plot] = []
+
+
+def _render_one(index: int) -> tuple[str, bytes]:
+    return _to_render[index].render()
+
+
+def render_all(plots: Sequence[Plot]) -> dict[str, tuple[str, bytes]]:
+    """Returns slug -> (SVG, PNG) of each plot, drawn on all cores that this process may use."""
+    workers = min(len(available_cores()), len(plots) // 8)
+    if workers < 2 or sys.platform != "linux":
+        return {plot.slug: plot.render() for plot in plots}
+    # Forked workers find the plots in their memory: nothing has to be sent but the drawings.
+    _to_render[:] = plots
+    try:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            drawn = list(pool.map(_render_one, range(len(plots)), chunksize=4))
+    finally:
+        _to_render.clear()
+    return {plot.slug: drawing for plot, drawing in zip(plots, drawn, strict=True)}

@@ -1,0 +1,203 @@
+"""Writes a study's report: HTML, Markdown, CSV, and every plot as SVG and PNG."""
+
+import csv
+import io
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from common.measure.records import write_atomically
+from common.report.document import CELL_COLUMNS, RUN_COLUMNS, Document, make_document
+from common.report.plots import Plot, render_all
+from common.report.study_data import StudyData
+
+HTML = "report.html"
+MARKDOWN = "report.md"
+CSV = "results.csv"
+PLOTS = "plots"
+MOST_DRAWN = 8
+"""Settings that get plots of their own unless more are asked for: a page to read, not to scroll."""
+
+
+def write_report(study: StudyData, *, most_drawn: int | None = MOST_DRAWN) -> Path:
+    """Writes the report into the study's folder; each file is replaced as a whole.
+
+    Args:
+      study: what was measured.
+      most_drawn: how many settings get plots of their own; None: all.
+
+    Returns:
+      The path of ``report.html``.
+    """
+    document = make_document(
+        study, command=shlex.join(["isoscale", *study.command]), most_drawn=most_drawn
+    )
+    plots = [*document.overview, *(plot for section in document.sections for plot in section.plots)]
+    drawn = render_all(plots)
+    folder = study.folder / PLOTS
+    folder.mkdir(exist_ok=True)
+    for slug, (svg, png) in drawn.items():
+        write_atomically(folder / f"{slug}.svg", svg, durable=False)
+        write_atomically(folder / f"{slug}.png", png, durable=False)
+    for path in folder.iterdir():
+        if path.suffix in (".svg", ".png") and path.stem not in drawn:
+            path.unlink()  # of an earlier report
+    write_atomically(study.folder / CSV, to_csv(study.lines))
+    write_atomically(study.folder / MARKDOWN, to_markdown(document))
+    write_atomically(study.folder / HTML, to_html(document, drawn))
+    return study.folder / HTML
+
+
+# HTML.
+
+
+def to_html(document: Document, drawn: Mapping[str, tuple[str, bytes]]) -> str:
+    """Returns one page that needs nothing else; all values are escaped."""
+    environment = _environment(autoescape=True)
+    prefixes = {slug: f"f{index}-" for index, slug in enumerate(drawn)}
+
+    def figure(plot: Plot) -> Markup:
+        svg = _with_own_ids(drawn[plot.slug][0], prefixes[plot.slug])
+        return Markup(
+            '<figure id="{}" role="img" aria-label="{}">{}<figcaption><b>{}.</b> {} '
+            '<a href="{}/{}.png">PNG</a> <a href="{}/{}.svg">SVG</a></figcaption></figure>'
+        ).format(
+            *(plot.slug, plot.title, Markup(svg), plot.title, plot.caption),
+            *(PLOTS, plot.slug, PLOTS, plot.slug),
+        )
+
+    return environment.get_template("report.html").render(
+        doc=document, figure=figure, cell_columns=CELL_COLUMNS, run_columns=RUN_COLUMNS
+    )
+
+
+def _with_own_ids(svg: str, prefix: str) -> str:
+    """Makes the ids of an inline drawing differ from those of the others on the page."""
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}', svg)
+    return svg.replace("url(#", f"url(#{prefix}")
+
+
+def _environment(**settings: Any) -> Environment:
+    return Environment(
+        loader=PackageLoader("common.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **settings,
+    )
+
+
+# Markdown.
+
+
+def to_markdown(document: Document) -> str:
+    """Returns the report with links to the plots; all values are escaped."""
+    # Every value passes through finalize; what is already Markdown says so by its type.
+    environment = _environment(finalize=_markdown_value)
+
+    def figure(plot: Plot) -> Markup:
+        title, caption = escape_markdown(plot.title), escape_markdown(plot.caption)
+        return Markup(f"![{title}]({PLOTS}/{plot.slug}.png)\n\n*{title}.* {caption}")
+
+    def row(values: Sequence[str]) -> Markup:
+        return Markup(f"| {' | '.join(escape_markdown(value) for value in values)} |")
+
+    def rule(values: Sequence[str]) -> Markup:
+        return Markup(f"|{'---|' * len(values)}")
+
+    return environment.get_template("report.md").render(
+        doc=document,
+        figure=figure,
+        row=row,
+        rule=rule,
+        cell_columns=CELL_COLUMNS,
+        run_columns=RUN_COLUMNS,
+    )
+
+
+def _markdown_value(value: Any) -> Any:
+    return value if isinstance(value, Markup) else escape_markdown(str(value))
+
+
+def escape_markdown(text: str) -> str:
+    """Returns text that stands for itself inside a line or a table cell of Markdown."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|~])", r"\\\1", text)
+    # An underscore inside a word is harmless and common in names; brackets are, but for links.
+    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+    return text.replace("](", "]\\(")
+
+
+# CSV.
+
+_RUN_FIELDS = (
+    ("sequence", "sequence"),
+    ("run", "run"),
+    ("seed", "seed"),
+    ("status", "status"),
+    ("error", "error"),
+    ("started", "started_utc"),
+    ("step_seconds.median", "step_seconds_median"),
+    ("step_seconds.mean", "step_seconds_mean"),
+    ("step_seconds.p10", "step_seconds_p10"),
+    ("step_seconds.p90", "step_seconds_p90"),
+    ("step_seconds.n", "throughput_windows"),
+    ("latency_seconds.median", "latency_seconds_median"),
+    ("latency_seconds.p10", "latency_seconds_p10"),
+    ("latency_seconds.p90", "latency_seconds_p90"),
+    ("latency_seconds.n", "latency_windows"),
+    ("items_per_second", "examples_per_second"),
+    ("tokens_per_second", "tokens_per_second"),
+    ("compile_seconds", "compile_seconds"),
+    ("loss_first", "loss_first_nats"),
+    ("loss_last", "loss_last_nats"),
+    ("eval.accuracy", "accuracy_fraction"),
+    ("eval.loss", "eval_loss_nats"),
+    ("eval.n", "eval_labels"),
+    ("parameters", "parameters"),
+    ("flops_per_step", "flops_per_step_analytic"),
+    ("peak_memory_bytes", "peak_memory_bytes"),
+    ("outside_load_share", "outside_load_share_of_one_core"),
+    ("disturbed", "disturbed"),
+    ("wall_seconds", "wall_seconds"),
+    ("exit_warning", "exit_warning"),
+    ("run_dir", "run_dir"),
+)
+
+
+def to_csv(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a row for every run; unknown is empty. No cell can be taken for a formula."""
+    cell_names = list(dict.fromkeys(name for line in lines for name in line["cell"]))
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow([*map(_csv_value, cell_names), *(column for _, column in _RUN_FIELDS)])
+    for line in lines:
+        cell = [_csv_value(line["cell"].get(name)) for name in cell_names]
+        writer.writerow([*cell, *(_csv_value(_field(line, path)) for path, _ in _RUN_FIELDS)])
+    return output.getvalue()
+
+
+def _field(line: Mapping[str, Any], path: str) -> Any:
+    value: Any = line
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = " ".join(f"{name}={entry}" for name, entry in value.items())
+    elif isinstance(value, list):
+        value = ",".join(map(str, value))
+    if not isinstance(value, str):
+        return value
+    value = " ".join(value.split())
+    # Spreadsheets run text that begins like this (OWASP: CSV injection).
+    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value

@@ -1,0 +1,162 @@
+"""Studies with known figures, written to disk as ``compare`` would; nothing is trained."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config.run_config import cell_id
+from common.study.store import Store
+
+MACHINE: dict[str, Any] = {
+    "cpu_model": "Test CPU",
+    "available_cores": [0, 1],
+    "memory_bytes": 16 * 2**30,
+    "operating_system": "Test OS",
+    "gpus": [],
+}
+STRATEGIES = {
+    "jax": ("bare", "pjit", "pmap"),
+    "tensorflow": ("bare", "mirrored"),
+    "torch": ("bare", "ddp"),
+}
+MODES = {"jax": "jit", "tensorflow": "graph", "torch": "eager"}
+
+
+def make_cell(
+    framework: str, strategy: str, devices: int, *, model: str = "mlp_medium", **changes: Any
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "overrides": {},
+        "framework": framework,
+        "strategy": strategy,
+        "devices": devices,
+        "processes": devices if strategy == "ddp" else 1,
+        "mesh": {"data": devices},
+        "global_batch_size": 64,
+        "dtype": "float32",
+        "tuning": "stock",
+        "compile_mode": MODES.get(framework, "jit"),
+        "dataset": "synthetic",
+        "platform": "cpu",
+        "optimizer": {"name": "adamw", "learning_rate": 0.001},
+        "threads_per_device": 1,
+        "input_pipeline": "placed",
+        "oversubscribed": devices > 2,
+        **changes,
+    }
+
+
+def make_line(
+    cell: dict[str, Any], run: int, step_seconds: float, *, sequence: int, **changes: Any
+) -> dict[str, Any]:
+    line = {
+        "cell": cell,
+        "run": run,
+        "seed": run,
+        "sequence": sequence,
+        "status": "ok",
+        "error": None,
+        "started": f"2026-11-21T10:{sequence // 60 % 60:02d}:{sequence % 60:02d}.000+00:00",
+        "step_seconds": {
+            "median": step_seconds,
+            "mean": step_seconds,
+            "p10": 0.95 * step_seconds,
+            "p90": 1.1 * step_seconds,
+            "n": 10,
+        },
+        "latency_seconds": {
+            "median": 1.2 * step_seconds,
+            "mean": 1.2 * step_seconds,
+            "p10": step_seconds,
+            "p90": 1.5 * step_seconds,
+            "n": 20,
+        },
+        "items_per_second": cell["global_batch_size"] / step_seconds,
+        "tokens_per_second": None,
+        "compile_seconds": 1.25,
+        "loss_first": 5.25,
+        "loss_last": 0.5,
+        "eval": None,
+        "parameters": 258432,
+        "flops_per_step": 1e8,
+        "peak_memory_bytes": 300 * 2**20,
+        "outside_load_share": 0.01,
+        "disturbed": False,
+        "wall_seconds": 3.0,
+        "exit_warning": None,
+        "clock_reading_seconds": 5e-8,
+        "versions": {cell["framework"]: "1.2.3", "python": "3.11.7"},
+        "run_dir": f"cells/{cell_id(cell)}/run_{run}",
+    }
+    return {**line, **changes}
+
+
+def grid_lines(
+    *,
+    models: Sequence[str] = ("mlp_medium",),
+    devices: Sequence[int] = (1, 2),
+    runs: int = 6,
+    seconds: Callable[[dict[str, Any]], float] = lambda cell: 0.01,
+    noise: float = 0.01,
+    **changes: Any,
+) -> list[dict[str, Any]]:
+    """Returns the lines of a grid; ``seconds`` gives the time per step of a cell."""
+    random = np.random.default_rng(0)
+    lines: list[dict[str, Any]] = []
+    for run in range(runs):
+        for model in models:
+            for framework, strategies in STRATEGIES.items():
+                for strategy in strategies:
+                    for count in (1,) if strategy == "bare" else devices:
+                        cell = make_cell(framework, strategy, count, model=model, **changes)
+                        value = seconds(cell) * math.exp(noise * random.normal())
+                        lines.append(make_line(cell, run, value, sequence=len(lines)))
+    return lines
+
+
+def write_study(
+    folder: Path, lines: Sequence[dict[str, Any]], *, steps: int = 20, scaling: str = "strong"
+) -> Store:
+    """Writes a study's folder; ``steps`` losses for each successful run, 0 for no run folders."""
+    folder.mkdir(parents=True)
+    settings = {
+        "scaling": scaling,
+        "order_seed": 0,
+        "order_rule": "test",
+        "sessions": [
+            {"flags": ["--models=mlp_medium"], "rounds": 6, "started": "2026", "machine": MACHINE}
+        ],
+    }
+    (folder / "study.json").write_text(json.dumps(settings))
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for line in lines if steps else ():
+        if line["status"] != "ok":
+            continue
+        run_dir = folder / line["run_dir"]
+        run_dir.mkdir(parents=True)
+        step = line["step_seconds"]["median"]
+        step_lines = [
+            {"step": i, "phase": "throughput", "window": i // 5, "loss": 5.25 * 0.9**i}
+            for i in range(steps)
+        ]
+        window_lines = [
+            {
+                "window": i,
+                "phase": "throughput" if i % 2 == 0 else "latency",
+                "first_step": 5 * i,
+                "steps": 5,
+                "seconds": 5 * step,
+                "rank_seconds": [5 * step],
+            }
+            for i in range(steps // 5)
+        ]
+        for name, records in (("steps", step_lines), ("windows", window_lines)):
+            text = "".join(json.dumps(record) + "\n" for record in records)
+            (run_dir / f"{name}.jsonl").write_text(text)
+        (run_dir / "result.json").write_text(json.dumps(line))
+    return Store(folder)

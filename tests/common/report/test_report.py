@@ -1,0 +1,278 @@
+"""The report, from a study on disk to files that a reader opens."""
+
+import csv
+import html.parser
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from common.report.study_data import StudyData, load_study
+from common.report.write import escape_markdown, to_csv, write_report
+from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
+
+KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")
+SECONDS = {"jax": 0.012, "tensorflow": 0.010, "torch": 0.0101}
+
+
+def seconds(cell: dict[str, Any]) -> float:
+    gain = 1.6 if cell["framework"] != "tensorflow" else 0.8
+    return SECONDS[cell["framework"]] / (gain if cell["devices"] == 2 else 1)
+
+
+class Page(html.parser.HTMLParser):
+    """The text of a page, its tags, and what it would load."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            self.ids += [value] if name == "id" else []
+            if name in ("src", "srcset", "data", "poster") or (tag == "link" and name == "href"):
+                self.loads.append(value)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    """Six runs of two models, with one of everything that can go wrong."""
+    lines = grid_lines(models=("mlp_medium", "gpt_tiny"), seconds=seconds)
+    count = len(lines)
+    for line in lines:
+        line["loss_first"] *= 1 + 1e-7 * (line["cell"]["framework"] == "jax")
+    lines[5] |= {"disturbed": True, "outside_load_share": 0.4}
+    lines[6] |= {"exit_warning": "was done but did not leave"}
+    lines[7]["items_per_second"] /= 3
+    extra = [
+        ("failed", "ddp", "ValueError: <b>broke</b> | [x](http://evil) =cmd()"),
+        ("diverged", "ddp", "loss is not finite at step 3"),
+        ("skipped", "ddp", "torch is not installed"),
+    ]
+    for offset, (status, strategy, error) in enumerate(extra):
+        cell = make_cell("torch", strategy, 2)
+        line = make_line(cell, 6 + offset, 0.01, sequence=count + offset)
+        empty = dict.fromkeys(("step_seconds", "items_per_second", "loss_last", "run_dir"))
+        lines.append({**line, **empty, "status": status, "error": error})
+    lines.append(make_line(make_cell("torch", "ddp", 4), 0, 0.02, sequence=count + 3))
+    found = load_study(write_study(tmp_path_factory.mktemp("s") / "study", lines))
+    write_report(found)
+    return found
+
+
+def read(study: StudyData, name: str) -> str:
+    return (study.folder / name).read_text(encoding="utf-8")
+
+
+def test_it_opens_with_the_answer(study: StudyData) -> None:
+    text = Page(read(study, "report.html")).text
+    answer = text[: text.index("What was equal")]
+    # On one device tensorflow leads torch by 1 % at 1 % noise, and jax by 20 %.
+    assert "On 1 device" in answer
+    assert re.search(r"1\.\d\dx \[1\.\d\d, 1\.\d\d\] faster than jax \w+ \(n = 6 runs each", answer)
+    assert re.search(r"On 2 devices torch ddp is fastest \(\d\.\d\d ms/step\)", answer)
+    assert re.search(r"Slower on more devices than bare on one: tensorflow mirrored", answer)
+    assert re.search(r"Faster on more devices than bare on one: jax pjit on 2 devices 1\.6", answer)
+    assert "comparisons" in answer
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_everything_that_went_wrong_is_told(study: StudyData, name: str) -> None:
+    text = read(study, name)
+    text = Page(text).text if name.endswith("html") else text
+    for said in (
+        "Failed: 1",
+        "Diverged: 1",
+        "loss is not finite at step 3",
+        "Skipped: 1",
+        "torch is not installed",
+        "others used 40 %",
+        "did not leave",
+        "Oversubscribed",
+        "torch ddp on 4 devices",
+        "Outliers",
+        "1 outlier",
+    ):
+        assert said in text, said
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_it_has_manifest_method_and_every_run(study: StudyData, name: str) -> None:
+    text = read(study, name)
+    text = Page(text).text if name.endswith("html") else text
+    for said in ("Test CPU, 2 cores", "16.0 GiB", "1.2.3", "adamw", "torch eager", "pinned"):
+        assert said in text, said
+    assert "Two process models are compared" in text
+    assert "Welch" in text
+    assert "Drift over the study" in text
+    assert "first losses differ by 1.0e-07 at most" in text
+    assert all(f" {line['sequence']} " in text for line in study.lines)
+
+
+def test_the_page_needs_nothing_else(study: StudyData) -> None:
+    page = Page(read(study, "report.html"))
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert not re.search(r"url\((?!#)|@import", read(study, "report.html"))
+    assert len(page.ids) == len(set(page.ids)), "an id of one drawing is that of another"
+    assert page.tags.count("svg") == 1 + 2 * 8  # the overview, and eight of each model
+
+
+def test_every_plot_is_there_as_svg_and_png(study: StudyData) -> None:
+    folder = study.folder / "plots"
+    names = {path.name for path in folder.iterdir()}
+    for kind in (*KINDS, "compile_time"):
+        for model in ("mlp_medium", "gpt_tiny"):
+            stem = f"{model}_global_batch_64_float32_{kind}"
+            assert {f"{stem}.svg", f"{stem}.png"} <= names
+            root = ElementTree.fromstring((folder / f"{stem}.svg").read_text())
+            assert root.tag == "{http://www.w3.org/2000/svg}svg"
+            with Image.open(folder / f"{stem}.png") as image:
+                colors = image.convert("RGB").getcolors(1 << 20)
+            assert colors is not None
+            assert len(colors) > 10  # something is drawn
+    assert not any("accuracy" in name for name in names)  # no data set with labels held out
+    text = read(study, "report.md")
+    links = re.findall(r"\]\((plots/[^)]+)\)", text)
+    assert len(links) == 17
+    assert all((study.folder / link).exists() for link in links)
+
+
+def test_equal_loss_curves_lie_on_each_other(study: StudyData) -> None:
+    """The fake losses are equal: every path has the same points."""
+    path = study.folder / "plots/gpt_tiny_global_batch_64_float32_loss.svg"
+    paths = re.findall(r'<path d="(M [^"]+)"[^>]*?clip-path', path.read_text(), re.DOTALL)
+    curves = [" ".join(p.split()) for p in paths if p.count("L") > 10]
+    assert len(curves) == 11
+    assert len(set(curves)) == 1
+
+
+def test_text_from_outside_is_text(study: StudyData) -> None:
+    page = read(study, "report.html")
+    assert "<b>broke</b>" not in page
+    assert "&lt;b&gt;broke&lt;/b&gt;" in page
+    markdown = read(study, "report.md")
+    assert "<b>" not in markdown
+    assert "[x](http" not in markdown
+    assert "&lt;b&gt;broke&lt;/b&gt; \\| [x]\\(http://evil)" in markdown
+
+
+def test_the_csv_has_every_run_with_units(study: StudyData) -> None:
+    rows = list(csv.DictReader(io.StringIO(read(study, "results.csv"))))
+    assert len(rows) == len(study.lines)
+    for row, line in zip(rows, study.lines, strict=True):
+        assert row["status"] == line["status"]
+        assert row["framework"] == line["cell"]["framework"]
+        if line["status"] == "ok":
+            assert float(row["step_seconds_median"]) == line["step_seconds"]["median"]
+            assert float(row["examples_per_second"]) == line["items_per_second"]
+        else:
+            assert row["step_seconds_median"] == ""
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r\n@"])
+def test_no_csv_cell_is_a_formula(start: str) -> None:
+    line = make_line(make_cell("jax", "bare", 1), 0, 0.01, sequence=0)
+    line |= {"status": "failed", "error": f"{start}HYPERLINK(1)"}
+    (row,) = csv.DictReader(io.StringIO(to_csv([line])))
+    assert row["error"] == f"'{start.strip()}HYPERLINK(1)"
+    assert row["loss_last_nats"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a|b", "a\\|b"),
+        ("<i> & `x`", "&lt;i&gt; &amp; \\`x\\`"),
+        ("[a](b)", "[a]\\(b)"),
+        ("two\nlines", "two lines"),
+        ("mlp_medium _x_ *y*", "mlp_medium \\_x\\_ \\*y\\*"),
+        ("1.20x [1.18, 1.22]", "1.20x [1.18, 1.22]"),
+    ],
+)
+def test_markdown_stands_for_itself(text: str, expected: str) -> None:
+    assert escape_markdown(text) == expected
+
+
+def test_one_run_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
+    lines = grid_lines(runs=1, seconds=lambda cell: 0.01 / cell["devices"])
+    found = load_study(write_study(tmp_path / "one", lines))
+    write_report(found)
+    text = Page(read(found, "report.html")).text
+    assert "One run of each cell: there is no interval and no verdict" in text
+    assert "there is no verdict (one run of a cell; 3 are needed)" in text
+    body = text[: text.index("What was equal")]
+    assert not re.search(r"\d \[\d", body)  # no interval
+    for word in ("is fastest", "faster than", "no difference is shown"):
+        assert word not in body
+
+
+def test_losses_that_part_at_the_start_are_an_alarm(tmp_path: Path) -> None:
+    lines = grid_lines(runs=1)
+    lines[0]["loss_first"] *= 1.001
+    found = load_study(write_study(tmp_path / "apart", lines, steps=0))
+    write_report(found)
+    assert "do not compute the same thing" in read(found, "report.html")
+
+
+def test_accuracy_is_drawn_where_there_is_data(tmp_path: Path) -> None:
+    lines = grid_lines(runs=1, dataset="digits")
+    for line in lines:
+        line["eval"] = {"accuracy": 0.975, "loss": 0.1, "n": 360}
+    found = load_study(write_study(tmp_path / "digits", lines, steps=0))
+    write_report(found)
+    assert list((found.folder / "plots").glob("*_accuracy.svg"))
+    assert "97.5" in Page(read(found, "report.html")).text
+
+
+def test_a_study_without_success_has_a_report(tmp_path: Path) -> None:
+    lines = grid_lines(runs=1)
+    for line in lines:
+        line |= {"status": "failed", "error": "broke", "run_dir": None}
+        line |= dict.fromkeys(("step_seconds", "latency_seconds", "items_per_second"))
+    found = load_study(write_study(tmp_path / "none", lines, steps=0))
+    write_report(found)
+    text = Page(read(found, "report.html")).text
+    assert "No run was successful" in text
+    assert "nothing measured" in text
+
+
+def test_plots_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    lines = grid_lines(models=("a", "b"), runs=1)
+    store = write_study(tmp_path / "two", lines, steps=0)
+    write_report(load_study(store))
+    mine = store.folder / "plots/notes.txt"
+    mine.write_text("mine")
+    write_report(load_study(store), most_drawn=1)
+    names = {path.name.split("_")[0] for path in (store.folder / "plots").glob("*.png")}
+    assert names == {"a", "overview.png"}
+    assert mine.exists()
+    assert "1 of 2 settings have no plots of their own" in read(load_study(store), "report.html")
+
+
+def test_a_run_dir_outside_the_study_is_not_read(tmp_path: Path) -> None:
+    lines = grid_lines(runs=1)
+    store = write_study(tmp_path / "s", lines)
+    secret = tmp_path / "steps.jsonl"
+    secret.write_text(json.dumps({"step": 0, "loss": 1.0}) + "\n")
+    found = load_study(store)
+    for run_dir in ("..", str(tmp_path), "cells/../.."):
+        assert found.steps({"run_dir": run_dir}) == []
+    assert len(found.steps(lines[0])) == 20
