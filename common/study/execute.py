@@ -126,11 +126,13 @@ class Study:
             f"--run_dir={run_dir}",
         ]
 
+    def _run_dir(self, index: int, run: int) -> Path:
+        return self._store.folder.resolve() / "cells" / self._ids[index] / f"run_{run}"
+
     def execute(self, index: int, run: int) -> dict[str, Any]:
         """Runs a cell once and returns its line; a failure becomes a line, not an exception."""
         config = self._cells[index]
-        relative = Path("cells") / self._ids[index] / f"run_{run}"
-        run_dir = (self._store.folder / relative).resolve()
+        run_dir = self._run_dir(index, run)
         line: dict[str, Any] = {
             "cell": self._records[index],
             "run": run,
@@ -149,6 +151,7 @@ class Study:
             set_aside(run_dir)
             run_dir.mkdir(parents=True)
             result = self._start(index, run, run_dir)
+        relative = run_dir.relative_to(self._store.folder.resolve())
         return {**empty, **result, **line, "run_dir": str(relative)}
 
     def _start(self, index: int, run: int, run_dir: Path) -> dict[str, Any]:
@@ -193,7 +196,7 @@ class Study:
                 pending = self.pending()
                 for position, (run, index) in enumerate(pending):
                     progress.plan(len(pending) - position)
-                    progress.start_run(self._ids[index], run)
+                    progress.start_run(self._records[index], run, self._run_dir(index, run))
                     line = self.execute(index, run)
                     self._store.add(line)
                     durations += [line["wall_seconds"]] if line["wall_seconds"] else []

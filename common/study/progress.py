@@ -1,86 +1,138 @@
-"""Progress of a study: a bar with ETA on a terminal, one line per finished run elsewhere."""
+"""Progress of a study: a live view on a terminal, a few plain lines elsewhere."""
 
 import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.progress import Progress as RichProgress
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
+from common.measure.heartbeat import last_beat
 
-class _Eta(ProgressColumn):
-    """Time left, from the mean duration of the runs so far: each is a fresh process."""
+LATEST = 8
+"""Finished runs that the live view shows."""
+QUIET_SECONDS = 30.0
+"""Without a terminal: the least time between two lines, but for bad news."""
 
-    def render(self, task: Task) -> Text:
-        if not task.completed or task.total is None or task.elapsed is None:
-            return Text("ETA unknown")
-        left = (task.total - task.completed) * task.elapsed / task.completed
-        minutes, seconds = divmod(round(left), 60)
-        return Text(f"ETA {minutes}:{seconds:02d}")
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _said(line: dict[str, Any]) -> str:
+    if line["status"] != "ok":
+        return f"{line['status']}: {line['error']}"
+    marks = [
+        text
+        for flag, text in (
+            (line["cell"]["oversubscribed"], "oversubscribed"),
+            (line["disturbed"], "disturbed"),
+        )
+        if flag
+    ]
+    return ", ".join([f"{1e3 * line['step_seconds']['median']:.3f} ms/step", *marks])
+
+
+def _name(cell: dict[str, Any]) -> str:
+    return f"{cell['model']} {cell['framework']} {cell['strategy']} devices={cell['devices']}"
 
 
 class Progress:
     """A context manager; ``plan``, then ``start_run`` and ``finish_run`` for each run."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = self._console.is_terminal
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            _Eta(),
+    def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time):
+        """Shows nothing yet.
+
+        Args:
+          console: where to; None: standard error, so that standard output has results only.
+          clock: seconds since the epoch.
+        """
+        self._console = console or Console(stderr=True, highlight=False)
+        self._clock = clock
+        self._began = clock()
+        self._said = self._began
+        self._planned = self._done = self._bad = 0
+        self._latest: deque[tuple[str, str]] = deque(maxlen=LATEST)
+        self._running: tuple[str, Path, float] | None = None
+        self._live = Live(
+            get_renderable=self._render,
             console=self._console,
-            disable=not self._live,
-            refresh_per_second=1,  # it runs on the cores that are measured
+            # It runs on the cores that are measured: a look every two seconds is enough.
+            refresh_per_second=0.5,
+            transient=True,
         )
-        self._task = self._bar.add_task("starting", total=None)
-        self._planned = 0
-        self._done = 0
-        self._began = time.monotonic()
 
     def __enter__(self) -> "Progress":
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        if self._live.is_started:
+            self._live.stop()
+        if self._done:
+            self._print(f"{self._done} runs in {_minutes(self._elapsed())}, {self._bad} not ok")
 
     def plan(self, runs: int) -> None:
         """Announces that ``runs`` more runs are known to come."""
         self._planned = self._done + runs
-        self._bar.update(self._task, total=self._planned)
 
-    def start_run(self, cell: str, run: int) -> None:
-        self._bar.update(self._task, description=f"round {run + 1}: {cell}")
+    def start_run(self, cell: dict[str, Any], run: int, run_dir: Path) -> None:
+        """Says what runs now; ``run_dir`` has its signs of life."""
+        self._running = (f"{_name(cell)}, run {run}", run_dir, self._clock())
+        self._refresh()
 
     def finish_run(self, line: dict[str, Any]) -> None:
-        """Counts a run and, without a terminal, prints a line about it."""
+        """Counts a run; ``line`` is its result."""
         self._done += 1
-        self._bar.advance(self._task)
-        if self._live:
-            return
-        elapsed = time.monotonic() - self._began
-        left = (self._planned - self._done) * elapsed / self._done
-        cell = line["cell"]
-        if line["status"] == "ok":
-            said = f"{1e3 * line['step_seconds']['median']:.3f} ms/step"
-            said += ", oversubscribed" if cell["oversubscribed"] else ""
-            said += ", disturbed" if line["disturbed"] else ""
-        else:
-            said = f"{line['status']}: {line['error']}"
-        print(
-            f"[{self._done}/{self._planned}, ETA {left:.0f} s] {cell['model']} "
-            f"{cell['framework']} {cell['strategy']} devices={cell['devices']} "
-            f"run {line['run']}: {said}",
-            flush=True,
-        )
+        self._running = None
+        bad = line["status"] != "ok"
+        self._bad += bad
+        name, said = f"{_name(line['cell'])} run {line['run']}", _said(line)
+        self._latest.append((name, said))
+        if self._live.is_started:
+            self._refresh()
+        elif bad or self._clock() - self._said >= QUIET_SECONDS:
+            self._print(f"[{self._done}/{self._planned}, ETA {self._eta()}] {name}: {said}")
+
+    def _print(self, text: str) -> None:
+        self._said = self._clock()
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _refresh(self) -> None:
+        if self._live.is_started:
+            self._live.refresh()
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._began
+
+    def _eta(self) -> str:
+        """Time left, from the mean duration of the runs so far: each is a fresh process."""
+        if not self._done:
+            return "unknown"
+        return _minutes((self._planned - self._done) * self._elapsed() / self._done)
+
+    def _render(self) -> RenderableType:
+        head = f"{self._done} of {self._planned} runs done"
+        head += f", {self._bad} not ok" if self._bad else ""
+        parts: list[RenderableType] = [
+            Text(f"{head}   {_minutes(self._elapsed())} elapsed   ETA {self._eta()}", style="bold"),
+            ProgressBar(total=max(1, self._planned), completed=self._done, width=60),
+        ]
+        if self._running:
+            name, run_dir, since = self._running
+            _, doing = last_beat(run_dir)
+            parts.append(Text(f"now  {name}: {doing} ({_minutes(self._clock() - since)})"))
+        if self._latest:
+            table = Table.grid(padding=(0, 2))
+            for row in reversed(self._latest):
+                table.add_row(*(Text(cell) for cell in row))
+            parts.append(table)
+        return Group(*parts)

@@ -1,25 +1,79 @@
-from common.study.progress import Progress
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from common.measure.heartbeat import Heartbeat, path_for
+from common.study.progress import QUIET_SECONDS, Progress
+
+CELL = {"model": "m", "framework": "torch", "strategy": "ddp", "devices": 4, "oversubscribed": True}
 
 
-def test_without_a_terminal_every_run_is_one_line(capsys) -> None:
-    cell = {
-        "model": "m",
-        "framework": "torch",
-        "strategy": "ddp",
-        "devices": 4,
-        "oversubscribed": True,
-    }
-    ok = {"cell": cell, "run": 0, "status": "ok", "disturbed": True}
-    ok["step_seconds"] = {"median": 0.25}
-    with Progress() as progress:
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ok(run: int) -> dict[str, Any]:
+    line = {"cell": CELL, "run": run, "status": "ok", "disturbed": True, "error": None}
+    return {**line, "step_seconds": {"median": 0.25}}
+
+
+def start(*, terminal: bool) -> tuple[Progress, io.StringIO, Clock]:
+    output, clock = io.StringIO(), Clock()
+    console = Console(file=output, force_terminal=terminal, width=120)
+    return Progress(console=console, clock=clock), output, clock
+
+
+def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
+    progress, output, clock = start(terminal=False)
+    with progress:
+        progress.plan(6)
+        for run in range(3):
+            progress.start_run(CELL, run, tmp_path)
+            clock.now += 1
+            progress.finish_run(ok(run))
+        assert output.getvalue() == ""  # too soon to say anything
+        clock.now += QUIET_SECONDS
+        progress.finish_run(ok(3))
+        progress.finish_run({**ok(4), "status": "failed", "error": "broke [bold]"})
+    first, second, last = output.getvalue().splitlines()
+    # 33 s for four runs: two are left.
+    assert first == (
+        "[4/6, ETA 0:16] m torch ddp devices=4 run 3: 250.000 ms/step, oversubscribed, disturbed"
+    )
+    assert second.endswith("failed: broke [bold]")  # at once, and as it is
+    assert last == "5 runs in 0:33, 1 not ok"
+    assert "\x1b" not in output.getvalue()
+
+
+def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> None:
+    progress, output, clock = start(terminal=True)
+    Heartbeat(path_for(tmp_path, 0)).beat("throughput, step 40")
+    with progress:
         progress.plan(3)
-        progress.start_run("id", 0)
-        progress.finish_run(ok)
-        progress.plan(2)
-        progress.finish_run({"cell": cell, "run": 1, "status": "failed", "error": "broke"})
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("[1/3, ETA ")
-    assert "250.000 ms/step, oversubscribed, disturbed" in lines[0]
-    assert lines[1].startswith("[2/3, ETA ")
-    assert "failed: broke" in lines[1]
+        progress.start_run(CELL, 0, tmp_path)
+        clock.now += 30
+        progress.finish_run(ok(0))
+        progress.start_run(CELL, 1, tmp_path)
+        text = output.getvalue()
+    for said in (
+        "1 of 3 runs done",
+        "ETA 1:00",
+        "now  m torch ddp devices=4, run 1: throughput, step 40",
+        "250.000 ms/step",
+    ):
+        assert said in text
+    assert "\x1b[" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_to_do_says_nothing(terminal: bool) -> None:
+    progress, output, _ = start(terminal=terminal)
+    with progress:
+        progress.plan(0)
+    assert "runs in" not in output.getvalue()
