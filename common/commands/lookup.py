@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _SUFFIX = "_runner"
 
 
+@functools.cache
 def _modules(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
@@ -141,6 +142,7 @@ def all_strategies() -> list[str]:
     return sorted({name for framework in frameworks() for name in strategies(framework)})
 
 
+@functools.cache
 def strategy_info(framework: str, strategy: str) -> StrategyInfo:
     """Reads the literal ``INFO`` of a strategy's file without running the file.
 

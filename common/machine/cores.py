@@ -1,5 +1,6 @@
 """CPU cores: which may be used, and which make a device."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def available_cores() -> list[int]:
     return sorted(cores.values())
 
 
+@functools.cache
 def _siblings(cpu: int) -> str:
     """Returns a name of the physical core of a CPU; the CPU itself where Linux does not say."""
     path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")

@@ -20,12 +20,43 @@ RESULTS = "results.jsonl"
 SETTINGS = "study.json"
 
 
+STATUSES = ("ok", "diverged", "failed", "skipped")
+_CELL = {
+    "model": str,
+    "overrides": dict,
+    "framework": str,
+    "strategy": str,
+    "devices": int,
+    "processes": int,
+    "global_batch_size": int,
+    "dtype": str,
+    "compile_mode": str,
+    "oversubscribed": bool,
+}
+
+
+def _check_line(line: dict[str, Any]) -> None:
+    """Raises ValueError, KeyError or TypeError for a line that views could not be made from."""
+    for name, kind in _CELL.items():
+        if not isinstance(line["cell"][name], kind):
+            raise ValueError(f"{name} of its cell is {line['cell'][name]!r}")
+    if line["cell"]["devices"] < 1 or line["cell"]["global_batch_size"] < 1:
+        raise ValueError("a cell without devices or examples")
+    if not isinstance(line["run"], int) or line["status"] not in STATUSES:
+        raise ValueError(f"run {line['run']!r} with status {line['status']!r}")
+    if line["status"] == "ok" and not (
+        line["items_per_second"] > 0 and line["step_seconds"]["median"] > 0
+    ):
+        raise ValueError("a successful run without a speed")
+
+
 class Store:
     """Reads and writes one study's folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._lines: dict[tuple[str, int], dict[str, Any]] = {}
+        self._texts: dict[tuple[str, int], str] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -59,7 +90,8 @@ class Store:
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 line = json.loads(text)
-                self._lines[cell_key(line["cell"]), line["run"]] = line
+                _check_line(line)
+                self._keep(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"{path}:{number} is not a result line ({error})") from None
 
@@ -94,19 +126,26 @@ class Store:
 
         The whole file is replaced, atomically: a crash at any moment leaves whole lines only.
         """
-        plain = json.loads(to_json(line))
-        self._lines[cell_key(plain["cell"]), plain["run"]] = plain
-        text = "".join(to_json(entry) + "\n" for entry in self._lines.values())
-        write_atomically(self.folder / RESULTS, text)
+        self._keep(json.loads(to_json(line)))
+        write_atomically(self.folder / RESULTS, "".join(self._texts.values()))
+
+    def _keep(self, line: dict[str, Any]) -> None:
+        key = cell_key(line["cell"]), line["run"]
+        self._lines[key] = line
+        self._texts[key] = to_json(line) + "\n"  # once, however often the file is written
 
     def settings(self) -> dict[str, Any]:
         """Raises ConfigError if the folder holds no study."""
         path = self.folder / SETTINGS
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
+            if settings["scaling"] not in ("strong", "weak") or not settings["sessions"]:
+                raise ValueError("no scaling or no session")
             for session in settings["sessions"]:
                 if not isinstance(session["flags"], list) or session["rounds"] < 1:
                     raise ValueError("a session without flags or rounds")
+                if not isinstance(session["machine"]["cpu_model"], str):
+                    raise ValueError("a session without a machine")
         except FileNotFoundError:
             raise ConfigError(f"{self.folder} holds no {SETTINGS}: not a study") from None
         except (ValueError, KeyError, TypeError) as error:

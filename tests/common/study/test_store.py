@@ -10,23 +10,26 @@ import pytest
 
 from common.config.errors import ConfigError
 from common.study.store import Store, set_aside
+from tests.common.report.fake_study import make_cell, make_line
+
+CELL = make_cell("torch", "ddp", 2)
 
 
 def line(run: int, status: str = "ok", **more: Any) -> dict[str, Any]:
-    return {"cell": {"model": "m"}, "run": run, "status": status, "error": None, **more}
+    return make_line(CELL, run, 0.01, sequence=run, status=status, **more)
 
 
 def test_a_retried_run_replaces_its_line(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.add(line(0, "failed"))
     store.add(line(1))
-    assert not store.is_ok({"model": "m"}, 0)
+    assert not store.is_ok(CELL, 0)
     store.add(line(0))
     again = Store(tmp_path)
     again.load()
-    assert again.is_ok({"model": "m"}, 0)
+    assert again.is_ok(CELL, 0)
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
-    assert not again.is_ok({"model": "other"}, 0)
+    assert not again.is_ok({**CELL, "devices": 1}, 0)
 
 
 def _write_forever(folder: Path) -> None:
@@ -51,8 +54,22 @@ def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
         assert [json.loads(text)["run"] for text in lines] == list(range(len(lines)))
 
 
-def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "results.jsonl").write_text('{"cell": {}, "run": 0}\n{"torn": \n')
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        '{"torn": ',
+        "[]",
+        '{"cell": {}, "run": 1, "status": "ok"}',
+        json.dumps(line(1, items_per_second=None)),
+        json.dumps(line(1) | {"step_seconds": {}}),
+        json.dumps(line(1, status="great")),
+        json.dumps(line(1) | {"run": "one"}),
+        json.dumps(line(1) | {"cell": {**CELL, "devices": 0}}),
+        json.dumps(line(1) | {"cell": {**CELL, "overrides": "none"}}),
+    ],
+)
+def test_a_foreign_file_is_refused(tmp_path: Path, foreign: str) -> None:
+    (tmp_path / "results.jsonl").write_text(f"{json.dumps(line(0))}\n{foreign}\n")
     with pytest.raises(ConfigError, match=r"results.jsonl:2 is not a result line"):
         Store(tmp_path).load()
 
