@@ -11,7 +11,7 @@ $(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON
 endif
 endif
 
-.PHONY: compare test setup test-fast parity lint types benchmark clean help
+.PHONY: compare board doctor test setup test-fast parity lint types benchmark clean help
 
 .DEFAULT_GOAL := compare
 
@@ -20,6 +20,12 @@ help: ## list these targets
 
 compare: setup ## run the default comparison
 	$(BIN)/isoscale compare $(FLAGS)
+
+board: setup ## show the newest study in TensorBoard (STUDY=name for another)
+	$(BIN)/isoscale board $(STUDY)
+
+doctor: setup ## say what this machine and the frameworks are, and what is wrong with them
+	$(BIN)/isoscale doctor
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest
