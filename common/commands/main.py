@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from common.config.errors import ConfigError, unknown
 from common.config.flags import fail
 
-COMMANDS = {"compare": "run models x frameworks x strategies x devices, and compare them"}
+COMMANDS = {
+    "compare": "run models x frameworks x strategies x devices, and compare them",
+    "report": "write a study's report: HTML, Markdown, CSV and plots",
+    "board": "show one study or several in TensorBoard",
+    "doctor": "what this machine and these frameworks are, and what is known to be wrong with them",
+}
 """Command -> one line for the help page; the command is ``main(argv)`` in the file of its name."""
 
 

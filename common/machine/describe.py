@@ -65,7 +65,7 @@ def _cpu_info() -> dict[str, str]:
     return first
 
 
-def _query(*command: str) -> str | None:
+def query(*command: str) -> str | None:
     """Returns what a program prints, or None if it is missing, slow or fails."""
     if shutil.which(command[0]) is None:
         return None
@@ -78,7 +78,7 @@ def _query(*command: str) -> str | None:
 
 def gpus() -> list[dict[str, str]]:
     """Returns name, memory and driver of every NVIDIA GPU that the driver shows."""
-    answer = _query(
+    answer = query(
         "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
     )
     if not answer:
@@ -106,7 +106,7 @@ def machine() -> dict[str, Any]:
         "operating_system": platform.platform(),
         "python": sys.version.split()[0],
         "gpus": graphics,
-        "gpu_links": _query("nvidia-smi", "topo", "-m") or UNKNOWN if graphics else None,
+        "gpu_links": query("nvidia-smi", "topo", "-m") or UNKNOWN if graphics else None,
     }
 
 

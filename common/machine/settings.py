@@ -1,0 +1,269 @@
+"""How this computer is set up: limits, pages, clocks, load, GPU links. Unknown is ``unknown``.
+
+Every reader takes the root of the file system, so that tests can show it another machine. Sizes are
+in bytes unless a name says otherwise.
+"""
+
+import os
+import platform
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from common.machine import describe
+from common.machine.describe import UNKNOWN, query
+
+_ROOT = Path("/")
+
+GPU_FIELDS = {
+    "name": "name",
+    "memory": "memory.total",
+    "memory_used": "memory.used",
+    "utilization": "utilization.gpu",
+    "driver": "driver_version",
+    "pcie_generation": "pcie.link.gen.current",
+    "pcie_generation_max": "pcie.link.gen.max",
+    "pcie_width": "pcie.link.width.current",
+    "pcie_width_max": "pcie.link.width.max",
+    "persistence_mode": "persistence_mode",
+    "sm_clock": "clocks.sm",
+    "sm_clock_max": "clocks.max.sm",
+    "power_limit": "power.limit",
+}
+"""Our name -> the field of ``nvidia-smi --query-gpu``."""
+
+
+def read(path: Path) -> str | None:
+    """Returns the text of a file of the system, or None if there is none to read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _control_groups(controller: str, root: Path) -> list[Path]:
+    """Returns the folders of this process's control groups, innermost first; [] if unknown.
+
+    Version 2 has one tree for all controllers, version 1 one each. Inside a container the path may
+    be the host's; then only the mounted top of it is there, which is the container's own group.
+    """
+    folders: list[Path] = []
+    for line in (read(root / "proc/self/cgroup") or "").splitlines():
+        _, names, path = line.split(":", 2)
+        if names and controller not in names.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / (controller if names else "")
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        places = [top.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]
+        folders += [place for place in places if place.is_dir()]
+    return folders
+
+
+def cpu_quota(root: Path = _ROOT) -> float | str | None:
+    """Returns how many CPUs' worth of time the control groups allow; None: no limit is set."""
+    folders = _control_groups("cpu", root)
+    quotas = []
+    for folder in folders:
+        text = read(folder / "cpu.max")
+        if text is None:
+            limit, period = read(folder / "cpu.cfs_quota_us"), read(folder / "cpu.cfs_period_us")
+            text = f"{limit} {period}" if limit and period else "max 0"
+        limit, period = text.split()
+        if limit not in ("max", "-1"):
+            quotas.append(int(limit) / int(period))
+    return min(quotas) if quotas else None if folders else UNKNOWN
+
+
+def _memory_limit(root: Path, total: int) -> tuple[int | str | None, int | None]:
+    """Returns (tightest memory limit of the control groups, what it leaves free)."""
+    folders = _control_groups("memory", root)
+    limits = []
+    for folder in folders:
+        limit, used = read(folder / "memory.max"), read(folder / "memory.current")
+        if limit is None:
+            limit = read(folder / "memory.limit_in_bytes")
+            used = read(folder / "memory.usage_in_bytes")
+        # Version 1 writes "no limit" as a number larger than any memory.
+        if limit is None or limit == "max" or int(limit) >= total:
+            continue
+        statistics = read(folder / "memory.stat") or ""
+        cache = re.search(r"^(?:total_)?inactive_file (\d+)", statistics, re.MULTILINE)
+        in_use = int(used or 0) - (int(cache[1]) if cache else 0)
+        limits.append((int(limit), max(0, int(limit) - in_use)))
+    return min(limits) if limits else (None if folders else UNKNOWN, None)
+
+
+def memory(root: Path = _ROOT) -> dict[str, Any]:
+    """Returns total and available memory, the control group's limit, and swap in use."""
+    virtual = psutil.virtual_memory()
+    limit, left = _memory_limit(root, virtual.total)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # psutil warns where swap counters are missing
+            swap: int | str = psutil.swap_memory().used
+    except (OSError, RuntimeError):
+        swap = UNKNOWN
+    return {
+        "total_bytes": virtual.total,
+        "available_bytes": min(virtual.available, virtual.available if left is None else left),
+        "limit_bytes": limit,
+        "swap_used_bytes": swap,
+    }
+
+
+def caches(cpu: int, root: Path = _ROOT) -> dict[str, dict[str, Any]] | str:
+    """Returns the caches of a CPU (``L1d``, ``L2``, ...): size, and which CPUs share them."""
+    found = {}
+    folders = sorted((root / f"sys/devices/system/cpu/cpu{cpu}/cache").glob("index[0-9]*"))
+    for folder in folders:
+        level, size = read(folder / "level"), read(folder / "size")
+        kind = {"Data": "d", "Instruction": "i"}.get(read(folder / "type") or "", "")
+        match = re.fullmatch(r"(\d+)([KM]?)", size or "")
+        if level and match:
+            found[f"L{level}{kind}"] = {
+                "bytes": int(match[1]) * {"": 1, "K": 2**10, "M": 2**20}[match[2]],
+                "shared_by_cpus": read(folder / "shared_cpu_list") or UNKNOWN,
+            }
+    return found or UNKNOWN
+
+
+def numa_nodes(root: Path = _ROOT) -> int | str:
+    nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
+    return len(nodes) or UNKNOWN
+
+
+def huge_pages(root: Path = _ROOT) -> str:
+    """Returns the mode of transparent huge pages: ``always``, ``madvise`` or ``never``."""
+    text = read(root / "sys/kernel/mm/transparent_hugepage/enabled") or ""
+    chosen = re.search(r"\[(\w+)\]", text)
+    return chosen[1] if chosen else UNKNOWN
+
+
+def clocks(cpus: list[int], root: Path = _ROOT) -> dict[str, Any]:
+    """Returns driver, governors, boost (``on`` or ``off``) and current clocks of some CPUs.
+
+    A virtual machine usually tells nothing of this.
+    """
+    system = root / "sys/devices/system/cpu"
+
+    def values(name: str) -> list[str]:
+        texts = [read(system / f"cpu{cpu}/cpufreq/{name}") for cpu in cpus]
+        return sorted({text for text in texts if text})
+
+    boost = {"0": "off", "1": "on"}.get(read(system / "cpufreq/boost") or "")
+    # The same thing, upside down.
+    no_turbo = {"0": "on", "1": "off"}.get(read(system / "intel_pstate/no_turbo") or "")
+    current = [int(text) / 1000 for text in values("scaling_cur_freq") if text.isdecimal()]
+    return {
+        "driver": ", ".join(values("scaling_driver")) or UNKNOWN,
+        "governors": values("scaling_governor") or UNKNOWN,
+        "boost": boost or no_turbo or UNKNOWN,
+        "current_mhz": [min(current), max(current)] if current else UNKNOWN,
+    }
+
+
+def virtual_machine(root: Path = _ROOT) -> bool | str:
+    """Returns whether the processor says that it is a virtual one (x86 only)."""
+    flags = re.search(r"^flags\s*:(.*)$", read(root / "proc/cpuinfo") or "", re.MULTILINE)
+    return "hypervisor" in flags[1].split() if flags else UNKNOWN
+
+
+def shared_memory(root: Path = _ROOT) -> int | str:
+    """Returns the size of ``/dev/shm``."""
+    path = root / "dev/shm"
+    return psutil.disk_usage(str(path)).total if path.is_dir() else UNKNOWN
+
+
+def disk_free(folder: Path) -> int | str:
+    """Returns the space left where ``folder`` is or would be made."""
+    for place in (folder, *folder.absolute().parents):
+        if place.is_dir():
+            return psutil.disk_usage(str(place)).free
+    return UNKNOWN
+
+
+def affinity() -> list[int] | str:
+    """Returns the CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return UNKNOWN
+
+
+def load_average() -> list[float] | str:
+    """Returns the mean number of runnable tasks over 1, 5 and 15 minutes."""
+    try:
+        return list(os.getloadavg())
+    except (AttributeError, OSError):
+        return UNKNOWN
+
+
+def settings(out_dir: Path, root: Path = _ROOT) -> dict[str, Any]:
+    """Returns how this machine is set up, as far as the system tells.
+
+    Args:
+      out_dir: where results go; for the space left there.
+      root: of the file system.
+    """
+    cpus = affinity()
+    known = cpus if isinstance(cpus, list) else list(range(psutil.cpu_count() or 1))
+    library, version = platform.libc_ver()
+    return {
+        "affinity": cpus,
+        "cpu_quota": cpu_quota(root),
+        "memory": memory(root),
+        "numa_nodes": numa_nodes(root),
+        "caches": caches(known[0], root),
+        "page_bytes": os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else UNKNOWN,
+        "transparent_huge_pages": huge_pages(root),
+        "clocks": clocks(known, root),
+        "virtual_machine": virtual_machine(root),
+        "load_average": load_average(),
+        "shared_memory_bytes": shared_memory(root),
+        "disk_free_bytes": disk_free(out_dir),
+        "c_library": f"{library} {version}".strip() or UNKNOWN,
+    }
+
+
+def activity(seconds: float) -> dict[str, Any]:
+    """Measures what others do while this process sleeps.
+
+    Returns:
+      ``busy_cpus``: CPUs' worth of time used by all programs; ``stolen``: share of time that the
+      hypervisor gave to others (``unknown`` where the system does not count it).
+    """
+    share = psutil.cpu_times_percent(interval=seconds)
+    idle = share.idle + getattr(share, "iowait", 0.0)
+    stolen = getattr(share, "steal", None)
+    busy = max(0.0, 100 - idle - (stolen or 0.0)) / 100
+    return {
+        "seconds": seconds,
+        "busy_cpus": busy * (psutil.cpu_count() or 1),
+        "stolen": UNKNOWN if stolen is None else stolen / 100,
+    }
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Returns what nvidia-smi tells of every GPU, units included; [] if it shows none."""
+    fields = ",".join(GPU_FIELDS.values())
+    answer = query("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader")
+    rows = [[value.strip() for value in line.split(",")] for line in (answer or "").splitlines()]
+    if not rows or any(len(row) != len(GPU_FIELDS) for row in rows):
+        # A driver that does not know one of the fields refuses them all.
+        plain = describe.gpus()
+        return [{name: gpu.get(name, UNKNOWN) for name in GPU_FIELDS} for gpu in plain]
+    return [
+        {
+            name: UNKNOWN if "N/A" in value or value.startswith("[") else value
+            for name, value in zip(GPU_FIELDS, row, strict=True)
+        }
+        for row in rows
+    ]
+
+
+def cuda_of_driver() -> str:
+    """Returns the newest CUDA version that the GPU driver supports."""
+    match = re.search(r"CUDA Version:\s*([\d.]+)", query("nvidia-smi") or "")
+    return match[1] if match else UNKNOWN

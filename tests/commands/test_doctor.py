@@ -1,0 +1,302 @@
+"""``isoscale doctor`` in fresh processes, as users run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from common.commands import lookup
+from common.commands.examine import FACTS
+from common.machine.cores import available_cores
+from tests.conftest import ROOT, copy_of_the_code
+
+pytestmark = pytest.mark.slow
+
+MAIN = "common.commands.main"
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        # -P, as the installed command has it: the working folder is not on the path.
+        [sys.executable, "-P", "-m", MAIN, "doctor", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess:
+    """One look at everything, for all tests that only read what it says."""
+    folder = tmp_path_factory.mktemp("doctor")
+    # A file in the working folder must not be taken for a package by what is started from there.
+    (folder / "common.py").write_text("1 / 0")
+    found = run(folder, "--json", "--sgemm_size=256", MY_SECRET="secret", NVIDIA_TF32_OVERRIDE="0")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert {path.name for path in folder.iterdir()} == {"common.py"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def facts(answer: subprocess.CompletedProcess) -> dict[str, Any]:
+    return json.loads(answer.stdout)
+
+
+def test_the_json_is_all_there_is(answer) -> None:
+    assert answer.stdout.startswith("{")
+    assert answer.stderr == ""
+    assert "secret" not in answer.stdout
+
+
+def test_the_machine_is_there(facts) -> None:
+    assert facts["machine"]["available_cores"] == available_cores()
+    assert facts["settings"]["memory"]["total_bytes"] > 2**28
+    assert facts["activity"]["busy_cpus"] >= 0
+    assert facts["environment"]["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert facts["tested_versions"]["jax"]
+
+
+@pytest.mark.parametrize("name", lookup.frameworks())
+def test_every_framework_is_looked_at(facts, name: str) -> None:
+    entry = facts["frameworks"][name]
+    assert entry["status"] == "ok"
+    assert entry["versions"][name][0].isdecimal()
+    assert entry["versions"]["numpy"]
+    assert entry["interpreter"]["executable"] == sys.executable
+    assert set(FACTS) <= set(entry)
+    assert entry["devices"]
+    if hasattr(os, "sched_setaffinity"):
+        assert entry["pinned_cores"] == available_cores()[:1]
+    product = entry["matrix_product"]
+    assert product["size"] == 256
+    assert product["best_flops_per_second"] >= product["median_flops_per_second"] > 1e8
+    assert product["n"] >= 3
+    assert 0 < product["core_share"] < 1.5
+    assert entry["environment_set"] is not None
+
+
+def test_frameworks_say_what_multiplies(facts) -> None:
+    libraries = {n: facts["frameworks"][n]["matrix_library"] for n in ("jax", "tensorflow")}
+    assert "unknown" not in libraries.values(), libraries
+    torch = facts["frameworks"]["torch"]
+    assert torch["threads"] == 1
+    assert torch["instruction_set"]["ATen"]
+    if torch["matrix_library"] == "MKL":
+        intel = facts["machine"]["cpu_vendor"] == "GenuineIntel"
+        assert torch["mkl_takes_for_intel"] is intel
+
+
+def test_the_environment_is_a_problem_that_names_itself(facts) -> None:
+    (entry,) = (p for p in facts["problems"] if p["id"] == "environment")
+    assert "NVIDIA_TF32_OVERRIDE='0'" in entry["evidence"]
+    for problem in facts["problems"]:
+        assert set(problem) == {"id", "severity", "evidence", "meaning", "remedy"}
+
+
+def test_the_page_says_the_same(facts, tmp_path: Path) -> None:
+    from common.report.diagnosis import lines
+
+    page = "\n".join(lines(facts))
+    assert max(map(len, page.splitlines())) < 200
+    for text in ("physical cores", "GFLOP/s best", "interpreter", "remedy", "measured", "governor"):
+        assert text in page
+    for problem in facts["problems"]:
+        assert f"{problem['severity'].upper()}: {problem['id']}" in page
+    for entry in facts["frameworks"].values():
+        for version in entry["versions"].values():
+            assert version in page
+
+
+@pytest.fixture(scope="module")
+def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("empty")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin" / "python"
+
+
+def test_a_framework_that_is_not_installed(empty_python: Path, tmp_path: Path) -> None:
+    answer = run(tmp_path, "--frameworks=jax", f"--python_jax={empty_python}")
+    assert answer.returncode == 0, answer.stderr
+    page = " ".join(answer.stdout.split())
+    assert page.count("pip install jax flax optax") == 2  # what is wrong, and how to get it
+    assert "MISSING" in answer.stdout
+    assert "physical cores" in answer.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interpreter_that_lacks_what_isoscale_needs(empty_python: Path, tmp_path: Path) -> None:
+    """Its framework is there, in name; the rest is shown, and the failure in its last line."""
+    site = next(empty_python.parents[1].glob("lib/python*/site-packages"))
+    for name in ("jax", "flax", "optax"):
+        (site / f"{name}.py").write_text("")
+    try:
+        answer = run(tmp_path, "--frameworks=jax", f"--python_jax={empty_python}", "--json")
+    finally:
+        for name in ("jax", "flax", "optax"):
+            (site / f"{name}.py").unlink()
+    assert answer.returncode == 1
+    entry = json.loads(answer.stdout)["frameworks"]["jax"]
+    assert entry["status"] == "failed"
+    assert "ModuleNotFoundError: No module named 'numpy'" in entry["error"]
+    assert entry["install"] == f"{empty_python} -m pip install . (in isoscale's folder)"
+
+
+def test_a_gpu_that_a_framework_does_not_see(tmp_path: Path) -> None:
+    """A machine whose driver shows a GPU, and a framework that is made blind for it."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\ncase $1 in --query*) echo 'A GPU, 80000 MiB, 580.1';; esac\n")
+    program.chmod(0o755)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    answer = run(
+        folder,
+        "--frameworks=torch",
+        "--json",
+        "--sgemm_size=64",
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert answer.returncode == 0, answer.stderr
+    facts = json.loads(answer.stdout)
+    assert facts["frameworks"]["torch"]["gpu"]["devices"] == []
+    assert facts["frameworks"]["torch"]["gpu"]["matrix_product"] == "unknown"
+    (entry,) = (p for p in facts["problems"] if p["id"] == "gpu_not_seen")
+    assert "torch" in entry["evidence"]
+    assert "CUDA_VISIBLE_DEVICES='' is set" in entry["evidence"]
+
+
+NEW_FRAMEWORK = """
+from common.config.framework_info import FrameworkInfo
+
+INFO = FrameworkInfo(
+    name="{name}", packages=("{package}",), install="pip install {package}",
+    default_strategy="bare", compile_modes=("eager",), platforms=("cpu",), model_module="none",
+)
+
+def environment(config):
+    return {{"MARK": str(config.devices)}}
+"""
+FAILING = {
+    "raises": "1 / 0",
+    "aborts": "import os\nos.abort()",
+    "hangs": "import time\ntime.sleep(600)",
+}
+
+
+@pytest.fixture(scope="module")
+def grown_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code with frameworks that are a folder and nothing else, or that fail."""
+    folder = copy_of_the_code(tmp_path_factory.mktemp("grown"))
+    for name in ("plain", *FAILING):
+        package = folder / "frameworks" / f"{name}_runner"
+        package.mkdir()
+        text = NEW_FRAMEWORK.format(name=name, package="json")
+        (package / "__init__.py").write_text(text)
+        if name in FAILING:
+            (package / "examine.py").write_text(FAILING[name])
+    return folder
+
+
+def test_a_framework_grows_without_a_file_for_doctor(grown_code: Path, tmp_path: Path) -> None:
+    answer = run(tmp_path, "--frameworks=plain", "--json", PYTHONPATH=str(grown_code))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    entry = json.loads(answer.stdout)["frameworks"]["plain"]
+    assert entry["status"] == "ok"
+    assert {entry[name] for name in FACTS} == {"unknown"}
+    assert entry["matrix_product"] == "unknown"
+    assert entry["environment_set"] == {"MARK": "1"}
+    page = run(tmp_path, "--frameworks=plain", PYTHONPATH=str(grown_code))
+    assert page.returncode == 0, page.stderr
+    assert "unknown" in page.stdout
+
+
+def test_what_fails_does_not_stop_the_rest(grown_code: Path, tmp_path: Path) -> None:
+    names = ",".join([*FAILING, "plain"])
+    answer = run(
+        tmp_path,
+        f"--frameworks={names}",
+        "--watchdog_seconds=5",
+        "--json",
+        PYTHONPATH=str(grown_code),
+    )
+    assert answer.returncode == 1
+    found = json.loads(answer.stdout)["frameworks"]
+    assert {name: entry["status"] for name, entry in found.items()} == {
+        **dict.fromkeys(FAILING, "failed"),
+        "plain": "ok",
+    }
+    assert found["raises"]["error"] == "ZeroDivisionError: division by zero"
+    assert "SIGABRT" in found["aborts"]["error"]
+    assert "no progress for 5 s in 'importing hangs'" in found["hangs"]["error"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
+        (["--jsn"], "unknown flag '--jsn': did you mean '--json'?"),
+        (["--sgemm_size=1"], "--sgemm_size=1 must be 64 to 8192"),
+        (["--sgemm_size=big"], "--sgemm_size=big: must be a whole number"),
+        (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
+        (["--out_dir=" + "x" * 300], "cannot be used: File name too long"),
+        (["now"], "'now' is not a flag"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, tmp_path: Path) -> None:
+    answer = run(tmp_path, *arguments)
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert message in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert answer.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_is_no_mistake(tmp_path: Path) -> None:
+    answer = run(tmp_path, "--help")
+    assert answer.returncode == 0
+    for text in ("--json", "--sgemm_size", "--python_torch", "default:"):
+        assert text in answer.stdout
+
+
+def examinations(doctor: subprocess.Popen) -> list[psutil.Process]:
+    """Returns what a doctor has started to look at a framework."""
+    children = psutil.Process(doctor.pid).children(recursive=True)
+    return [child for child in children if "--framework=hangs" in child.cmdline()]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_its_children_end_with_it(signal_number: int, grown_code: Path, tmp_path: Path) -> None:
+    doctor = subprocess.Popen(
+        [sys.executable, "-m", MAIN, "doctor", "--frameworks=hangs"],
+        cwd=tmp_path,
+        # After kill -9 nobody removes its temporary folder.
+        env={**os.environ, "PYTHONPATH": str(grown_code), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.time() + 60
+    while not (started := examinations(doctor)):
+        assert time.time() < end, "nothing was started"
+        time.sleep(0.05)
+    doctor.send_signal(signal_number)
+    output, errors = doctor.communicate(timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=10)
+    for process in alive:
+        process.kill()
+    assert not alive
+    if signal_number == signal.SIGKILL:
+        assert doctor.returncode == -signal.SIGKILL
+    else:
+        assert doctor.returncode == 130
+        assert (output, errors) == ("", "isoscale: interrupted\n")
