@@ -27,6 +27,8 @@ from common.report.study_data import StudyData
 
 NO_VALUE = "-"
 OVERVIEW_ROWS = 40
+SENTENCES_FIRST = 8
+"""With more settings than that the sentences stand with their setting, and a table comes first."""
 LOSS_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 """Largest relative spread of the first loss between cells that compute the same thing."""
 
@@ -98,6 +100,7 @@ class Document:
     headline: list[str]
     glances: list[Glance]
     overview: list[Plot]
+    sentences_first: bool
     sections: list[Section]
     undrawn: int
     manifest: Manifest
@@ -207,11 +210,10 @@ def _loss_remarks(setting: Setting) -> list[str]:
     if not spreads:
         return []
     bound = LOSS_TOLERANCE.get(setting.cells[0][1].cell["dtype"])
-
-    def said(found: list[float]) -> str:
-        return f"differ by {max(found):.1e} at most (relative)" if max(found) else "are equal"
-
-    text = f"Of runs with the same seed, the first losses {said(spreads)}, the last {said(last)}."
+    text = (
+        f"Runs with the same seed: the first losses differ by {max(spreads):.1e} of their size at "
+        f"most, the last by {max(last):.1e}."
+    )
     if bound is None or max(spreads) <= bound:
         return [text]
     return [
@@ -477,6 +479,7 @@ def make_document(study: StudyData, *, command: str, most_drawn: int | None) -> 
         headline=_headline(study),
         glances=[glance(study, setting) for setting in study.settings],
         overview=overview,
+        sentences_first=len(sections) <= SENTENCES_FIRST,
         sections=sections,
         undrawn=max(0, len(study.settings) - limit),
         manifest=make_manifest(study.summaries, study.machines, scaling=study.scaling),

@@ -122,7 +122,7 @@ def test_it_has_manifest_method_and_every_run(study: StudyData, name: str) -> No
     assert "Two process models are compared" in text
     assert "Welch" in text
     assert "Drift over the study" in text
-    assert "first losses differ by 1.0e-07 at most" in text
+    assert "first losses differ by 1.0e-07 of their size at most" in text
     assert all(f" {line['sequence']} " in text for line in study.lines)
 
 
