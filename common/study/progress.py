@@ -37,11 +37,18 @@ def _said(line: dict[str, Any]) -> str:
         )
         if flag
     ]
-    return ", ".join([f"{1e3 * line['step_seconds']['median']:.3f} ms/step", *marks])
+    step = f"{1e3 * line['step_seconds']['median']:.3f} ms/step"
+    return ", ".join([step, f"{line['items_per_second']:.0f} examples/s", *marks])
 
 
 def _name(cell: dict[str, Any]) -> str:
     return f"{cell['model']} {cell['framework']} {cell['strategy']} devices={cell['devices']}"
+
+
+def _grid(cell: RenderableType) -> Table:
+    table = Table.grid()
+    table.add_row(cell)
+    return table
 
 
 class Progress:
@@ -124,7 +131,8 @@ class Progress:
         head += f", {self._bad} not ok" if self._bad else ""
         parts: list[RenderableType] = [
             Text(f"{head}   {_minutes(self._elapsed())} elapsed   ETA {self._eta()}", style="bold"),
-            ProgressBar(total=max(1, self._planned), completed=self._done, width=60),
+            # In a table of its own: a bar does not end its line.
+            _grid(ProgressBar(total=max(1, self._planned), completed=self._done, width=60)),
         ]
         if self._running:
             name, run_dir, since = self._running

@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Clock:
 
 def ok(run: int) -> dict[str, Any]:
     line = {"cell": CELL, "run": run, "status": "ok", "disturbed": True, "error": None}
-    return {**line, "step_seconds": {"median": 0.25}}
+    return {**line, "step_seconds": {"median": 0.25}, "items_per_second": 256.0}
 
 
 def start(*, terminal: bool) -> tuple[Progress, io.StringIO, Clock]:
@@ -44,7 +45,8 @@ def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
     first, second, last = output.getvalue().splitlines()
     # 33 s for four runs: two are left.
     assert first == (
-        "[4/6, ETA 0:16] m torch ddp devices=4 run 3: 250.000 ms/step, oversubscribed, disturbed"
+        "[4/6, ETA 0:16] m torch ddp devices=4 run 3: 250.000 ms/step, 256 examples/s, "
+        "oversubscribed, disturbed"
     )
     assert second.endswith("failed: broke [bold]")  # at once, and as it is
     assert last == "5 runs in 0:33, 1 not ok"
@@ -61,6 +63,9 @@ def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> No
         progress.finish_run(ok(0))
         progress.start_run(CELL, 1, tmp_path)
         text = output.getvalue()
+    # One line each: the bar must not share its line.
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("1 of 3 runs done")[-1].splitlines()
+    assert [line.strip()[:6] for line in plain[1:4]] == ["━" * 6, "now  m", "m torc"]
     for said in (
         "1 of 3 runs done",
         "ETA 1:00",
