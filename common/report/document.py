@@ -76,7 +76,7 @@ class Section:
       sentences: the answer.
       verdicts: (comparison, ratio, evidence, outcome) rows.
       rows: of the table of cells, under ``CELL_COLUMNS``.
-      remarks: on the losses.
+      remarks: on what a run consists of, and on the losses.
       plots: of the setting; [] if they are left out.
     """
 
@@ -222,6 +222,21 @@ def _loss_remarks(setting: Setting) -> list[str]:
     ]
 
 
+def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
+    """Says what a run of the setting consists of, from the first whose record is there."""
+    for _, cell in setting.cells:
+        for line in cell.ok[:1]:
+            config = study.config(line)
+            if config is not None:
+                return [
+                    f"A run: 1 compiling step, {config['warmup_steps']} to warm up, "
+                    f"{config['steps']} measured in windows of {config['window_steps']}, "
+                    f"{config['latency_steps']} windows of one step between them; at most "
+                    f"{config['max_in_flight']} steps in flight."
+                ]
+    return []
+
+
 def _section(
     study: StudyData, setting: Setting, frameworks: Sequence[str], *, anchor: str, drawn: bool
 ) -> Section:
@@ -231,7 +246,7 @@ def _section(
         sentences=answer(study, setting),
         verdicts=[_verdict_row(verdict) for verdict in study.verdicts[setting.title]],
         rows=[_cell_row(name, cell) for name, cell in setting.cells],
-        remarks=_loss_remarks(setting),
+        remarks=[*_steps_remark(study, setting), *_loss_remarks(setting)],
         plots=setting_plots(study, setting, frameworks) if drawn else [],
     )
 
@@ -482,7 +497,12 @@ def make_document(study: StudyData, *, command: str, most_drawn: int | None) -> 
         sentences_first=len(sections) <= SENTENCES_FIRST,
         sections=sections,
         undrawn=max(0, len(study.settings) - limit),
-        manifest=make_manifest(study.summaries, study.machines, scaling=study.scaling),
+        manifest=make_manifest(
+            study.summaries,
+            study.machines,
+            scaling=study.scaling,
+            framework_facts=study.framework_facts(),
+        ),
         method=_method(study),
         problems=_problems(study),
         run_rows=list(_run_rows(study)),

@@ -1,7 +1,7 @@
 """What was equal for all runs of a study, or differed: so that a sceptic can object to it."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.analysis.scaling import CellSummary
@@ -41,7 +41,11 @@ def _processor(machine: dict[str, Any]) -> str:
 
 
 def make_manifest(
-    summaries: Sequence[CellSummary], machines: Sequence[dict[str, Any]], *, scaling: str
+    summaries: Sequence[CellSummary],
+    machines: Sequence[dict[str, Any]],
+    *,
+    scaling: str,
+    framework_facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Manifest:
     """Returns the conditions under which the cells were measured.
 
@@ -49,6 +53,7 @@ def make_manifest(
       summaries: the cells.
       machines: of the study's sessions, in order.
       scaling: ``strong`` or ``weak``.
+      framework_facts: framework -> what a run of it said of its own settings.
     """
     cells = [summary.cell for summary in summaries]
     ok = [line for summary in summaries for line in summary.ok]
@@ -84,6 +89,7 @@ def make_manifest(
             f"{_of(cells, 'platform')}; a CPU device is {_of(cells, 'threads_per_device')} core(s) "
             "with as many threads; processes are pinned before the framework is imported",
         ),
+        ("Link", _joined(_link(machine) for machine in machines)),
         ("Processes", _joined(processes) if processes else "one (single-device runs)"),
         (
             "Compiled",
@@ -100,6 +106,10 @@ def make_manifest(
             else "weak: the batch per device stays the same on more devices",
         ),
     ]
+    facts += [
+        (f"As {name} says", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
+        for name, said in (framework_facts or {}).items()
+    ]
     warnings = []
     mixed = [name for name, found in versions.items() if len(found) > 1]
     if mixed:
@@ -113,6 +123,16 @@ def make_manifest(
             "per device, and one process that drives all devices."
         )
     return Manifest(facts=facts, warnings=warnings)
+
+
+def _link(machine: dict[str, Any]) -> str:
+    if not machine["gpus"]:
+        return "CPU devices of one machine: shared memory, and loopback between processes"
+    return machine.get("gpu_links") or UNKNOWN
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _gib(size: int | None) -> str:

@@ -58,14 +58,35 @@ class StudyData:
         """Returns the records of a run's ``windows.jsonl``; [] if they are not there."""
         return self._records(line, "windows.jsonl")
 
-    def _records(self, line: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    def config(self, line: dict[str, Any]) -> dict[str, Any] | None:
+        """Returns a run's ``config.json``; None if it is not there."""
+        text = self._text(line, "config.json")
+        return json.loads(text) if text else None
+
+    def framework_facts(self) -> dict[str, dict[str, Any]]:
+        """Returns what each framework's widest successful run said of itself."""
+        widest: dict[str, dict[str, Any]] = {}
+        for line in self.lines:
+            cell = line["cell"]
+            known = widest.get(cell["framework"])
+            wider = known is None or cell["devices"] > known["cell"]["devices"]
+            if line["status"] == "ok" and wider:
+                widest[cell["framework"]] = line
+        texts = {name: self._text(line, "machine.json") for name, line in widest.items()}
+        return {name: json.loads(text)["framework"] for name, text in texts.items() if text}
+
+    def _text(self, line: dict[str, Any], name: str) -> str | None:
         run_dir = Path(line.get("run_dir") or "/")
         path = self.folder / run_dir / name
         # A path that leads out of the study is none of ours.
         if run_dir.is_absolute() or ".." in run_dir.parts or not path.exists():
-            return []
+            return None
+        return path.read_text(encoding="utf-8")
+
+    def _records(self, line: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        text = self._text(line, name)
         # One document instead of a thousand: several times as fast to parse.
-        return json.loads(f"[{','.join(path.read_text(encoding='utf-8').splitlines())}]")
+        return json.loads(f"[{','.join(text.splitlines())}]") if text else []
 
 
 def load_study(store: Store) -> StudyData:
