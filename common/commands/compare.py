@@ -47,6 +47,7 @@ HOUSEKEEPING = {
     "out_dir",
     "resume",
     "dry_run",
+    "report",
     "watchdog_seconds",
     "allow_oversubscription",
     *(f"python_{name}" for name in lookup.frameworks()),
@@ -94,6 +95,7 @@ def define_flags() -> Flags:
     fv.text("study", None, "name of the study (default: compare-DATE-TIME)")
     fv.text("out_dir", "runs/out", "folder that holds the studies")
     fv.boolean("resume", False, "go on with a study: what is ok is kept, the rest is run")
+    fv.boolean("report", True, "write the report and TensorBoard files at the end (--noreport: no)")
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
     fv.integer("watchdog_seconds", 300, "end a run that makes no progress for so long")
     for name in lookup.frameworks():
@@ -418,19 +420,52 @@ def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
         study.run(budget_seconds=request.budget_seconds, on_round=note_round)
     except KeyboardInterrupt:
         interrupted = True
-    from common.analysis.scaling import summarize_cells
-    from common.report.table import print_comparison
-
     lines = store.lines()
     if lines:
-        machines = [session["machine"] for session in settings["sessions"]]
-        summaries = summarize_cells(lines, scaling=fv.scaling)
-        print_comparison(summaries, scaling=fv.scaling, machines=machines)
-    print(f"Results: {store.folder / 'results.jsonl'}")
+        _print_table(store)
+    print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     failed = any(line["status"] in ("failed", "diverged") for line in lines)
+    out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
+    name = store.folder.name
     if interrupted:
         print("Interrupted; what finished is kept.", file=sys.stderr)
+        print(f"A report of what finished: isoscale report {name}{out_dir}")
+    elif lines and fv.report and not _write_views(store, f"{name}{out_dir}"):
+        failed = True
     if interrupted or failed:
-        out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
-        print(f"Go on with: isoscale compare --study={store.folder.name} --resume{out_dir}")
+        print(f"Go on with: isoscale compare --study={name} --resume{out_dir}")
     return 130 if interrupted else int(failed)
+
+
+def _print_table(store: Store) -> None:
+    from common.report.study_data import load_study
+    from common.report.table import print_comparison
+
+    study = load_study(store)
+    print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
+
+
+def _write_views(store: Store, study_arguments: str) -> bool:
+    """Writes report and TensorBoard files; returns whether it could. The results are safe."""
+    from common.report.event_files import write_event_files
+    from common.report.study_data import load_study
+    from common.report.write import PLOTS, write_report
+
+    print("Writing the report ...", file=sys.stderr)
+    try:
+        study = load_study(store)
+        report = write_report(study)
+        write_event_files(study, figures=store.folder / PLOTS)
+    except (OSError, ConfigError) as error:
+        print(
+            f"isoscale: the report cannot be written: {error}; later: isoscale report "
+            f"{study_arguments}",
+            file=sys.stderr,
+        )
+        return False
+    except KeyboardInterrupt:
+        print(f"isoscale: no report; later: isoscale report {study_arguments}", file=sys.stderr)
+        return False
+    print(f"Report:  {report}")
+    print(f"TensorBoard: isoscale board {study_arguments}")
+    return True

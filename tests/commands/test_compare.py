@@ -18,7 +18,7 @@ from tests.conftest import ROOT, copy_of_the_code
 pytestmark = pytest.mark.slow
 
 MAIN = "common.commands.main"
-SMALL = ("--models=mlp_digits", "--steps=20", "--study=s")
+SMALL = ("--models=mlp_digits", "--steps=20", "--study=s", "--noreport")
 TORCH = (*SMALL, "--frameworks=torch", "--strategies=bare", "--devices=1")
 
 REQUIRED = {

@@ -1,0 +1,314 @@
+"""``isoscale board``: shows studies in TensorBoard."""
+
+import contextlib
+import dataclasses
+import errno
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from common.commands.find_study import find_study, split_studies
+from common.config.errors import ConfigError
+from common.config.flags import Flags, fail
+from common.study import launch
+from common.study.store import RESULTS, Store
+
+LOOPBACK = "127.0.0.1"
+_START_SECONDS = 120
+_LOOK_SECONDS = 5.0
+"""How often a study is looked at for new runs."""
+_LEAST_SAMPLES = 100_000
+
+
+def define_flags() -> Flags:
+    fv = Flags(
+        usage=(
+            "Shows one study, or several side by side, in TensorBoard, until Ctrl-C.\n\n"
+            "  isoscale board                  the newest study in --out_dir\n"
+            "  isoscale board STUDY            a name inside --out_dir, or a study's folder\n"
+            "  isoscale board STUDY STUDY ...  several, side by side\n\n"
+            "Writes event files to STUDY/tensorboard (a view, which can be deleted at any time)\n"
+            "and takes up new runs of a study that is still running, which costs that study some\n"
+            "of its cores' time. Exit code: 0 ended by Ctrl-C or SIGTERM, 1 TensorBoard failed, 2\n"
+            "bad input."
+        )
+    )
+    fv.text("out_dir", "runs/out", "folder that holds the studies")
+    fv.integer(
+        "port", 6006, "TCP port; 0: any free one (default: another one if it is taken)", minimum=0
+    )
+    fv.text(
+        "host", LOOPBACK, "address to listen on; others than loopback can be reached from outside"
+    )
+    return fv
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+      studies: by the name under which they are shown.
+      host, port: where TensorBoard listens.
+      remarks: what to say about that.
+    """
+
+    studies: dict[str, Store]
+    host: str
+    port: int
+    remarks: list[str]
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Returns whether a port can be listened on.
+
+    Raises:
+      ConfigError: the host is none of this machine's addresses.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError, OverflowError):
+        raise ConfigError(f"--host={host}, --port={port}: not an address") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError:
+            raise ConfigError(f"--port={port} needs privileges; take one above 1023") from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise ConfigError(f"--host={host} is not an address of this machine") from None
+    return True
+
+
+def _shown_names(stores: Sequence[Store]) -> dict[str, Store]:
+    """Returns the studies by name; those of one name by their folders' names too."""
+    folders = [store.folder.resolve() for store in stores]
+    shown: dict[str, Store] = {}
+    for store, folder in zip(stores, folders, strict=True):
+        name = folder.name
+        if sum(other.name == name for other in folders) > 1:
+            name = f"{folder.parent.name}-{name}"
+        candidate, count = name, 1
+        while candidate in shown:
+            count += 1
+            candidate = f"{name}-{count}"
+        shown[candidate] = store
+    return shown
+
+
+def read_request(argv: Sequence[str]) -> Request | None:
+    """Parses the command line and finds the studies; returns None if help was printed.
+
+    Raises:
+      ConfigError: bad input; nothing has been written.
+    """
+    names, flags = split_studies(argv)
+    fv = define_flags()
+    if not fv.parse(flags):
+        return None
+    wanted: list[str | None] = [*names] if names else [None]
+    found = [find_study(name, fv.out_dir) for name in wanted]
+    remarks = [] if names else [f"The newest study in {fv.out_dir}: {found[0].folder.name}"]
+    stores = list({store.folder.resolve(): store for store in found}.values())
+    port = fv.port
+    if port > 65535:
+        raise ConfigError(f"--port={port} must be 65535 at most")
+    if port == 0 or not _is_free(fv.host, port):
+        if fv.given("port") and port:
+            raise ConfigError(f"--port={port} is taken")
+        free = launch.free_port()
+        if port:
+            remarks.append(f"Port {port} is taken; this is {free}.")
+        port = free
+    if fv.host not in (LOOPBACK, "localhost", "::1"):
+        remarks.append(f"--host={fv.host}: others can reach this TensorBoard.")
+    return Request(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
+
+
+class _Views:
+    """The event files of all studies, and one folder that shows them."""
+
+    def __init__(self, studies: dict[str, Store], folder: Path):
+        self._studies = studies
+        self._folder = folder
+        self._seen: list[float] | None = None
+
+    def _changed(self) -> list[float]:
+        times = []
+        for store in self._studies.values():
+            path = store.folder / RESULTS
+            times.append(path.stat().st_mtime if path.exists() else 0.0)
+        return times
+
+    def refresh(self) -> None:
+        """Writes what is not up to date.
+
+        Raises:
+          ConfigError: a study cannot be read, or its folder cannot be written to.
+        """
+        changed = self._changed()
+        if changed == self._seen:
+            return
+        self._seen = changed
+        # Here, not at the top: bad input is answered before scipy is loaded.
+        from common.report.event_files import join_event_files, write_event_files
+        from common.report.study_data import load_study
+
+        loaded = {}
+        for name, store in self._studies.items():
+            study = loaded[name] = load_study(Store(store.folder))
+            try:
+                write_event_files(study, figures=study.folder / "plots")
+            except OSError as error:
+                raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
+        if len(loaded) > 1:
+            join_event_files(loaded, self._folder)
+
+    @property
+    def log_folder(self) -> Path:
+        """What TensorBoard shows."""
+        if len(self._studies) > 1:
+            return self._folder
+        from common.report.event_files import FOLDER
+
+        (store,) = self._studies.values()
+        return store.folder / FOLDER
+
+
+def links(base: str, *, several: bool) -> dict[str, str]:
+    """Returns what is shown -> its address, with smoothing off.
+
+    Time series take their smoothing from the query, the older pages from the fragment. Where more
+    than 40 runs match a filter, or there is none, TensorBoard shows none of them by itself.
+    """
+    study = "^[^/]+/" if several else "^"
+
+    def page(name: str, *, part: str) -> str:
+        runs = quote(f"{study}{part}", safe="")
+        return f"{base}/?smoothing=0#{name}&_smoothingWeight=0&regexInput={runs}"
+
+    runs, tags = quote("/run_0$", safe=""), quote("^loss$|^window/", safe="")
+    return {
+        "scaling": page("custom_scalars", part="scaling/"),
+        "cells": f"{base}/?smoothing=0#hparams",
+        "loss and step time": f"{base}/?smoothing=0&runFilter={runs}&tagFilter={tags}#timeseries",
+        "conditions": page("text", part="report$"),
+        "figures": page("images", part="report$"),
+    }
+
+
+def _wait_until_it_answers(process: subprocess.Popen, base: str, log: Path) -> str | None:
+    """Returns None, or why TensorBoard does not answer."""
+    # A proxy of the environment does not know our loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        code = process.poll()
+        if code is not None:
+            return _why_it_left(code, log)
+        try:
+            with opener.open(f"{base}/data/runs", timeout=10) as answer:
+                runs = answer.read().strip()
+        except OSError:
+            runs = b"[]"  # not yet
+        if runs != b"[]":
+            return None
+        time.sleep(0.1)
+    return f"TensorBoard did not answer within {_START_SECONDS} s"
+
+
+def _why_it_left(code: int, log: Path) -> str:
+    said = launch.last_line(log)
+    return f"TensorBoard {launch.describe_exit(code)}" + (f"; it said: {said}" if said else "")
+
+
+def serve(request: Request) -> int:
+    """Shows the studies until interrupted; returns the exit code if TensorBoard ends by itself.
+
+    Raises:
+      ConfigError: a study cannot be read or written.
+      KeyboardInterrupt: the usual end; TensorBoard has gone then.
+    """
+    from common.report.event_files import most_points
+
+    with contextlib.ExitStack() as stack:
+        # TensorBoard's own temporary files go with this folder, however it ends.
+        folder = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="isoscale-board-", ignore_cleanup_errors=True)
+            )
+        )
+        temporary, joined, log = folder / "tmp", folder / "studies", folder / "log.txt"
+        temporary.mkdir()
+        joined.mkdir()
+        views = _Views(request.studies, joined)
+        views.refresh()
+        # Enough for every point, also of runs to come: TensorBoard draws lots beyond that.
+        samples = max(_LEAST_SAMPLES, 2 * most_points(views.log_folder))
+        process = launch.start(
+            [
+                sys.executable,
+                "-m",
+                "common.commands.board_server",
+                f"--logdir={views.log_folder.resolve()}",
+                f"--host={request.host}",
+                f"--port={request.port}",
+                f"--samples_per_plugin=scalars={samples},images=10,text=10",
+                "--reload_multifile=true",
+            ],
+            environment={"TMPDIR": str(temporary)},
+            log=log,
+        )
+        stack.callback(launch.end, [process])
+        host = LOOPBACK if request.host in ("0.0.0.0", "::") else request.host
+        base = f"http://{f'[{host}]' if ':' in host else host}:{request.port}"
+        problem = _wait_until_it_answers(process, base, log)
+        if problem is None:
+            print(*request.remarks, *_text(request, base), sep="\n", flush=True)
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_SECONDS)
+                views.refresh()
+            problem = _why_it_left(process.returncode, log)
+        print(f"isoscale: {problem}", file=sys.stderr)
+        return 1
+
+
+def _text(request: Request, base: str) -> list[str]:
+    shown = links(base, several=len(request.studies) > 1)
+    width = max(map(len, shown))
+    return [
+        f"TensorBoard shows {', '.join(request.studies)}; all without smoothing:",
+        *(f"  {name:<{width}}  {link}" for name, link in shown.items()),
+        "'Ignore outliers in chart scaling' is on at first and can cut off curves: switch it off.",
+        "Ctrl-C ends it.",
+    ]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 ended by the user, 1 TensorBoard failed, 2 bad input."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        request = read_request(argv)
+        return 0 if request is None else serve(request)
+    except ConfigError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        return 0

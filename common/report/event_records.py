@@ -1,0 +1,161 @@
+"""TensorBoard's event files, written without any framework.
+
+The stock writers import TensorFlow or torch where they are installed; the record format and the
+messages do not.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as layout_metadata
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+RECORD_OVERHEAD_BYTES = 16
+"""What a record takes beyond its content: length, and a checksum of each."""
+_PREFIX = "events.out.tfevents."
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def clean(text: Any) -> str:
+    """Returns text that UTF-8 can express, on one line."""
+    return " ".join(str(text).encode("utf-8", "replace").decode().split())
+
+
+def scalar(tag: str, value: float) -> Summary.Value:
+    """A point of a curve; TensorBoard keeps it as float32."""
+    return Summary.Value(tag=tag, simple_value=value)
+
+
+def _strings(texts: Sequence[bytes], *, vector: bool) -> TensorProto:
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(texts))] if vector else [])
+    return TensorProto(dtype=DT_STRING, tensor_shape=shape, string_val=texts)
+
+
+def markdown(tag: str, text: str) -> Summary.Value:
+    return Summary.Value(
+        tag=tag,
+        metadata=text_metadata.create_summary_metadata(display_name="", description=""),
+        tensor=_strings([text.encode()], vector=False),
+    )
+
+
+def png(tag: str, content: bytes) -> Summary.Value | None:
+    """An image; None if the content is no PNG."""
+    if not content.startswith(_PNG) or len(content) < 24:
+        return None
+    sides = struct.unpack(">II", content[16:24])  # the header chunk comes first
+    return Summary.Value(
+        tag=tag,
+        metadata=image_metadata.create_summary_metadata(display_name="", description=""),
+        tensor=_strings([*(str(side).encode() for side in sides), content], vector=True),
+    )
+
+
+def hparams(tag: str, content: HParamsPluginData) -> Summary.Value:
+    return Summary.Value(
+        tag=tag,
+        metadata=hparams_metadata.create_summary_metadata(content),
+        tensor=hparams_metadata.NULL_TENSOR,
+    )
+
+
+def layout(charts: layout_pb2.Layout) -> Summary.Value:
+    return Summary.Value(
+        tag=layout_metadata.CONFIG_SUMMARY_TAG,
+        metadata=layout_metadata.create_summary_metadata(),
+        tensor=_strings([charts.SerializeToString()], vector=False),
+    )
+
+
+def event(values: Iterable[Summary.Value], *, wall_time: float, step: int = 0) -> Event:
+    """Some values of one step; ``wall_time`` in seconds since 1970."""
+    return Event(wall_time=wall_time, step=step, summary=Summary(value=values))
+
+
+def encode(events: Iterable[Event], *, wall_time: float) -> bytes:
+    """Returns the content of an event file.
+
+    Args:
+      events: in order.
+      wall_time: of the file's first records, in seconds since 1970.
+    """
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    # The second record makes a TensorBoard that is running forget what it read from an older
+    # file of the same folder.
+    for record in (
+        Event(wall_time=wall_time, file_version="brain.Event:2"),
+        Event(wall_time=wall_time, session_log=SessionLog(status=SessionLog.START)),
+        *events,
+    ):
+        writer.write(record.SerializeToString(deterministic=True))
+    return buffer.getvalue()
+
+
+def digest(*parts: bytes | str) -> str:
+    """Returns a short name for some content."""
+    joined = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
+    return hashlib.sha256(joined).hexdigest()[:16]
+
+
+def is_written(folder: Path, key: str) -> bool:
+    """Whether the one event file of the folder is the one with this key."""
+    return [path.name for path in folder.glob(f"{_PREFIX}*")] == [f"{_PREFIX}{key}"]
+
+
+def write_event_file(folder: Path, content: bytes, key: str) -> None:
+    """Makes this the only event file of a folder: a second one would double its points.
+
+    TensorBoard meets a whole file or none. The key is part of the name, because TensorBoard, while
+    it runs, takes a file that keeps its name for read.
+    """
+    target = folder / f"{_PREFIX}{key}"
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    for path in folder.glob(f"{_PREFIX}*"):
+        if path != target:
+            path.unlink(missing_ok=True)
+
+
+def make_plain_folder(path: Path) -> Path:
+    """Makes one folder; whatever else has its name, a link for example, makes way."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def keep_only(folder: Path, names: Iterable[str]) -> None:
+    """Removes all folders inside ``folder`` but these; links are removed, not followed."""
+    kept = set(names)
+    for path in folder.iterdir():
+        if path.name in kept:
+            continue
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)

@@ -1,0 +1,97 @@
+"""Starts ``isoscale board`` as users do, and asks it."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.conftest import ROOT
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board that answers.
+
+    Attributes:
+      process: of ``isoscale``.
+      text: what it printed.
+      links: what is shown -> address.
+    """
+
+    process: subprocess.Popen
+    text: str
+    links: dict[str, str]
+
+    @property
+    def base(self) -> str:
+        return re.match(r"http://[^/]+", self.links["scaling"]).group()
+
+    def get(self, path: str, **query: str) -> Any:
+        """Returns the JSON that a path answers with; bytes if it is something else."""
+        address = f"{self.base}/data/{path}?{urllib.parse.urlencode(query)}"
+        return _read(address)
+
+    def post(self, path: str, body: Any) -> Any:
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return _read(urllib.request.Request(f"{self.base}/data/{path}", data, headers))
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def _read(address: Any) -> Any:
+    with _OPENER.open(address, timeout=60) as answer:
+        content = answer.read()
+        is_json = answer.headers.get_content_type() == "application/json"
+    return json.loads(content) if is_json else content
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+    """Returns the first answer that is true; fails if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"nothing came within {seconds} s")
+
+
+@contextmanager
+def running_board(folder: Path, *arguments: str) -> Iterator[Board]:
+    """Runs ``isoscale board`` in a folder; it is ended by SIGINT, as Ctrl-C would."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "common.commands.main", "board", "--port=0", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        text = "".join(lines)
+        links = dict(re.findall(r"^  (\S.*?)  +(http://\S+)$", text, flags=re.MULTILINE))
+        yield Board(process=process, text=text, links=links)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        process.stdout.close()

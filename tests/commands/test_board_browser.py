@@ -1,0 +1,120 @@
+"""What a user sees who opens the printed links, in a real browser.
+
+Each page leaves a screenshot in the test's temporary folder.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.commands.board_process import Board, running_board
+from tests.common.report.fake_study import write_study
+from tests.common.report.test_event_files import lines_of_a_study
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# A browser that only talks to us; the sandbox needs rights that containers do not give.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MILLISECONDS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"no browser: none of {', '.join(BROWSERS)} is installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def board(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    folder = tmp_path_factory.mktemp("browser")
+    write_study(folder / "study", lines_of_a_study())
+    with running_board(folder, "study", "--out_dir=.") as board:
+        yield board
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    # A context of its own: TensorBoard keeps settings in the browser's storage.
+    context = browser.new_context(viewport={"width": 1500, "height": 1000})
+    context.set_default_timeout(MILLISECONDS)
+    yield context.new_page()
+    context.close()
+
+
+def test_scaling_is_drawn_unsmoothed(board: Board, page: Page, tmp_path: Path) -> None:
+    page.goto(board.links["scaling"])
+    charts = page.locator("tf-custom-scalar-margin-chart-card")
+    expect(charts).to_have_count(3, timeout=MILLISECONDS)
+    expect(page.locator("tf-custom-scalar-multi-line-chart-card")).to_have_count(3)
+    for name in ("jax bare", "jax pjit", "tensorflow mirrored", "torch ddp"):
+        expect(page.get_by_text(f"scaling/{name}", exact=True).first).to_be_visible()
+    # More than 40 runs: without the link's filter TensorBoard would select none.
+    boxes = page.locator("tf-runs-selector paper-checkbox[checked]")
+    expect(boxes).to_have_count(7)
+    speedup = charts.filter(has_text="speedup (bare = 1)")
+    expect(speedup).to_contain_text("95 % interval over runs")
+    expect(speedup).to_contain_text("Matches (4)", timeout=MILLISECONDS)
+    band = speedup.locator("svg path.area").first
+    band.wait_for(state="attached")
+    expect(page.locator("tf-custom-scalar-dashboard tf-smoothing-input input")).to_have_value("0")
+    page.wait_for_timeout(1000)  # the charts fade in
+    page.screenshot(path=tmp_path / "scaling.png")
+    expect(page.get_by_text("mismatch")).to_have_count(0)
+
+
+def test_without_the_link_it_would_be_smoothed(board: Board, page: Page) -> None:
+    page.goto(f"{board.base}/#custom_scalars")
+    smoothing = page.locator("tf-custom-scalar-dashboard tf-smoothing-input input")
+    expect(smoothing).to_have_value("0.6", timeout=MILLISECONDS)
+
+
+def test_cells_are_the_rows_of_the_table(board: Board, page: Page, tmp_path: Path) -> None:
+    page.goto(board.links["cells"])
+    table = page.locator("tf-hparams-table-view")
+    for word in ("gpt_tiny", "mlp_medium", "pjit", "pmap", "mirrored", "ddp", "ms/step"):
+        expect(table.get_by_text(word, exact=True).first).to_be_visible(timeout=MILLISECONDS)
+    page.screenshot(path=tmp_path / "cells.png")
+
+
+def test_loss_and_step_time_are_drawn_unsmoothed(board: Board, page: Page, tmp_path: Path) -> None:
+    page.goto(board.links["loss and step time"])
+    cards = page.locator("scalar-card")
+    expect(cards).to_have_count(3, timeout=MILLISECONDS)
+    for tag in ("loss", "window/latency_ms_per_step", "window/throughput_ms_per_step"):
+        expect(cards.get_by_text(tag, exact=True).first).to_be_visible()
+    expect(page.get_by_text("run_0").first).to_be_visible()
+    expect(page.get_by_text("run_1")).to_have_count(0)
+    loss = cards.first
+    expect(loss.locator("line-chart").first).to_be_visible(timeout=MILLISECONDS)
+    expect(loss.locator("tr, tb-data-table-content-row").first).to_be_visible()
+    expect(page.locator(".scalars-smoothing input[type=number]")).to_have_value("0")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=tmp_path / "loss.png")
+
+
+def test_conditions_are_readable(board: Board, page: Page, tmp_path: Path) -> None:
+    page.goto(board.links["conditions"])
+    expect(page.get_by_text("Test CPU, 2 cores")).to_be_visible(timeout=MILLISECONDS)
+    expect(page.get_by_text("it would falsify a scaling curve")).to_be_visible()
+    page.screenshot(path=tmp_path / "conditions.png")
