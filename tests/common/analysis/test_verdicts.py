@@ -33,7 +33,7 @@ def find(verdicts: list[Verdict], question: str, subject: str, other: str) -> Ve
 
 def test_the_faster_one_is_named_with_ratio_and_interval() -> None:
     lines = grid_lines(seconds=by_framework(jax=0.010, tensorflow=0.020, torch=0.0121))
-    setting, verdicts = judged(lines)
+    _setting, verdicts = judged(lines)
     found = find(verdicts, "at equal devices", "jax", "tensorflow")
     assert found.outcome == "faster"
     assert found.ratio.low is not None
@@ -105,7 +105,7 @@ def test_one_framework_alone_compares_its_strategies() -> None:
         for strategy, seconds in (("pjit", 0.01), ("pmap", 0.02))
         for run in range(3)
     ]
-    setting, verdicts = judged(lines)
+    _setting, verdicts = judged(lines)
     assert find(verdicts, "at equal devices", "jax pjit", "jax pmap").outcome == "faster"
 
 
