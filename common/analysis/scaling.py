@@ -70,6 +70,12 @@ def cell_key(cell: dict[str, Any]) -> str:
     return json.dumps(cell, sort_keys=True)
 
 
+def batch_of(cell: dict[str, Any], scaling: Scaling) -> int:
+    """Returns the batch that cells have in common: the global one, or with weak scaling each
+    device's."""
+    return cell["global_batch_size"] // (cell["devices"] if scaling == "weak" else 1)
+
+
 def _base_key(cell: dict[str, Any], *, global_batch_size: int) -> str:
     rest = {name: value for name, value in cell.items() if name not in _NOT_IN_BASE}
     # Compile modes belong to the framework and stay part of the base.
@@ -96,9 +102,8 @@ def summarize_cells(results: Sequence[dict[str, Any]], *, scaling: Scaling) -> l
             bases[key] = summary.throughputs
     compared: list[tuple[int, list[float]]] = []
     for index, summary in enumerate(summaries):
-        cell = summary.cell
-        batch = cell["global_batch_size"] // (cell["devices"] if scaling == "weak" else 1)
-        base = bases.get(_base_key(cell, global_batch_size=batch))
+        batch = batch_of(summary.cell, scaling)
+        base = bases.get(_base_key(summary.cell, global_batch_size=batch))
         if summary.ok and base:
             compared.append((index, base))
     ratios = ratio_estimates([(summaries[index].throughputs, base) for index, base in compared])

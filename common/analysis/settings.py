@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from common.analysis.scaling import CellSummary, Scaling
+from common.analysis.scaling import CellSummary, Scaling, batch_of
 
 # What must be equal for two cells to be compared; the rest tells them apart.
 _EQUAL = (
@@ -21,7 +21,7 @@ _EQUAL = (
     "input_pipeline",
 )
 _ALWAYS_NAMED = ("model", "overrides", "global_batch_size", "dtype")
-_SPREAD = ("devices", "processes", "mesh", "oversubscribed")
+_BY_DEVICES = ("processes", "mesh", "oversubscribed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Setting:
     """Cells that train the same model in the same way, and differ in who does it.
 
     Attributes:
-      title: what they have in common, for people.
-      slug: the same as a file name.
+      title: what they have in common, for people; no two settings of a study share it.
+      slug: the same as a file name, as unique.
       series: framework, strategy and what else tells them apart -> its cells by device count.
     """
 
@@ -72,10 +72,6 @@ def _varying(cells: Iterable[dict[str, Any]], names: Iterable[str]) -> list[str]
     ]
 
 
-def _batch(cell: dict[str, Any], scaling: Scaling) -> int:
-    return cell["global_batch_size"] // (cell["devices"] if scaling == "weak" else 1)
-
-
 def split_into_settings(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Setting]:
     """Returns the settings of a study, each with its series, in order of first appearance.
 
@@ -87,22 +83,35 @@ def split_into_settings(summaries: Sequence[CellSummary], *, scaling: Scaling) -
     for summary in summaries:
         cell = summary.cell
         common = {name: cell.get(name) for name in _EQUAL} | {
-            "global_batch_size": _batch(cell, scaling)
+            "global_batch_size": batch_of(cell, scaling)
         }
         groups.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
     settings: list[Setting] = []
+    titles: set[str] = set()
+    slugs: set[str] = set()
     for group in groups.values():
-        title = _title(group[0].cell, named, scaling)
+        title = _unused(_title(group[0].cell, named, scaling), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
-        if slug in {setting.slug for setting in settings}:
-            slug += f"_{len(settings)}"
-        settings.append(Setting(title=title, slug=slug, series=_series(group)))
+        series = _series(group)
+        settings.append(Setting(title=title, slug=_unused(slug, slugs), series=series))
     return settings
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """Returns the name, with a number if it is taken, and takes it."""
+    found, count = name, 1
+    while found in used:
+        count += 1
+        found = f"{name}_{count}"
+    used.add(found)
+    return found
 
 
 def _title(cell: dict[str, Any], named: list[str], scaling: Scaling) -> str:
     overrides = [f"{name}={_text(value)}" for name, value in cell["overrides"].items()]
-    batch = f"{'batch per device' if scaling == 'weak' else 'global batch'} {_batch(cell, scaling)}"
+    batch = (
+        f"{'batch per device' if scaling == 'weak' else 'global batch'} {batch_of(cell, scaling)}"
+    )
     extra = [f"{name} {_text(cell.get(name))}" for name in named]
     return ", ".join([cell["model"], *overrides, batch, cell["dtype"], *extra])
 
@@ -115,10 +124,18 @@ def _series(group: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:
     series: dict[str, list[CellSummary]] = {}
     for pair in sorted(by_pair):
         cells = [summary.cell for summary in by_pair[pair]]
-        apart = [n for n in cells[0] if n not in (*_EQUAL, *_SPREAD, "framework", "strategy")]
-        varying = _varying(cells, apart)
+        known = (*_EQUAL, *_BY_DEVICES, "framework", "strategy", "devices")
+        varying = _varying(cells, [name for name in cells[0] if name not in known])
+        # What follows from the device count tells cells apart only where it does not.
+        for devices in {cell["devices"] for cell in cells}:
+            alike = [cell for cell in cells if cell["devices"] == devices]
+            varying += [n for n in _varying(alike, _BY_DEVICES) if n not in varying]
         for summary in by_pair[pair]:
-            extra = "".join(f" {_text(summary.cell.get(name))}" for name in varying)
+            extra = "".join(
+                f" {name}={_text(value)}" if name in _BY_DEVICES else f" {_text(value)}"
+                for name in varying
+                if (value := summary.cell.get(name)) is not None
+            )
             series.setdefault(pair + extra, []).append(summary)
     for cells_of in series.values():
         cells_of.sort(key=lambda summary: summary.cell["devices"])

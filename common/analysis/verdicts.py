@@ -10,15 +10,19 @@ from common.analysis.scaling import CellSummary
 from common.analysis.settings import Setting
 
 Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
-Question = Literal["at equal devices", "at any devices", "against bare"]
+Question = Literal["at equal devices", "at any devices", "within the framework", "against bare"]
 
 RULE = (
     "A verdict compares examples per second of two cells. The ratio is that of geometric means "
     "over runs, with Welch's 95 % interval on logarithms. A difference is called shown if Welch's "
-    "p, corrected for all {n} comparisons of this report (Benjamini-Yekutieli), is at most 0.05; "
-    "otherwise the answer is 'no difference shown'. With fewer than 3 runs on a side there is no "
-    "interval and no verdict."
+    "p, corrected for all {n} tests of this report (Benjamini-Yekutieli), is at most 0.05; "
+    "otherwise the answer is 'no difference shown'. Each interval is one of 95 % by itself, so "
+    "that one may exclude 1 where the corrected p, with more tests around it, shows nothing. With "
+    "fewer than 3 runs on a side there is no interval and no verdict."
 )
+
+Named = tuple[str, CellSummary]
+"""A cell with its name within its setting."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,8 @@ class Verdict:
 
     Attributes:
       question: ``at equal devices`` and ``at any devices`` compare the fastest cells of two
-        frameworks, ``against bare`` a cell with one device without distribution.
-      setting: title of the setting.
+        frameworks, ``within the framework`` the fastest with another strategy on as many devices,
+        ``against bare`` a cell with one device without distribution.
       subject, other: names of the cells.
       subject_cell, other_cell: the cells; the other is None against bare.
       ratio: throughput of the subject / throughput of the other.
@@ -37,7 +41,6 @@ class Verdict:
     """
 
     question: Question
-    setting: str
     subject: str
     other: str
     subject_cell: CellSummary
@@ -69,7 +72,7 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
         runs = "one run each"
     if p is None:
         return f"{runs}, no interval"
-    return f"{runs}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
 def _outcome(ratio: Ratio, p: float | None) -> Outcome:
@@ -80,39 +83,45 @@ def _outcome(ratio: Ratio, p: float | None) -> Outcome:
     return "faster" if ratio.value > 1 else "slower"
 
 
-def _speed(entry: tuple[str, CellSummary]) -> float:
-    """What cells are ranked by: the same typical value as that of a ratio between them."""
-    values = entry[1].throughputs
+def speed(cell: CellSummary) -> float:
+    """Returns what cells are ranked by: the same typical value as that of a ratio between them."""
+    values = cell.throughputs
     return geometric_mean(values) if len(values) >= LEAST_RUNS else median(values)
 
 
-def comparable(setting: Setting) -> list[tuple[str, CellSummary]]:
+def comparable(setting: Setting) -> list[Named]:
     """Returns the measured cells of a setting whose devices did not have to share cores."""
     return [
-        (name, cell)
-        for name, cell in setting.cells
-        if cell.items_per_second is not None and not cell.cell["oversubscribed"]
+        (name, cell) for name, cell in setting.cells if cell.ok and not cell.cell["oversubscribed"]
     ]
 
 
-def champions(setting: Setting, devices: int | None = None) -> list[tuple[str, CellSummary]]:
-    """Returns the fastest cell of each framework (of each series if there is one framework).
+def _has_rivals(cells: Sequence[Named]) -> bool:
+    return len({cell.cell["framework"] for _, cell in cells}) > 1
+
+
+def champions(setting: Setting, devices: int | None = None) -> list[Named]:
+    """Returns the fastest cell of each framework; of each series, if there is one framework.
 
     Args:
       setting: the setting.
       devices: only cells with so many; None: with any number.
 
     Returns:
-      (name, cell), fastest first.
+      (name, cell): cells with enough runs for a verdict before all others, then the fastest first.
     """
     cells = [
         (name, cell)
         for name, cell in comparable(setting)
         if devices is None or cell.cell["devices"] == devices
     ]
-    several = len({cell.cell["framework"] for _, cell in setting.cells}) > 1
-    best: dict[str, tuple[str, CellSummary]] = {}
-    for name, cell in sorted(cells, key=_speed, reverse=True):
+    several = _has_rivals(cells)
+
+    def rank(entry: Named) -> tuple[bool, float]:
+        return len(entry[1].ok) >= LEAST_RUNS, speed(entry[1])
+
+    best: dict[str, Named] = {}
+    for name, cell in sorted(cells, key=rank, reverse=True):
         team = cell.cell["framework"] if several else name.rsplit(" on ", 1)[0]
         best.setdefault(team, (name, cell))
     return list(best.values())
@@ -125,19 +134,19 @@ def device_counts(setting: Setting) -> list[int]:
 def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
     """Returns the verdicts of each setting, by its title.
 
-    All comparisons of the study are corrected together.
+    All tests of the study are corrected together.
     """
-    found: list[Verdict] = []
-    for setting in settings:
-        found += [*_between_frameworks(setting), *_against_bare(setting)]
-    tested = [verdict for verdict in found if verdict.ratio.p is not None]
-    p_values = iter(corrected([verdict.ratio.p or 0.0 for verdict in tested]))
-    verdicts: dict[str, list[Verdict]] = {setting.title: [] for setting in settings}
-    for verdict in found:
-        p = next(p_values) if verdict.ratio.p is not None else None
-        decided = dataclasses.replace(verdict, p=p, outcome=_outcome(verdict.ratio, p))
-        verdicts[verdict.setting].append(decided)
-    return verdicts
+    found = {setting.title: [*_between(setting), *_against_bare(setting)] for setting in settings}
+    tests = [v.ratio.p for verdicts in found.values() for v in verdicts if v.ratio.p is not None]
+    p_values = iter(corrected(tests))
+    judged: dict[str, list[Verdict]] = {}
+    for title, verdicts in found.items():
+        judged[title] = []
+        for verdict in verdicts:
+            p = next(p_values) if verdict.ratio.p is not None else None
+            outcome = _outcome(verdict.ratio, p)
+            judged[title].append(dataclasses.replace(verdict, p=p, outcome=outcome))
+    return judged
 
 
 def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -146,17 +155,37 @@ def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [
         verdict
         for verdict in verdicts
-        if verdict.question != "against bare"
+        if verdict.question in ("at equal devices", "at any devices")
         and verdict.subject == best[0][0]
         and verdict.other in [name for name, _ in best[1:]]
     ]
 
 
-def _between_frameworks(setting: Setting) -> list[Verdict]:
-    pairs: list[tuple[Question, tuple[str, CellSummary], tuple[str, CellSummary]]] = []
+def not_told_apart(verdicts: Sequence[Verdict], name: str) -> list[str]:
+    """Returns cells of the same framework and devices that a fastest cell is not faster than."""
+    return [
+        verdict.other
+        for verdict in verdicts
+        if verdict.question == "within the framework"
+        and verdict.subject == name
+        and verdict.outcome != "faster"
+    ]
+
+
+def _between(setting: Setting) -> list[Verdict]:
+    pairs: list[tuple[Question, Named, Named]] = []
     for devices in device_counts(setting):
-        first, *rest = champions(setting, devices)
-        pairs += [("at equal devices", first, other) for other in rest]
+        best = champions(setting, devices)
+        pairs += [("at equal devices", best[0], other) for other in best[1:]]
+        same = [e for e in comparable(setting) if e[1].cell["devices"] == devices]
+        if _has_rivals(same):
+            # Who is the fastest of its framework is a finding too, not a given.
+            pairs += [
+                ("within the framework", first, other)
+                for first in best
+                for other in same
+                if other[1].cell["framework"] == first[1].cell["framework"] and other[0] != first[0]
+            ]
     asked = {(first[0], other[0]) for _, first, other in pairs}
     best = champions(setting)
     for other in best[1:]:
@@ -169,7 +198,6 @@ def _between_frameworks(setting: Setting) -> list[Verdict]:
     return [
         Verdict(
             question=question,
-            setting=setting.title,
             subject=first[0],
             other=other[0],
             subject_cell=first[1],
@@ -186,9 +214,8 @@ def _against_bare(setting: Setting) -> list[Verdict]:
     return [
         Verdict(
             question="against bare",
-            setting=setting.title,
             subject=name,
-            other=f"{cell.cell['framework']} bare, 1 device",
+            other=f"{cell.cell['framework']} bare on 1 device",
             subject_cell=cell,
             other_cell=None,
             ratio=cell.speedup,

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -421,28 +422,34 @@ def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         interrupted = True
     lines = store.lines()
-    if lines:
-        _print_table(store)
-    print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     failed = any(line["status"] in ("failed", "diverged") for line in lines)
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
     name = store.folder.name
+    go_on = f"Go on with: isoscale compare --study={name} --resume{out_dir}"
+    if interrupted:  # before anything that takes time, or could be interrupted again
+        print(f"Interrupted; what finished is kept. {go_on}", file=sys.stderr, flush=True)
+    if lines:
+        _print_table(store)
+    print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     if interrupted:
-        print("Interrupted; what finished is kept.", file=sys.stderr)
         print(f"A report of what finished: isoscale report {name}{out_dir}")
     elif lines and fv.report and not _write_views(store, f"{name}{out_dir}"):
         failed = True
     if interrupted or failed:
-        print(f"Go on with: isoscale compare --study={name} --resume{out_dir}")
+        print(go_on)
     return 130 if interrupted else int(failed)
 
 
 def _print_table(store: Store) -> None:
+    from common.report.answers import glance
     from common.report.study_data import load_study
     from common.report.table import print_comparison
 
     study = load_study(store)
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
+    print("\nIn short, fastest; how sure; do more devices pay:")
+    for row in (glance(study, setting) for setting in study.settings):
+        print(f"- {row.setting}: {row.choice}; {row.sure}; {row.scaling}")
 
 
 def _write_views(store: Store, study_arguments: str) -> bool:
@@ -456,7 +463,10 @@ def _write_views(store: Store, study_arguments: str) -> bool:
         study = load_study(store)
         report = write_report(study)
         write_event_files(study, figures=store.folder / PLOTS)
-    except (OSError, ConfigError) as error:
+    except Exception as error:
+        # The results are safe, and must not seem lost because a view of them fails.
+        if not isinstance(error, OSError | ConfigError):
+            traceback.print_exc()
         print(
             f"isoscale: the report cannot be written: {error}; later: isoscale report "
             f"{study_arguments}",

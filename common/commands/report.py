@@ -1,5 +1,6 @@
 """``isoscale report STUDY``: writes a study's report again, from what is on disk."""
 
+import sys
 from collections.abc import Sequence
 
 from common.commands.find_study import find_study, split_studies
@@ -18,18 +19,25 @@ def define_flags() -> Flags:
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")
-    fv.text("plots", "6", "settings that get plots of their own: a number, or all")
+    fv.text(
+        "plots",
+        None,
+        "settings that get plots of their own: a number, or all (default: all of a study with "
+        "few settings, the first few of one with many)",
+    )
     return fv
 
 
-def read_plots(text: str) -> int | None:
-    """Returns how many settings get plots of their own; None: all.
+def read_plots(text: str | None) -> int | None:
+    """Returns how many settings get plots of their own; None: not said.
 
     Raises:
       ConfigError: neither a number nor ``all``.
     """
-    if text == "all":
+    if text is None:
         return None
+    if text == "all":
+        return sys.maxsize
     if not text.isascii() or not text.isdigit():
         raise ConfigError(f"--plots={text} must be a whole number, 0 or more, or 'all'")
     return int(text)

@@ -7,15 +7,23 @@ from common.analysis.estimates import LEAST_RUNS
 from common.analysis.scaling import CellSummary
 from common.analysis.settings import Setting
 from common.analysis.verdicts import (
+    Named,
     Verdict,
     champions,
     comparable,
     device_counts,
     evidence_text,
+    not_told_apart,
     overall,
     ratio_text,
 )
 from common.report.study_data import StudyData
+from common.report.words import incomplete, joined, number
+
+FIRST_LOSS_BOUND = {"float32": 1e-5, "float64": 1e-12}
+"""Largest relative spread of the first loss between cells that compute the same thing."""
+LAST_LOSS_BOUND = 0.05
+"""Largest spread of the last loss, relative to the first: trajectories part, but not so far."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,39 +43,120 @@ class Glance:
     scaling: str
 
 
-def _joined(items: Sequence[str]) -> str:
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossSpread:
+    """How far the losses of runs with the same seed and batch lie apart; None: nothing to compare.
+
+    Attributes:
+      first: largest relative spread of the first loss.
+      last: largest spread of the last loss, relative to the first loss.
+      alarm: what that proves, if it is too much.
+    """
+
+    first: float | None
+    last: float | None
+    alarm: str | None
 
 
-def _step(cell: CellSummary) -> str:
+def loss_spread(setting: Setting) -> LossSpread:
+    """Compares the losses of cells that should compute the same thing."""
+    groups: dict[tuple, list[dict]] = {}
+    for _, cell in setting.cells:
+        for line in cell.ok:
+            key = (line["run"], line.get("seed"), cell.cell["global_batch_size"])
+            groups.setdefault(key, []).append(line)
+    first: list[float] = []
+    last: list[float] = []
+    for lines in groups.values():
+        starts = [line["loss_first"] for line in lines if line.get("loss_first") is not None]
+        ends = [line["loss_last"] for line in lines if line.get("loss_last") is not None]
+        if len(starts) > 1 and max(starts) > 0:
+            first.append((max(starts) - min(starts)) / max(starts))
+            if len(ends) > 1:
+                last.append((max(ends) - min(ends)) / max(starts))
+    bound = FIRST_LOSS_BOUND.get(setting.cells[0][1].cell["dtype"])
+    alarm = None
+    if first and bound is not None and max(first) > bound:
+        alarm = (
+            f"These cells do not compute the same thing: with the same seed their first losses "
+            f"differ by {max(first):.1e} of their size, where {bound:.0e} is the bound. Their "
+            "times must not be compared."
+        )
+    elif last and max(last) > LAST_LOSS_BOUND:
+        alarm = (
+            "These cells did not train alike: with the same seed their last losses differ by "
+            f"{100 * max(last):.0f} % of the first loss. Do not compare their times before that "
+            "is explained."
+        )
+    return LossSpread(
+        first=max(first) if first else None, last=max(last) if last else None, alarm=alarm
+    )
+
+
+def _figures(cell: CellSummary) -> str:
+    """The cell's time per step and throughput, as medians over runs."""
     assert cell.step_seconds is not None
-    milliseconds = 1e3 * cell.step_seconds.median
-    return f"{milliseconds:.{2 if milliseconds < 100 else 0}f} ms/step"
+    assert cell.items_per_second is not None
+    step = number(cell.step_seconds.median, scale=1e3)
+    return f"{step} ms/step, {number(cell.items_per_second.median)} examples/s"
 
 
 def _devices(count: int) -> str:
     return f"{count} device{'s' if count > 1 else ''}"
 
 
-def _disturbed(cells: Sequence[CellSummary]) -> str:
-    disturbed, runs = sum(cell.disturbed for cell in cells), sum(len(cell.ok) for cell in cells)
-    return f" {disturbed} of these {runs} runs were disturbed by other programs." * bool(disturbed)
+def _caveats(cells: Sequence[Named]) -> list[str]:
+    """Returns what weakens the figures of some cells."""
+    found = []
+    disturbed = sum(cell.disturbed for _, cell in cells)
+    if disturbed:
+        runs = sum(len(cell.ok) for _, cell in cells)
+        found.append(f"{disturbed} of these {runs} runs were disturbed by other programs")
+    for name, cell in cells:
+        if incomplete(cell):
+            total = sum(cell.statuses.values())
+            found.append(
+                f"of the {total} runs of {name} only {len(cell.ok)} count: "
+                f"{joined(incomplete(cell))}"
+            )
+    return found
 
 
-def _too_few(cells: Sequence[CellSummary]) -> str:
-    least = min(len(cell.ok) for cell in cells)
-    return "one run" if least == 1 else f"{least} runs"
+def _runs(cell: CellSummary) -> str:
+    return "one run" if len(cell.ok) == 1 else f"{len(cell.ok)} runs"
+
+
+def _short(name: str, devices: int | None) -> str:
+    """The name of a cell where its device count is said already."""
+    return name if devices is None else name.rsplit(" on ", 1)[0]
+
+
+def _reversed(verdict: Verdict) -> str:
+    """Says where medians order two cells the other way round than the ratio does."""
+    first, other = verdict.subject_cell.items_per_second, None
+    if verdict.other_cell is not None:
+        other = verdict.other_cell.items_per_second
+    if first is None or other is None or first.median >= other.median:
+        return ""
+    return "; by their medians the other one is ahead"
+
+
+def _leader(best: Sequence[Named], verdicts: Sequence[Verdict], devices: int | None) -> str:
+    """The fastest cell with its figures, and what of its own framework it is not faster than."""
+    name, cell = best[0]
+    even = [_short(other, devices) for other in not_told_apart(verdicts, name)]
+    also = f"; within its framework no difference is shown from {joined(even)}" if even else ""
+    return f"{_short(name, devices)} ({_figures(cell)}{also})"
 
 
 def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None) -> str | None:
-    """Returns who is fastest with so many devices (None: with any number)."""
+    """Returns who is fastest with so many devices (None: with the number that suits each)."""
     best = champions(setting, devices)
     if not best:
         return None
     if devices is None:
-        where, found = "With any number of devices", overall(setting, verdicts)
+        where = "With the number of devices that suits each framework best,"
+        found = overall(setting, verdicts)
     else:
         where = f"On {_devices(devices)}"
         found = [
@@ -76,40 +165,46 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
             if verdict.question == "at equal devices"
             and verdict.subject_cell.cell["devices"] == devices
         ]
-
-    def called(name: str) -> str:
-        return name if devices is None else name.rsplit(" on ", 1)[0]
-
-    first, cell = called(best[0][0]), best[0][1]
+    first = _short(best[0][0], devices)
+    leader = _leader(best, verdicts, devices)
     if len(best) == 1:
-        return f"{where} only {first} was measured ({_step(cell)}): there is nothing to compare."
-    cells = [entry for _, entry in best]
-    if any(verdict.outcome == "no verdict" for verdict in found):
-        order = _joined([f"{called(entry)} {_step(of)}" for entry, of in best])
+        return f"{where} only {leader} was measured: there is nothing to compare."
+    decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
+    undecided = [entry for entry in best if len(entry[1].ok) < LEAST_RUNS]
+    caveats = "".join(f" But {text}." for text in _caveats(best))
+    if not decided:
+        order = joined(
+            [f"{_short(name, devices)} {_figures(cell)} ({_runs(cell)})" for name, cell in best]
+        )
         return (
-            f"{where} there is no verdict ({_too_few(cells)} of a cell; {LEAST_RUNS} are needed). "
-            f"Measured, without an interval: {order}.{_disturbed(cells)}"
+            f"{where} there is no verdict: it needs {LEAST_RUNS} runs of a cell. Measured, without "
+            f"an interval: {order}.{caveats}"
         )
     wins = [
-        f"{ratio_text(v.ratio)} faster than {called(v.other)} ({evidence_text(v.ratio, v.p)})"
-        for v in found
+        f"{ratio_text(v.ratio)} faster than {_short(v.other, devices)} "
+        f"({evidence_text(v.ratio, v.p)}{_reversed(v)})"
+        for v in decided
         if v.outcome == "faster"
     ]
     ties = [
-        f"{called(v.other)} (ratio {ratio_text(v.ratio)}, {evidence_text(v.ratio, v.p)})"
-        for v in found
+        f"{_short(v.other, devices)} (ratio {ratio_text(v.ratio)}, "
+        f"{evidence_text(v.ratio, v.p)}{_reversed(v)})"
+        for v in decided
         if v.outcome != "faster"
     ]
     if not ties:
-        text = f"{where} {first} is fastest ({_step(cell)}): {_joined(wins)}."
+        text = f"{where} {leader} is fastest: {joined(wins)}."
     else:
         text = (
-            f"{where} no single fastest is shown: between {first} ({_step(cell)}) and "
-            f"{_joined(ties)} no difference is shown."
+            f"{where} no single fastest is shown: between {leader} and {joined(ties)} no "
+            "difference is shown."
         )
         if wins:
-            text += f" {first} is {_joined(wins)}."
-    return text + _disturbed(cells)
+            text += f" {first} is {joined(wins)}."
+    if undecided:
+        listed = [f"{_short(name, devices)} ({_runs(c)}, {_figures(c)})" for name, c in undecided]
+        text += f" No verdict, for want of runs, on {joined(listed)}."
+    return text + caveats
 
 
 def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
@@ -129,22 +224,26 @@ def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
             if v.outcome == outcome
         ]
         if listed:
-            sentences.append(f"{text}: {_joined(listed)}.")
+            sentences.append(f"{text}: {joined(listed)}.")
     above = [
         verdict.subject
         for verdict in found
-        if (verdict.ratio.low or verdict.ratio.value) > verdict.subject_cell.cell["devices"]
+        if verdict.ratio.low is not None
+        and verdict.ratio.low > verdict.subject_cell.cell["devices"]
     ]
     if above:
         sentences.append(
-            f"More than ideal: {_joined(above)}. The devices cannot give that by themselves; the "
-            "base on one device is slow, so this is no scaling figure to rely on."
+            f"More than ideal: {joined(above)}. Smaller shares may fit caches better, or the base "
+            "on one device is slow for a reason of its own; do not extrapolate from it."
         )
     return sentences
 
 
 def answer(study: StudyData, setting: Setting) -> list[str]:
     """Returns the sentences about one setting, the most important first."""
+    alarm = loss_spread(setting).alarm
+    if alarm:
+        return [alarm]
     verdicts = study.verdicts[setting.title]
     counts = device_counts(setting)
     questions: list[int | None] = list(counts)
@@ -155,12 +254,12 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
     compared = {cell.cell["framework"] for _, cell in comparable(setting)}
     absent = sorted({cell.cell["framework"] for _, cell in setting.cells} - compared)
     if absent:
-        sentences.append(f"Not compared, for want of a result: {_joined(absent)}.")
+        sentences.append(f"Not compared, for want of a result: {joined(absent)}.")
     shared = sorted(
         {cell.cell["devices"] for _, cell in setting.cells if cell.cell["oversubscribed"]}
     )
     if shared:
-        counts_text = _joined([str(count) for count in shared])
+        counts_text = joined([str(count) for count in shared])
         sentences.append(
             f"Cells with {counts_text} devices shared cores (oversubscribed); they show overhead "
             "and correctness, so no verdict is drawn from them."
@@ -174,23 +273,31 @@ def glance(study: StudyData, setting: Setting) -> Glance:
     best = champions(setting)
     if not best:
         return Glance(setting=setting.title, choice="nothing measured", sure="-", scaling="-")
+    alarm = loss_spread(setting).alarm
+    if alarm:
+        return Glance(setting=setting.title, choice="not comparable", sure=alarm, scaling="-")
     found = overall(setting, verdicts)
-    name, cell = best[0]
+    leader = _leader(best, verdicts, None)
+    decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
     if not found:
-        choice, sure = f"{name} ({_step(cell)})", "nothing to compare with"
-    elif any(verdict.outcome == "no verdict" for verdict in found):
-        cells = [entry for _, entry in best]
-        choice = f"{name} was fastest ({_step(cell)})"
+        choice, sure = leader, "nothing to compare with"
+    elif not decided:
+        choice = f"{leader} was fastest"
         sure = (
-            f"no verdict: {_too_few(cells)} of a cell; {ratio_text(found[0].ratio)} over the next"
+            f"no verdict: {_runs(best[0][1])} of a cell; {ratio_text(found[0].ratio)} over the next"
         )
     else:
-        ties = [verdict.other for verdict in found if verdict.outcome != "faster"]
-        choice = " or ".join([f"{name} ({_step(cell)})", *ties])
-        shown = [verdict for verdict in found if verdict.outcome == "faster"]
-        sure = "no difference shown between them; " if ties else ""
-        sure += f"{shown[0].evidence} over {shown[0].other}" if shown else ""
-        sure = sure.removesuffix("; ")
+        choice = " or ".join([leader, *(v.other for v in decided if v.outcome != "faster")])
+        shown = [verdict for verdict in decided if verdict.outcome == "faster"]
+        parts = ["no difference shown between them"] if len(shown) < len(decided) else []
+        parts += [f"{shown[0].evidence} over {shown[0].other}"] if shown else []
+        parts += [
+            f"no verdict on {name} ({_runs(cell)})"
+            for name, cell in best
+            if len(cell.ok) < LEAST_RUNS
+        ]
+        sure = "; ".join(parts)
+    sure = "; but ".join([sure, *_caveats(best)])
     return Glance(setting=setting.title, choice=choice, sure=sure, scaling=_pays(verdicts))
 
 
@@ -201,10 +308,13 @@ def _pays(verdicts: Sequence[Verdict]) -> str:
     if all(verdict.outcome == "no verdict" for verdict in found):
         highest = max(found, key=lambda verdict: verdict.ratio.value)
         return f"no verdict; highest speedup {ratio_text(highest.ratio)} ({highest.subject})"
-    faster = sorted(
-        (verdict for verdict in found if verdict.outcome == "faster"),
-        key=lambda verdict: -verdict.ratio.value,
-    )
-    if not faster:
-        return "no gain shown for any"
-    return "yes: " + ", ".join(f"{v.subject} {ratio_text(v.ratio)}" for v in faster)
+    by_value = sorted(found, key=lambda verdict: -verdict.ratio.value)
+    parts = []
+    for outcome, word in (
+        ("faster", "yes"),
+        ("slower", "no, slower"),
+        ("no difference shown", "not shown"),
+    ):
+        listed = [f"{v.subject} {ratio_text(v.ratio)}" for v in by_value if v.outcome == outcome]
+        parts += [f"{word}: {', '.join(listed)}"] if listed else []
+    return "; ".join(parts)

@@ -1,17 +1,17 @@
 """The contents of a report, as plain values that both templates show."""
 
 import dataclasses
-import json
 import math
 import re
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from common.analysis.estimates import Estimate, Ratio
-from common.analysis.scaling import CellSummary
-from common.analysis.settings import Setting, cell_name
+from common.analysis.estimates import LEAST_RUNS
+from common.analysis.scaling import CellSummary, cell_key
+from common.analysis.settings import Setting
 from common.analysis.verdicts import (
     RULE,
     Verdict,
@@ -20,20 +20,27 @@ from common.analysis.verdicts import (
     overall,
     ratio_text,
 )
-from common.report.answers import Glance, answer, glance
+from common.measure.session import DISTURBED_SHARE
+from common.report.answers import Glance, answer, glance, loss_spread
 from common.report.manifest import Manifest, make_manifest
-from common.report.plots import Plot, draw_overview, setting_plots
+from common.report.plots import Plot, draw_overview, loss_curves, setting_plots
 from common.report.study_data import StudyData
+from common.report.words import (
+    NO_VALUE,
+    accuracy_of,
+    estimate,
+    marks,
+    median_of,
+    number,
+    ratio,
+)
 
-NO_VALUE = "-"
 OVERVIEW_ROWS = 40
 SENTENCES_FIRST = 8
 """With more settings than that the sentences stand with their setting, and a table comes first."""
-LOSS_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-"""Largest relative spread of the first loss between cells that compute the same thing."""
-
 CELL_COLUMNS = (
     "cell",
+    "marks",
     "processes",
     "runs",
     "time per step, ms",
@@ -46,7 +53,6 @@ CELL_COLUMNS = (
     "loss, first",
     "loss, last",
     "accuracy, %",
-    "marks",
 )
 RUN_COLUMNS = (
     "order",
@@ -77,6 +83,7 @@ class Section:
       verdicts: (comparison, ratio, evidence, outcome) rows.
       rows: of the table of cells, under ``CELL_COLUMNS``.
       remarks: on what a run consists of, and on the losses.
+      alarm: why its cells must not be compared, if they must not.
       plots: of the setting; [] if they are left out.
     """
 
@@ -86,6 +93,7 @@ class Section:
     verdicts: list[tuple[str, str, str, str]]
     rows: list[list[str]]
     remarks: list[str]
+    alarm: str | None
     plots: list[Plot]
 
 
@@ -94,7 +102,8 @@ class Document:
     """A whole report."""
 
     name: str
-    command: str
+    commands: list[str]
+    again: str
     measured: str
     counts: str
     headline: list[str]
@@ -106,84 +115,27 @@ class Document:
     manifest: Manifest
     method: list[str]
     problems: list[tuple[str, list[str]]]
+    trouble: list[str]
     run_rows: list[list[str]]
-
-
-def _number(value: float | None, *, scale: float = 1.0, digits: int | None = None) -> str:
-    """Returns a figure with four significant digits, or with so many after the point."""
-    if value is None:
-        return NO_VALUE
-    scaled = scale * value
-    if digits is None:
-        magnitude = math.floor(math.log10(abs(scaled))) if scaled else 0
-        digits = min(6, max(0, 3 - magnitude))
-    return f"{scaled:.{digits}f}"
-
-
-def _estimate(estimate: Estimate | None, *, scale: float = 1.0) -> str:
-    if estimate is None:
-        return NO_VALUE
-    text = _number(estimate.median, scale=scale)
-    if estimate.low is None or estimate.high is None:
-        return text
-    mark = " (t)" if estimate.method == "t on log time" else ""
-    low, high = _number(estimate.low, scale=scale), _number(estimate.high, scale=scale)
-    return f"{text} [{low}, {high}]{mark}"
-
-
-def _ratio(ratio: Ratio | None, *, scale: float = 1.0, digits: int = 2) -> str:
-    if ratio is None:
-        return NO_VALUE
-    text = f"{scale * ratio.value:.{digits}f}"
-    if ratio.low is None or ratio.high is None:
-        return text
-    return f"{text} [{scale * ratio.low:.{digits}f}, {scale * ratio.high:.{digits}f}]"
-
-
-def _median(lines: Sequence[dict[str, Any]], key: str) -> float | None:
-    values = [line[key] for line in lines if line.get(key) is not None]
-    return statistics.median(values) if values else None
-
-
-def marks(summary: CellSummary) -> list[str]:
-    """Returns what a reader must know before using a cell's figures."""
-    found = []
-    if summary.cell["oversubscribed"]:
-        found.append("oversubscribed")
-    if summary.disturbed:
-        found.append(f"{summary.disturbed} of {len(summary.ok)} disturbed")
-    unknown = sum(line.get("disturbed") is None for line in summary.ok)
-    if unknown:
-        found.append(f"load from outside unknown for {unknown}")
-    if summary.items_per_second_without_outliers is not None:
-        without = _number(summary.items_per_second_without_outliers)
-        found.append(
-            f"{len(summary.outliers)} outlier{'s' if len(summary.outliers) > 1 else ''} "
-            f"(without: {without} examples/s)"
-        )
-    found += [f"{n} {status}" for status, n in summary.statuses.items() if status != "ok"]
-    return found
 
 
 def _cell_row(name: str, summary: CellSummary) -> list[str]:
     ok = summary.ok
-    accuracies = [line["eval"]["accuracy"] for line in ok if line.get("eval")]
-    accuracy = statistics.median(accuracies) if accuracies else None
     return [
         name,
+        "; ".join(marks(summary)),
         str(summary.cell["processes"]),
         str(len(ok)),
-        _estimate(summary.step_seconds, scale=1e3),
-        _estimate(summary.items_per_second),
-        _ratio(summary.speedup),
-        _ratio(summary.efficiency, scale=100, digits=0),
-        _estimate(summary.latency_seconds, scale=1e3),
-        _number(_median(ok, "peak_memory_bytes"), scale=2**-20, digits=0),
-        _number(_median(ok, "compile_seconds"), digits=2),
-        _number(_median(ok, "loss_first"), digits=5),
-        _number(_median(ok, "loss_last"), digits=5),
-        _number(accuracy, scale=100, digits=1),
-        "; ".join(marks(summary)),
+        estimate(summary.step_seconds, scale=1e3),
+        estimate(summary.items_per_second),
+        ratio(summary.speedup),
+        ratio(summary.efficiency, scale=100, digits=0),
+        estimate(summary.latency_seconds, scale=1e3),
+        number(median_of(ok, "peak_memory_bytes"), scale=2**-20, digits=0),
+        number(median_of(ok, "compile_seconds"), digits=2),
+        number(median_of(ok, "loss_first"), digits=5),
+        number(median_of(ok, "loss_last"), digits=5),
+        number(accuracy_of(ok), scale=100, digits=1),
     ]
 
 
@@ -196,30 +148,15 @@ def _verdict_row(verdict: Verdict) -> tuple[str, str, str, str]:
     )
 
 
-def _loss_remarks(setting: Setting) -> list[str]:
-    """Says whether all cells of a setting started at the same loss: they should."""
-    spreads: list[float] = []
-    last: list[float] = []
-    runs = {line["run"] for _, cell in setting.cells for line in cell.ok}
-    for run in sorted(runs):
-        lines = [line for _, cell in setting.cells for line in cell.ok if line["run"] == run]
-        for key, found in (("loss_first", spreads), ("loss_last", last)):
-            losses = [line[key] for line in lines if line.get(key) is not None]
-            if len(losses) > 1 and max(losses) > 0:
-                found.append((max(losses) - min(losses)) / max(losses))
-    if not spreads:
-        return []
-    bound = LOSS_TOLERANCE.get(setting.cells[0][1].cell["dtype"])
-    text = (
-        f"Runs with the same seed: the first losses differ by {max(spreads):.1e} of their size at "
-        f"most, the last by {max(last):.1e}."
-    )
-    if bound is None or max(spreads) <= bound:
-        return [text]
-    return [
-        f"! {text} That is more than {bound:.0e}: these cells do not compute the same thing, and "
-        "their times must not be compared."
-    ]
+def _loss_remark(setting: Setting) -> list[str]:
+    """Says how far the losses of cells that should compute the same thing lie apart."""
+    spread = loss_spread(setting)
+    if spread.first is None or spread.alarm:
+        return []  # an alarm stands with the answer
+    text = f"With the same seed, the first losses differ by {spread.first:.1e} of their size"
+    if spread.last is not None:
+        text += f", the last by {spread.last:.1e} of the first"
+    return [f"{text}, at most."]
 
 
 def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
@@ -240,14 +177,16 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
 def _section(
     study: StudyData, setting: Setting, frameworks: Sequence[str], *, anchor: str, drawn: bool
 ) -> Section:
+    curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
     return Section(
         title=setting.title,
         anchor=anchor,
         sentences=answer(study, setting),
         verdicts=[_verdict_row(verdict) for verdict in study.verdicts[setting.title]],
         rows=[_cell_row(name, cell) for name, cell in setting.cells],
-        remarks=[*_steps_remark(study, setting), *_loss_remarks(setting)],
-        plots=setting_plots(study, setting, frameworks) if drawn else [],
+        remarks=[*_steps_remark(study, setting), *_loss_remark(setting), *unreadable],
+        alarm=loss_spread(setting).alarm,
+        plots=setting_plots(setting, frameworks, curves) if drawn else [],
     )
 
 
@@ -257,118 +196,138 @@ def _headline(study: StudyData) -> list[str]:
     sentences = []
     if not counts:
         return ["No run was successful: there is nothing to compare."]
-    if max(counts) < 3:
-        runs = "One run" if max(counts) == 1 else "At most two runs"
+    if max(counts) < LEAST_RUNS:
+        runs = "One run" if max(counts) == 1 else f"At most {max(counts)} runs"
         sentences.append(
             f"{runs} of each cell: there is no interval and no verdict. The figures below were "
             "measured, but nothing says how far another run would be from them; with six runs "
             "(--resume --runs=6) there would be."
         )
-    elif min(counts) < 3:
-        sentences.append("Some cells have fewer than 3 runs: for those there is no verdict.")
+    elif min(counts) < LEAST_RUNS:
+        sentences.append(
+            f"Some cells have fewer than {LEAST_RUNS} runs: on those there is no verdict."
+        )
     verdicts = [verdict for found in study.verdicts.values() for verdict in found]
     decided = [verdict for verdict in verdicts if verdict.outcome != "no verdict"]
     if decided:
         even = sum(verdict.outcome == "no difference shown" for verdict in decided)
         sentences.append(
-            f"Of {len(decided)} comparisons, {len(decided) - even} show a difference and {even} "
-            "show none."
+            f"Of {len(decided)} comparisons of two cells, {len(decided) - even} show a difference "
+            f"and {even} show none."
         )
-    wins: dict[str, int] = {}
-    for row in [_first_choice(study, setting) for setting in study.settings]:
-        if row is not None:
-            wins[row] = wins.get(row, 0) + 1
-    if wins and decided:
-        listed = ", ".join(f"{name} for {count}" for name, count in wins.items())
-        sentences.append(f"Shown to be fastest at any number of devices: {listed} setting(s).")
+    wins: dict[str, list[str]] = {}
+    for setting in study.settings:
+        winner = _winner(study, setting)
+        if winner is not None:
+            wins.setdefault(winner, []).append(setting.title)
+    for winner, titles in wins.items():
+        few = f": {'; '.join(titles)}" if len(titles) <= 3 else ""
+        sentences.append(
+            f"{winner} is shown to be the fastest framework, each with the number of devices that "
+            f"suits it best, for {len(titles)} of {len(study.settings)} settings{few}."
+        )
     return sentences
 
 
-def _first_choice(study: StudyData, setting: Setting) -> str | None:
+def _winner(study: StudyData, setting: Setting) -> str | None:
     """Returns the framework that is shown to be faster than all others, if one is."""
-    if not champions(setting):
+    best = champions(setting)
+    if len({cell.cell["framework"] for _, cell in best}) < 2 or loss_spread(setting).alarm:
         return None
     asked = overall(setting, study.verdicts[setting.title])
-    shown = asked and all(verdict.outcome == "faster" for verdict in asked)
-    return asked[0].subject_cell.cell["framework"] if shown else None
+    shown = len(asked) == len(best) - 1 and all(v.outcome == "faster" for v in asked)
+    return best[0][1].cell["framework"] if shown else None
 
 
 def _problems(study: StudyData) -> list[tuple[str, list[str]]]:
     """Returns all that failed, was skipped, disturbed or oversubscribed, by kind."""
     names = {
-        id(cell): f"{cell_name(series, cell.cell['devices'])} ({setting.title})"
+        cell_key(cell.cell): f"{name} ({setting.title})"
         for setting in study.settings
-        for series, cells in setting.series.items()
-        for cell in cells
+        for name, cell in setting.cells
     }
     kinds: dict[str, list[str]] = {
         "Failed": [],
         "Diverged": [],
         "Skipped": [],
-        "Disturbed by other programs": [],
+        f"Disturbed: others used more than {100 * DISTURBED_SHARE:.0f} % of one of its cores": [],
         "Load from outside unknown": [],
         "Oversubscribed: devices shared cores, so these show overhead, not scaling": [],
-        "Outliers (modified z-score above 3.5; kept in all figures)": [],
+        "Outliers: modified z-score above 3.5, kept in all figures (of clean cells with 6 runs "
+        "about one in six has one)": [],
         "Left with a warning after the result was complete": [],
+        "Earlier attempts, run again since": study.earlier_attempts(),
     }
-    failed, diverged, skipped, disturbed, unknown, shared, far, warned = kinds.values()
+    failed, diverged, skipped, disturbed, unknown, shared, far, warned, _ = kinds.values()
     by_status = {"failed": failed, "diverged": diverged, "skipped": skipped}
     lines_of: dict[str, list[dict[str, Any]]] = {}
     for line in study.lines:
         if line["status"] != "ok":
-            key = json.dumps(line["cell"], sort_keys=True)
-            lines_of.setdefault(key, []).append(line)
+            lines_of.setdefault(cell_key(line["cell"]), []).append(line)
     for summary in study.summaries:
-        name = names[id(summary)]
-        for line in lines_of.get(json.dumps(summary.cell, sort_keys=True), []):
+        name = names[cell_key(summary.cell)]
+        for line in lines_of.get(cell_key(summary.cell), []):
             by_status.get(line["status"], failed).append(
-                f"{name}, run {line['run']}: {line['error']}"
+                f"{name}, run {line['run']}: {line.get('error') or 'no reason recorded'}"
             )
         for line in summary.ok:
             if line.get("disturbed"):
-                share = 100 * (line.get("outside_load_share") or 0)
-                disturbed.append(
-                    f"{name}, run {line['run']}: others used {share:.0f} % of one of its cores"
-                )
+                share = number(line.get("outside_load_share"), scale=100, digits=0)
+                disturbed.append(f"{name}, run {line['run']}: {share} %")
             if line.get("exit_warning"):
                 warned.append(f"{name}, run {line['run']}: {line['exit_warning']}")
         quiet = [str(line["run"]) for line in summary.ok if line.get("disturbed") is None]
         if quiet:
-            unknown.append(f"{name}: run {', '.join(quiet)} (measured for too short a time)")
+            unknown.append(
+                f"{name}: run {', '.join(quiet)} (measured for too short a time, or the system "
+                "does not count it)"
+            )
         if summary.cell["oversubscribed"]:
             shared.append(name)
         if summary.outliers:
             far.append(
                 f"{name}: run {', '.join(map(str, summary.outliers))}; median "
-                f"{_number(summary.items_per_second.median if summary.items_per_second else None)} "
+                f"{number(summary.items_per_second.median if summary.items_per_second else None)} "
                 "examples/s with, "
-                f"{_number(summary.items_per_second_without_outliers)} without"
+                f"{number(summary.items_per_second_without_outliers)} without"
             )
     return [(kind, entries) for kind, entries in kinds.items() if entries]
 
 
-def _drift(study: StudyData) -> str | None:
-    """Returns how run times changed over the study, cells with several runs taken together."""
+def drift(study: StudyData) -> tuple[float, float, float, int] | None:
+    """Returns how time per step changed from the first run to the last, other things equal.
+
+    A regression of log time on the order of runs, both less their mean in the cell: cells need not
+    span the whole study.
+
+    Returns:
+      (change, low, high, runs): relative changes with the 95 % interval; None if there are too few
+      runs to tell.
+    """
+    xs: list[float] = []
+    ys: list[float] = []
+    cells = 0
+    for summary in study.summaries:
+        if len(summary.ok) < 2:
+            continue
+        cells += 1
+        order = [line["sequence"] for line in summary.ok]
+        logs = [math.log(line["step_seconds"]["median"]) for line in summary.ok]
+        xs += [x - statistics.fmean(order) for x in order]
+        ys += [y - statistics.fmean(logs) for y in logs]
+    degrees = len(xs) - cells - 1
+    if degrees < 3 or len(set(xs)) < 2:
+        return None
     from scipy import stats
 
-    xs, ys = [], []
-    for summary in study.summaries:
-        if len(summary.ok) < 2 or summary.step_seconds is None:
-            continue
-        for line in summary.ok:
-            xs.append(line["sequence"])
-            ys.append(math.log(line["step_seconds"]["median"] / summary.step_seconds.median))
-    if len(xs) < 6 or len(set(xs)) < 3:
-        return None
     fit = stats.linregress(xs, ys)
-    span = max(xs) - min(xs)
-    half = fit.stderr * stats.t.ppf(0.975, len(xs) - 2)
-    low, high = (100 * math.expm1(span * (fit.slope + sign * half)) for sign in (-1, 1))
-    change = 100 * math.expm1(span * fit.slope)
-    return (
-        f"Drift over the study, from first to last run: {change:+.1f} % time per step "
-        f"[{low:+.1f}, {high:+.1f}] (regression of log time on order, {len(xs)} runs)."
-    )
+    # linregress does not know that a mean was taken from each cell.
+    error = fit.stderr * math.sqrt((len(xs) - 2) / degrees)
+    half = error * stats.t.ppf(0.975, degrees)
+    sequences = [line["sequence"] for line in study.lines]
+    span = max(sequences) - min(sequences)
+    change, low, high = (math.expm1(span * (fit.slope + d)) for d in (0.0, -half, half))
+    return change, low, high, len(xs)
 
 
 def _method(study: StudyData) -> list[str]:
@@ -378,10 +337,11 @@ def _method(study: StudyData) -> list[str]:
         for line in study.lines
         if line.get("clock_reading_seconds") is not None
     ]
+    base = "the same global batch" if study.scaling == "strong" else "the batch of one device"
     paragraphs = [
         "Every run is a fresh process (or one per device). Runs of all cells are interleaved in a "
-        f"random order from seed {study.record['order_seed']}; the run, not the step, is the unit "
-        "of statistics.",
+        f"random order from seed {study.record.get('order_seed', 'unknown')}; the run, not the "
+        "step, is the unit of statistics.",
         "A window is whole training steps between two synchronised clock readings, nothing else. "
         "Windows of many steps give time per step and throughput (examples / seconds over all "
         "windows), windows of one step give latency. With several ranks the slowest counts. The "
@@ -390,10 +350,13 @@ def _method(study: StudyData) -> list[str]:
         "a t interval on log time, marked (t); none below 3.",
         RULE.format(n=count)
         + " 'A is 1.20x faster than B' means that A does 1.20 times the examples per second of B. "
-        "The fastest strategy of each framework takes part in the comparison of frameworks.",
+        "The fastest strategy of each framework takes part in the comparison of frameworks; "
+        "whether it is faster than its siblings is tested too. Ratios are of throughput, over all "
+        "windows of a run; time per step is the median window.",
         "Speedup is throughput against the same framework's bare step on one device (no "
-        "distribution wrapper); efficiency is speedup / devices. Both are derived; all else is "
-        "measured. Nothing in this report is estimated.",
+        f"distribution wrapper) at {base}; efficiency is speedup / devices. Derived from what was "
+        "measured: speedup, efficiency, and the compile time (first step less a median step). "
+        "Analytic: FLOPs (results.csv). All else is measured; nothing is estimated.",
     ]
     if study.machines and not any(machine["gpus"] for machine in study.machines):
         paragraphs.append(
@@ -408,58 +371,60 @@ def _method(study: StudyData) -> list[str]:
         paragraphs.append(
             f"Reading the clock took {1e9 * statistics.median(clocks):.0f} ns (median over runs)."
         )
-    drift = _drift(study)
-    return [*paragraphs, *([drift] if drift else [])]
+    found = drift(study)
+    if found is not None:
+        change, low, high, runs = found
+        paragraphs.append(
+            f"Drift over the study, from the first run to the last: {100 * change:+.1f} % time per "
+            f"step [{100 * low:+.1f}, {100 * high:+.1f}] (regression of log time on the order of "
+            f"{runs} runs, both less their mean in the cell)."
+        )
+    return paragraphs
 
 
 def _run_rows(study: StudyData) -> Iterator[list[str]]:
     names = {
-        json.dumps(cell.cell, sort_keys=True): (
-            cell_name(series, cell.cell["devices"]),
-            setting.title,
-        )
+        cell_key(cell.cell): (name, setting.title)
         for setting in study.settings
-        for series, cells in setting.series.items()
-        for cell in cells
+        for name, cell in setting.cells
     }
     for line in study.lines:
-        name, setting = names[json.dumps(line["cell"], sort_keys=True)]
+        name, setting = names[cell_key(line["cell"])]
         step = line.get("step_seconds") or {}
         latency = line.get("latency_seconds") or {}
         spread = NO_VALUE
         if step.get("p10") is not None:
-            spread = f"{_number(step['p10'], scale=1e3)} to {_number(step['p90'], scale=1e3)}"
+            spread = f"{number(step['p10'], scale=1e3)} to {number(step['p90'], scale=1e3)}"
         yield [
-            str(line.get("sequence", NO_VALUE)),
+            str(line["sequence"]),
             name,
             setting,
             str(line["run"]),
             str(line.get("seed", NO_VALUE)),
             line["status"],
-            _number(step.get("median"), scale=1e3),
+            number(step.get("median"), scale=1e3),
             spread,
-            _number(latency.get("median"), scale=1e3),
-            _number(line.get("items_per_second")),
-            _number(line.get("compile_seconds"), digits=2),
-            _number(line.get("peak_memory_bytes"), scale=2**-20, digits=0),
-            _number(line.get("loss_first"), digits=5),
-            _number(line.get("loss_last"), digits=5),
-            _number(line.get("outside_load_share"), scale=100, digits=1),
+            number(latency.get("median"), scale=1e3),
+            number(line.get("items_per_second")),
+            number(line.get("compile_seconds"), digits=2),
+            number(line.get("peak_memory_bytes"), scale=2**-20, digits=0),
+            number(line.get("loss_first"), digits=5),
+            number(line.get("loss_last"), digits=5),
+            number(line.get("outside_load_share"), scale=100, digits=1),
         ]
 
 
-def make_document(study: StudyData, *, command: str, most_drawn: int | None) -> Document:
+def make_document(study: StudyData, *, most_drawn: int) -> Document:
     """Returns the contents of a study's report.
 
     Args:
       study: what was measured.
-      command: the command that made the study.
-      most_drawn: how many settings get plots of their own; None: all.
+      most_drawn: how many settings get plots of their own, at most.
     """
+    problems = _problems(study)
     frameworks = sorted({summary.cell["framework"] for summary in study.summaries})
-    limit = len(study.settings) if most_drawn is None else most_drawn
     sections = [
-        _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < limit)
+        _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < most_drawn)
         for index, setting in enumerate(study.settings)
     ]
     compared = [setting for setting in study.settings if champions(setting)]
@@ -488,7 +453,8 @@ def make_document(study: StudyData, *, command: str, most_drawn: int | None) -> 
     )
     return Document(
         name=study.name,
-        command=command,
+        commands=study.commands,
+        again=shlex.join(["isoscale", "report", str(study.folder), "--plots=all"]),
         measured=measured,
         counts=counts,
         headline=_headline(study),
@@ -496,7 +462,7 @@ def make_document(study: StudyData, *, command: str, most_drawn: int | None) -> 
         overview=overview,
         sentences_first=len(sections) <= SENTENCES_FIRST,
         sections=sections,
-        undrawn=max(0, len(study.settings) - limit),
+        undrawn=max(0, len(study.settings) - most_drawn),
         manifest=make_manifest(
             study.summaries,
             study.machines,
@@ -504,7 +470,13 @@ def make_document(study: StudyData, *, command: str, most_drawn: int | None) -> 
             framework_facts=study.framework_facts(),
         ),
         method=_method(study),
-        problems=_problems(study),
+        problems=problems,
+        # Outliers and the like are told with the rest; they are no reason to doubt the study.
+        trouble=[
+            f"{kind.split(':')[0].lower()}: {len(entries)}"
+            for kind, entries in problems
+            if kind.startswith(("Failed", "Diverged", "Skipped", "Disturbed", "Oversubscribed"))
+        ],
         run_rows=list(_run_rows(study)),
     )
 

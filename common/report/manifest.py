@@ -21,6 +21,10 @@ class Manifest:
     facts: list[tuple[str, str]]
     warnings: list[str]
 
+    @property
+    def machine(self) -> str:
+        return dict(self.facts)["Machine"]
+
     def lines(self) -> list[str]:
         """The manifest as plain text, a fact a line."""
         return [f"{name}: {value}" for name, value in self.facts] + [
@@ -59,7 +63,7 @@ def make_manifest(
     ok = [line for summary in summaries for line in summary.ok]
     versions: dict[str, dict[str, None]] = {}
     for line in ok:
-        for name, version in line.get("versions", {}).items():
+        for name, version in (line.get("versions") or {}).items():
             versions.setdefault(name, {})[version] = None
     processors = [_processor(machine) for machine in machines]
     graphics = [gpu["name"] for machine in machines for gpu in machine["gpus"]]
@@ -70,7 +74,7 @@ def make_manifest(
         if cell["devices"] > 1
     ]
     optimizers = [
-        " ".join(f"{name}={value}" for name, value in cell.get("optimizer", {}).items())
+        " ".join(f"{name}={value}" for name, value in (cell.get("optimizer") or {}).items())
         for cell in cells
     ]
     facts = [

@@ -1,7 +1,7 @@
 """The plots of a report: legible in print, in grey and for colour-blind readers.
 
-Colour says the framework (Okabe & Ito 2008), marker and dash the strategy. All axes of sizes and
-times start at 0.
+Colour says the framework (Okabe & Ito 2008); marker and dash tell all series of a plot apart by
+themselves. Axes of sizes and times start at 0, but for curves over more than 8 devices.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -24,13 +25,15 @@ from matplotlib.lines import Line2D
 from common.analysis.estimates import Estimate, Ratio
 from common.analysis.scaling import CellSummary
 from common.analysis.settings import Setting
-from common.analysis.verdicts import champions
+from common.analysis.verdicts import champions, speed
 from common.machine.cores import available_cores
 from common.report.study_data import StudyData
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (7, 3)))
+_MOST_LINEAR = 8
+"""With more devices than that the axes of scaling curves are logarithmic."""
 ROWS_PER_PLOT = 60
 """More rows than that go into a further plot: a page has no more."""
 
@@ -94,10 +97,8 @@ class _Look:
 def looks(setting: Setting, frameworks: Sequence[str]) -> dict[str, _Look]:
     """Returns series -> how it is drawn; a framework has one colour in the whole report."""
     found: dict[str, _Look] = {}
-    used: dict[str, Iterator[int]] = {name: itertools.count() for name in frameworks}
-    for name, cells in setting.series.items():
+    for index, (name, cells) in enumerate(setting.series.items()):
         framework = cells[0].cell["framework"]
-        index = next(used[framework])
         found[name] = _Look(
             color=COLORS[frameworks.index(framework) % len(COLORS)],
             marker=_MARKERS[index % len(_MARKERS)],
@@ -106,9 +107,36 @@ def looks(setting: Setting, frameworks: Sequence[str]) -> dict[str, _Look]:
     return found
 
 
-def _axes(width: float, height: float, *, left: float, right: float = 0.2) -> tuple[Figure, Axes]:
-    """Returns a figure with one pair of axes; margins in inches, so that labels always fit."""
-    bottom, top = 0.55, 0.35
+_CHARACTER = 0.075
+"""Inches that a character of a label needs, generously."""
+_LONGEST = 60
+
+
+def _brief(name: str) -> str:
+    """A name that leaves room for the drawing."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def _text_width(names: Sequence[str]) -> float:
+    """Inches that the longest of some labels needs."""
+    return 0.3 + _CHARACTER * max(len(_brief(name)) for name in names)
+
+
+def _axes(
+    title: str, height: float, *, left: float, right: float = 0.2, least: float = 3.4
+) -> tuple[Figure, Axes]:
+    """Returns a figure with one pair of axes; margins in inches, so that labels always fit.
+
+    Args:
+      title: above the axes, in as many lines as it needs.
+      height: of the figure, with a title of one line.
+      left, right: margins.
+      least: width of the drawing itself.
+    """
+    width = max(6.4, left + least + right)
+    lines = textwrap.wrap(title, int((width - left) / _CHARACTER)) or [""]
+    bottom, top = 0.55, 0.2 + 0.16 * len(lines)
+    height += 0.16 * (len(lines) - 1)
     figure = Figure(figsize=(width, height), dpi=110)
     box = (
         left / width,
@@ -120,12 +148,8 @@ def _axes(width: float, height: float, *, left: float, right: float = 0.2) -> tu
     # Labels at fixed places: finding them takes a third of the time of a drawing.
     axes.xaxis.set_label_coords(0.5, -0.36 / (height - bottom - top))
     axes.yaxis.set_label_coords(-0.58 / (width - left - right), 0.5)
+    axes.set_title("\n".join(lines))
     return figure, axes
-
-
-def _text_width(names: Sequence[str]) -> float:
-    """Inches that the longest of some labels needs, generously."""
-    return 0.3 + 0.075 * max(map(len, names))
 
 
 def _errors(points: Sequence[tuple[float, Estimate | Ratio | None]], scale: float) -> list | None:
@@ -161,7 +185,7 @@ def _draw_rows(
 ) -> Figure:
     """A marker with interval for each cell; every run is a small tick."""
     left = _text_width([row.name for row in rows])
-    figure, axes = _axes(6.4, max(1.6, 1.0 + 0.24 * len(rows)), left=left)
+    figure, axes = _axes(setting.title, max(1.6, 1.0 + 0.24 * len(rows)), left=left)
     ticks = [(scale * run, y) for y, row in enumerate(rows) for run in row.runs]
     axes.plot(*zip(*ticks, strict=True), "|", color="#555555", markersize=7)
     for series, group in itertools.groupby(enumerate(rows), key=lambda entry: entry[1].series):
@@ -177,26 +201,36 @@ def _draw_rows(
             markeredgecolor="black",
             markeredgewidth=0.4,
         )
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_yticks(range(len(rows)), [_brief(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel(label)
-    axes.set_title(setting.title)
     return figure
 
 
 def _devices_axes(
     setting: Setting, names: Sequence[str], counts: Sequence[int], label: str
 ) -> tuple[Figure, Axes]:
-    figure, axes = _axes(6.4, 3.4, left=0.75, right=_text_width(names) + 0.35)
-    if counts[-1] > 8:
+    right = _text_width(names) + 0.35
+    figure, axes = _axes(setting.title, 3.4, left=0.75, right=right)
+    if counts[-1] > _MOST_LINEAR:
+        # Both logarithmic: the ideal stays a straight line.
         axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.set_xlabel("devices")
     axes.set_ylabel(label)
-    axes.set_title(setting.title)
     return figure, axes
+
+
+def _set_bottom(axes: Axes, values: Sequence[float], ideal: float) -> None:
+    """Starts a linear axis at 0 and lets the ideal leave it where the data are far below."""
+    if axes.get_yscale() == "log":
+        axes.set_ylim(bottom=0.7 * min(values))
+    else:
+        axes.set_ylim(0, 1.08 * min(ideal, max(2 * max(values), 0.5 * ideal)))
 
 
 def _legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -205,7 +239,7 @@ def _legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
     Made of plain lines: of error bars it would take a quarter of the time of a drawing.
     """
     axes.legend(
-        handles=[Line2D([], [], label=label, **look) for label, look in entries],
+        handles=[Line2D([], [], label=_brief(label), **look) for label, look in entries],
         loc="upper left",
         bbox_to_anchor=(1.01, 1.02),
         borderaxespad=0,
@@ -294,13 +328,16 @@ def _draw_throughput(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
     names = [*setting.series, "ideal: n x bare"]
     figure, axes = _devices_axes(setting, names, counts, "examples/s")
     _curves(setting, axes, all_looks, _throughput)
+    top = 0.0
     for name, cells in setting.series.items():
         for cell in cells:
             base = cell.items_per_second
             if cell.cell["strategy"] == "bare" and base is not None:
                 ideal = [count * base.median for count in counts]
+                top = max(top, ideal[-1])
                 axes.plot(counts, ideal, **{**_IDEAL, "color": all_looks[name].color})
-    axes.set_ylim(bottom=0)
+    values = [c.items_per_second.median for _, c in setting.cells if c.items_per_second]
+    _set_bottom(axes, values, ideal=max([top, *values]))
     _legend(axes, [*_line_entries(all_looks), ("ideal: n x bare", _IDEAL)])
     return figure
 
@@ -311,10 +348,11 @@ def _draw_speedup(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
         setting, [*setting.series, "slower than bare"], counts, "speedup against bare"
     )
     axes.plot(counts, counts, **_IDEAL)
-    axes.axhspan(0, 1, color="#999999", alpha=0.18, linewidth=0)
     axes.axhline(1, color="#555555", linewidth=0.8)
     _curves(setting, axes, all_looks, _speedup)
-    axes.set_ylim(bottom=0)
+    values = [cell.speedup.value for _, cell in setting.cells if cell.speedup]
+    _set_bottom(axes, values, ideal=max([counts[-1], *values]))
+    axes.axhspan(axes.get_ylim()[0], 1, color="#999999", alpha=0.18, linewidth=0)
     grey = {"color": "#999999", "alpha": 0.3, "linewidth": 8}
     extra = [("ideal", _IDEAL), ("slower than bare", grey)]
     _legend(axes, [*_line_entries(all_looks), *extra])
@@ -328,13 +366,15 @@ def _draw_efficiency(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
     )
     axes.axhline(100, **_IDEAL)
     _curves(setting, axes, all_looks, _efficiency, scale=100)
+    axes.set_yscale("linear")  # a percentage is read from 0, whatever the count of devices
     axes.set_ylim(bottom=0)
     _legend(axes, [*_line_entries(all_looks), ("ideal: 100 %", _IDEAL)])
     return figure
 
 
 def _draw_latency(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
-    figure, axes = _axes(6.4, 3.4, left=0.75, right=_text_width(list(setting.series)) + 0.35)
+    right = _text_width(list(setting.series)) + 0.35
+    figure, axes = _axes(setting.title, 3.4, left=0.75, right=right)
     for name, cells in setting.series.items():
         look = all_looks[name]
         points = [
@@ -362,11 +402,10 @@ def _draw_latency(setting: Setting, all_looks: dict[str, _Look]) -> Figure:
                 xytext=(6, 4),
                 fontsize=7,
             )
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     axes.set_xlabel("throughput, examples/s (right is better)")
     axes.set_ylabel("latency of one step, ms (down is better)")
-    axes.set_title(setting.title)
     entries = [(name, {**look, "linestyle": ""}) for name, look in _line_entries(all_looks)]
     _legend(axes, entries)
     return figure
@@ -379,7 +418,7 @@ LossCurves = list[tuple[str, str, list[int], list[float]]]
 def _draw_loss(setting: Setting, curves: LossCurves, all_looks: dict[str, _Look]) -> Figure:
     names = [name for name, *_ in curves]
     height = max(3.4, 0.9 + 0.175 * len(curves))
-    figure, axes = _axes(6.4, height, left=0.75, right=_text_width(names) + 0.35)
+    figure, axes = _axes(setting.title, height, left=0.75, right=_text_width(names) + 0.35)
     entries = []
     for index, (name, series, steps, losses) in enumerate(curves):
         look: dict[str, Any] = {
@@ -392,7 +431,6 @@ def _draw_loss(setting: Setting, curves: LossCurves, all_looks: dict[str, _Look]
         entries.append((name, look))
     axes.set_xlabel("training step")
     axes.set_ylabel("loss, nats")
-    axes.set_title(setting.title)
     _legend(axes, entries)
     return figure
 
@@ -400,19 +438,19 @@ def _draw_loss(setting: Setting, curves: LossCurves, all_looks: dict[str, _Look]
 def draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Figure:
     """The fastest cell of each framework, relative to the fastest of all, for each setting."""
     names = [setting.title for setting in settings]
-    left = _text_width(names)
-    figure, axes = _axes(max(7.2, left + 3.5), 1.0 + 0.3 * len(settings), left=left, right=1.2)
+    figure, axes = _axes(
+        "The fastest cell of each framework",
+        1.0 + 0.3 * len(settings),
+        left=_text_width(names),
+        right=1.2,
+    )
     offset = 0.5 / max(1, len(frameworks))
     places: dict[str, list[tuple[float, float]]] = {name: [] for name in frameworks}
     for row, setting in enumerate(settings):
-        speeds = [
-            (cell.cell["framework"], cell.items_per_second.median)
-            for _, cell in champions(setting)
-            if cell.items_per_second is not None
-        ]
-        for framework, speed in speeds:
+        speeds = {cell.cell["framework"]: speed(cell) for _, cell in reversed(champions(setting))}
+        for framework, value in speeds.items():
             shift = offset * (frameworks.index(framework) - (len(frameworks) - 1) / 2)
-            places[framework].append((100 * speed / speeds[0][1], row + shift))
+            places[framework].append((100 * value / max(speeds.values()), row + shift))
     entries = []
     for index, (framework, points) in enumerate(places.items()):
         look: dict[str, Any] = {
@@ -423,27 +461,40 @@ def draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Fig
         }
         axes.plot([x for x, _ in points], [y for _, y in points], **look)
         entries.append((framework, look))
-    axes.set_yticks(range(len(settings)), names)
+    axes.set_yticks(range(len(settings)), [_brief(name) for name in names])
     axes.set_ylim(len(settings) - 0.5, -0.5)
     axes.set_xlim(0, 105)
     axes.set_xlabel("examples/s, % of the fastest framework")
-    axes.set_title("The fastest cell of each framework")
     _legend(axes, entries)
     return figure
 
 
-def loss_curves(study: StudyData, setting: Setting) -> LossCurves:
-    """Returns the loss of every step of each cell's first successful run, where it was kept."""
+def loss_curves(study: StudyData, setting: Setting) -> tuple[LossCurves, list[str]]:
+    """Returns the loss of every step of one run of each cell, and what could not be read.
+
+    The runs have the same number, and so the same seed, where there is one that all cells have.
+    """
+    cells = [(series, cell) for series, of in setting.series.items() for cell in of if cell.ok]
+    runs = [{line["run"] for line in cell.ok} for _, cell in cells]
+    common = set.intersection(*runs) if runs else set()
+    batches = {cell.cell["global_batch_size"] for _, cell in cells}
     curves: LossCurves = []
-    for series, cells in setting.series.items():
-        for cell in cells:
-            for line in sorted(cell.ok, key=lambda line: line["run"])[:1]:
-                known = [r for r in study.steps(line) if r["loss"] is not None]
-                if known:
-                    name = f"{series}, {cell.cell['devices']}"
-                    steps = [record["step"] for record in known]
-                    curves.append((name, series, steps, [record["loss"] for record in known]))
-    return curves
+    unreadable: list[str] = []
+    for series, cell in cells:
+        wanted = min(common) if common else min(line["run"] for line in cell.ok)
+        line = next(line for line in cell.ok if line["run"] == wanted)
+        name = f"{series}, {cell.cell['devices']}"
+        name += f", batch {cell.cell['global_batch_size']}" if len(batches) > 1 else ""
+        name += f" (run {line['run']})" if not common else ""
+        try:
+            known = [r for r in study.steps(line) if r["loss"] is not None]
+        except (ValueError, KeyError, TypeError):
+            unreadable.append(f"The loss curve of {name} is missing: its steps.jsonl is damaged.")
+            continue
+        if known:
+            steps = [record["step"] for record in known]
+            curves.append((name, series, steps, [record["loss"] for record in known]))
+    return curves, unreadable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -535,12 +586,12 @@ def _row_plots(setting: Setting, kind: _RowKind, all_looks: dict[str, _Look]) ->
 
 
 _CURVE_CAPTION = (
-    "Medians over runs with 95 % intervals where there are 3 runs or more; hollow markers: devices "
-    "shared cores, which shows overhead, not scaling."
+    "With 95 % intervals where there are 3 runs or more; hollow markers: devices shared cores, "
+    "which shows overhead, not scaling."
 )
 
 
-def setting_plots(study: StudyData, setting: Setting, frameworks: Sequence[str]) -> list[Plot]:
+def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurves) -> list[Plot]:
     """Returns the plots of a setting, in the order in which a report shows them."""
     all_looks = looks(setting, frameworks)
     measured = [cell for _, cell in setting.cells if cell.items_per_second is not None]
@@ -554,7 +605,8 @@ def setting_plots(study: StudyData, setting: Setting, frameworks: Sequence[str])
                 slug=f"{setting.slug}_throughput",
                 kind="throughput",
                 title=f"Throughput against devices: {setting.title}",
-                caption=f"{_CURVE_CAPTION} Dotted: n times the framework's bare step.",
+                caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: n times the framework's "
+                "bare step.",
                 draw=partial(_draw_throughput, setting, all_looks),
             )
         )
@@ -587,15 +639,15 @@ def setting_plots(study: StudyData, setting: Setting, frameworks: Sequence[str])
                 draw=partial(_draw_latency, setting, all_looks),
             )
         )
-    curves = loss_curves(study, setting)
     if curves:
         plots.append(
             Plot(
                 slug=f"{setting.slug}_loss",
                 kind="loss",
                 title=f"Loss: {setting.title}",
-                caption="Every training step of each cell's first run. Later curves are thinner "
-                "and lie on top, so that equal curves show as one banded line.",
+                caption="Every training step of one run of each cell, with the same seed unless "
+                "the legend says otherwise. Later curves are thinner and lie on top, so that equal "
+                "curves show as one banded line.",
                 draw=partial(_draw_loss, setting, curves, all_looks),
             )
         )
@@ -604,24 +656,39 @@ def setting_plots(study: StudyData, setting: Setting, frameworks: Sequence[str])
     return plots
 
 
-_to_render: list[Plot] = []
+_to_render: Sequence[Plot] = ()
 
 
 def _render_one(index: int) -> tuple[str, bytes]:
     return _to_render[index].render()
 
 
-def render_all(plots: Sequence[Plot]) -> dict[str, tuple[str, bytes]]:
-    """Returns slug -> (SVG, PNG) of each plot, drawn on all cores that this process may use."""
-    workers = min(len(available_cores()), len(plots) // 8)
-    if workers < 2 or sys.platform != "linux":
-        return {plot.slug: plot.render() for plot in plots}
-    # Forked workers find the plots in their memory: nothing has to be sent but the drawings.
-    _to_render[:] = plots
-    try:
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            drawn = list(pool.map(_render_one, range(len(plots)), chunksize=4))
-    finally:
-        _to_render.clear()
-    return {plot.slug: drawing for plot, drawing in zip(plots, drawn, strict=True)}
+class Drawing:
+    """A context manager that draws plots on all cores that this process may use."""
+
+    def __init__(self, plots: Sequence[Plot]):
+        self._plots = plots
+        self._pool: ProcessPoolExecutor | None = None
+        self._drawn: Iterator[tuple[str, bytes]] = iter(())
+
+    def __enter__(self) -> "Drawing":
+        global _to_render
+        workers = min(len(available_cores()), len(self._plots) // 8)
+        if workers < 2 or sys.platform != "linux":
+            self._drawn = (plot.render() for plot in self._plots)
+            return self
+        # Forked workers find the plots in their memory: nothing is sent but the drawings.
+        _to_render = self._plots
+        self._pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"))
+        self._drawn = self._pool.map(_render_one, range(len(self._plots)), chunksize=2)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        global _to_render
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            _to_render = ()
+
+    def result(self) -> dict[str, tuple[str, bytes]]:
+        """Returns slug -> (SVG, PNG) of each plot, when all are drawn."""
+        return {plot.slug: drawn for plot, drawn in zip(self._plots, self._drawn, strict=True)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +46,45 @@ class StudyData:
         return [session["machine"] for session in self.record["sessions"]]
 
     @property
-    def command(self) -> list[str]:
-        """Arguments of ``isoscale`` that made the study's first session."""
-        flags = self.record["sessions"][0]["flags"]
-        return ["compare", *flags, f"--study={self.name}"]
+    def commands(self) -> list[str]:
+        """The command of each session, the first one first; the same one twice is said once."""
+        found = [
+            shlex.join(
+                [
+                    *("isoscale", "compare", *session["flags"], f"--study={self.name}"),
+                    *(["--resume"] if index else []),
+                ]
+            )
+            for index, session in enumerate(self.record["sessions"])
+        ]
+        return list(dict.fromkeys(found))
+
+    def earlier_attempts(self) -> list[str]:
+        """Returns the folders of runs that were run again: they failed, or were cut off."""
+        return sorted(
+            str(path.relative_to(self.folder))
+            for path in self.folder.glob("cells/*/run_*.attempt_*")
+        )
 
     def steps(self, line: dict[str, Any]) -> list[dict[str, Any]]:
-        """Returns the records of a run's ``steps.jsonl``; [] if they are not there."""
+        """Returns the records of a run's ``steps.jsonl``; [] if they are not there.
+
+        Raises:
+          ValueError: the file is damaged.
+        """
         return self._records(line, "steps.jsonl")
 
     def windows(self, line: dict[str, Any]) -> list[dict[str, Any]]:
-        """Returns the records of a run's ``windows.jsonl``; [] if they are not there."""
+        """Returns the records of a run's ``windows.jsonl``; [] if they are not there.
+
+        Raises:
+          ValueError: the file is damaged.
+        """
         return self._records(line, "windows.jsonl")
 
     def config(self, line: dict[str, Any]) -> dict[str, Any] | None:
-        """Returns a run's ``config.json``; None if it is not there."""
-        text = self._text(line, "config.json")
-        return json.loads(text) if text else None
+        """Returns a run's ``config.json``; None if it is not there or damaged."""
+        return self._record(line, "config.json")
 
     def framework_facts(self) -> dict[str, dict[str, Any]]:
         """Returns what each framework's widest successful run said of itself."""
@@ -72,8 +95,16 @@ class StudyData:
             wider = known is None or cell["devices"] > known["cell"]["devices"]
             if line["status"] == "ok" and wider:
                 widest[cell["framework"]] = line
-        texts = {name: self._text(line, "machine.json") for name, line in widest.items()}
-        return {name: json.loads(text)["framework"] for name, text in texts.items() if text}
+        records = {name: self._record(line, "machine.json") for name, line in widest.items()}
+        return {name: record["framework"] for name, record in records.items() if record}
+
+    def _record(self, line: dict[str, Any], name: str) -> dict[str, Any] | None:
+        text = self._text(line, name)
+        try:
+            record = json.loads(text) if text else None
+        except ValueError:
+            return None  # a view of a view: the figures themselves are in results.jsonl
+        return record if isinstance(record, dict) else None
 
     def _text(self, line: dict[str, Any], name: str) -> str | None:
         run_dir = Path(line.get("run_dir") or "/")

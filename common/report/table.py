@@ -1,6 +1,5 @@
 """The table that ``isoscale compare`` prints: every column with its unit, every mark explained."""
 
-import statistics
 import sys
 from typing import Any
 
@@ -9,71 +8,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.analysis.estimates import Estimate, Ratio
-from common.analysis.scaling import CellSummary
+from common.analysis.scaling import CellSummary, Scaling
+from common.analysis.settings import split_into_settings
 from common.report.manifest import make_manifest
-
-NO_VALUE = "-"
-
-
-def _interval(low: float | None, high: float | None, *, scale: float, digits: int) -> str:
-    """Returns a second line with the interval, so that columns stay narrow."""
-    if low is None or high is None:
-        return ""
-    return f"\n[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
-
-
-def _estimate(estimate: Estimate, *, scale: float, digits: int) -> str:
-    text = f"{scale * estimate.median:.{digits}f}"
-    mark = " t" if estimate.method == "t on log time" else ""
-    return text + _interval(estimate.low, estimate.high, scale=scale, digits=digits) + mark
+from common.report.words import (
+    NO_VALUE,
+    accuracy_of,
+    estimate,
+    marks,
+    median_of,
+    number,
+    ratio,
+)
 
 
-def _ratio(ratio: Ratio | None, *, scale: float = 1, digits: int = 2) -> str:
-    if ratio is None:
-        return NO_VALUE
-    text = f"{scale * ratio.value:.{digits}f}"
-    return text + _interval(ratio.low, ratio.high, scale=scale, digits=digits)
-
-
-def _marks(summary: CellSummary) -> str:
-    marks = []
-    if summary.cell["oversubscribed"]:
-        marks.append("oversubscribed")
-    disturbed = sum(bool(line.get("disturbed")) for line in summary.ok)
-    if disturbed:
-        marks.append(f"{disturbed} of {len(summary.ok)} disturbed")
-    marks += [f"{count} {status}" for status, count in summary.statuses.items() if status != "ok"]
-    return "\n".join(marks)
-
-
-def _row(summary: CellSummary) -> list[str]:
+def _row(name: str, summary: CellSummary) -> list[str]:
     cell, ok = summary.cell, summary.ok
-    row = [
-        f"{cell['framework']} {cell['strategy']}",
+    loss = f"{number(median_of(ok, 'loss_first'), digits=5)}\n"
+    loss += number(median_of(ok, "loss_last"), digits=5)
+    accuracy = accuracy_of(ok)
+    if accuracy is not None:
+        loss += f"\n{100 * accuracy:.1f} % right"
+    return [
+        name.rsplit(" on ", 1)[0],
         f"{cell['devices']} / {cell['processes']}",
         str(len(ok)),
-    ]
-    if not ok or summary.step_seconds is None or summary.items_per_second is None:
-        return [*row, *[NO_VALUE] * 7, _marks(summary)]
-
-    def median(key: str) -> float:
-        return statistics.median(line[key] for line in ok)
-
-    loss = f"{median('loss_first'):.5f}\n{median('loss_last'):.5f}"
-    accuracies = [line["eval"]["accuracy"] for line in ok if line.get("eval")]
-    if accuracies:
-        loss += f"\n{100 * statistics.median(accuracies):.1f} % right"
-    return [
-        *row,
-        _estimate(summary.step_seconds, scale=1e3, digits=2),
-        f"{summary.items_per_second.median:.0f}",
-        _ratio(summary.speedup),
-        _ratio(summary.efficiency, scale=100, digits=0),
-        f"{median('peak_memory_bytes') / 2**20:.0f}",
-        f"{median('compile_seconds'):.2f}",
-        loss,
-        _marks(summary),
+        estimate(summary.step_seconds, scale=1e3, separator="\n"),
+        number(summary.items_per_second.median if summary.items_per_second else None),
+        ratio(summary.speedup, separator="\n"),
+        ratio(summary.efficiency, scale=100, digits=0, separator="\n"),
+        number(median_of(ok, "peak_memory_bytes"), scale=2**-20, digits=0),
+        number(median_of(ok, "compile_seconds"), digits=2),
+        loss if ok else NO_VALUE,
+        "\n".join(marks(summary)),
     ]
 
 
@@ -90,37 +57,29 @@ COLUMNS = (
     ("loss first\nand last", "right"),
     ("marks", "left"),
 )
-_TITLE_FIELDS = ("model", "overrides", "global_batch_size", "dtype")
-
-
-def _title(cell: dict[str, Any]) -> str:
-    sizes = "".join(f", {name}={value}" for name, value in cell["overrides"].items())
-    return f"{cell['model']}{sizes}, global batch {cell['global_batch_size']}, {cell['dtype']}"
 
 
 def print_comparison(
-    summaries: list[CellSummary], *, scaling: str, machines: list[dict[str, Any]]
+    summaries: list[CellSummary], *, scaling: Scaling, machines: list[dict[str, Any]]
 ) -> None:
-    """Prints a table for each model, batch and dtype, what was equal, and how to read it.
+    """Prints a table for each setting, what was equal, and how to read it.
 
     Args:
       summaries: the cells.
       scaling: ``strong`` or ``weak``.
       machines: of the study's sessions, in order.
     """
-    groups: dict[str, list[CellSummary]] = {}
-    for summary in sorted(summaries, key=lambda s: [str(s.cell[name]) for name in _TITLE_FIELDS]):
-        groups.setdefault(_title(summary.cell), []).append(summary)
     console = Console()
-    for title, group in groups.items():
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        marked = any(_marks(summary) for summary in group)
+    for setting in split_into_settings(summaries, scaling=scaling):
+        table = Table(
+            title=setting.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+        )
+        marked = any(marks(summary) for _, summary in setting.cells)
         columns = COLUMNS if marked else COLUMNS[:-1]
         for name, justify in columns:
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        group.sort(key=lambda s: (s.cell["framework"], s.cell["strategy"], s.cell["devices"]))
-        for summary in group:
-            table.add_row(*(Text(text) for text in _row(summary)[: len(columns)]))
+        for name, summary in setting.cells:
+            table.add_row(*(Text(text) for text in _row(name, summary)[: len(columns)]))
         # Never narrower than the table: a cut figure is worse than a wrapped line.
         wide = Console(width=500)
         needed = wide.measure(table).maximum
@@ -146,8 +105,8 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         )
     if counts and max(counts) >= 3:
         notes.append(
-            "[low, high]: 95 % interval over runs; ratios by Welch on logarithms; 't': fewer than "
-            "6 runs, t interval on log time."
+            "[low, high]: 95 % interval over runs; ratios by Welch on logarithms; '(t)': fewer "
+            "than 6 runs, t interval on log time."
         )
     if any(summary.speedup is not None for summary in summaries):
         batch = "the same global batch" if scaling == "strong" else "the batch of one device"

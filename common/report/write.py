@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,46 +10,75 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from common.config.errors import ConfigError
 from common.measure.records import write_atomically
 from common.report.document import CELL_COLUMNS, RUN_COLUMNS, Document, make_document
-from common.report.plots import Plot, render_all
+from common.report.plots import Drawing, Plot
 from common.report.study_data import StudyData
 
 HTML = "report.html"
 MARKDOWN = "report.md"
 CSV = "results.csv"
 PLOTS = "plots"
-MOST_DRAWN = 6
-"""Settings that get plots of their own unless more are asked for: a page to read, not to scroll."""
+_OURS = ".drawn"
+"""Lists the plots that a report wrote."""
+FEW_SETTINGS = 8
+"""So many settings get plots of their own, each; of a study with more only the first few do."""
+DRAWN_OF_MANY = 4
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_MARKDOWN = re.compile(r"([\\`*|~$])")
+_EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def write_report(study: StudyData, *, most_drawn: int | None = MOST_DRAWN) -> Path:
+def default_plots(settings: int) -> int:
+    """Returns how many settings get plots of their own where nobody says so."""
+    return settings if settings <= FEW_SETTINGS else DRAWN_OF_MANY
+
+
+def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
     """Writes the report into the study's folder; each file is replaced as a whole.
 
     Args:
       study: what was measured.
-      most_drawn: how many settings get plots of their own; None: all.
+      most_drawn: how many settings get plots of their own; None: ``default_plots``.
 
     Returns:
       The path of ``report.html``.
+
+    Raises:
+      ConfigError: ``plots`` is a link.
+      OSError: the folder cannot be written to.
     """
-    document = make_document(
-        study, command=shlex.join(["isoscale", *study.command]), most_drawn=most_drawn
-    )
+    if most_drawn is None:
+        most_drawn = default_plots(len(study.settings))
+    document = make_document(study, most_drawn=most_drawn)
     plots = [*document.overview, *(plot for section in document.sections for plot in section.plots)]
-    drawn = render_all(plots)
-    folder = study.folder / PLOTS
+    with Drawing(plots) as drawing:
+        # What needs no drawing is written while others draw.
+        write_atomically(study.folder / CSV, to_csv(study.lines))
+        write_atomically(study.folder / MARKDOWN, to_markdown(document))
+        drawn = drawing.result()
+    _write_plots(study.folder / PLOTS, drawn)
+    write_atomically(study.folder / HTML, to_html(document, drawn))
+    return study.folder / HTML
+
+
+def _write_plots(folder: Path, drawn: Mapping[str, tuple[str, bytes]]) -> None:
+    """Writes the drawings, and removes those of an earlier report; other files are left alone."""
+    if folder.is_symlink():
+        raise ConfigError(f"{folder} is a link; the report writes into a folder of its own")
     folder.mkdir(exist_ok=True)
+    ours = folder / _OURS
+    earlier = ours.read_text(encoding="utf-8").split("\n") if ours.exists() else []
     for slug, (svg, png) in drawn.items():
         write_atomically(folder / f"{slug}.svg", svg, durable=False)
         write_atomically(folder / f"{slug}.png", png, durable=False)
-    for path in folder.iterdir():
-        if path.suffix in (".svg", ".png") and path.stem not in drawn:
-            path.unlink()  # of an earlier report
-    write_atomically(study.folder / CSV, to_csv(study.lines))
-    write_atomically(study.folder / MARKDOWN, to_markdown(document))
-    write_atomically(study.folder / HTML, to_html(document, drawn))
-    return study.folder / HTML
+    names = {path.name for path in folder.iterdir()}
+    for slug in {*earlier} - drawn.keys():
+        for name in {f"{slug}.svg", f"{slug}.png"} & names:
+            (folder / name).unlink()
+    write_atomically(ours, "\n".join(drawn))
 
 
 # HTML.
@@ -58,7 +86,7 @@ def write_report(study: StudyData, *, most_drawn: int | None = MOST_DRAWN) -> Pa
 
 def to_html(document: Document, drawn: Mapping[str, tuple[str, bytes]]) -> str:
     """Returns one page that needs nothing else; all values are escaped."""
-    environment = _environment(autoescape=True)
+    environment = _environment(autoescape=True, finalize=_printable)
     prefixes = {slug: f"f{index}-" for index, slug in enumerate(drawn)}
 
     def figure(plot: Plot) -> Markup:
@@ -122,17 +150,29 @@ def to_markdown(document: Document) -> str:
     )
 
 
+def _printable(value: Any) -> Any:
+    """Removes what no page may hold; a log's last line can have anything."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return _CONTROL.sub("", value)
+
+
 def _markdown_value(value: Any) -> Any:
     return value if isinstance(value, Markup) else escape_markdown(str(value))
 
 
 def escape_markdown(text: str) -> str:
     """Returns text that stands for itself inside a line or a table cell of Markdown."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*|~])", r"\\\1", text)
+    text = (
+        " ".join(_printable(text).split())
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
+    text = _MARKDOWN.sub(r"\\\1", text)
     # An underscore inside a word is harmless and common in names; brackets are, but for links.
-    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    return text.replace("](", "]\\(")
+    text = _EDGE_UNDERSCORE.sub(r"\\_", text)
+    return text.replace("](", "]\\(").replace("][", "]\\[")
 
 
 # CSV.
@@ -198,6 +238,6 @@ def _csv_value(value: Any) -> Any:
         value = ",".join(map(str, value))
     if not isinstance(value, str):
         return value
-    value = " ".join(value.split())
+    value = " ".join(_printable(value).split())
     # Spreadsheets run text that begins like this (OWASP: CSV injection).
     return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value

@@ -66,6 +66,8 @@ class Progress:
         self._began = clock()
         self._said = self._began
         self._planned = self._done = self._bad = 0
+        self._skipped: set[str] = set()
+        self._ran: list[float] = []
         self._latest: deque[tuple[str, str]] = deque(maxlen=LATEST)
         self._running: tuple[str, Path, float] | None = None
         self._live = Live(
@@ -99,11 +101,18 @@ class Progress:
     def finish_run(self, line: dict[str, Any]) -> None:
         """Counts a run; ``line`` is its result."""
         self._done += 1
+        since = self._running[2] if self._running else self._clock()
         self._running = None
         bad = line["status"] != "ok"
         self._bad += bad
         name, said = f"{_name(line['cell'])} run {line['run']}", _said(line)
         self._latest.append((name, said))
+        if line["status"] == "skipped":
+            # Said once for a reason: a framework that is missing is missing in every cell.
+            bad = said not in self._skipped
+            self._skipped.add(said)
+        else:
+            self._ran.append(self._clock() - since)
         if self._live.is_started:
             self._refresh()
         elif bad or self._clock() - self._said >= QUIET_SECONDS:
@@ -122,9 +131,9 @@ class Progress:
 
     def _eta(self) -> str:
         """Time left, from the mean duration of the runs so far: each is a fresh process."""
-        if not self._done:
+        if not self._ran:
             return "unknown"
-        return _minutes((self._planned - self._done) * self._elapsed() / self._done)
+        return _minutes((self._planned - self._done) * sum(self._ran) / len(self._ran))
 
     def _render(self) -> RenderableType:
         head = f"{self._done} of {self._planned} runs done"

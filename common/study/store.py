@@ -35,8 +35,30 @@ _CELL = {
 }
 
 
-def _check_line(line: dict[str, Any]) -> None:
-    """Raises ValueError, KeyError or TypeError for a line that views could not be made from."""
+_FIGURES = (
+    "items_per_second",
+    "tokens_per_second",
+    "compile_seconds",
+    "loss_first",
+    "loss_last",
+    "peak_memory_bytes",
+    "outside_load_share",
+    "wall_seconds",
+    "clock_reading_seconds",
+)
+_SUMMARIES = ("step_seconds", "latency_seconds", "eval")
+
+
+def _checked(line: dict[str, Any], number: int) -> dict[str, Any]:
+    """Returns a line that every view can be made from; what may be missing is filled in.
+
+    Args:
+      line: of ``results.jsonl``.
+      number: of the line; stands for an order that was not recorded.
+
+    Raises:
+      ValueError, KeyError, TypeError: it is not one of ours.
+    """
     for name, kind in _CELL.items():
         if not isinstance(line["cell"][name], kind):
             raise ValueError(f"{name} of its cell is {line['cell'][name]!r}")
@@ -44,10 +66,26 @@ def _check_line(line: dict[str, Any]) -> None:
         raise ValueError("a cell without devices or examples")
     if not isinstance(line["run"], int) or line["status"] not in STATUSES:
         raise ValueError(f"run {line['run']!r} with status {line['status']!r}")
+    for name in _FIGURES:
+        if not isinstance(line.get(name), int | float | None):
+            raise ValueError(f"{name} is {line[name]!r}")
+    for name in _SUMMARIES:
+        values = line.get(name) or {}
+        if not all(isinstance(value, int | float | None) for value in values.values()):
+            raise ValueError(f"{name} is {line[name]!r}")
+    latency = (line.get("latency_seconds") or {}).get("median")
     if line["status"] == "ok" and not (
-        line["items_per_second"] > 0 and line["step_seconds"]["median"] > 0
+        line["items_per_second"] > 0
+        and line["step_seconds"]["median"] > 0
+        and (latency is None or latency > 0)
     ):
         raise ValueError("a successful run without a speed")
+    order = line.get("sequence")
+    return {**line, "sequence": order if isinstance(order, int) else number}
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no figure")
 
 
 class Store:
@@ -89,10 +127,9 @@ class Store:
             return
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                line = json.loads(text)
-                _check_line(line)
-                self._keep(line)
-            except (ValueError, KeyError, TypeError) as error:
+                line = _checked(json.loads(text, parse_constant=_no_constant), number)
+                self._keep(line, text)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ConfigError(f"{path}:{number} is not a result line ({error})") from None
 
     def lines(self) -> list[dict[str, Any]]:
@@ -126,13 +163,14 @@ class Store:
 
         The whole file is replaced, atomically: a crash at any moment leaves whole lines only.
         """
-        self._keep(json.loads(to_json(line)))
+        text = to_json(line)
+        self._keep(json.loads(text), text)
         write_atomically(self.folder / RESULTS, "".join(self._texts.values()))
 
-    def _keep(self, line: dict[str, Any]) -> None:
+    def _keep(self, line: dict[str, Any], text: str) -> None:
         key = cell_key(line["cell"]), line["run"]
         self._lines[key] = line
-        self._texts[key] = to_json(line) + "\n"  # once, however often the file is written
+        self._texts[key] = text + "\n"  # made once, however often the file is written
 
     def settings(self) -> dict[str, Any]:
         """Raises ConfigError if the folder holds no study."""
@@ -144,7 +182,10 @@ class Store:
             for session in settings["sessions"]:
                 if not isinstance(session["flags"], list) or session["rounds"] < 1:
                     raise ValueError("a session without flags or rounds")
-                if not isinstance(session["machine"]["cpu_model"], str):
+                machine = session["machine"]
+                if not isinstance(machine["cpu_model"], str) or not all(
+                    isinstance(machine[name], list) for name in ("available_cores", "gpus")
+                ):
                     raise ValueError("a session without a machine")
         except FileNotFoundError:
             raise ConfigError(f"{self.folder} holds no {SETTINGS}: not a study") from None

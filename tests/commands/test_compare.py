@@ -68,9 +68,14 @@ def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
 
     before = {line["run_dir"]: (tmp_path / "runs/out/s" / line["run_dir"] / "result.json").stat()
               for line in lines}  # fmt: skip
-    again = run_program(MAIN, "compare", "--study=s", "--resume")
+    # Nothing is owed; what is left to do is the report.
+    again = run_program(MAIN, "compare", "--study=s", "--resume", "--report")
     assert again.returncode == 0, again.stderr
     assert results(tmp_path) == lines
+    written = {path.name for path in (tmp_path / "runs/out/s").iterdir()}
+    assert written >= {"report.html", "report.md", "results.csv", "plots", "tensorboard"}
+    assert "Report:  runs/out/s/report.html" in again.stdout
+    assert "In short, fastest" in again.stdout
 
     grown = run_program(
         MAIN, "compare", "--study=s", "--resume", "--runs=2", "--frameworks=torch", "--devices=1"
@@ -266,7 +271,7 @@ def test_an_interrupted_study_keeps_what_finished_and_goes_on(
     path = tmp_path / "runs/out/s/results.jsonl"
     _wait_for(lambda: path.exists() and bool(_workers(tmp_path)))
     study.send_signal(signal_number)
-    output, _ = study.communicate(timeout=60)
+    output, _ = study.communicate(timeout=30)
     _wait_for(lambda: not _workers(tmp_path), 20)
     kept = results(tmp_path)
     assert kept

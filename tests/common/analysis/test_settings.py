@@ -55,6 +55,26 @@ def test_series_are_told_apart_by_what_varies_only() -> None:
     ]
 
 
+def test_titles_and_slugs_are_unique() -> None:
+    """Title and slug say less than the cells; a verdict or a plot must not get the wrong ones."""
+    cells = [make_cell("jax", "bare", 1, overrides={"n": value}) for value in (1, "1", "1!", "1_2")]
+    settings = split(cells)
+    assert len({setting.title for setting in settings}) == 4
+    assert len({setting.slug for setting in settings}) == 4
+
+
+def test_cells_of_a_series_have_names_of_their_own() -> None:
+    cells = [
+        make_cell("torch", "ddp", 1),
+        make_cell("torch", "ddp", 2),
+        make_cell("torch", "ddp", 2, processes=1),
+    ]
+    (setting,) = split(cells)
+    names = [name for name, _ in setting.cells]
+    assert len(set(names)) == 3
+    assert "torch ddp processes=2 on 2 devices" in names
+
+
 def test_a_slug_is_a_plain_file_name() -> None:
     cells = [
         make_cell("jax", "bare", 1, model=model)

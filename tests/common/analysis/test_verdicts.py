@@ -75,9 +75,8 @@ def test_many_comparisons_of_nothing_rarely_show_something() -> None:
         for line in lines:
             line["items_per_second"] *= float(np.exp(0.03 * random.normal()))
         _, verdicts = judged(lines)
-        # The choice of the fastest favours it; against bare there is no choice.
-        fair = [v for v in verdicts if v.question == "against bare"]
-        shown += any(v.outcome in ("faster", "slower") for v in fair)
+        # The fastest of several equal ones is favoured by its choice; not by much, it shows.
+        shown += any(v.outcome in ("faster", "slower") for v in verdicts)
         total += 1
     assert shown <= 0.08 * total
 

@@ -18,6 +18,14 @@ MACHINE: dict[str, Any] = {
     "operating_system": "Test OS",
     "gpus": [],
 }
+CONFIG = {
+    "warmup_steps": 5,
+    "steps": 15,
+    "window_steps": 5,
+    "latency_steps": 2,
+    "max_in_flight": 2,
+}
+FRAMEWORK_FACTS = {"matmul_precision": "highest (no TF32)", "devices": ["cpu:0", "cpu:1"]}
 STRATEGIES = {
     "jax": ("bare", "pjit", "pmap"),
     "tensorflow": ("bare", "mirrored"),
@@ -159,4 +167,6 @@ def write_study(
             text = "".join(json.dumps(record) + "\n" for record in records)
             (run_dir / f"{name}.jsonl").write_text(text)
         (run_dir / "result.json").write_text(json.dumps(line))
+        (run_dir / "config.json").write_text(json.dumps(CONFIG))
+        (run_dir / "machine.json").write_text(json.dumps({"framework": FRAMEWORK_FACTS}))
     return Store(folder)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from common.report.answers import answer, glance
+import pytest
+
+from common.report.answers import Glance, answer, glance
 from common.report.study_data import StudyData, load_study
 from tests.common.report.fake_study import make_cell, make_line, write_study
 
@@ -12,18 +14,26 @@ SPREAD = (0.98, 0.99, 1.0, 1.0, 1 / 0.99, 1 / 0.98)
 Cell = tuple[str, str, int]
 
 
-def study(folder: Path, seconds: dict[Cell, float], *, runs: int = 6, **changes: Any) -> StudyData:
-    lines = [
-        make_line(make_cell(*cell), run, value * SPREAD[run], sequence=run, **changes)
-        for cell, value in seconds.items()
-        for run in range(runs)
-    ]
+def study(
+    folder: Path, seconds: dict[Cell, float], *, runs: dict[str, int] | int = 6, **changes: Any
+) -> StudyData:
+    """Returns a study; ``runs`` may differ by framework."""
+    lines = []
+    for cell, value in seconds.items():
+        for run in range(runs if isinstance(runs, int) else runs[cell[0]]):
+            line = make_line(make_cell(*cell), run, value * SPREAD[run], sequence=len(lines))
+            lines.append({**line, **changes})
     return load_study(write_study(folder / "s", lines, steps=0))
 
 
 def sentences(found: StudyData) -> list[str]:
     (setting,) = found.settings
     return answer(found, setting)
+
+
+def glanced(found: StudyData) -> Glance:
+    (setting,) = found.settings
+    return glance(found, setting)
 
 
 def test_one_is_faster_than_all_others(tmp_path: Path) -> None:
@@ -37,14 +47,14 @@ def test_one_is_faster_than_all_others(tmp_path: Path) -> None:
     )
     (sentence,) = sentences(found)
     assert sentence == (
-        "On 1 device jax bare is fastest (10.00 ms/step): 1.20x [1.18, 1.22] faster than "
-        "tensorflow bare (n = 6 runs each, p < 0.001) and 2.00x [1.96, 2.04] faster than torch "
-        "bare (n = 6 runs each, p < 0.001)."
+        "On 1 device jax bare (10.00 ms/step, 6400 examples/s) is fastest: 1.20x [1.18, 1.22] "
+        "faster than tensorflow bare (n = 6 runs each, corrected p < 0.001) and 2.00x [1.96, 2.04] "
+        "faster than torch bare (n = 6 runs each, corrected p < 0.001)."
     )
-    row = glance(found, found.settings[0])
-    assert row.choice == "jax bare on 1 device (10.00 ms/step)"
+    row = glanced(found)
+    assert row.choice == "jax bare on 1 device (10.00 ms/step, 6400 examples/s)"
     assert row.sure == (
-        "1.20x [1.18, 1.22] (n = 6 runs each, p < 0.001) over tensorflow bare on 1 device"
+        "1.20x [1.18, 1.22] (n = 6 runs each, corrected p < 0.001) over tensorflow bare on 1 device"
     )
     assert row.scaling == "not measured"
 
@@ -60,13 +70,30 @@ def test_a_tie_is_called_one_and_the_rest_is_not(tmp_path: Path) -> None:
     )
     (sentence,) = sentences(found)
     assert sentence.startswith(
-        "On 1 device no single fastest is shown: between jax bare (10.00 ms/step) and tensorflow "
-        "bare (ratio 1.010x [0.992, 1.028], n = 6 runs each, p = "
+        "On 1 device no single fastest is shown: between jax bare (10.00 ms/step, 6400 examples/s) "
+        "and tensorflow bare (ratio 1.010x [0.992, 1.029], n = 6 runs each, corrected p = "
     )
     assert ") no difference is shown. jax bare is 2.00x [1.96, 2.04] faster than" in sentence
-    row = glance(found, found.settings[0])
-    assert row.choice == "jax bare on 1 device (10.00 ms/step) or tensorflow bare on 1 device"
+    row = glanced(found)
+    assert row.choice.endswith("examples/s) or tensorflow bare on 1 device")
     assert row.sure.startswith("no difference shown between them; 2.00x [1.96, 2.04]")
+
+
+def test_the_fastest_strategy_of_a_framework_is_a_finding_too(tmp_path: Path) -> None:
+    found = study(
+        tmp_path,
+        {
+            ("jax", "bare", 1): 0.0100,
+            ("jax", "pjit", 1): 0.0101,
+            ("jax", "pmap", 1): 0.0150,
+            ("torch", "bare", 1): 0.020,
+        },
+    )
+    (sentence,) = sentences(found)
+    assert sentence.startswith(
+        "On 1 device jax bare (10.00 ms/step, 6400 examples/s; within its framework no difference "
+        "is shown from jax pjit) is fastest: 2.00x"
+    )
 
 
 def test_who_scales_and_who_does_not(tmp_path: Path) -> None:
@@ -94,35 +121,126 @@ def test_who_scales_and_who_does_not(tmp_path: Path) -> None:
         s.startswith("No difference shown from bare on one device: torch ddp on 2 devices 0.99")
         for s in text
     )
-    assert (
-        glance(found, found.settings[0]).scaling == "yes: jax pjit on 2 devices 2.00x [1.96, 2.04]"
-    )
+    yes, no, even = glanced(found).scaling.split("; ")
+    assert yes == "yes: jax pjit on 2 devices 2.00x [1.96, 2.04]"
+    assert no == "no, slower: tensorflow mirrored on 2 devices 0.80x [0.79, 0.81]"
+    assert even.startswith("not shown: torch ddp on 2 devices 0.99")
     assert not any(s.startswith("More than ideal") for s in text)
 
 
 def test_more_than_ideal_is_not_believed(tmp_path: Path) -> None:
-    found = study(tmp_path, {("jax", "bare", 1): 0.010, ("jax", "pjit", 2): 0.004})
-    assert any(s.startswith("More than ideal: jax pjit on 2 devices") for s in sentences(found))
+    seconds = {("jax", "bare", 1): 0.010, ("jax", "pjit", 2): 0.004}
+    text = sentences(study(tmp_path / "six", seconds))
+    assert any(s.startswith("More than ideal: jax pjit on 2 devices") for s in text)
+    text = sentences(study(tmp_path / "one", seconds, runs=1))
+    assert not any(s.startswith("More than ideal") for s in text)  # one run shows nothing
 
 
 def test_one_run_is_measured_and_nothing_more(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020, ("torch", "ddp", 2): 0.012}
     found = study(tmp_path, seconds, runs=1)
-    text = sentences(found)
-    assert text[0] == (
-        "On 1 device there is no verdict (one run of a cell; 3 are needed). Measured, without an "
-        "interval: jax bare 9.80 ms/step and torch bare 19.60 ms/step."
+    assert sentences(found)[0] == (
+        "On 1 device there is no verdict: it needs 3 runs of a cell. Measured, without an "
+        "interval: jax bare 9.800 ms/step, 6531 examples/s (one run) and torch bare 19.60 ms/step, "
+        "3265 examples/s (one run)."
     )
-    row = glance(found, found.settings[0])
-    assert row.choice == "jax bare on 1 device was fastest (9.80 ms/step)"
+    row = glanced(found)
+    assert row.choice == "jax bare on 1 device (9.800 ms/step, 6531 examples/s) was fastest"
     assert row.sure.startswith("no verdict: one run of a cell")
     assert row.scaling.startswith("no verdict; highest speedup")
 
 
+def test_a_framework_with_one_run_does_not_take_the_verdict_from_others(tmp_path: Path) -> None:
+    seconds = {
+        ("jax", "bare", 1): 0.010,
+        ("tensorflow", "bare", 1): 0.005,
+        ("torch", "bare", 1): 0.020,
+    }
+    found = study(tmp_path, seconds, runs={"jax": 6, "tensorflow": 1, "torch": 6})
+    (sentence,) = sentences(found)
+    assert "jax bare (10.00 ms/step, 6400 examples/s) is fastest: 2.00x" in sentence
+    assert sentence.endswith(
+        "No verdict, for want of runs, on tensorflow bare (one run, 4.900 ms/step, 13061 "
+        "examples/s)."
+    )
+    assert glanced(found).sure.endswith("no verdict on tensorflow bare on 1 device (one run)")
+
+
+def test_one_framework_left_on_two_devices_compares_its_strategies(tmp_path: Path) -> None:
+    seconds = {
+        ("jax", "bare", 1): 0.010,
+        ("jax", "pjit", 2): 0.006,
+        ("jax", "pmap", 2): 0.008,
+        ("torch", "bare", 1): 0.020,
+    }
+    text = sentences(study(tmp_path, seconds))
+    assert text[1].startswith("On 2 devices jax pjit (6.000 ms/step, 10667 examples/s) is fastest")
+
+
 def test_disturbed_runs_are_told_beside_the_verdict(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
-    (sentence,) = sentences(study(tmp_path, seconds, disturbed=True))
-    assert sentence.endswith("12 of these 12 runs were disturbed by other programs.")
+    found = study(tmp_path, seconds, disturbed=True)
+    (sentence,) = sentences(found)
+    assert sentence.endswith("But 12 of these 12 runs were disturbed by other programs.")
+    assert "disturbed" in glanced(found).sure
+
+
+def test_survivors_are_told_to_be_some(tmp_path: Path) -> None:
+    seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
+    found = study(tmp_path, seconds)
+    lines = [dict(line) for line in found.lines]
+    for line in lines[:3]:
+        line |= {"status": "diverged", "error": "loss is not finite"}
+    found = load_study(write_study(tmp_path / "some", lines, steps=0))
+    expected = "of the 6 runs of jax bare on 1 device only 3 count: 3 diverged"
+    assert expected in sentences(found)[0]
+    assert expected in glanced(found).sure
+
+
+def test_medians_that_order_the_other_way_round_are_told(tmp_path: Path) -> None:
+    """One very slow run decides a geometric mean, not a median."""
+    seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.011}
+    lines = [dict(line) for line in study(tmp_path, seconds).lines]
+    lines[0]["items_per_second"] /= 3
+    found = load_study(write_study(tmp_path / "slow", lines, steps=0))
+    (sentence,) = sentences(found)
+    assert "between torch bare (11.00 ms/step" in sentence
+    assert "; by their medians the other one is ahead" in sentence
+
+
+@pytest.mark.parametrize(
+    "key, factor, said",
+    [
+        ("loss_first", 1.001, "do not compute the same thing"),
+        ("loss_last", 3.0, "did not train alike"),
+    ],
+)
+def test_cells_that_do_not_compute_the_same_are_not_compared(
+    tmp_path: Path, key: str, factor: float, said: str
+) -> None:
+    seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
+    lines = [dict(line) for line in study(tmp_path, seconds).lines]
+    lines[0][key] *= factor
+    found = load_study(write_study(tmp_path / "apart", lines, steps=0))
+    (sentence,) = sentences(found)
+    assert said in sentence
+    assert glanced(found).choice == "not comparable"
+
+
+def test_other_batches_have_other_losses(tmp_path: Path) -> None:
+    lines = [
+        make_line(
+            make_cell("torch", strategy, devices, global_batch_size=64 * devices),
+            0,
+            0.01,
+            sequence=devices,
+            loss_first=5.0 + devices,
+        )
+        for strategy, devices in (("bare", 1), ("ddp", 2))
+    ]
+    store = write_study(tmp_path / "weak", lines, steps=0, scaling="weak")
+    text = sentences(load_study(store))
+    assert not any("compute" in sentence for sentence in text)
 
 
 def test_who_has_no_result_is_named(tmp_path: Path) -> None:
@@ -134,6 +252,7 @@ def test_who_has_no_result_is_named(tmp_path: Path) -> None:
     ]
     text = sentences(load_study(write_study(tmp_path / "s", lines, steps=0)))
     assert text == [
-        "On 1 device only jax bare was measured (10.00 ms/step): there is nothing to compare.",
+        "On 1 device only jax bare (10.00 ms/step, 6400 examples/s) was measured: there is nothing "
+        "to compare.",
         "Not compared, for want of a result: torch.",
     ]

@@ -39,6 +39,7 @@ def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
             clock.now += 1
             progress.finish_run(ok(run))
         assert output.getvalue() == ""  # too soon to say anything
+        progress.start_run(CELL, 3, tmp_path)
         clock.now += QUIET_SECONDS
         progress.finish_run(ok(3))
         progress.finish_run({**ok(4), "status": "failed", "error": "broke [bold]"})
@@ -74,6 +75,24 @@ def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> No
     ):
         assert said in text
     assert "\x1b[" in text
+
+
+def test_what_is_skipped_is_said_once_and_takes_no_time(tmp_path: Path) -> None:
+    progress, output, clock = start(terminal=False)
+    skipped = {**ok(0), "status": "skipped", "error": "torch is not installed"}
+    with progress:
+        progress.plan(60)
+        for _ in range(40):
+            progress.start_run(CELL, 0, tmp_path)
+            progress.finish_run(skipped)
+        progress.start_run(CELL, 1, tmp_path)
+        clock.now += 30
+        progress.finish_run(ok(1))
+    said, ran, _ = output.getvalue().splitlines()
+    assert said == (
+        "[1/60, ETA unknown] m torch ddp devices=4 run 0: skipped: torch is not installed"
+    )
+    assert ran.startswith("[41/60, ETA 9:30]")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

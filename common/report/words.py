@@ -1,0 +1,91 @@
+"""How figures are written in tables: numbers, estimates, ratios, and the marks beside them."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from common.analysis.estimates import Estimate, Ratio
+from common.analysis.scaling import CellSummary
+
+NO_VALUE = "-"
+
+
+def joined(items: Sequence[str]) -> str:
+    """Returns ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def number(value: float | None, *, scale: float = 1.0, digits: int | None = None) -> str:
+    """Returns a figure with four significant digits, or with so many after the point."""
+    if value is None or not math.isfinite(value):
+        return NO_VALUE
+    scaled = scale * value
+    if digits is None:
+        magnitude = math.floor(math.log10(abs(scaled))) if scaled else 0
+        digits = min(6, max(0, 3 - magnitude))
+    return f"{scaled:.{digits}f}"
+
+
+def _with_interval(text: str, low: str, high: str, separator: str) -> str:
+    return f"{text}{separator}[{low}, {high}]"
+
+
+def estimate(found: Estimate | None, *, scale: float = 1.0, separator: str = " ") -> str:
+    """Returns a median with its interval, marked (t) if it is one on log time."""
+    if found is None:
+        return NO_VALUE
+    text = number(found.median, scale=scale)
+    if found.low is None or found.high is None:
+        return text
+    low, high = number(found.low, scale=scale), number(found.high, scale=scale)
+    mark = " (t)" if found.method == "t on log time" else ""
+    return _with_interval(text, low, high, separator) + mark
+
+
+def ratio(found: Ratio | None, *, scale: float = 1.0, digits: int = 2, separator: str = " ") -> str:
+    """Returns a ratio with its interval."""
+    if found is None:
+        return NO_VALUE
+    text = number(found.value, scale=scale, digits=digits)
+    if found.low is None or found.high is None:
+        return text
+    low, high = (number(end, scale=scale, digits=digits) for end in (found.low, found.high))
+    return _with_interval(text, low, high, separator)
+
+
+def median_of(lines: Sequence[dict[str, Any]], key: str) -> float | None:
+    """Returns the median over runs of what is known; None if nothing is."""
+    values = [line[key] for line in lines if line.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def accuracy_of(lines: Sequence[dict[str, Any]]) -> float | None:
+    """Returns the median accuracy over runs, as a fraction; None without held-out data."""
+    values = [(line.get("eval") or {}).get("accuracy") for line in lines]
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def incomplete(summary: CellSummary) -> list[str]:
+    """Returns how many runs of a cell were not successful, by status."""
+    return [f"{n} {status}" for status, n in summary.statuses.items() if status != "ok"]
+
+
+def marks(summary: CellSummary) -> list[str]:
+    """Returns what a reader must know before using a cell's figures."""
+    found = []
+    if summary.cell["oversubscribed"]:
+        found.append("oversubscribed")
+    if summary.disturbed:
+        found.append(f"{summary.disturbed} of {len(summary.ok)} disturbed")
+    unknown = sum(line.get("disturbed") is None for line in summary.ok)
+    if unknown:
+        found.append(f"load from outside unknown for {unknown}")
+    if summary.items_per_second_without_outliers is not None:
+        without = number(summary.items_per_second_without_outliers)
+        plural = "s" if len(summary.outliers) > 1 else ""
+        found.append(f"{len(summary.outliers)} outlier{plural} (without: {without} examples/s)")
+    return found + incomplete(summary)
