@@ -38,6 +38,9 @@ from common.report.words import (
 OVERVIEW_ROWS = 40
 SENTENCES_FIRST = 8
 """With more settings than that the sentences stand with their setting, and a table comes first."""
+NOTABLE_DRIFT = 0.03
+"""A change over the study that is told with the answer, if its interval excludes none."""
+
 CELL_COLUMNS = (
     "cell",
     "marks",
@@ -214,6 +217,14 @@ def _headline(study: StudyData) -> list[str]:
         sentences.append(
             f"Of {len(decided)} comparisons of two cells, {len(decided) - even} show a difference "
             f"and {even} show none."
+        )
+    found = drift(study)
+    if found is not None and found[1] * found[2] > 0 and abs(found[0]) >= NOTABLE_DRIFT:
+        change, low, high, _ = found
+        sentences.append(
+            f"Time per step changed by {100 * change:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] "
+            "from the first run to the last. Runs of all cells are interleaved, so that it favours "
+            "none of them, but it makes intervals wide."
         )
     wins: dict[str, list[str]] = {}
     for setting in study.settings:

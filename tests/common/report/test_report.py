@@ -317,9 +317,12 @@ def test_drift_is_found_though_no_cell_spans_the_study(tmp_path: Path, sessions:
                 order = len(lines)
                 step = 0.01 * (1 + session) * 1.2 ** (order / (total - 1))
                 lines.append(make_line(cell, run, step, sequence=order))
-    found = drift(load_study(write_study(tmp_path / "s", lines, steps=0)))
+    loaded = load_study(write_study(tmp_path / "s", lines, steps=0))
+    found = drift(loaded)
     assert found is not None
     change, low, high, runs = found
+    write_report(loaded)
+    assert "Time per step changed by +20.0 % [+20.0, +20.0]" in read(loaded, "report.html")
     assert change == pytest.approx(0.2, abs=1e-6)
     assert low <= change <= high
     assert runs == total
