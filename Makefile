@@ -36,8 +36,9 @@ test-fast: setup ## run the tests that take seconds
 parity: setup ## run the cross-framework parity tests
 	$(BIN)/python -m pytest tests/parity
 
-benchmark: setup ## measure what the runners add to a hand-written step (one pinned core)
+benchmark: setup ## measure what the runners add to a hand-written step, and the report's speed
 	$(BIN)/python -m tests.benchmarks.overhead
+	$(BIN)/python -m tests.benchmarks.report_speed
 
 lint: setup ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
