@@ -3,6 +3,10 @@
 import contextlib
 import dataclasses
 import errno
+import ipaddress
+import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +29,9 @@ LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
 _LOOK_SECONDS = 5.0
 """How often a study is looked at for new runs."""
+_FIGURES = "plots"
+_MOST_RUNS = 40
+"""TensorBoard shows none by itself where more runs than that match a filter."""
 _LEAST_SAMPLES = 100_000
 
 
@@ -125,16 +132,24 @@ def read_request(argv: Sequence[str]) -> Request | None:
     port = fv.port
     if port > 65535:
         raise ConfigError(f"--port={port} must be 65535 at most")
-    if port == 0 or not _is_free(fv.host, port):
+    is_free = _is_free(fv.host, port)  # also says what is wrong with the host
+    if port == 0 or not is_free:
         if fv.given("port") and port:
             raise ConfigError(f"--port={port} is taken")
         free = launch.free_port()
         if port:
             remarks.append(f"Port {port} is taken; this is {free}.")
         port = free
-    if fv.host not in (LOOPBACK, "localhost", "::1"):
+    if not _is_loopback(fv.host):
         remarks.append(f"--host={fv.host}: others can reach this TensorBoard.")
     return Request(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 class _Views:
@@ -148,8 +163,8 @@ class _Views:
     def _changed(self) -> list[float]:
         times = []
         for store in self._studies.values():
-            path = store.folder / RESULTS
-            times.append(path.stat().st_mtime if path.exists() else 0.0)
+            for path in (store.folder / RESULTS, store.folder / _FIGURES):
+                times.append(path.stat().st_mtime if path.exists() else 0.0)
         return times
 
     def refresh(self) -> None:
@@ -166,15 +181,26 @@ class _Views:
         from common.report.event_files import join_event_files, write_event_files
         from common.report.study_data import load_study
 
-        loaded = {}
-        for name, store in self._studies.items():
-            study = loaded[name] = load_study(Store(store.folder))
+        # All are read before anything is written.
+        stores = self._studies.items()
+        loaded = {name: load_study(Store(store.folder)) for name, store in stores}
+        for study in loaded.values():
             try:
-                write_event_files(study, figures=study.folder / "plots")
+                write_event_files(study, figures=study.folder / _FIGURES)
             except OSError as error:
                 raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
         if len(loaded) > 1:
             join_event_files(loaded, self._folder)
+
+    def cells(self) -> list[str]:
+        """Returns the folder names of all cells, study by study."""
+        from common.report.event_files import FOLDER
+
+        return [
+            path.name
+            for store in self._studies.values()
+            for path in sorted((store.folder / FOLDER / "runs").glob("*"))
+        ]
 
     @property
     def log_folder(self) -> Path:
@@ -187,7 +213,23 @@ class _Views:
         return store.folder / FOLDER
 
 
-def links(base: str, *, several: bool) -> dict[str, str]:
+def run_filter(cells: Sequence[str]) -> str:
+    """Returns a filter that some runs match, few enough to be shown: one of each cell if it can be.
+
+    Args:
+      cells: the folder names of cells, which begin with the model's name.
+    """
+    tries = ["/run_0$"]
+    if cells:
+        model = re.escape(cells[0].split("-")[0])
+        tries += [f"/{model}-.*/run_0$", f"/{model}-.*-bare-.*/run_0$"]
+    for pattern in tries:
+        if sum(bool(re.search(pattern, f"/{cell}/run_0")) for cell in cells) <= _MOST_RUNS:
+            return pattern
+    return tries[-1]
+
+
+def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str, str]:
     """Returns what is shown -> its address, with smoothing off.
 
     Time series take their smoothing from the query, the older pages from the fragment. Where more
@@ -199,7 +241,7 @@ def links(base: str, *, several: bool) -> dict[str, str]:
         runs = quote(f"{study}{part}", safe="")
         return f"{base}/?smoothing=0#{name}&_smoothingWeight=0&regexInput={runs}"
 
-    runs, tags = quote("/run_0$", safe=""), quote("^loss$|^window/", safe="")
+    runs, tags = quote(runs_shown, safe=""), quote("^loss$|^window/", safe="")
     return {
         "scaling": page("custom_scalars", part="scaling/"),
         "cells": f"{base}/?smoothing=0#hparams",
@@ -209,8 +251,10 @@ def links(base: str, *, several: bool) -> dict[str, str]:
     }
 
 
-def _wait_until_it_answers(process: subprocess.Popen, base: str, log: Path) -> str | None:
-    """Returns None, or why TensorBoard does not answer."""
+def _wait_until_it_answers(
+    process: subprocess.Popen, base: str, log: Path, *, title: str
+) -> str | None:
+    """Returns None, or why TensorBoard does not answer; ``title`` is what tells it from others."""
     # A proxy of the environment does not know our loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _START_SECONDS
@@ -219,11 +263,13 @@ def _wait_until_it_answers(process: subprocess.Popen, base: str, log: Path) -> s
         if code is not None:
             return _why_it_left(code, log)
         try:
+            with opener.open(f"{base}/data/environment", timeout=10) as answer:
+                ours = json.load(answer).get("window_title") == title
             with opener.open(f"{base}/data/runs", timeout=10) as answer:
                 runs = answer.read().strip()
-        except OSError:
-            runs = b"[]"  # not yet
-        if runs != b"[]":
+        except (OSError, ValueError, AttributeError):
+            ours, runs = False, b"[]"  # not yet, or another server
+        if ours and runs != b"[]":
             return None
         time.sleep(0.1)
     return f"TensorBoard did not answer within {_START_SECONDS} s"
@@ -256,6 +302,7 @@ def serve(request: Request) -> int:
         views = _Views(request.studies, joined)
         views.refresh()
         # Enough for every point, also of runs to come: TensorBoard draws lots beyond that.
+        title = f"isoscale: {', '.join(request.studies)} ({os.getpid()})"
         samples = max(_LEAST_SAMPLES, 2 * most_points(views.log_folder))
         process = launch.start(
             [
@@ -267,6 +314,7 @@ def serve(request: Request) -> int:
                 f"--port={request.port}",
                 f"--samples_per_plugin=scalars={samples},images=10,text=10",
                 "--reload_multifile=true",
+                f"--window_title={title}",
             ],
             environment={"TMPDIR": str(temporary)},
             log=log,
@@ -274,24 +322,33 @@ def serve(request: Request) -> int:
         stack.callback(launch.end, [process])
         host = LOOPBACK if request.host in ("0.0.0.0", "::") else request.host
         base = f"http://{f'[{host}]' if ':' in host else host}:{request.port}"
-        problem = _wait_until_it_answers(process, base, log)
+        problem = _wait_until_it_answers(process, base, log, title=title)
         if problem is None:
-            print(*request.remarks, *_text(request, base), sep="\n", flush=True)
+            print(*request.remarks, *_text(request, base, views), sep="\n", flush=True)
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_SECONDS)
-                views.refresh()
+                try:
+                    views.refresh()
+                except (ConfigError, OSError) as error:  # it may be at work just now
+                    print(f"isoscale: {error}; looking again later", file=sys.stderr)
             problem = _why_it_left(process.returncode, log)
         print(f"isoscale: {problem}", file=sys.stderr)
         return 1
 
 
-def _text(request: Request, base: str) -> list[str]:
-    shown = links(base, several=len(request.studies) > 1)
+def _text(request: Request, base: str, views: _Views) -> list[str]:
+    pattern = run_filter(views.cells())
+    shown = links(base, several=len(request.studies) > 1, runs_shown=pattern)
     width = max(map(len, shown))
     return [
         f"TensorBoard shows {', '.join(request.studies)}; all without smoothing:",
         *(f"  {name:<{width}}  {link}" for name, link in shown.items()),
+        *(
+            [f"More than {_MOST_RUNS} cells: 'loss and step time' shows those of {pattern} first."]
+            if pattern != "/run_0$"
+            else []
+        ),
         "'Ignore outliers in chart scaling' is on at first and can cut off curves: switch it off.",
         "Ctrl-C ends it.",
     ]
@@ -304,7 +361,8 @@ def main(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(number, interrupt)
     try:
         request = read_request(argv)
         return 0 if request is None else serve(request)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def define_flags() -> Flags:
             f"Strategies: {', '.join(lookup.all_strategies())} (bare: one device, always)\n"
             f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all runs ok or\n"
-            "skipped, 1 a run failed or diverged, 2 bad input, 130 interrupted."
+            "skipped, 1 a run failed or diverged (or the report), 2 bad input, 130 interrupted."
         )
     )
     fv.names("models", lookup.default_models(), "[list] what to train")
@@ -174,6 +175,14 @@ def read_cells(fv: Flags) -> list[RunConfig]:
     )
 
 
+def _interpreter(text: str) -> str:
+    """Returns the path of an interpreter that holds in any folder.
+
+    Links stay as they are: behind one a virtual environment is no longer itself.
+    """
+    return os.path.abspath(os.path.expanduser(text)) if os.sep in text else text
+
+
 def _missing_packages(framework: str, path: str) -> list[str]:
     """Returns what an interpreter lacks for a framework; the framework is not imported.
 
@@ -209,7 +218,7 @@ def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
     """
     programs = {}
     for name in frameworks:
-        path = getattr(fv, f"python_{name}") or sys.executable
+        path = _interpreter(getattr(fv, f"python_{name}") or sys.executable)
         lacks = _missing_packages(name, path)
         install = lookup.framework_info(name).install
         programs[name] = Program(
@@ -423,21 +432,46 @@ def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
         interrupted = True
     lines = store.lines()
     failed = any(line["status"] in ("failed", "diverged") for line in lines)
+    # As it was called, so that what is printed can be typed.
+    program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
     name = store.folder.name
-    go_on = f"Go on with: isoscale compare --study={name} --resume{out_dir}"
+    go_on = f"Go on with: {program} compare --study={name} --resume{out_dir}"
     if interrupted:  # before anything that takes time, or could be interrupted again
         print(f"Interrupted; what finished is kept. {go_on}", file=sys.stderr, flush=True)
-    if lines:
-        _print_table(store)
+    shown = not lines or _guarded("the table", lambda: _print_table(store))
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     if interrupted:
-        print(f"A report of what finished: isoscale report {name}{out_dir}")
-    elif lines and fv.report and not _write_views(store, f"{name}{out_dir}"):
-        failed = True
+        print(f"A report of what finished: {program} report {name}{out_dir}")
+    elif lines and fv.report:
+        print("Writing the report ...", file=sys.stderr)
+        written = _guarded("the report", lambda: _write_views(store))
+        shown = shown and written
+        if written:
+            print(f"Show it in TensorBoard: {program} board {name}{out_dir}")
+        else:
+            print(f"Write it again: {program} report {name}{out_dir}")
     if interrupted or failed:
         print(go_on)
-    return 130 if interrupted else int(failed)
+    return 130 if interrupted else int(failed or not shown)
+
+
+def _guarded(what: str, make: Callable[[], None]) -> bool:
+    """Makes a view of the results; returns whether it could.
+
+    The results are safe, and must not seem lost because a view of them fails.
+    """
+    try:
+        make()
+    except KeyboardInterrupt:
+        print(f"isoscale: interrupted, without {what}; the results are kept", file=sys.stderr)
+        return False
+    except Exception as error:
+        if not isinstance(error, OSError | ConfigError):
+            traceback.print_exc()
+        print(f"isoscale: {what} cannot be made: {error}; the results are kept", file=sys.stderr)
+        return False
+    return True
 
 
 def _print_table(store: Store) -> None:
@@ -452,30 +486,11 @@ def _print_table(store: Store) -> None:
         print(f"- {row.setting}: {row.choice}; {row.sure}; {row.scaling}")
 
 
-def _write_views(store: Store, study_arguments: str) -> bool:
-    """Writes report and TensorBoard files; returns whether it could. The results are safe."""
+def _write_views(store: Store) -> None:
     from common.report.event_files import write_event_files
     from common.report.study_data import load_study
     from common.report.write import PLOTS, write_report
 
-    print("Writing the report ...", file=sys.stderr)
-    try:
-        study = load_study(store)
-        report = write_report(study)
-        write_event_files(study, figures=store.folder / PLOTS)
-    except Exception as error:
-        # The results are safe, and must not seem lost because a view of them fails.
-        if not isinstance(error, OSError | ConfigError):
-            traceback.print_exc()
-        print(
-            f"isoscale: the report cannot be written: {error}; later: isoscale report "
-            f"{study_arguments}",
-            file=sys.stderr,
-        )
-        return False
-    except KeyboardInterrupt:
-        print(f"isoscale: no report; later: isoscale report {study_arguments}", file=sys.stderr)
-        return False
-    print(f"Report:  {report}")
-    print(f"TensorBoard: isoscale board {study_arguments}")
-    return True
+    study = load_study(store)
+    print(f"Report:  {write_report(study)}", flush=True)
+    write_event_files(study, figures=store.folder / PLOTS)

@@ -81,8 +81,7 @@ def _examine(
                 f"--sgemm_size={size}",
                 f"--out_dir={folder}",
             ],
-            # What lies in the working folder is not ours (-m would put it first on the path).
-            environment={"PYTHONSAFEPATH": "1"},
+            environment={},
             log=folder / "log.txt",
         )
         outcome = launch.supervise(
@@ -120,6 +119,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         "settings": settings.settings(out_dir),
         "gpus": settings.gpus(),
         "cuda_of_driver": settings.cuda_of_driver(),
+        "gpu_driver_fails": settings.gpu_driver_fails(),
         "environment": describe.environment(),
         "tested_versions": tested_versions(),
         # Before anything is started: this is about others.
@@ -162,7 +162,9 @@ def main(argv: Sequence[str]) -> int:
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(number, interrupt)
     fv = define_flags()
     try:
         if not fv.parse(list(argv)):

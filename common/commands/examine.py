@@ -32,8 +32,8 @@ from common.measure.records import summarize, to_json, write_json
 from common.study import launch
 
 RESULT = "examination.json"
-SIZES = (64, 8192)
-"""Smallest and largest matrix that is multiplied."""
+SIZES = (256, 4096)
+"""Smallest and largest matrix that is multiplied: between the time of a call, and minutes."""
 
 FACTS = (
     "devices",  # names of what it sees, GPUs only where --platform=gpu
@@ -193,10 +193,21 @@ def examine(
         if platform == "cpu" or record["devices"]:
             size *= 1 if platform == "cpu" else _GPU_FACTOR
             say(f"multiplying matrices with {framework}")
-            product = module.matrix_product(size, platform=platform)
-            record["matrix_product"] = measure(product, size=size)
+            try:
+                product = module.matrix_product(size, platform=platform)
+                record["matrix_product"] = measure(product, size=size)
+            except Exception as error:
+                # What the framework said of itself stands: too little memory is one thing, a
+                # GPU that is not seen another.
+                if platform == "cpu":
+                    raise
+                record["product_error"] = _words(error)
     record["native_libraries"] = describe.native_libraries()
     return record
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -220,8 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         # The boundary of the program: whatever went wrong is what the examination found.
         traceback.print_exc()
-        words = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        record = {"error": words}
+        record = {"error": _words(error)}
     if folder is None:
         print(to_json(record, indent=2))
     else:

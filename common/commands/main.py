@@ -1,4 +1,4 @@
-"""``isoscale COMMAND [--flags]``: one file per command in this folder, found by name."""
+"""``isoscale COMMAND [--flags]``: one file per command in this folder."""
 
 import importlib
 import sys

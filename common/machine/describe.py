@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,17 @@ import psutil
 from common.machine.cores import available_cores
 
 UNKNOWN = "unknown"
+QUERY_SECONDS = 30
+"""A machine with many GPUs and a driver that must be loaded first takes a while."""
 
 # Exact names and prefixes of settings that change results; a full dump would leak secrets.
 ENVIRONMENT_NAMES = (
     "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
     "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
     "CUDA_VISIBLE_DEVICES",
     "GLIBC_TUNABLES",
     "HIP_VISIBLE_DEVICES",
@@ -27,18 +34,32 @@ ENVIRONMENT_NAMES = (
     "JAX_ENABLE_X64",
     "JAX_PLATFORMS",
     "JAX_TRACEBACK_FILTERING",
+    "KERAS_BACKEND",
     "LD_PRELOAD",
+    "LIBTPU_INIT_ARGS",
     "MALLOC_CONF",
     "NPROC",
     "NVIDIA_TF32_OVERRIDE",
+    "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "RANK",
     "TORCHINDUCTOR_FORCE_DISABLE_CACHES",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_COMPILE_DISABLE",
     "TF_CPP_MIN_LOG_LEVEL",
+    "TF_DETERMINISTIC_OPS",
     "TF_ENABLE_ONEDNN_OPTS",
+    "TF_FORCE_GPU_ALLOW_GROWTH",
+    "TF_GPU_ALLOCATOR",
+    "TF_GPU_THREAD_MODE",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_USE_LEGACY_KERAS",
     "TF_XLA_FLAGS",
     "WORLD_SIZE",
+    "VECLIB_MAXIMUM_THREADS",
     "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
     "XLA_PYTHON_CLIENT_PREALLOCATE",
 )
@@ -70,10 +91,19 @@ def query(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=QUERY_SECONDS,
+            check=False,
+            errors="replace",
+        )
     except subprocess.TimeoutExpired:
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    # nvidia-smi underlines its headings even where nobody sees it.
+    said = re.sub(r"\x1b\[[0-9;]*m", "", answer.stdout)
+    return said.strip() if answer.returncode == 0 else None
 
 
 def gpus() -> list[dict[str, str]]:
@@ -91,8 +121,10 @@ def gpus() -> list[dict[str, str]]:
 def machine() -> dict[str, Any]:
     """Returns the facts about this machine that a reader of a result needs."""
     info = _cpu_info()
-    flags = set(info.get("flags", "").split())
-    interesting = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    # x86 says "flags", ARM says "Features".
+    flags = set(info.get("flags", info.get("Features", "")).split())
+    x86 = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    interesting = (*x86, "asimd", "sve", "sve2", "i8mm", "bf16")
     graphics = gpus()
     return {
         "cpu_model": info.get("model name") or platform.processor() or UNKNOWN,

@@ -137,12 +137,11 @@ def _quota(facts: Facts) -> str | None:
 
 def _busy(facts: Facts) -> str | None:
     busy, load = facts["activity"]["busy_cpus"], facts["settings"]["load_average"]
-    if busy < 0.2:
+    if busy < max(0.2, 0.1 * _cores(facts)):
         return None
     average = "" if load == UNKNOWN else f"; load average {load[0]:.1f} over 1 minute"
-    logical = facts["machine"]["logical_cores"]
     return (
-        f"measured before anything was started: {busy:.1f} of {logical} CPUs were in use for "
+        f"measured before anything was started: {busy:.1f} of the usable CPUs were in use for "
         f"{facts['activity']['seconds']:g} s{average}"
     )
 
@@ -188,7 +187,7 @@ def _swap(facts: Facts) -> str | None:
 
 def _disk(facts: Facts) -> str | None:
     free = _number(facts["settings"]["disk_free_bytes"])
-    return f"{gib(free)} is free there" if free is not None and free < GIB else None
+    return f"{gib(free)} is free where results go" if free is not None and free < GIB else None
 
 
 def _shared_memory(facts: Facts) -> str | None:
@@ -287,8 +286,9 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     blind = []
     for name, entry in _ok(facts).items():
         seen = entry.get("gpu")
-        # None: its runner works on no GPU. What is unknown counts as seen.
-        if seen is None or seen.get("devices"):
+        # None: its runner works on no GPU. What is unknown counts as seen, and what fails for
+        # another reason than that is another problem.
+        if seen is None or seen.get("devices") or "product_error" in seen:
             continue
         why = seen.get("error") or seen.get("gpu_error")
         blind.append(f"{name} ({entry['build']}{f'; {why}' if why else ''})")
@@ -302,9 +302,41 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     )
 
 
+def _driver_fails(facts: Facts) -> str | None:
+    return "nvidia-smi is there and does not answer" if facts["gpu_driver_fails"] else None
+
+
+def _driver_too_old(facts: Facts) -> str | None:
+    newest = facts["cuda_of_driver"]
+    if newest == UNKNOWN:
+        return None
+    wanted = [
+        f"{name} CUDA {entry['cuda']}"
+        for name, entry in _ok(facts).items()
+        if isinstance(entry["cuda"], str)
+        and entry["cuda"] != UNKNOWN
+        and int(entry["cuda"].split(".")[0]) > int(newest.split(".")[0])
+    ]
+    return f"the driver supports CUDA {newest} at most; {', '.join(wanted)}" if wanted else None
+
+
+def _gpu_product(facts: Facts) -> str | None:
+    failed = [
+        f"{name}: {entry['gpu']['product_error']}"
+        for name, entry in _ok(facts).items()
+        if entry.get("gpu") and "product_error" in entry["gpu"]
+    ]
+    return "; ".join(failed) or None
+
+
 def _cuda_without_gpu(facts: Facts) -> str | None:
     torch = _ok(facts).get("torch")
-    if torch is None or facts["gpus"] or torch["cuda"] in (None, UNKNOWN):
+    if (
+        torch is None
+        or facts["gpus"]
+        or facts["gpu_driver_fails"]
+        or torch["cuda"] in (None, UNKNOWN)
+    ):
         return None
     return f"PyTorch {torch['versions']['torch']} is built for CUDA {torch['cuda']}, no GPU shows"
 
@@ -469,6 +501,28 @@ PROBLEMS = (
         "'.[cuda-tensorflow]' and '.[cuda-torch]', and given as --python_jax=PATH and so on.",
     ),
     Problem(
+        id="gpu_driver_fails",
+        severity="problem",
+        evidence=_driver_fails,
+        meaning="Nothing is known of GPUs, and --platform=gpu cannot work: the driver is broken, "
+        "or was updated without a restart.",
+        remedy="Run nvidia-smi to see what it says; often restarting the machine helps.",
+    ),
+    Problem(
+        id="gpu_driver_too_old",
+        severity="problem",
+        evidence=_driver_too_old,
+        meaning="A framework built for a newer CUDA than the driver knows fails on the GPU.",
+        remedy="A newer driver, or a build of the framework for the driver's CUDA version.",
+    ),
+    Problem(
+        id="gpu_product_failed",
+        severity="problem",
+        evidence=_gpu_product,
+        meaning="The framework sees the GPU and cannot multiply matrices on it.",
+        remedy="If it lacks memory, end what uses the GPU or choose a smaller --sgemm_size.",
+    ),
+    Problem(
         id="gpu_not_seen",
         severity="problem",
         evidence=_gpu_not_seen,
@@ -621,8 +675,8 @@ PROBLEMS = (
         severity="note",
         evidence=_cuda_without_gpu,
         meaning="It works on the CPU and takes gigabytes of disk for CUDA; otherwise harmless.",
-        remedy="For the small build: pip install torch --index-url "
-        "https://download.pytorch.org/whl/cpu.",
+        remedy="Nothing to do. For the small build, in a new environment: "
+        "pip install torch --index-url https://download.pytorch.org/whl/cpu.",
     ),
     Problem(
         id="tensorflow_gpu_platform",

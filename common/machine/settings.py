@@ -7,6 +7,8 @@ in bytes unless a name says otherwise.
 import os
 import platform
 import re
+import shutil
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,10 @@ def _memory_limit(root: Path, total: int) -> tuple[int | str | None, int | None]
         cache = re.search(r"^(?:total_)?inactive_file (\d+)", statistics, re.MULTILINE)
         in_use = int(used or 0) - (int(cache[1]) if cache else 0)
         limits.append((int(limit), max(0, int(limit) - in_use)))
-    return min(limits) if limits else (None if folders else UNKNOWN, None)
+    if not limits:
+        return None if folders else UNKNOWN, None
+    # The tightest limit need not be the one that leaves the least.
+    return min(limit for limit, _ in limits), min(left for _, left in limits)
 
 
 def memory(root: Path = _ROOT) -> dict[str, Any]:
@@ -231,17 +236,30 @@ def activity(seconds: float) -> dict[str, Any]:
     """Measures what others do while this process sleeps.
 
     Returns:
-      ``busy_cpus``: CPUs' worth of time used by all programs; ``stolen``: share of time that the
-      hypervisor gave to others (``unknown`` where the system does not count it).
+      ``busy_cpus``: CPUs' worth of time used by all programs on the CPUs that this process may use;
+      ``stolen``: share of time that the hypervisor gave to others (``unknown`` where the system
+      does not count it).
     """
-    share = psutil.cpu_times_percent(interval=seconds)
-    idle = share.idle + getattr(share, "iowait", 0.0)
-    stolen = getattr(share, "steal", None)
-    busy = max(0.0, 100 - idle - (stolen or 0.0)) / 100
+    began, before = time.perf_counter(), psutil.cpu_times(percpu=True)
+    time.sleep(seconds)
+    after, elapsed = psutil.cpu_times(percpu=True), time.perf_counter() - began
+    cpus = affinity()
+    usable = [cpu for cpu in cpus if cpu < len(after)] if isinstance(cpus, list) else []
+    looked_at = usable or list(range(len(after)))
+    busy, stolen, counted = 0.0, 0.0, hasattr(after[0], "steal")
+    for cpu in looked_at:
+        spent = {
+            name: getattr(after[cpu], name) - getattr(before[cpu], name)
+            for name in after[cpu]._fields
+            if not name.startswith("guest")  # counted in user time as well
+        }
+        stolen += spent.get("steal", 0.0)
+        busy += sum(spent.values()) - sum(spent.get(n, 0.0) for n in ("idle", "iowait", "steal"))
     return {
         "seconds": seconds,
-        "busy_cpus": busy * (psutil.cpu_count() or 1),
-        "stolen": UNKNOWN if stolen is None else stolen / 100,
+        # The system counts in ticks: over a short time more than all can seem to be in use.
+        "busy_cpus": min(max(0.0, busy) / elapsed, len(looked_at)),
+        "stolen": stolen / elapsed / len(looked_at) if counted else UNKNOWN,
     }
 
 
@@ -265,5 +283,10 @@ def gpus() -> list[dict[str, Any]]:
 
 def cuda_of_driver() -> str:
     """Returns the newest CUDA version that the GPU driver supports."""
-    match = re.search(r"CUDA Version:\s*([\d.]+)", query("nvidia-smi") or "")
+    match = re.search(r"CUDA(?: UMD)? Version:\s*([\d.]+)", query("nvidia-smi") or "")
     return match[1] if match else UNKNOWN
+
+
+def gpu_driver_fails() -> bool:
+    """Whether nvidia-smi is there and does not answer: then nothing is known of GPUs."""
+    return shutil.which("nvidia-smi") is not None and query("nvidia-smi") is None

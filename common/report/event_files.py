@@ -74,7 +74,8 @@ def number(value: Any) -> float | None:
     """Returns a finite number, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < 1e300 else None
+    # TensorBoard keeps float32: what is larger would be shown as infinite.
+    return float(value) if abs(value) < 3.4e38 else None
 
 
 def _median(line: dict[str, Any], name: str) -> float | None:
@@ -330,7 +331,8 @@ def _charts(title: str, quantity: str, points: Sequence[_Point]) -> Iterator[Cha
         )
     if missing:
         yield Chart(
-            title=f"{label}, NO interval: fewer than 3 runs in {missing} of {len(measured)} cells",
+            title=f"{label}, NO interval in {missing} of {len(measured)} cells: these, or their "
+            "base, have fewer than 3 runs",
             multiline=MultilineChartContent(tag=[f"{re.escape(every)}$"]),
         )
 
@@ -381,15 +383,28 @@ _READING = (
         "One run. Its steps are training steps, from the first (compiling) one on.",
     ),
     ("wall time of a step", "The start of the run, and the measured seconds since."),
-    ("scaling/SERIES", "Curves over the number of devices: that is their step. Medians over runs."),
-    ("hparams", "One line is one cell; its metrics are means over its successful runs."),
+    (
+        "scaling/SERIES",
+        "Curves over the number of devices: that is their step. examples/s: medians over runs; "
+        "speedup and efficiency: ratios of geometric means.",
+    ),
+    (
+        "hparams",
+        "One line is one cell; its metrics are means over its successful runs, where the report "
+        "has medians.",
+    ),
     ("Smoothing", "Must be 0: it would falsify a scaling curve."),
     ("Ignore outliers in chart scaling", "On, it may cut off curves at the edge of a chart."),
 )
 
 
 def _manifest(study: StudyData) -> str:
-    manifest = make_manifest(study.summaries, study.machines, scaling=study.scaling)
+    manifest = make_manifest(
+        study.summaries,
+        study.machines,
+        scaling=study.scaling,
+        framework_facts=study.framework_facts(),
+    )
     # Warnings come first: TensorBoard cuts long texts.
     warnings = [("WARNING", warning) for warning in manifest.warnings]
     return _table([("Study", study.name), *warnings, *manifest.facts])
@@ -401,7 +416,8 @@ def _report_events(study: StudyData, figures: Path | None) -> list[Event]:
         records.markdown("manifest", _manifest(study)),
         records.markdown("reading", _table(_READING)),
     ]
-    paths = sorted(figures.glob("*.png")) if figures is not None and figures.is_dir() else []
+    found = sorted(figures.glob("*.png")) if figures is not None and figures.is_dir() else []
+    paths = [path for path in found if path.is_file() and not path.is_symlink()]
     for path in paths:
         image = records.png(f"figures/{clean(path.stem)}", path.read_bytes())
         values += [image] if image is not None else []

@@ -34,8 +34,9 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def clean(text: Any) -> str:
-    """Returns text that UTF-8 can express, on one line."""
-    return " ".join(str(text).encode("utf-8", "replace").decode().split())
+    """Returns text that UTF-8 can express, on one line, without control characters."""
+    plain = str(text).encode("utf-8", "replace").decode()
+    return " ".join("".join(c for c in plain if c.isprintable() or c.isspace()).split())
 
 
 def scalar(tag: str, value: float) -> Summary.Value:

@@ -109,8 +109,10 @@ class StudyData:
     def _text(self, line: dict[str, Any], name: str) -> str | None:
         run_dir = Path(line.get("run_dir") or "/")
         path = self.folder / run_dir / name
-        # A path that leads out of the study is none of ours.
-        if run_dir.is_absolute() or ".." in run_dir.parts or not path.exists():
+        if run_dir.is_absolute() or not path.is_file():
+            return None
+        # A path, or a link, that leads out of the study is none of ours.
+        if not path.resolve().is_relative_to(self.folder.resolve()):
             return None
         return path.read_text(encoding="utf-8")
 

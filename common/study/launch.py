@@ -87,7 +87,9 @@ def start(
     """
     variables = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
     path = os.pathsep.join(filter(None, [str(_ROOT), variables.get("PYTHONPATH")]))
-    variables |= {"PYTHONPATH": path, **environment, _PARENT: str(os.getpid())}
+    # What lies in the working folder is not ours: -m would put it first on the path.
+    variables |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    variables |= {**environment, _PARENT: str(os.getpid())}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
         return subprocess.Popen(

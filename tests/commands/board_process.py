@@ -88,10 +88,16 @@ def running_board(folder: Path, *arguments: str) -> Iterator[Board]:
             if line.startswith("Ctrl-C"):
                 break
         text = "".join(lines)
+        assert "Ctrl-C" in text, f"no board: {text}"
         links = dict(re.findall(r"^  (\S.*?)  +(http://\S+)$", text, flags=re.MULTILINE))
         yield Board(process=process, text=text, links=links)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-        process.stdout.close()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        finally:
+            process.stdout.close()

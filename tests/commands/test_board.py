@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from common.commands.board import links
+from common.commands.board import links, run_filter
 from common.commands.find_study import find_study, split_studies
 from common.config.errors import ConfigError
 from common.config.run_config import cell_id
@@ -54,6 +54,7 @@ BAD = [
     (["old", "--port=x"], "--port=x: must be a whole number, 0 or more"),
     (["old", "--port=65536"], "--port=65536 must be 65535 at most"),
     (["old", "--port=TAKEN"], "is taken"),
+    (["old", "--host=203.0.113.7", "--port=0"], "--host=203.0.113.7 is not an address"),
     (["old", "--host=203.0.113.7"], "--host=203.0.113.7 is not an address of this machine"),
     (["old", "--prot=1"], "unknown flag '--prot': did you mean '--port'?"),
 ]
@@ -88,8 +89,27 @@ assert main.main(["board", "nothing"]) == 2
 
 
 def test_links_are_unsmoothed() -> None:
-    for link in links("http://x", several=True).values():
+    for name, link in links("http://x", several=True).items():
         assert link.startswith("http://x/?smoothing=0")
+        # The older pages do not look at the query.
+        assert ("_smoothingWeight=0&" in link) == (name in ("scaling", "conditions", "figures"))
+
+
+@pytest.mark.parametrize(
+    "models, strategies, expected",
+    [
+        (("gpt_tiny",), 40, "/run_0$"),
+        (("gpt_tiny", "mlp_medium"), 40, "/gpt_tiny-.*/run_0$"),
+        (("gpt_tiny",), 41, "/gpt_tiny-.*-bare-.*/run_0$"),
+    ],
+)
+def test_no_more_runs_are_asked_for_than_are_shown(models, strategies, expected) -> None:
+    cells = [
+        f"{model}-jax-{'bare' if i == 0 else f's{i}'}-1dev-b8-float32-0"
+        for model in models
+        for i in range(strategies)
+    ]
+    assert run_filter(cells) == expected
 
 
 @pytest.fixture(scope="module")

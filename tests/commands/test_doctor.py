@@ -162,7 +162,7 @@ def test_a_gpu_that_a_framework_does_not_see(tmp_path: Path) -> None:
         folder,
         "--frameworks=torch",
         "--json",
-        "--sgemm_size=64",
+        "--sgemm_size=256",
         PATH=f"{tmp_path}:{os.environ['PATH']}",
         CUDA_VISIBLE_DEVICES="",
     )
@@ -245,7 +245,7 @@ def test_what_fails_does_not_stop_the_rest(grown_code: Path, tmp_path: Path) -> 
     [
         (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
         (["--jsn"], "unknown flag '--jsn': did you mean '--json'?"),
-        (["--sgemm_size=1"], "--sgemm_size=1 must be 64 to 8192"),
+        (["--sgemm_size=1"], "--sgemm_size=1 must be 256 to 4096"),
         (["--sgemm_size=big"], "--sgemm_size=big: must be a whole number"),
         (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
         (["--out_dir=" + "x" * 300], "cannot be used: File name too long"),

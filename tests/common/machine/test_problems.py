@@ -93,6 +93,8 @@ QUIET: dict[str, Any] = {
     },
     "activity": {"seconds": 1.0, "busy_cpus": 0.05, "stolen": 0.0},
     "gpus": [],
+    "gpu_driver_fails": False,
+    "cuda_of_driver": UNKNOWN,
     "environment": {},
     "tested_versions": {"jax": "0.10.2", "torch": "2.13.0", "numpy": "2.4.6"},
     "frameworks": {},
@@ -138,7 +140,32 @@ CASES = [
     ("few_cores", {"machine/available_cores": [2]}, "1 physical", {}),
     ("cpu_quota", {"settings/cpu_quota": 1.5}, "1.5 CPUs", {"settings/cpu_quota": 4.0}),
     ("cpu_quota", {"settings/cpu_quota": 3.9}, "4 cores", {"settings/cpu_quota": UNKNOWN}),
-    ("busy", {"activity/busy_cpus": 1.7}, "1.7 of 4", {"activity/busy_cpus": 0.1}),
+    ("busy", {"activity/busy_cpus": 1.7}, "1.7 of", {"activity/busy_cpus": 0.3}),
+    ("gpu_driver_fails", {"gpu_driver_fails": True}, "nvidia-smi", {"gpu_driver_fails": False}),
+    (
+        "gpu_driver_too_old",
+        {"gpus": [GPU], "cuda_of_driver": "12.8", "frameworks/torch": CUDA13},
+        "torch CUDA 13.0",
+        {"gpus": [GPU], "cuda_of_driver": "13.1", "frameworks/torch": CUDA13},
+    ),
+    (
+        "gpu_product_failed",
+        {
+            "gpus": [GPU],
+            "frameworks/torch": {**CUDA13, "gpu": {**ON_GPU, "product_error": "out of memory"}},
+        },
+        "torch: out of memory",
+        {"gpus": [GPU], "frameworks/torch": CUDA13},
+    ),
+    (
+        "gpu_not_seen",
+        {"gpus": [GPU], "frameworks/torch": {**TORCH, "gpu": {"devices": []}}},
+        "torch",
+        {
+            "gpus": [GPU],
+            "frameworks/torch": {**TORCH, "gpu": {"devices": [], "product_error": "memory"}},
+        },
+    ),
     ("steal_time", {"activity/stolen": 0.05}, "5.0 %", {"activity/stolen": UNKNOWN}),
     (
         "little_memory",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.machine import settings
+from common.machine import describe, settings
 from common.machine.describe import UNKNOWN
 from common.machine.native_output import printed_by
 
@@ -218,6 +218,29 @@ def test_an_old_driver_that_knows_fewer_fields(tmp_path: Path, monkeypatch) -> N
     (gpu,) = settings.gpus()
     assert (gpu["name"], gpu["memory"], gpu["driver"]) == ("Old GPU", "16 MiB", "400.1")
     assert gpu["pcie_width"] == UNKNOWN
+
+
+def smi_that(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    fake_smi(folder, monkeypatch, answer="")
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+
+
+@pytest.mark.parametrize("banner", ["CUDA Version: 12.8", "CUDA UMD Version: 13.3"])
+def test_the_drivers_cuda_version_is_read(banner: str, tmp_path: Path, monkeypatch) -> None:
+    smi_that(tmp_path, monkeypatch, f"echo '| Driver Version: 610.1   {banner} |'")
+    assert settings.cuda_of_driver() == banner.split()[-1]
+    assert not settings.gpu_driver_fails()
+
+
+def test_a_driver_that_fails_is_told_from_none(tmp_path: Path, monkeypatch) -> None:
+    smi_that(tmp_path, monkeypatch, "echo Failed to initialize NVML; exit 18")
+    assert settings.gpu_driver_fails()
+    assert settings.gpus() == []
+
+
+def test_what_a_program_underlines_is_plain_text(tmp_path: Path, monkeypatch) -> None:
+    smi_that(tmp_path, monkeypatch, "printf '\\033[4mGPU0\\033[0m'")
+    assert describe.query("nvidia-smi") == "GPU0"
 
 
 def test_no_gpus(tmp_path: Path, monkeypatch) -> None:

@@ -169,8 +169,9 @@ def test_how_a_run_ended_and_that_only_a_good_one_has_metrics(study: StudyData) 
         assert end.status == status
         metrics = {value.tag for _, value in values(place) if value.tag.startswith("run/")}
         assert bool(metrics) == (run == 5), run
-    shown = {metric.tag for metric in event_files.METRICS}
-    assert {"run/step_ms", "run/examples_per_s", "run/peak_memory_MiB"} <= metrics | shown
+        if run == 5:
+            missing = {metric.tag for metric in event_files.METRICS} - metrics
+            assert missing <= {"run/accuracy_percent"}  # no data held out
 
 
 def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> None:
@@ -216,7 +217,7 @@ def test_one_run_draws_no_interval_and_says_so(study: StudyData) -> None:
     charts = layout(folder)[setting.title]
     assert [len(chart.margin.series) for chart in charts] == [0, 0, 0]
     assert [len(chart.multiline.tag) for chart in charts] == [1, 1, 1]
-    assert all("NO interval: fewer than 3 runs" in chart.title for chart in charts)
+    assert all("NO interval in" in chart.title for chart in charts)
 
 
 def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Pa
     titles = [chart.title for chart in charts if "speedup (" in chart.title]
     assert len(titles) == 2
     assert "only the 7 cells that have one" in titles[0]
-    assert "fewer than 3 runs in 1 of 8 cells" in titles[1]
+    assert "NO interval in 1 of 8 cells" in titles[1]
     place = folder / "scaling" / "torch ddp"
     assert [step for step, _ in curve(place, f"{title}/speedup")] == [1, 2]
     for tag in ("speedup_with_interval", "speedup_low", "speedup_high"):
