@@ -124,13 +124,14 @@ def belongs(group: tuple[str, str, int], case: str) -> bool:
     """Whether a group runs a case.
 
     What is about the arithmetic of a framework is not about its strategies. The small specs run
-    every code path on 1, 2 and 4 devices; the presets, which take most of the time to compile, run
-    under ``bare`` and on 2 devices.
+    every code path under every strategy on 1, 2 and 4 devices; the presets, which take most of the
+    time to compile, run under ``bare`` and the framework's default strategy on 2 devices.
     """
-    _, strategy, devices = group
+    framework, strategy, devices = group
     if strategy == "bare":
         return True
-    return not CASES[case]["bare_only"] and (case not in lookup.presets() or devices == 2)
+    usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2
+    return not CASES[case]["bare_only"] and (case not in lookup.presets() or usual)
 
 
 def _groups() -> list[tuple[str, str, int]]:
