@@ -162,13 +162,13 @@ def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def not_told_apart(verdicts: Sequence[Verdict], name: str) -> list[str]:
-    """Returns cells of the same framework and devices that a fastest cell is not faster than."""
+    """Returns cells of the same framework and devices that no difference is shown from."""
     return [
         verdict.other
         for verdict in verdicts
         if verdict.question == "within the framework"
         and verdict.subject == name
-        and verdict.outcome != "faster"
+        and verdict.outcome in ("no difference shown", "slower")
     ]
 
 

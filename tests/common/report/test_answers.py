@@ -137,7 +137,12 @@ def test_more_than_ideal_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_one_run_is_measured_and_nothing_more(tmp_path: Path) -> None:
-    seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020, ("torch", "ddp", 2): 0.012}
+    seconds = {
+        ("jax", "bare", 1): 0.010,
+        ("jax", "pjit", 1): 0.011,
+        ("torch", "bare", 1): 0.020,
+        ("torch", "ddp", 2): 0.012,
+    }
     found = study(tmp_path, seconds, runs=1)
     assert sentences(found)[0] == (
         "On 1 device there is no verdict: it needs 3 runs of a cell. Measured, without an "
