@@ -163,12 +163,6 @@ def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
     return [ratio for ratio in found if ratio is not None]
 
 
-def ratio_estimate(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Returns ``ratio_estimates`` of one pair."""
-    (ratio,) = ratio_estimates([(numerator, denominator)])
-    return ratio
-
-
 def corrected(p_values: Sequence[float]) -> list[float]:
     """Returns p values corrected for their number (Benjamini & Yekutieli 2001).
 

@@ -2,12 +2,16 @@ import numpy as np
 import pytest
 
 from common.analysis.estimates import (
+    Ratio,
     corrected,
     median_estimate,
     outliers,
-    ratio_estimate,
     ratio_estimates,
 )
+
+
+def ratio_estimate(a: list[float], b: list[float]) -> Ratio:
+    return ratio_estimates([(a, b)])[0]
 
 
 @pytest.mark.parametrize("n", [1, 2])
