@@ -106,17 +106,11 @@ LARGE = ("mlp_large", "transformer_large")
 
 
 def case_for(group: tuple[str, str, int], name: str) -> dict[str, Any]:
-    """Returns the case as a group runs it.
-
-    A preset's forward pass alone is compared under ``bare``, which is also where the two large
-    presets run all their steps; elsewhere they take three.
-    """
+    """Returns the case as a group runs it; a preset's forward pass alone only under ``bare``."""
     framework, strategy, devices = group
     case = {**CASES[name], "framework": framework, "strategy": strategy, "devices": devices}
     if name in lookup.presets() and strategy != "bare":
         case["logits"] = False
-        if name in LARGE:
-            case["steps"] = 3
     return case
 
 
@@ -125,13 +119,16 @@ def belongs(group: tuple[str, str, int], case: str) -> bool:
 
     What is about the arithmetic of a framework is not about its strategies. The small specs run
     every code path under every strategy on 1, 2 and 4 devices; the presets, which take most of the
-    time to compile, run under ``bare`` and the framework's default strategy on 2 devices.
+    time to compile, run under ``bare`` and, but for the two large ones, the framework's default
+    strategy on 2 devices.
     """
     framework, strategy, devices = group
     if strategy == "bare":
         return True
     usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2
-    return not CASES[case]["bare_only"] and (case not in lookup.presets() or usual)
+    if case in lookup.presets():
+        return usual and case not in LARGE
+    return not CASES[case]["bare_only"]
 
 
 def _groups() -> list[tuple[str, str, int]]:
