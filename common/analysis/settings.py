@@ -47,11 +47,6 @@ class Setting:
             for cell in cells
         ]
 
-    @property
-    def model(self) -> str:
-        (model,) = {cell.cell["model"] for _, cell in self.cells}
-        return model
-
 
 def cell_name(series: str, devices: int) -> str:
     return f"{series} on {devices} device{'s' if devices > 1 else ''}"

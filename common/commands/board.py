@@ -16,12 +16,12 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from common.commands.find_study import find_study, split_studies
 from common.config.errors import ConfigError
 from common.config.flags import Flags, fail
+from common.report.study_data import PLOTS, load_study
 from common.study import launch
 from common.study.store import RESULTS, Store
 
@@ -29,7 +29,6 @@ LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
 _LOOK_SECONDS = 5.0
 """How often a study is looked at for new runs."""
-_FIGURES = "plots"
 _MOST_RUNS = 40
 """TensorBoard shows none by itself where more runs than that match a filter."""
 _LEAST_SAMPLES = 100_000
@@ -163,7 +162,7 @@ class _Views:
     def _changed(self) -> list[float]:
         times = []
         for store in self._studies.values():
-            for path in (store.folder / RESULTS, store.folder / _FIGURES):
+            for path in (store.folder / RESULTS, store.folder / PLOTS):
                 times.append(path.stat().st_mtime if path.exists() else 0.0)
         return times
 
@@ -177,16 +176,15 @@ class _Views:
         if changed == self._seen:
             return
         self._seen = changed
-        # Here, not at the top: bad input is answered before scipy is loaded.
+        # Here, not at the top: bad input is answered before TensorBoard's parts are loaded.
         from common.report.event_files import join_event_files, write_event_files
-        from common.report.study_data import load_study
 
         # All are read before anything is written.
         stores = self._studies.items()
         loaded = {name: load_study(Store(store.folder)) for name, store in stores}
         for study in loaded.values():
             try:
-                write_event_files(study, figures=study.folder / _FIGURES)
+                write_event_files(study, figures=study.folder / PLOTS)
             except OSError as error:
                 raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
         if len(loaded) > 1:
@@ -357,12 +355,7 @@ def _text(request: Request, base: str, views: _Views) -> list[str]:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code: 0 ended by the user, 1 TensorBoard failed, 2 bad input."""
 
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
-            signal.signal(number, interrupt)
+    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
     try:
         request = read_request(argv)
         return 0 if request is None else serve(request)

@@ -1,11 +1,10 @@
 """``isoscale compare``: plans a study, runs it in fresh processes, and prints the comparison."""
 
 import dataclasses
+import functools
 import math
-import os
 import shlex
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,6 +14,8 @@ from typing import Any
 
 from common.commands import lookup
 from common.commands.build_config import build_config
+from common.commands.find_study import studies
+from common.commands.programs import define_interpreter_flags, find_programs
 from common.config.errors import ConfigError, require_choice, unknown
 from common.config.flags import (
     Flags,
@@ -25,7 +26,8 @@ from common.config.flags import (
 )
 from common.config.run_config import RunConfig, check_folder, check_inside, make_folder
 from common.machine import describe
-from common.study import plan
+from common.report.study_data import PLOTS, StudyData, load_study
+from common.study import launch, plan
 from common.study.execute import Program, Session, Study
 from common.study.store import Store
 
@@ -100,8 +102,7 @@ def define_flags() -> Flags:
     fv.boolean("report", True, "write the report and TensorBoard files at the end (--noreport: no)")
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
     fv.integer("watchdog_seconds", 300, "end a run that makes no progress for so long")
-    for name in lookup.frameworks():
-        fv.text(f"python_{name}", None, f"interpreter for {name} (default: this one)")
+    define_interpreter_flags(fv)
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
     return fv
@@ -173,61 +174,6 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         build=build,
         max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
     )
-
-
-def _interpreter(text: str) -> str:
-    """Returns the path of an interpreter that holds in any folder.
-
-    Links stay as they are: behind one a virtual environment is no longer itself.
-    """
-    return os.path.abspath(os.path.expanduser(text)) if os.sep in text else text
-
-
-def _missing_packages(framework: str, path: str) -> list[str]:
-    """Returns what an interpreter lacks for a framework; the framework is not imported.
-
-    Raises:
-      ConfigError: ``path`` is no Python.
-    """
-    info = lookup.framework_info(framework)
-    if path == sys.executable:
-        return lookup.missing_packages(info)
-    code = (
-        "from importlib.util import find_spec as f; import sys; "
-        "print(*[n for n in sys.argv[1:] if not (f(n) and f(n).origin)])"
-    )
-    try:
-        answer = subprocess.run(
-            [path, "-c", code, *info.packages],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-            cwd="/",
-        )
-    except (OSError, subprocess.SubprocessError):
-        raise ConfigError(f"--python_{framework}={path} is not a Python") from None
-    return answer.stdout.split()
-
-
-def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
-    """Returns how each framework is started here, and whether it can be.
-
-    Raises:
-      ConfigError: a ``--python_<framework>`` is no Python.
-    """
-    programs = {}
-    for name in frameworks:
-        path = _interpreter(getattr(fv, f"python_{name}") or sys.executable)
-        lacks = _missing_packages(name, path)
-        install = lookup.framework_info(name).install
-        programs[name] = Program(
-            command=[path, "-m", lookup.program(name)],
-            missing=f"{name} is not installed in {path} (no {', '.join(lacks)}): {install}"
-            if lacks
-            else None,
-        )
-    return programs
 
 
 def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:
@@ -328,8 +274,7 @@ def read_request(argv: list[str]) -> Request | None:
 
 def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> Request:
     if not store.exists:
-        known = [path.name for path in out_dir.glob("*") if (path / "study.json").exists()]
-        raise unknown("study", store.folder.name, known)
+        raise unknown("study", store.folder.name, [path.name for path in studies(out_dir)])
     settings = store.settings()
     original = settings["sessions"][0]["flags"]
     by_time = typed.given("time_budget") and not typed.given("runs")
@@ -367,10 +312,7 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
 
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    launch.interrupt_on(signal.SIGTERM)
     try:
         request = read_request(list(argv))
         if request is None:
@@ -439,13 +381,18 @@ def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
     go_on = f"Go on with: {program} compare --study={name} --resume{out_dir}"
     if interrupted:  # before anything that takes time, or could be interrupted again
         print(f"Interrupted; what finished is kept. {go_on}", file=sys.stderr, flush=True)
-    shown = not lines or _guarded("the table", lambda: _print_table(store))
+
+    @functools.cache
+    def read() -> StudyData:
+        return load_study(store)
+
+    shown = not lines or _guarded("the table", lambda: _print_table(read()))
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     if interrupted:
         print(f"A report of what finished: {program} report {name}{out_dir}")
     elif lines and fv.report:
         print("Writing the report ...", file=sys.stderr)
-        written = _guarded("the report", lambda: _write_views(store))
+        written = _guarded("the report", lambda: _write_views(read()))
         shown = shown and written
         if written:
             print(f"Show it in TensorBoard: {program} board {name}{out_dir}")
@@ -474,23 +421,19 @@ def _guarded(what: str, make: Callable[[], None]) -> bool:
     return True
 
 
-def _print_table(store: Store) -> None:
+def _print_table(study: StudyData) -> None:
     from common.report.answers import glance
-    from common.report.study_data import load_study
     from common.report.table import print_comparison
 
-    study = load_study(store)
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
     print("\nIn short, fastest; how sure; do more devices pay:")
     for row in (glance(study, setting) for setting in study.settings):
         print(f"- {row.setting}: {row.choice}; {row.sure}; {row.scaling}")
 
 
-def _write_views(store: Store) -> None:
+def _write_views(study: StudyData) -> None:
     from common.report.event_files import write_event_files
-    from common.report.study_data import load_study
-    from common.report.write import PLOTS, write_report
+    from common.report.write import write_report
 
-    study = load_study(store)
     print(f"Report:  {write_report(study)}", flush=True)
-    write_event_files(study, figures=store.folder / PLOTS)
+    write_event_files(study, figures=study.folder / PLOTS)

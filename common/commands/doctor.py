@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from common.commands import lookup
-from common.commands.compare import find_programs
 from common.commands.examine import RESULT, check_size, define_size_flag
+from common.commands.programs import define_interpreter_flags, find_programs
 from common.config.errors import ConfigError, require_choice
 from common.config.flags import Flags, fail
 from common.config.run_config import check_folder
@@ -44,8 +44,7 @@ def define_flags() -> Flags:
     define_size_flag(fv)
     fv.text("out_dir", "runs/out", "folder that will hold studies; to see the space left there")
     fv.integer("watchdog_seconds", 180, "end an examination that makes no progress for so long")
-    for name in lookup.frameworks():
-        fv.text(f"python_{name}", None, f"interpreter for {name} (default: this one)")
+    define_interpreter_flags(fv)
     return fv
 
 
@@ -159,12 +158,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code: 0 done, 1 a framework failed, 2 bad input, 130 interrupted."""
 
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
-            signal.signal(number, interrupt)
+    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
     fv = define_flags()
     try:
         if not fv.parse(list(argv)):

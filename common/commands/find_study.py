@@ -27,7 +27,8 @@ def _holds_study(folder: Path) -> bool:
         return False
 
 
-def _studies(out_dir: Path) -> list[Path]:
+def studies(out_dir: Path) -> list[Path]:
+    """Returns the folders of all studies inside ``out_dir``."""
     try:
         return [path for path in out_dir.glob("*") if _holds_study(path)]
     except OSError:  # a folder that cannot be read, or whose name is too long, holds none
@@ -58,7 +59,7 @@ def _named(text: str, out_dir: Path) -> Path:
     for folder in candidates:
         if _holds_study(folder):
             return folder
-    raise unknown("study", text[:80], [path.name for path in _studies(out_dir)])
+    raise unknown("study", text[:80], [path.name for path in studies(out_dir)])
 
 
 def _newest(out_dir: Path) -> Path:
@@ -66,7 +67,7 @@ def _newest(out_dir: Path) -> Path:
         results = folder / RESULTS
         return (results if results.exists() else folder / SETTINGS).stat().st_mtime
 
-    studies = _studies(out_dir)
-    if not studies:
+    found = studies(out_dir)
+    if not found:
         raise ConfigError(f"no study in {out_dir}; 'isoscale compare' makes one")
-    return max(studies, key=changed)
+    return max(found, key=changed)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from common.analysis.estimates import LEAST_RUNS
+from common.analysis.losses import LossSpread
 from common.analysis.scaling import CellSummary, cell_key
 from common.analysis.settings import Setting
 from common.analysis.verdicts import (
@@ -21,8 +22,8 @@ from common.analysis.verdicts import (
     ratio_text,
 )
 from common.measure.session import DISTURBED_SHARE
-from common.report.answers import Glance, answer, glance, loss_spread
-from common.report.manifest import Manifest, make_manifest
+from common.report.answers import Glance, answer, glance
+from common.report.manifest import Manifest
 from common.report.plots import Plot, draw_overview, loss_curves, setting_plots
 from common.report.study_data import StudyData
 from common.report.words import (
@@ -40,6 +41,9 @@ SENTENCES_FIRST = 8
 """With more settings than that the sentences stand with their setting, and a table comes first."""
 NOTABLE_DRIFT = 0.03
 """A change over the study that is told with the answer, if its interval excludes none."""
+
+Drift = tuple[float, float, float, int]
+"""(relative change of time per step, ends of its 95 % interval, runs)."""
 
 CELL_COLUMNS = (
     "cell",
@@ -151,9 +155,8 @@ def _verdict_row(verdict: Verdict) -> tuple[str, str, str, str]:
     )
 
 
-def _loss_remark(setting: Setting) -> list[str]:
+def _loss_remark(spread: LossSpread) -> list[str]:
     """Says how far the losses of cells that should compute the same thing lie apart."""
-    spread = loss_spread(setting)
     if spread.first is None or spread.alarm:
         return []  # an alarm stands with the answer
     text = f"With the same seed, the first losses differ by {spread.first:.1e} of their size"
@@ -181,19 +184,20 @@ def _section(
     study: StudyData, setting: Setting, frameworks: Sequence[str], *, anchor: str, drawn: bool
 ) -> Section:
     curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
+    losses = study.losses[setting.title]
     return Section(
         title=setting.title,
         anchor=anchor,
         sentences=answer(study, setting),
         verdicts=[_verdict_row(verdict) for verdict in study.verdicts[setting.title]],
         rows=[_cell_row(name, cell) for name, cell in setting.cells],
-        remarks=[*_steps_remark(study, setting), *_loss_remark(setting), *unreadable],
-        alarm=loss_spread(setting).alarm,
+        remarks=[*_steps_remark(study, setting), *_loss_remark(losses), *unreadable],
+        alarm=losses.alarm,
         plots=setting_plots(setting, frameworks, curves) if drawn else [],
     )
 
 
-def _headline(study: StudyData) -> list[str]:
+def _headline(study: StudyData, drifted: Drift | None) -> list[str]:
     """Returns sentences about the study as a whole: how much of it may be relied upon."""
     counts = [len(summary.ok) for summary in study.summaries if summary.ok]
     sentences = []
@@ -218,9 +222,8 @@ def _headline(study: StudyData) -> list[str]:
             f"Of {len(decided)} comparisons of two cells, {len(decided) - even} show a difference "
             f"and {even} show none."
         )
-    found = drift(study)
-    if found is not None and found[1] * found[2] > 0 and abs(found[0]) >= NOTABLE_DRIFT:
-        change, low, high, _ = found
+    if drifted is not None and drifted[1] * drifted[2] > 0 and abs(drifted[0]) >= NOTABLE_DRIFT:
+        change, low, high, _ = drifted
         sentences.append(
             f"Time per step changed by {100 * change:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] "
             "from the first run to the last. Runs of all cells are interleaved, so that it favours "
@@ -243,7 +246,7 @@ def _headline(study: StudyData) -> list[str]:
 def _winner(study: StudyData, setting: Setting) -> str | None:
     """Returns the framework that is shown to be faster than all others, if one is."""
     best = champions(setting)
-    if len({cell.cell["framework"] for _, cell in best}) < 2 or loss_spread(setting).alarm:
+    if len({cell.cell["framework"] for _, cell in best}) < 2 or study.losses[setting.title].alarm:
         return None
     asked = overall(setting, study.verdicts[setting.title])
     shown = len(asked) == len(best) - 1 and all(v.outcome == "faster" for v in asked)
@@ -305,15 +308,13 @@ def _problems(study: StudyData) -> list[tuple[str, list[str]]]:
     return [(kind, entries) for kind, entries in kinds.items() if entries]
 
 
-def drift(study: StudyData) -> tuple[float, float, float, int] | None:
+def drift(study: StudyData) -> Drift | None:
     """Returns how time per step changed from the first run to the last, other things equal.
 
     A regression of log time on the order of runs, both less their mean in the cell: cells need not
     span the whole study.
 
-    Returns:
-      (change, low, high, runs): relative changes with the 95 % interval; None if there are too few
-      runs to tell.
+    None if there are too few runs to tell.
     """
     xs: list[float] = []
     ys: list[float] = []
@@ -341,7 +342,7 @@ def drift(study: StudyData) -> tuple[float, float, float, int] | None:
     return change, low, high, len(xs)
 
 
-def _method(study: StudyData) -> list[str]:
+def _method(study: StudyData, drifted: Drift | None) -> list[str]:
     count = sum(verdict.p is not None for found in study.verdicts.values() for verdict in found)
     clocks = [
         line["clock_reading_seconds"]
@@ -382,9 +383,8 @@ def _method(study: StudyData) -> list[str]:
         paragraphs.append(
             f"Reading the clock took {1e9 * statistics.median(clocks):.0f} ns (median over runs)."
         )
-    found = drift(study)
-    if found is not None:
-        change, low, high, runs = found
+    if drifted is not None:
+        change, low, high, runs = drifted
         paragraphs.append(
             f"Drift over the study, from the first run to the last: {100 * change:+.1f} % time per "
             f"step [{100 * low:+.1f}, {100 * high:+.1f}] (regression of log time on the order of "
@@ -432,7 +432,7 @@ def make_document(study: StudyData, *, most_drawn: int) -> Document:
       study: what was measured.
       most_drawn: how many settings get plots of their own, at most.
     """
-    problems = _problems(study)
+    problems, drifted = _problems(study), drift(study)
     frameworks = sorted({summary.cell["framework"] for summary in study.summaries})
     sections = [
         _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < most_drawn)
@@ -445,7 +445,6 @@ def make_document(study: StudyData, *, most_drawn: int) -> Document:
         overview.append(
             Plot(
                 slug=f"overview{f'_{first // OVERVIEW_ROWS + 1}' if first else ''}",
-                kind="overview",
                 title="The fastest cell of each framework",
                 caption="For each setting, the throughput of each framework's fastest strategy "
                 "and device count, relative to the fastest of all. Differences are verdicts only "
@@ -468,19 +467,14 @@ def make_document(study: StudyData, *, most_drawn: int) -> Document:
         again=shlex.join(["isoscale", "report", str(study.folder), "--plots=all"]),
         measured=measured,
         counts=counts,
-        headline=_headline(study),
+        headline=_headline(study, drifted),
         glances=[glance(study, setting) for setting in study.settings],
         overview=overview,
         sentences_first=len(sections) <= SENTENCES_FIRST,
         sections=sections,
         undrawn=max(0, len(study.settings) - most_drawn),
-        manifest=make_manifest(
-            study.summaries,
-            study.machines,
-            scaling=study.scaling,
-            framework_facts=study.framework_facts(),
-        ),
-        method=_method(study),
+        manifest=study.manifest(),
+        method=_method(study, drifted),
         problems=problems,
         # Outliers and the like are told with the rest; they are no reason to doubt the study.
         trouble=[

@@ -39,7 +39,6 @@ from common.config.errors import ConfigError
 from common.config.run_config import cell_id
 from common.report import event_records as records
 from common.report.event_records import clean
-from common.report.manifest import make_manifest
 from common.report.study_data import StudyData
 
 FOLDER = "tensorboard"
@@ -399,12 +398,7 @@ _READING = (
 
 
 def _manifest(study: StudyData) -> str:
-    manifest = make_manifest(
-        study.summaries,
-        study.machines,
-        scaling=study.scaling,
-        framework_facts=study.framework_facts(),
-    )
+    manifest = study.manifest()
     # Warnings come first: TensorBoard cuts long texts.
     warnings = [("WARNING", warning) for warning in manifest.warnings]
     return _table([("Study", study.name), *warnings, *manifest.facts])

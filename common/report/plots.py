@@ -62,14 +62,12 @@ class Plot:
 
     Attributes:
       slug: file name without its ending.
-      kind: for example ``speedup``.
       title: what it shows, with the setting.
       caption: how to read it.
       draw: makes the figure.
     """
 
     slug: str
-    kind: str
     title: str
     caption: str
     draw: Callable[[], Figure]
@@ -571,7 +569,6 @@ def _row_plots(setting: Setting, kind: _RowKind, all_looks: dict[str, _Look]) ->
         suffix = f"_{first // ROWS_PER_PLOT + 1}" if first else ""
         yield Plot(
             slug=f"{setting.slug}_{kind.kind}{suffix}",
-            kind=kind.kind,
             title=f"{kind.title}: {setting.title}",
             caption=f"{kind.caption} Label: framework, strategy, devices.",
             draw=partial(
@@ -603,7 +600,6 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         plots.append(
             Plot(
                 slug=f"{setting.slug}_throughput",
-                kind="throughput",
                 title=f"Throughput against devices: {setting.title}",
                 caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: n times the framework's "
                 "bare step.",
@@ -614,7 +610,6 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
             plots += [
                 Plot(
                     slug=f"{setting.slug}_speedup",
-                    kind="speedup",
                     title=f"Speedup: {setting.title}",
                     caption=f"{_CURVE_CAPTION} Against the framework's own bare step on one "
                     "device; in the grey region more devices are slower than one.",
@@ -622,7 +617,6 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
                 ),
                 Plot(
                     slug=f"{setting.slug}_efficiency",
-                    kind="efficiency",
                     title=f"Efficiency: {setting.title}",
                     caption=f"{_CURVE_CAPTION} Speedup divided by devices.",
                     draw=partial(_draw_efficiency, setting, all_looks),
@@ -632,7 +626,6 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         plots.append(
             Plot(
                 slug=f"{setting.slug}_latency",
-                kind="latency",
                 title=f"Latency against throughput: {setting.title}",
                 caption="Latency: windows of one synchronised step; throughput: windows of many. "
                 "The number beside a marker is its device count.",
@@ -643,7 +636,6 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         plots.append(
             Plot(
                 slug=f"{setting.slug}_loss",
-                kind="loss",
                 title=f"Loss: {setting.title}",
                 caption="Every training step of one run of each cell, with the same seed unless "
                 "the legend says otherwise. Later curves are thinner and lie on top, so that equal "

@@ -6,10 +6,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from common.analysis.losses import LossSpread, loss_spread
 from common.analysis.scaling import CellSummary, Scaling, summarize_cells
 from common.analysis.settings import Setting, split_into_settings
 from common.analysis.verdicts import Verdict, judge
+from common.report.manifest import Manifest, make_manifest
 from common.study.store import Store
+
+PLOTS = "plots"
+"""Where a report has its plots, inside the study's folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,7 @@ class StudyData:
       summaries: its cells.
       settings: the cells by what they have in common.
       verdicts: by title of the setting.
+      losses: how far the losses of its cells lie apart, likewise.
     """
 
     folder: Path
@@ -31,6 +37,7 @@ class StudyData:
     summaries: list[CellSummary]
     settings: list[Setting]
     verdicts: dict[str, list[Verdict]]
+    losses: dict[str, LossSpread]
 
     @property
     def name(self) -> str:
@@ -64,6 +71,15 @@ class StudyData:
         return sorted(
             str(path.relative_to(self.folder))
             for path in self.folder.glob("cells/*/run_*.attempt_*")
+        )
+
+    def manifest(self) -> Manifest:
+        """Returns the conditions under which the study was measured."""
+        return make_manifest(
+            self.summaries,
+            self.machines,
+            scaling=self.scaling,
+            framework_facts=self.framework_facts(),
         )
 
     def steps(self, line: dict[str, Any]) -> list[dict[str, Any]]:
@@ -140,4 +156,5 @@ def load_study(store: Store) -> StudyData:
         summaries=summaries,
         settings=settings,
         verdicts=judge(settings),
+        losses={setting.title: loss_spread(setting) for setting in settings},
     )

@@ -14,12 +14,11 @@ from common.config.errors import ConfigError
 from common.measure.records import write_atomically
 from common.report.document import CELL_COLUMNS, RUN_COLUMNS, Document, make_document
 from common.report.plots import Drawing, Plot
-from common.report.study_data import StudyData
+from common.report.study_data import PLOTS, StudyData
 
 HTML = "report.html"
 MARKDOWN = "report.md"
 CSV = "results.csv"
-PLOTS = "plots"
 _OURS = ".drawn"
 """Lists the plots that a report wrote."""
 FEW_SETTINGS = 8
