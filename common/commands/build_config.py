@@ -1,14 +1,16 @@
 """Flags + what is known of models, frameworks and strategies -> a validated ``RunConfig``."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from common.commands import lookup
 from common.config.errors import ConfigError, require_choice
 from common.config.flags import Flags, read_optimizer, read_overrides
-from common.config.run_config import PLATFORMS, RunConfig
+from common.config.run_config import PLATFORMS, TUNINGS, RunConfig
 from common.machine.cores import available_cores
 from common.machine.describe import gpus
+from common.machine.tweaks import choose, read_wish
 
 
 @functools.cache
@@ -44,6 +46,9 @@ def build_config(
     global_batch_size: int | None,
     dtype: str,
     compile_mode: str | None,
+    tuning: str = "stock",
+    tweaks: Sequence[str] | None = None,
+    tweaks_must_apply: bool = False,
     seed: int | None = None,
 ) -> RunConfig:
     """Returns the configuration of one run.
@@ -53,6 +58,9 @@ def build_config(
       framework, strategy, model, devices, dtype: the cell.
       global_batch_size: None for the model's.
       compile_mode: None for the framework's default.
+      tuning: the lane.
+      tweaks: changes to it; None for ``--tweaks``.
+      tweaks_must_apply: one that can change nothing for this run is an error.
       seed: None for ``--seed``.
 
     Raises:
@@ -75,9 +83,13 @@ def build_config(
     require_choice(f"platform of {framework}", fv.platform, info.platforms)
     if compile_mode is not None:
         require_choice(f"compile_mode of {framework}", compile_mode, info.compile_modes)
+    require_choice("tuning", tuning, TUNINGS)
+    known = lookup.tweaks(framework)
+    names = {tweak.name for tweak in known} if tweaks_must_apply else lookup.tweak_names()
+    wish = read_wish(fv.tweaks if tweaks is None else tweaks, names)
     steps = fv.steps or preset.steps
     latency_steps: Any = fv.latency_steps
-    return RunConfig(
+    config = RunConfig(
         framework=framework,
         strategy=strategy,
         model=model,
@@ -102,4 +114,12 @@ def build_config(
         available_cores=len(available_cores()),
         allow_oversubscription=fv.allow_oversubscription,
         seed=fv.seed if seed is None else seed,
+    )
+    return choose(
+        config,
+        known,
+        tuning=tuning,
+        wish=wish,
+        compile_mode_given=compile_mode is not None,
+        must_apply=tweaks_must_apply,
     )

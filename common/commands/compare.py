@@ -22,9 +22,10 @@ from common.config.flags import (
     define_dtype_flag,
     define_size_flags,
     define_training_flags,
+    define_tuning_flag,
     fail,
 )
-from common.config.run_config import RunConfig, check_folder, check_inside, make_folder
+from common.config.run_config import TUNINGS, RunConfig, check_folder, check_inside, make_folder
 from common.machine import describe
 from common.report.study_data import PLOTS, StudyData, load_study
 from common.study import launch, plan
@@ -42,6 +43,7 @@ GRID = {
     "devices",
     "global_batch_size",
     "dtype",
+    "tuning",
     "runs",
     "time_budget",
 }
@@ -88,6 +90,7 @@ def define_flags() -> Flags:
         "model's)",
     )
     define_dtype_flag(fv.names, ["float32"])
+    define_tuning_flag(fv.names, ["stock"])
     fv.names(
         "compile_modes",
         None,
@@ -136,6 +139,8 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         require_choice("strategy", name, lookup.all_strategies())
     for name in fv.models:
         lookup.preset(name)
+    for name in fv.tuning:
+        require_choice("tuning", name, TUNINGS)
     modes = _compile_modes(fv, frameworks)
     pairs = plan.choose_pairs(
         frameworks,
@@ -152,6 +157,8 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         devices: int,
         batch: int | None,
         dtype: str,
+        tuning: str,
+        tweaks: Sequence[str] | None = None,
     ) -> RunConfig:
         size = batch or lookup.preset(model).global_batch_size
         return build_config(
@@ -163,7 +170,25 @@ def read_cells(fv: Flags) -> list[RunConfig]:
             global_batch_size=size * (devices if fv.scaling == "weak" else 1),
             dtype=dtype,
             compile_mode=modes.get(framework),
+            tuning=tuning,
+            tweaks=tweaks,
         )
+
+    def ladder(**cell: Any) -> list[RunConfig]:
+        """From stock to tuned, one tweak more at a time."""
+        tuned = build(**cell, tuning="tuned")
+        wishes = [["none", *(f"+{t}" for t in tuned.tweaks[:n])] for n in range(len(tuned.tweaks))]
+        steps = [
+            build(**cell, tuning="ladder" if n else "stock", tweaks=wish)
+            for n, wish in enumerate(wishes)
+        ]
+        return [*(steps or [build(**cell, tuning="stock", tweaks=["none"])]), tuned]
+
+    def build_all(**cell: Any) -> list[RunConfig]:
+        found: list[RunConfig] = []
+        for tuning in fv.tuning:
+            found += ladder(**cell) if tuning == "ladder" else [build(**cell, tuning=tuning)]
+        return found
 
     return plan.expand(
         pairs,
@@ -171,7 +196,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         devices=fv.devices,
         batches=fv.global_batch_size or [None],
         dtypes=fv.dtype,
-        build=build,
+        build=build_all,
         max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
     )
 
@@ -183,7 +208,15 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
 
     rate = plan.matrix_product_rate()
     table = Table(
-        "model", "framework", "strategy", "devices", "global batch", "dtype", "runs", "marks"
+        "model",
+        "framework",
+        "strategy",
+        "devices",
+        "global batch",
+        "dtype",
+        "tuning",
+        "runs",
+        "marks",
     )
     seconds, total = 0.0, 0
     for cell, runs in study.cells():
@@ -192,6 +225,7 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
         seconds += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
         sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
         marks = ["oversubscribed"] if cell.oversubscribed else []
+        marks += [f"not {name}: {why}" for name, why in cell.tweaks_left_out]
         marks += ["will be skipped: not installed"] if missing else []
         table.add_row(
             cell.model + sizes,
@@ -200,6 +234,7 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
             str(cell.devices),
             str(cell.global_batch_size),
             cell.dtype,
+            " +".join([cell.tuning, *cell.tweaks]),
             str(runs),
             ", ".join(marks),
         )
@@ -329,6 +364,7 @@ def main(argv: Sequence[str]) -> int:
                 programs,
                 seed=request.flags.seed,
                 watchdog_seconds=request.flags.watchdog_seconds,
+                environment=lookup.tweak_environment,
             )
 
         if request.flags.dry_run:

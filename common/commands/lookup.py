@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from common.config.errors import ConfigError, require_choice, unknown
 from common.config.framework_info import FrameworkInfo, StrategyInfo
 from common.config.model_spec import ModelSpec, Preset
 from common.config.run_config import RunConfig
+from common.machine.tweaks import Tweak, environment
 from common.measure.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +129,31 @@ def framework_info(framework: str) -> FrameworkInfo:
 def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:
     """Returns what must be set in the environment before the framework is imported."""
     return importlib.import_module(_package(framework)).environment(config)
+
+
+@functools.cache
+def tweaks(framework: str) -> tuple[Tweak, ...]:
+    """Returns a framework's tweaks, in the order in which they are switched on."""
+    name = f"{_package(framework)}.tweaks"
+    return importlib.import_module(name).TWEAKS if importlib.util.find_spec(name) else ()
+
+
+def tweak_names() -> set[str]:
+    """Returns the names of all tweaks of all frameworks."""
+    return {tweak.name for framework in frameworks() for tweak in tweaks(framework)}
+
+
+def tweaks_in_force(config: RunConfig) -> list[Tweak]:
+    return [tweak for tweak in tweaks(config.framework) if tweak.name in config.tweaks]
+
+
+def tweak_environment(config: RunConfig) -> dict[str, str]:
+    """Returns what the tweaks of a run need in the environment before its process starts.
+
+    Raises:
+      ConfigError: something that has to be built cannot be.
+    """
+    return environment(tweaks_in_force(config), os.environ)
 
 
 def _strategy_folder(framework: str) -> Path:

@@ -22,6 +22,7 @@ from common.config.flags import (
     define_dtype_flag,
     define_size_flags,
     define_training_flags,
+    define_tuning_flag,
     fail,
 )
 from common.config.run_config import RunConfig, cell_id, check_folder, make_folder
@@ -59,6 +60,7 @@ def define_flags(framework: str) -> Flags:
     )
     define_dtype_flag(fv.text, "float32")
     fv.text("compile_mode", info.compile_modes[0], "|".join(info.compile_modes))
+    define_tuning_flag(fv.text, "stock")
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     fv.integer("watchdog_seconds", 300, "end ranks that make no progress for so long")
     define_training_flags(fv)
@@ -78,7 +80,9 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
         devices=fv.devices,
         global_batch_size=fv.global_batch_size,
         dtype=fv.dtype,
-        compile_mode=fv.compile_mode,
+        compile_mode=fv.compile_mode if fv.given("compile_mode") else None,
+        tuning=fv.tuning,
+        tweaks_must_apply=True,
     )
     info = lookup.framework_info(framework)
     missing = lookup.missing_packages(info)
@@ -133,6 +137,16 @@ def read_rank(config: RunConfig, run_dir: str | None) -> int | None:
     if run_dir is None:
         raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
     return values["RANK"]
+
+
+def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -> None:
+    """Starts this program again, as the same process, if it was not started with what is needed.
+
+    The dynamic linker and the C library read their variables before Python is there.
+    """
+    if any(os.environ.get(name) != value for name, value in needed.items()):
+        command = [sys.executable, "-m", lookup.program(framework), *argv]
+        os.execve(sys.executable, command, {**os.environ, **needed})
 
 
 def _launch_ranks(
@@ -248,6 +262,10 @@ def _work(config: RunConfig, run_dir: Path, rank: int) -> None:
             **describe.machine(),
             "ranks": ranks,
             "framework": facts,
+            "tweaks": {
+                tweak.name: tweak.in_effect() if tweak.in_effect else None
+                for tweak in lookup.tweaks_in_force(config)
+            },
             "native_libraries": describe.native_libraries(),
         }
         _write_run_dir(run_dir, config, machine, versions, session.windows)
@@ -305,6 +323,7 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
         f"({config.compile_mode}), {config.devices} {config.platform} device(s) in "
         f"{config.processes} process(es), global batch {config.global_batch_size}, {config.dtype}",
         *marks,
+        f"  tuning      {_tuning(config)}",
         f"  step        {spread(step)} of up to {config.window_steps} steps",
         f"  latency     {spread(latency)} of 1 step",
         f"  throughput  {result['items_per_second']:.1f} examples/s"
@@ -324,6 +343,11 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _tuning(config: RunConfig) -> str:
+    text = ", ".join([config.tuning, *(f"+{name}" for name in config.tweaks)])
+    return text + "".join(f"; not {name}: {why}" for name, why in config.tweaks_left_out)
+
+
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input."""
     launched = launch.die_with_launcher()
@@ -336,6 +360,7 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
         rank = read_rank(config, fv.run_dir)
         # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
         run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
+        _with_environment(lookup.tweak_environment(config), framework, argv)
         make_folder(run_dir, flag="--run_dir")
     except ConfigError as error:
         return fail(error)

@@ -248,6 +248,11 @@ def define_training_flags(fv: Flags) -> None:
         f"{'|'.join(INPUT_PIPELINES)}: batches lie on the devices before the window, or are "
         "placed inside it",
     )
+    fv.names(
+        "tweaks",
+        [],
+        "[list] +name, -name: change what --tuning switches on; 'none' first: start from none",
+    )
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     fv.integer("threads_per_device", 1, "CPU cores, and pool threads, that make one CPU device")
     fv.integer("max_in_flight", 2, "steps issued and not yet finished, at most")
@@ -334,6 +339,15 @@ def read_optimizer(fv: Flags) -> OptimizerConfig:
                 "schedule_steps",
             )
         },
+    )
+
+
+def define_tuning_flag(define: Callable[..., None], default: Any) -> None:
+    define(
+        "tuning",
+        default,
+        "stock: what the installed packages give; tuned: every tweak that pays on this machine; "
+        "ladder: what lies between, one tweak more at a time ('isoscale tweaks' lists them)",
     )
 
 

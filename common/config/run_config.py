@@ -16,6 +16,7 @@ DTYPES = ("float32", "float64", "bfloat16")
 PLATFORMS = ("cpu", "gpu", "tpu")
 INPUT_PIPELINES = ("placed", "timed")
 OPTIMIZERS = ("adamw", "sgd")
+TUNINGS = ("stock", "tuned", "ladder")
 LARGEST_SEED = 2**31 - 1
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -77,12 +78,16 @@ class RunConfig:
     """One run of one cell. Immutable, and valid once it exists (ConfigError otherwise).
 
     Attributes:
-      framework, strategy, model, dataset, dtype, tuning, platform: names.
+      framework, strategy, model, dataset, dtype, platform: names.
       overrides: (size, value) pairs that differ from the model's preset, sorted.
       spec: the model's specification with the overrides applied.
       devices: devices of the whole run.
       process_model: ``single`` (one process drives all devices) or ``per_device``.
       global_batch_size: examples per step over all devices.
+      tuning: ``stock``, ``tuned``, or ``ladder``: a step between the two.
+      tweaks: names of the tweaks in force, in order.
+      tweaks_left_out: (name, reason) of those that the lane would have had.
+      steps_per_dispatch: steps that one call into the framework makes, where several can be.
       compile_mode: how the framework compiles the step (``jit``, ``graph``, ``eager``, ...).
       threads_per_device: CPU cores and pool threads that make one CPU device.
       input_pipeline: ``placed`` (batches lie on the devices before the window) or ``timed``.
@@ -106,6 +111,9 @@ class RunConfig:
     global_batch_size: int
     dtype: str = "float32"
     tuning: str = "stock"
+    tweaks: tuple[str, ...] = ()
+    tweaks_left_out: tuple[tuple[str, str], ...] = ()
+    steps_per_dispatch: int = 1
     dataset: str = "synthetic"
     platform: str = "cpu"
     compile_mode: str
@@ -125,6 +133,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, DTYPES)
         require_choice("platform", self.platform, PLATFORMS)
+        require_choice("tuning", self.tuning, TUNINGS)
         require_choice("input_pipeline", self.input_pipeline, INPUT_PIPELINES)
         for name in (
             "devices",
@@ -133,6 +142,7 @@ class RunConfig:
             "steps",
             "window_steps",
             "max_in_flight",
+            "steps_per_dispatch",
         ):
             require_positive(name, getattr(self, name))
         for name in ("warmup_steps", "latency_steps", "batch_pool", "seed"):
@@ -173,6 +183,10 @@ class RunConfig:
 
     def cell(self) -> dict[str, Any]:
         """Everything that makes this run comparable, or not, with another one."""
+        # Absent where there are none: studies from before there were tweaks keep their cells.
+        tweaks: dict[str, Any] = {"tweaks": list(self.tweaks)} if self.tweaks else {}
+        if self.steps_per_dispatch > 1:
+            tweaks["steps_per_dispatch"] = self.steps_per_dispatch
         return {
             "model": self.model,
             "overrides": dict(self.overrides),
@@ -184,6 +198,7 @@ class RunConfig:
             "global_batch_size": self.global_batch_size,
             "dtype": self.dtype,
             "tuning": self.tuning,
+            **tweaks,
             "compile_mode": self.compile_mode,
             "dataset": self.dataset,
             "platform": self.platform,
@@ -201,6 +216,9 @@ class RunConfig:
             "devices": self.devices,
             "global_batch_size": self.global_batch_size,
             "dtype": self.dtype,
+            "tuning": self.tuning,
+            # One by one: on another day, or machine, the lane may have others.
+            "tweaks": ("none", *(f"+{name}" for name in self.tweaks)),
             "compile_mode": self.compile_mode,
             "dataset": self.dataset,
             "platform": self.platform,
@@ -249,6 +267,7 @@ def cell_id(cell: dict[str, Any]) -> str:
             f"{cell['devices']}dev",
             f"b{cell['global_batch_size']}",
             cell["dtype"],
+            *([] if cell["tuning"] == "stock" else [cell["tuning"]]),
             digest,
         ]
     )

@@ -75,7 +75,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def _cpu_info() -> dict[str, str]:
+def cpu_info() -> dict[str, str]:
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return {}
@@ -120,7 +120,7 @@ def gpus() -> list[dict[str, str]]:
 
 def machine() -> dict[str, Any]:
     """Returns the facts about this machine that a reader of a result needs."""
-    info = _cpu_info()
+    info = cpu_info()
     # x86 says "flags", ARM says "Features".
     flags = set(info.get("flags", info.get("Features", "")).split())
     x86 = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")

@@ -1,6 +1,7 @@
 """The contract between the timed loop and a framework."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,22 @@ from common.config.model_spec import Arrays
 
 Placed = Any
 """A batch on its devices; opaque outside the runner that made it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Several consecutive steps that are issued by one call.
+
+    Attributes:
+      pool: what ``place_pool`` made.
+      first: number of the first step; step i trains on batch i mod pool.
+      steps: how many.
+    """
+
+    pool: Placed
+    first: int
+    steps: int
+
 
 Handle = Any
 """Refers to issued work and its small results; opaque outside the runner that made it."""
@@ -27,8 +44,8 @@ class Runner(abc.ABC):
         """Moves a global host batch to the devices, split over them."""
 
     @abc.abstractmethod
-    def step(self, batch: Placed) -> Handle:
-        """Issues one optimizer step."""
+    def step(self, batch: Placed | Block) -> Handle:
+        """Issues one optimizer step, or those of a block."""
 
     @abc.abstractmethod
     def forward(self, batch: Placed) -> Handle:
@@ -51,7 +68,10 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, handles: list[Handle]) -> list[dict[str, float]]:
-        """Returns ``loss`` (and its parts, where it has some) of steps, over the global batch."""
+        """Returns ``loss`` (and its parts, where it has some) of steps, over the global batch.
+
+        One entry per step; a block's handle stands for all of its steps.
+        """
 
     @abc.abstractmethod
     def read_logits(self, handle: Handle) -> np.ndarray:
@@ -95,6 +115,21 @@ class Runner(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Ends the run cleanly on every rank."""
+
+    def place_pool(self, batches: list[Arrays]) -> Placed:
+        """Moves all batches to the devices together, for blocks of ``steps_per_dispatch`` steps.
+
+        Only frameworks with a tweak that sets ``steps_per_dispatch`` have it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} issues one step at a time")
+
+    def rehearse(self, block: Block) -> None:
+        """Runs a block once, to compile it, and puts everything back as it was."""
+        parameters, state = self.parameters(), self.optimizer_state()
+        self.step(block)
+        self.wait()
+        self.set_parameters(parameters)
+        self.set_optimizer_state(state)
 
     # Single-process runners need none of the following.
 

@@ -19,7 +19,7 @@ from common.machine.cores import available_cores
 from common.measure.heartbeat import Heartbeat
 from common.measure.loop import timed_window
 from common.measure.records import Window, summarize
-from common.measure.runner import Placed, Runner
+from common.measure.runner import Block, Placed, Runner
 from common.training.metrics import Evaluation
 
 DISTURBED_SHARE = 0.1
@@ -60,14 +60,23 @@ class Session:
         self._heartbeat = heartbeat
         self._clock = clock
         self._placed: list[Placed] = []
+        self._pool: Placed = None
+        self._block_compile_seconds = 0.0
         self._step = 0
         self.windows: list[Window] = []
 
-    def _batches(self, steps: int) -> Iterable[Placed]:
-        """Returns the batches of the next window: a list, or a generator that places each."""
+    def _batches(self, steps: int) -> Iterable[Placed | Block]:
+        """Returns the batches of the next window: a list, or a generator that places each.
+
+        With several steps per dispatch: as many blocks as fit, and the rest one by one.
+        """
         numbers = range(self._step, self._step + steps)
         if self._placed:
-            return [self._placed[step % len(self._placed)] for step in numbers]
+            size = self._config.steps_per_dispatch
+            blocked = steps - steps % size if self._pool is not None else 0
+            blocks = [Block(self._pool, first, size) for first in numbers[:blocked:size]]
+            singles = [self._placed[step % len(self._placed)] for step in numbers[blocked:]]
+            return [*blocks, *singles]
 
         def place() -> Iterator[Placed]:
             for step in numbers:
@@ -102,6 +111,13 @@ class Session:
         )
         self._step += steps
 
+    def _rehearse_block(self) -> None:
+        self._heartbeat.beat("compile, block of steps")
+        start = self._clock()
+        self._pool = self._runner.place_pool(self._dataset.batches)
+        self._runner.rehearse(Block(self._pool, self._step, self._config.steps_per_dispatch))
+        self._block_compile_seconds = max(self._runner.gather(self._clock() - start))
+
     def run(self) -> dict[str, Any]:
         """Trains, measures and evaluates; returns the measured part of the result record.
 
@@ -111,6 +127,8 @@ class Session:
         if config.input_pipeline == "placed":
             self._placed = [self._runner.place(batch) for batch in self._dataset.batches]
         self._window("compile", 1)
+        if config.steps_per_dispatch > 1:
+            self._rehearse_block()
         if config.warmup_steps:
             self._window("warmup", config.warmup_steps)
         gc.collect()
@@ -156,6 +174,7 @@ class Session:
             "items_per_second": items_per_second,
             "tokens_per_second": items_per_second * tokens if tokens else None,
             "compile_seconds": max(0.0, first.seconds - (step_seconds["median"] or 0.0)),
+            "block_compile_seconds": self._block_compile_seconds,
             "first_step_seconds": first.seconds,
             "warmup_seconds": sum(window.seconds for window in self._of_phase("warmup")),
             "measured_seconds": measured_seconds,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.config.errors import ConfigError
 from common.config.run_config import RunConfig, cell_id
 from common.measure import heartbeat
 from common.study import launch, plan
@@ -73,6 +74,7 @@ class Study:
         *,
         seed: int,
         watchdog_seconds: float,
+        environment: Callable[[RunConfig], dict[str, str]],
     ):
         """Plans what the sessions want (more than one: go on with all of them).
 
@@ -82,7 +84,9 @@ class Study:
           programs: framework -> how it is started.
           seed: of run 0 and of the order.
           watchdog_seconds: longest time that a run may be silent.
+          environment: what a run needs there before its process starts.
         """
+        self._environment = environment
         self._seed = seed
         self._watchdog_seconds = watchdog_seconds
         self._store = store
@@ -159,8 +163,9 @@ class Study:
         log = run_dir / "log.txt"
         log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
         try:
-            process = launch.start(command, environment={"PYTHONUNBUFFERED": "1"}, log=log)
-        except OSError as problem:  # the interpreter has gone since we asked it
+            variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}
+            process = launch.start(command, environment=variables, log=log)
+        except (OSError, ConfigError) as problem:  # the interpreter has gone since we asked it
             return {"status": "failed", "error": str(problem)}
         outcome = launch.supervise(
             [process],

@@ -104,10 +104,10 @@ def expand(
     devices: Sequence[int],
     batches: Sequence[int | None],
     dtypes: Sequence[str],
-    build: Callable[..., RunConfig],
+    build: Callable[..., list[RunConfig]],
     max_devices: Callable[[str, str], int | None],
 ) -> list[RunConfig]:
-    """Returns the cells of the grid, each validated.
+    """Returns the cells of the grid, each validated; ``build`` gives those of one point.
 
     A strategy with a limit (``bare``: one device) takes part with the device counts it can do, and
     at least with its limit.
@@ -120,14 +120,12 @@ def expand(
                     limit = max_devices(framework, strategy)
                     counts = [n for n in devices if limit is None or n <= limit] or [limit or 1]
                     for count in counts:
-                        configs.append(
-                            build(
-                                framework=framework,
-                                strategy=strategy,
-                                model=model,
-                                devices=count,
-                                batch=batch,
-                                dtype=dtype,
-                            )
+                        configs += build(
+                            framework=framework,
+                            strategy=strategy,
+                            model=model,
+                            devices=count,
+                            batch=batch,
+                            dtype=dtype,
                         )
     return configs

@@ -13,7 +13,7 @@ from flax import nnx
 
 from common.config.model_spec import Arrays
 from common.config.run_config import RunConfig
-from common.measure.runner import Runner
+from common.measure.runner import Block, Runner
 from frameworks.jax_runner import optimizer as optimizers
 from frameworks.jax_runner.parameters import canonical_name
 
@@ -50,6 +50,7 @@ class JaxRunner(Runner):
                 dtype=jnp.dtype(config.dtype),
                 param_dtype=self._parameter_dtype,
                 rngs=nnx.Rngs(0),
+                tweaks=config.tweaks,
             )
         )
         self._graph, abstract_state = nnx.split(abstract)
@@ -65,6 +66,7 @@ class JaxRunner(Runner):
 
         compile_ = self._strategy.compile
         self._train = compile_(self._train_step, updates_state=True)
+        self._train_block = self._strategy.compile_block(self._train_steps)
         self._forward = compile_(self._predict, updates_state=False)
         self._gradients = compile_(self._reduced_gradients, updates_state=False)
         self._local_gradients = self._strategy.compile_without_sync(self._loss_and_gradients)
@@ -127,16 +129,46 @@ class JaxRunner(Runner):
         new_state["parameters"] = optax.apply_updates(state["parameters"], updates)
         return new_state, metrics
 
+    def _train_steps(
+        self, state: Tree, pool: Tree, first: jax.Array
+    ) -> tuple[Tree, dict[str, jax.Array]]:
+        """``steps_per_dispatch`` steps; every array of the pool has a leading dim of batches."""
+
+        def body(state: Tree, step: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:
+            def pick(stacked: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_index_in_dim(
+                    stacked, step % stacked.shape[0], keepdims=False
+                )
+
+            return self._train_step(state, jax.tree.map(pick, pool))
+
+        return jax.lax.scan(body, state, first + jnp.arange(self._config.steps_per_dispatch))
+
     # The contract.
 
     def place(self, batch: Arrays) -> Tree:
         return self._strategy.place_batch(batch)
 
-    def step(self, batch: Tree) -> Tree:
+    def place_pool(self, batches: list[Arrays]) -> Tree:
+        return self._strategy.place_pool(
+            {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+        )
+
+    def rehearse(self, block: Block) -> None:
+        # On a copy, as the call takes the state's buffers.
+        state = jax.tree.map(jnp.copy, self._state)
+        jax.block_until_ready(self._train_block(state, block.pool, block.first))
+
+    def step(self, batch: Tree | Block) -> Tree:
+        if isinstance(batch, Block):
+            self._state, metrics = self._train_block(self._state, batch.pool, batch.first)
+            self._updates += batch.steps
+            self._issued = metrics
+            return metrics, batch.steps
         self._state, metrics = self._train(self._state, batch)
         self._updates += 1
         self._issued = metrics
-        return metrics
+        return metrics, None
 
     def forward(self, batch: Tree) -> Tree:
         self._issued = self._forward(self._state, batch)
@@ -154,10 +186,14 @@ class JaxRunner(Runner):
         jax.block_until_ready(handle)
 
     def metrics(self, handles: list[Tree]) -> list[dict[str, float]]:
-        return [
-            {name: self._strategy.total(value) for name, value in metrics.items()}
-            for metrics in jax.device_get(handles)
-        ]
+        rows = []
+        for metrics, steps in jax.device_get(handles):
+            if steps is None:
+                rows.append({name: self._strategy.total(value) for name, value in metrics.items()})
+                continue
+            totals = {name: self._strategy.totals(value) for name, value in metrics.items()}
+            rows += [{n: float(values[i]) for n, values in totals.items()} for i in range(steps)]
+        return rows
 
     def read_logits(self, handle: Tree) -> np.ndarray:
         return self._strategy.read_rows(np.asarray(handle.astype(self._parameter_dtype)))
@@ -166,7 +202,7 @@ class JaxRunner(Runner):
         metrics, gradients, reduced = handle
         strategy = self._strategy
         shares = [strategy.read_state(gradients)] if reduced else strategy.read_shares(gradients)
-        return self.metrics([metrics])[0], shares
+        return self.metrics([(metrics, None)])[0], shares
 
     def parameters(self) -> Arrays:
         return self._strategy.read_state(self._state["parameters"])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from common.config.model_spec import Arrays
 from common.config.run_config import RunConfig
-from common.measure.runner import Runner
+from common.measure.runner import Block, Runner
 from frameworks.tensorflow_runner import optimizer as optimizers
 from frameworks.tensorflow_runner.parameters import canonical_variables
 
@@ -72,6 +72,7 @@ class TensorFlowRunner(Runner):
             self._compute = tf.function(self._compute, jit_compile=True)
             self._predict_logits = tf.function(self._predict_logits, jit_compile=True)
         self._train = tf.function(lambda batch: run(self._train_step, batch))
+        self._train_block = tf.function(self._train_steps)
         self._forward = tf.function(lambda batch: run(self._predict, batch))
         self._gradients = tf.function(lambda batch: run(self._reduced_gradients, batch))
         self._local_gradients = tf.function(lambda batch: run(self._unreduced_gradients, batch))
@@ -116,6 +117,30 @@ class TensorFlowRunner(Runner):
         self._optimizer.apply(self._strategy.all_reduce(gradients))
         return metrics
 
+    def _train_steps(self, pool: Batch, first: tf.Tensor) -> Metrics:
+        """``steps_per_dispatch`` steps; every tensor of the pool has a leading dim of batches."""
+        steps = self._config.steps_per_dispatch
+
+        def train(pool: Batch, step: tf.Tensor) -> Metrics:
+            batch = {name: value[step % value.shape[0]] for name, value in pool.items()}
+            return self._train_step(batch)
+
+        names = ["loss"]
+        if self._spec.auxiliary_loss_coefficient is not None:
+            names += ["cross_entropy", "auxiliary_loss"]
+
+        def body(step: tf.Tensor, *rows: tf.TensorArray) -> tuple:
+            metrics = self._strategy.run(train, pool, first + step)
+            totals = (tf.add_n(list(self._strategy.per_replica(metrics[name]))) for name in names)
+            written = (row.write(step, total) for row, total in zip(rows, totals, strict=True))
+            return step + 1, *written
+
+        empty = (tf.TensorArray(self._parameter_dtype, steps) for _ in names)
+        _, *rows = tf.while_loop(
+            lambda step, *_: step < steps, body, (tf.constant(0), *empty), parallel_iterations=1
+        )
+        return {name: row.stack() for name, row in zip(names, rows, strict=True)}
+
     def _logits(self, batch: Batch) -> tf.Tensor:
         logits, _ = self._call_model(batch, None)
         return tf.cast(logits, self._parameter_dtype)
@@ -135,8 +160,15 @@ class TensorFlowRunner(Runner):
     def place(self, batch: Arrays) -> Batch:
         return self._strategy.place(batch)
 
-    def step(self, batch: Batch) -> Any:
-        return self._train(batch)
+    def place_pool(self, batches: list[Arrays]) -> Batch:
+        return self._strategy.place_pool(
+            {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+        )
+
+    def step(self, batch: Batch | Block) -> Any:
+        if isinstance(batch, Block):
+            return self._train_block(batch.pool, tf.constant(batch.first)), batch.steps
+        return self._train(batch), None
 
     def forward(self, batch: Batch) -> Any:
         return self._forward(batch)
@@ -156,13 +188,18 @@ class TensorFlowRunner(Runner):
                         tensor.numpy()
 
     def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
-        return [
-            {
-                name: float(sum(share.numpy() for share in self._strategy.per_replica(value)))
-                for name, value in metrics.items()
-            }
-            for metrics in handles
-        ]
+        rows = []
+        for metrics, steps in handles:
+            if steps is None:
+                row = {}
+                for name, value in metrics.items():
+                    shares = self._strategy.per_replica(value)
+                    row[name] = float(sum(share.numpy() for share in shares))
+                rows.append(row)
+                continue
+            totals = {name: value.numpy() for name, value in metrics.items()}
+            rows += [{n: float(values[i]) for n, values in totals.items()} for i in range(steps)]
+        return rows
 
     def read_logits(self, handle: Any) -> np.ndarray:
         return np.concatenate([rows.numpy() for rows in self._strategy.per_replica(handle)])
@@ -174,7 +211,7 @@ class TensorFlowRunner(Runner):
             {name: values[i].numpy() for name, values in zip(self._variables, by_name, strict=True)}
             for i in range(1 if reduced else len(self._devices))
         ]
-        return self.metrics([metrics])[0], shares
+        return self.metrics([(metrics, None)])[0], shares
 
     def _read(self, variables: dict[str, tf.Variable]) -> Arrays:
         return {name: variable.numpy() for name, variable in variables.items()}

@@ -8,9 +8,13 @@ from common.config.run_config import OptimizerConfig
 
 
 def make(
-    config: OptimizerConfig, *, decayed: list[nn.Parameter], others: list[nn.Parameter]
+    config: OptimizerConfig,
+    *,
+    decayed: list[nn.Parameter],
+    others: list[nn.Parameter],
+    foreach: bool,
 ) -> torch.optim.Optimizer:
-    """Returns the fused optimizer; decay applies to the first group only."""
+    """Returns the fused (or foreach) optimizer; decay applies to the first group only."""
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -22,9 +26,16 @@ def make(
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.epsilon,
-            fused=True,
+            fused=not foreach,
+            foreach=foreach,
         )
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        fused=not foreach,
+        foreach=foreach,
+    )
 
 
 @torch.no_grad()

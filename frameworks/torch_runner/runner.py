@@ -37,9 +37,10 @@ class TorchRunner(Runner):
         self._strategy = make_strategy(config)
         self._device = self._strategy.device
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
+        self._foreach = "foreach-optimizer" in config.tweaks
         torch.manual_seed(config.seed * 2**16 + self.rank)  # dropout, nothing else
         with torch.device("meta"):
-            model = build_model(spec, dtype=getattr(torch, config.dtype))
+            model = build_model(spec, dtype=getattr(torch, config.dtype), tweaks=config.tweaks)
         self._model = model.to(self._parameter_dtype).to_empty(device=self._device)
         self._canonical = CanonicalParameters(self._model, spec)
         self._canonical.write(spec.initial_parameters(seed=config.seed))
@@ -49,6 +50,7 @@ class TorchRunner(Runner):
             config.optimizer,
             decayed=[tensors[p.name] for p in spec.parameters() if p.decay],
             others=[tensors[p.name] for p in spec.parameters() if not p.decay],
+            foreach=self._foreach,
         )
         constant = config.optimizer.schedule == "constant"
         self._scheduled = not constant or config.optimizer.schedule_warmup_steps > 0
@@ -96,7 +98,7 @@ class TorchRunner(Runner):
             placed[name] = tensor.to(self._device)
         return placed
 
-    def step(self, batch: Batch) -> Any:
+    def step(self, batch: Any) -> Any:
         metrics = self._backward(batch)
         config = self._config.optimizer
         if config.clip_norm:
@@ -204,7 +206,7 @@ class TorchRunner(Runner):
             ),
             "matmul_precision": "highest (no TF32)",
             "threads": torch.get_num_threads(),
-            "optimizer": "fused",
+            "optimizer": "foreach" if self._foreach else "fused",
             **self._strategy.describe(),
         }
 

@@ -1,5 +1,7 @@
 """The MLP in Flax. Dims: B batch, F features."""
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,26 +13,36 @@ class Dense(nnx.Module):
     """x @ kernel + bias; the product in the input's dtype, the bias added in its own.
 
     Under bfloat16 the gradient of a bias is a long sum, which must not be taken in bfloat16.
+    The tweak ``dense-2d`` flattens all dims but the last before the product.
     """
 
-    def __init__(self, fan_in: int, fan_out: int, *, dtype, param_dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        fan_in: int,
+        fan_out: int,
+        *,
+        dtype,
+        param_dtype,
+        rngs: nnx.Rngs,
+        tweaks: Collection[str],
+    ):
         del dtype, rngs  # start values come from the spec
+        self.flattens = "dense-2d" in tweaks
         self.kernel = nnx.Param(jnp.zeros((fan_in, fan_out), param_dtype))
         self.bias = nnx.Param(jnp.zeros((fan_out,), param_dtype))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        leading = x.shape[:-1]
+        if self.flattens:
+            x = x.reshape(-1, x.shape[-1])
         bias = self.bias[...]
-        return ((x @ self.kernel[...].astype(x.dtype)).astype(bias.dtype) + bias).astype(x.dtype)
+        y = ((x @ self.kernel[...].astype(x.dtype)).astype(bias.dtype) + bias).astype(x.dtype)
+        return y.reshape(*leading, y.shape[-1])
 
 
 class Mlp(nnx.Module):
-    def __init__(self, spec: MlpSpec, *, dtype, param_dtype, rngs: nnx.Rngs):
-        self.dense = nnx.List(
-            [
-                Dense(i, o, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-                for i, o in spec.layer_sizes
-            ]
-        )
+    def __init__(self, spec: MlpSpec, *, dtype, **options):
+        self.dense = nnx.List([Dense(i, o, dtype=dtype, **options) for i, o in spec.layer_sizes])
         self.dtype = dtype
         self.dropout = nnx.Dropout(spec.dropout_rate)
 
@@ -42,5 +54,5 @@ class Mlp(nnx.Module):
         return self.dense[-1](x_BF)
 
 
-def build(spec: MlpSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Mlp:
-    return Mlp(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+def build(spec: MlpSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]) -> Mlp:
+    return Mlp(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

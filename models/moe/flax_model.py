@@ -4,6 +4,8 @@ Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, 
 S = E C slots, M = K T choices, V vocabulary.
 """
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -39,8 +41,16 @@ def route(
 
 
 class Experts(nnx.Module):
-    def __init__(self, spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs):
+    """Up to C tokens of each group for each expert, and each expert's own feed-forward layer.
+
+    The tweak ``expert-major`` puts the expert dim before the batch dim while the experts compute.
+    """
+
+    def __init__(
+        self, spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]
+    ):
         self.spec = spec
+        self.expert_major = "expert-major" in tweaks
         self.dtype = dtype
 
         def kernel(*shape: int) -> nnx.Param:
@@ -76,21 +86,28 @@ class Experts(nnx.Module):
 
         # vmap keeps every index inside its group, so that devices need not exchange tokens.
         in_axes = (0, 0, None if mask_BT is None else 0)
-        x_BECD, slot_BTK, gate_BTK, auxiliary_B = jax.vmap(group, in_axes)(
+        group_axis = 1 if self.expert_major else 0
+        x, slot_BTK, gate_BTK, auxiliary_B = jax.vmap(group, in_axes, (group_axis, 0, 0, 0))(
             x_BTD, probabilities_BTE, mask_BT
         )
         up_EDF, down_EFD = (
             kernel[...].astype(self.dtype) for kernel in (self.up_kernel, self.down_kernel)
         )
-        hidden_BECF = jax.nn.gelu(jnp.einsum("becd,edf->becf", x_BECD, up_EDF), approximate=True)
-        y_BECD = jnp.einsum("becf,efd->becd", hidden_BECF, down_EFD)
-        y_BSD = y_BECD.reshape(y_BECD.shape[0], slots, -1)
+        if self.expert_major:
+            x_ERD = x.reshape(spec.num_experts, -1, x.shape[-1])  # R = B C
+            hidden_ERF = jax.nn.gelu(jnp.einsum("erd,edf->erf", x_ERD, up_EDF), approximate=True)
+            y = jnp.einsum("erf,efd->erd", hidden_ERF, down_EFD).reshape(x.shape)
+        else:
+            hidden_BECF = jax.nn.gelu(jnp.einsum("becd,edf->becf", x, up_EDF), approximate=True)
+            y = jnp.einsum("becf,efd->becd", hidden_BECF, down_EFD)
 
-        def combine(y_SD, slot_TK, gate_TK):
+        def combine(y_ECD, slot_TK, gate_TK):
+            y_SD = y_ECD.reshape(slots, -1)
             y_TKD = jnp.take(y_SD, slot_TK, axis=0, mode="fill", fill_value=0)
             return (y_TKD * gate_TK[..., None].astype(y_TKD.dtype)).sum(1)
 
-        return jax.vmap(combine)(y_BSD, slot_BTK, gate_BTK), auxiliary_B.sum()
+        y_BTD = jax.vmap(combine, (group_axis, 0, 0))(y, slot_BTK, gate_BTK)
+        return y_BTD, auxiliary_B.sum()
 
 
 class Block(nnx.Module):
@@ -130,5 +147,5 @@ class Moe(Embedder):
         return self.head(self.final_norm(x_BTD)), jnp.stack(auxiliary).sum()
 
 
-def build(spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Moe:
-    return Moe(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+def build(spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]) -> Moe:
+    return Moe(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

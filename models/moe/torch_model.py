@@ -4,6 +4,8 @@ Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, 
 S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -92,10 +94,10 @@ class Experts(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, spec: MoeSpec):
+    def __init__(self, spec: MoeSpec, *, tweaks: Collection[str]):
         super().__init__()
         self.attention_norm = LayerNorm(spec.d_model)
-        self.attention = Attention(spec.d_model, spec.num_heads, causal=True)
+        self.attention = Attention(spec.d_model, spec.num_heads, causal=True, tweaks=tweaks)
         self.experts_norm = LayerNorm(spec.d_model)
         self.experts = Experts(spec)
 
@@ -108,11 +110,11 @@ class Block(nn.Module):
 
 
 class Moe(Embedder):
-    def __init__(self, spec: MoeSpec, *, dtype: torch.dtype):
+    def __init__(self, spec: MoeSpec, *, dtype: torch.dtype, tweaks: Collection[str]):
         super().__init__(spec.vocabulary_size, spec.sequence_length, spec.d_model, dtype=dtype)
-        self.block = nn.ModuleList([Block(spec) for _ in range(spec.num_layers)])
+        self.block = nn.ModuleList([Block(spec, tweaks=tweaks) for _ in range(spec.num_layers)])
         self.final_norm = LayerNorm(spec.d_model)
-        self.head = Dense(spec.d_model, spec.vocabulary_size)
+        self.head = Dense(spec.d_model, spec.vocabulary_size, tweaks=tweaks)
 
     def forward(
         self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
@@ -126,5 +128,5 @@ class Moe(Embedder):
         return self.head(self.final_norm(x_BTD)), auxiliary
 
 
-def build(spec: MoeSpec, *, dtype: torch.dtype) -> Moe:
-    return Moe(spec, dtype=dtype)
+def build(spec: MoeSpec, *, dtype: torch.dtype, tweaks: Collection[str]) -> Moe:
+    return Moe(spec, dtype=dtype, tweaks=tweaks)

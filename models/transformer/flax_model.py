@@ -4,6 +4,8 @@ Dims: B batch, T query sequence, S key sequence, D d_model, F d_ff, N num_heads,
 V vocabulary.
 """
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -16,7 +18,10 @@ from models.transformer.spec import TransformerSpec
 class LayerNorm(nnx.LayerNorm):
     """Layer norm in the dtype of its parameters (float32 under bfloat16), centred first."""
 
-    def __init__(self, d_model: int, *, dtype, param_dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, d_model: int, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]
+    ):
+        del dtype, tweaks
         super().__init__(
             d_model,
             epsilon=LAYER_NORM_EPSILON,
@@ -45,7 +50,9 @@ class Embedder(nnx.Module):
         dtype,
         param_dtype,
         rngs: nnx.Rngs,
+        tweaks: Collection[str],
     ) -> None:
+        del tweaks
         self.dtype = dtype
         # Looked up, and their gradients added up, in the parameters' dtype.
         options = {"dtype": param_dtype, "param_dtype": param_dtype, "rngs": rngs}
@@ -65,16 +72,27 @@ def dot_product_attention(
     padding_mask_BS: jax.Array | None,
     *,
     causal: bool,
+    heads_first: bool,
 ) -> jax.Array:
     """The operations of ``jax.nn.dot_product_attention``, which rounds float64 to float32.
 
-    Scores and softmax are in float32 at least: float32 under bfloat16.
+    Scores and softmax are in float32 at least: float32 under bfloat16. With ``heads_first`` (the
+    tweak ``attention-bhsd``) both products run on arrays whose heads come before the sequence.
     """
+    if heads_first:
+        query_BNTH, key_BNSH, value_BNSH = (
+            x.swapaxes(1, 2) for x in (query_BTNH, key_BSNH, value_BSNH)
+        )
     dtype = query_BTNH.dtype
     scores_dtype = jnp.promote_types(dtype, jnp.float32)
-    scores_BNTS = jnp.einsum(
-        "BTNH,BSNH->BNTS", query_BTNH, key_BSNH, preferred_element_type=scores_dtype
-    )
+    if heads_first:
+        scores_BNTS = jnp.einsum(
+            "BNTH,BNSH->BNTS", query_BNTH, key_BNSH, preferred_element_type=scores_dtype
+        )
+    else:
+        scores_BNTS = jnp.einsum(
+            "BTNH,BSNH->BNTS", query_BTNH, key_BSNH, preferred_element_type=scores_dtype
+        )
     scores_BNTS *= query_BTNH.shape[-1] ** -0.5
     allowed = None
     if causal:
@@ -85,6 +103,8 @@ def dot_product_attention(
     if allowed is not None:
         scores_BNTS = jnp.where(allowed, scores_BNTS, jnp.finfo(scores_dtype).min)
     weights_BNTS = jax.nn.softmax(scores_BNTS).astype(dtype)
+    if heads_first:
+        return jnp.einsum("BNTS,BNSH->BNTH", weights_BNTS, value_BNSH).swapaxes(1, 2)
     return jnp.einsum("BNTS,BSNH->BTNH", weights_BNTS, value_BSNH)
 
 
@@ -92,6 +112,7 @@ class Attention(nnx.Module):
     def __init__(self, d_model: int, num_heads: int, *, causal: bool, **options):
         self.num_heads = num_heads
         self.causal = causal
+        self.heads_first = "attention-bhsd" in options["tweaks"]
         self.query = Dense(d_model, d_model, **options)
         self.key = Dense(d_model, d_model, **options)
         self.value = Dense(d_model, d_model, **options)
@@ -107,6 +128,7 @@ class Attention(nnx.Module):
             heads(self.value(x_BTD)),
             padding_mask_BS,
             causal=self.causal,
+            heads_first=self.heads_first,
         )
         return self.output(mixed_BTNH.reshape(x_BTD.shape))
 
@@ -162,5 +184,7 @@ class Transformer(Embedder):
         return self.head((x_BTD * mask_BT1).sum(1) / mask_BT1.sum(1))
 
 
-def build(spec: TransformerSpec, *, dtype, param_dtype, rngs: nnx.Rngs) -> Transformer:
-    return Transformer(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+def build(
+    spec: TransformerSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]
+) -> Transformer:
+    return Transformer(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

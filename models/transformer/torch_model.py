@@ -4,6 +4,8 @@ Dims: B batch, T query sequence, S key sequence, D d_model, F d_ff, N num_heads,
 V vocabulary.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -43,14 +45,14 @@ class Embedder(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, d_model: int, num_heads: int, *, causal: bool):
+    def __init__(self, d_model: int, num_heads: int, *, causal: bool, tweaks: Collection[str]):
         super().__init__()
         self.num_heads = num_heads
         self.causal = causal
-        self.query = Dense(d_model, d_model)
-        self.key = Dense(d_model, d_model)
-        self.value = Dense(d_model, d_model)
-        self.output = Dense(d_model, d_model)
+        self.query = Dense(d_model, d_model, tweaks=tweaks)
+        self.key = Dense(d_model, d_model, tweaks=tweaks)
+        self.value = Dense(d_model, d_model, tweaks=tweaks)
+        self.output = Dense(d_model, d_model, tweaks=tweaks)
 
     def forward(self, x_BTD: torch.Tensor, padding_mask_BS: torch.Tensor | None) -> torch.Tensor:
         def heads(y_BTD: torch.Tensor) -> torch.Tensor:
@@ -75,22 +77,22 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, d_model: int, d_ff: int):
+    def __init__(self, d_model: int, d_ff: int, *, tweaks: Collection[str]):
         super().__init__()
-        self.up = Dense(d_model, d_ff)
-        self.down = Dense(d_ff, d_model)
+        self.up = Dense(d_model, d_ff, tweaks=tweaks)
+        self.down = Dense(d_ff, d_model, tweaks=tweaks)
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         return self.down(functional.gelu(self.up(x_BTD), approximate="tanh"))
 
 
 class Block(nn.Module):
-    def __init__(self, spec: TransformerSpec):
+    def __init__(self, spec: TransformerSpec, *, tweaks: Collection[str]):
         super().__init__()
         self.attention_norm = LayerNorm(spec.d_model)
-        self.attention = Attention(spec.d_model, spec.num_heads, causal=spec.causal)
+        self.attention = Attention(spec.d_model, spec.num_heads, causal=spec.causal, tweaks=tweaks)
         self.feed_forward_norm = LayerNorm(spec.d_model)
-        self.feed_forward = FeedForward(spec.d_model, spec.d_ff)
+        self.feed_forward = FeedForward(spec.d_model, spec.d_ff, tweaks=tweaks)
 
     def forward(self, x_BTD: torch.Tensor, padding_mask_BT: torch.Tensor | None) -> torch.Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), padding_mask_BT)
@@ -98,12 +100,13 @@ class Block(nn.Module):
 
 
 class Transformer(Embedder):
-    def __init__(self, spec: TransformerSpec, *, dtype: torch.dtype):
+    def __init__(self, spec: TransformerSpec, *, dtype: torch.dtype, tweaks: Collection[str]):
         super().__init__(spec.vocabulary_size, spec.sequence_length, spec.d_model, dtype=dtype)
         self.causal = spec.causal
-        self.block = nn.ModuleList([Block(spec) for _ in range(spec.num_layers)])
+        self.block = nn.ModuleList([Block(spec, tweaks=tweaks) for _ in range(spec.num_layers)])
         self.final_norm = LayerNorm(spec.d_model)
-        self.head = Dense(spec.d_model, spec.vocabulary_size if spec.causal else spec.num_classes)
+        outputs = spec.vocabulary_size if spec.causal else spec.num_classes
+        self.head = Dense(spec.d_model, outputs, tweaks=tweaks)
 
     def forward(
         self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
@@ -121,5 +124,5 @@ class Transformer(Embedder):
         return self.head((x_BTD * mask_BT1).sum(1) / mask_BT1.sum(1))
 
 
-def build(spec: TransformerSpec, *, dtype: torch.dtype) -> Transformer:
-    return Transformer(spec, dtype=dtype)
+def build(spec: TransformerSpec, *, dtype: torch.dtype, tweaks: Collection[str]) -> Transformer:
+    return Transformer(spec, dtype=dtype, tweaks=tweaks)

@@ -32,6 +32,12 @@ class Strategy:
     def compile(self, function: Callable, *, updates_state: bool) -> Callable:
         return jax.jit(function, donate_argnums=(0,) if updates_state else ())
 
+    def place_pool(self, pool: Arrays) -> Tree:
+        return jax.device_put(pool, self.devices[0])
+
+    def compile_block(self, function: Callable) -> Callable:
+        return jax.jit(function, donate_argnums=(0,))
+
     def compile_without_sync(self, function: Callable) -> Callable:
         return jax.jit(function)
 
@@ -43,6 +49,9 @@ class Strategy:
 
     def total(self, value: np.ndarray) -> float:
         return float(value)
+
+    def totals(self, values: np.ndarray) -> np.ndarray:
+        return values  # [steps]
 
     def read_rows(self, array: np.ndarray) -> np.ndarray:
         return array

@@ -48,6 +48,17 @@ class Strategy:
             return jax.jit(function, donate_argnums=(0,), out_shardings=self._replicated)
         return jax.jit(function)
 
+    def place_pool(self, pool: Arrays) -> Tree:
+        """The batch dim is the second one: the first counts batches."""
+        by_example = NamedSharding(self._mesh, PartitionSpec(None, BATCH_AXES))
+        shardings = {
+            name: by_example if value.ndim > 1 else self._replicated for name, value in pool.items()
+        }
+        return jax.device_put(pool, shardings)
+
+    def compile_block(self, function: Callable) -> Callable:
+        return jax.jit(function, donate_argnums=(0,), out_shardings=self._replicated)
+
     def compile_without_sync(self, function: Callable) -> Callable:
         """Every device computes on its share alone; gradients come out stacked, one per device."""
 
@@ -77,6 +88,9 @@ class Strategy:
 
     def total(self, value: np.ndarray) -> float:
         return float(value.sum())  # a scalar, or one share per device
+
+    def totals(self, values: np.ndarray) -> np.ndarray:
+        return values  # [steps], global
 
     def read_rows(self, array: np.ndarray) -> np.ndarray:
         return array

@@ -52,6 +52,26 @@ class Strategy:
         donated = (0,) if updates_state else ()
         return jax.pmap(function, axis_name=AXIS, devices=self.devices, donate_argnums=donated)
 
+    def place_pool(self, pool: Arrays) -> Tree:
+        def split(value: np.ndarray) -> np.ndarray:
+            if value.ndim == 1:
+                return self._replicate(value)
+            batches, examples = value.shape[:2]
+            devices = len(self.devices)
+            shares = value.reshape(batches, devices, examples // devices, *value.shape[2:])
+            return shares.swapaxes(0, 1)
+
+        return jax.device_put({name: split(value) for name, value in pool.items()}, self._split)
+
+    def compile_block(self, function: Callable) -> Callable:
+        return jax.pmap(
+            function,
+            axis_name=AXIS,
+            in_axes=(0, 0, None),
+            devices=self.devices,
+            donate_argnums=(0,),
+        )
+
     def compile_without_sync(self, function: Callable) -> Callable:
         return jax.pmap(function, axis_name=AXIS, devices=self.devices)
 
@@ -63,6 +83,9 @@ class Strategy:
 
     def total(self, value: np.ndarray) -> float:
         return float(value.sum())  # one share per device
+
+    def totals(self, values: np.ndarray) -> np.ndarray:
+        return values.sum(0)  # [devices, steps], one share per device
 
     def read_rows(self, array: np.ndarray) -> np.ndarray:
         return array.reshape(-1, *array.shape[2:])

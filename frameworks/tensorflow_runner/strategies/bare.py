@@ -26,9 +26,12 @@ class Strategy:
         with tf.device(self._device):
             return {name: tf.constant(value) for name, value in batch.items()}
 
-    def run(self, function: Callable, batch: dict[str, tf.Tensor]) -> Any:
+    def place_pool(self, pool: Arrays) -> dict[str, tf.Tensor]:
+        return self.place(pool)
+
+    def run(self, function: Callable, *arguments: Any) -> Any:
         with tf.device(self._device):
-            return function(batch)
+            return function(*arguments)
 
     def all_reduce(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return gradients

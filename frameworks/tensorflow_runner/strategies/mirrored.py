@@ -32,8 +32,15 @@ class Strategy:
         return self._strategy.scope()
 
     def place(self, batch: Arrays) -> dict[str, Any]:
+        return self._split(batch, axis=0)
+
+    def place_pool(self, pool: Arrays) -> dict[str, Any]:
+        return self._split(pool, axis=1)  # the first dim counts batches
+
+    def _split(self, arrays: Arrays, *, axis: int) -> dict[str, Any]:
         def split(value: np.ndarray) -> Any:
-            shares = np.split(value, len(self._devices)) if value.ndim else None
+            has_examples = value.ndim > axis
+            shares = np.split(value, len(self._devices), axis) if has_examples else None
 
             def share(context: tf.distribute.ReplicaContext) -> tf.Tensor:
                 replica = context.replica_id_in_sync_group
@@ -42,10 +49,10 @@ class Strategy:
 
             return self._strategy.experimental_distribute_values_from_function(share)
 
-        return {name: split(value) for name, value in batch.items()}
+        return {name: split(value) for name, value in arrays.items()}
 
-    def run(self, function: Callable, batch: dict[str, Any]) -> Any:
-        return self._strategy.run(function, args=(batch,))
+    def run(self, function: Callable, *arguments: Any) -> Any:
+        return self._strategy.run(function, args=arguments)
 
     def all_reduce(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()

@@ -26,6 +26,8 @@ INFO = {
 class Strategy(bare.Strategy):
     def __init__(self, config: RunConfig):
         self.rank = int(os.environ["RANK"])
+        # 0.5 GiB holds every model here; the default is 25 MiB, and 1 MiB for the first bucket.
+        self._bucket_mebibytes = 512 if "one-bucket" in config.tweaks else None
         self.device = bare.local_device(config, int(os.environ.get("LOCAL_RANK", self.rank)))
         self._backend = "nccl" if self.device.type == "cuda" else "gloo"
         # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
@@ -41,6 +43,7 @@ class Strategy(bare.Strategy):
             model,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            bucket_cap_mb=self._bucket_mebibytes,
         )
 
     def shard(self, batch: Arrays) -> Arrays:
@@ -66,7 +69,11 @@ class Strategy(bare.Strategy):
         return values
 
     def describe(self) -> dict[str, Any]:
-        return {"backend": self._backend, "world_size": self.world_size}
+        return {
+            "backend": self._backend,
+            "world_size": self.world_size,
+            "bucket_cap_mebibytes": self._bucket_mebibytes or "the default, 25",
+        }
 
     def close(self) -> None:
         distributed.barrier()

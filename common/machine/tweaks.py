@@ -1,0 +1,266 @@
+"""Tweaks: small, named ways to make a framework faster on a machine, with equal results.
+
+A framework lists its own in ``frameworks/<name>_runner/tweaks.py`` as ``TWEAKS``, in the order in
+which they are switched on. Which ones a run uses is decided here: ``--tuning`` names a lane
+(``stock``: none; ``tuned``: all that pay here), and ``--tweaks=+name,-name`` changes it. Settings
+that correct results need are no tweaks; they hold in both lanes.
+"""
+
+import dataclasses
+import os
+import platform
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.config.errors import ConfigError, unknown
+from common.config.run_config import RunConfig
+from common.machine.describe import UNKNOWN, cpu_info
+
+_SEPARATORS = {"GLIBC_TUNABLES": ":", "LD_PRELOAD": ":", "XLA_FLAGS": " "}
+
+
+def _no_environment() -> dict[str, str]:
+    return {}
+
+
+def _nothing_missing() -> None:
+    return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tweak:
+    """One tweak.
+
+    Attributes:
+      name: for ``--tweaks``.
+      what: it does.
+      why: it helps, and by how much where that was measured.
+      where: it can be used, in words.
+      needs: of the machine, in words.
+      source: where it is documented.
+      applies: whether it can change anything for a run.
+      pays: whether the tuned lane takes it for a run that it applies to.
+      missing: what it needs and this machine lacks, or None; nothing is changed.
+      environment: variables to set before the process starts; may build what they name.
+      changes: fields of ``RunConfig`` that it sets.
+      in_effect: what shows, at the end of a run, that an environment tweak took effect.
+      unsupported: whether the vendor of the library does not support it.
+    """
+
+    name: str
+    what: str
+    why: str
+    where: str
+    needs: str
+    source: str
+    applies: Callable[[RunConfig], bool]
+    pays: Callable[[RunConfig], bool]
+    missing: Callable[[], str | None] = _nothing_missing
+    environment: Callable[[], dict[str, str]] = _no_environment
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    in_effect: Callable[[], dict[str, Any]] | None = None
+    unsupported: bool = False
+
+    @property
+    def kind(self) -> str:
+        """``environment`` (set before the process starts), ``setting`` or ``operation``."""
+        if self.environment is not _no_environment:
+            return "environment"
+        return "setting" if self.changes else "operation"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wish:
+    """``--tweaks``, read.
+
+    Attributes:
+      fresh: start from no tweak, whatever the lane has.
+      added, dropped: names.
+    """
+
+    fresh: bool = False
+    added: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
+
+
+def read_wish(words: Sequence[str], known: Collection[str]) -> Wish:
+    """Reads the words of ``--tweaks``.
+
+    Raises:
+      ConfigError: a word without sign, a name that is not known, or both signs for one.
+    """
+    signed: dict[str, set[str]] = {"+": set(), "-": set()}
+    for word in words:
+        if word == "none":
+            continue
+        sign, name = word[:1], word[1:]
+        if sign not in signed:
+            raise ConfigError(
+                f"--tweaks={word}: each is +name, -name, or 'none' (start from no tweak)"
+            )
+        if name not in known:
+            raise unknown("tweak", name, known)
+        signed[sign].add(name)
+    both = signed["+"] & signed["-"]
+    if both:
+        raise ConfigError(f"--tweaks: both +{min(both)} and -{min(both)}")
+    return Wish(fresh="none" in words, added=frozenset(signed["+"]), dropped=frozenset(signed["-"]))
+
+
+def choose(
+    config: RunConfig,
+    known: Sequence[Tweak],
+    *,
+    tuning: str,
+    wish: Wish,
+    compile_mode_given: bool = False,
+    must_apply: bool = False,
+) -> RunConfig:
+    """Returns the configuration with its tweaks, and those left out with the reason.
+
+    Args:
+      config: without tweaks.
+      known: the framework's tweaks, in order.
+      tuning: ``stock`` or ``tuned``; ``ladder`` (between the two) starts from none.
+      wish: changes to the lane.
+      compile_mode_given: the user chose the compile mode: no tweak of the lane changes it.
+      must_apply: a wanted tweak that can change nothing here is an error, else it is passed over.
+
+    Raises:
+      ConfigError: a wanted tweak that cannot be had.
+    """
+    names: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    changes: dict[str, Any] = {}
+    for tweak in known:
+        wanted = tweak.name in wish.added
+        applies = tweak.applies(config)
+        in_lane = tuning == "tuned" and not wish.fresh and applies and tweak.pays(config)
+        if tweak.name in wish.dropped or not (wanted or in_lane):
+            continue
+        if not applies:
+            if must_apply:
+                raise ConfigError(
+                    f"tweak '{tweak.name}' changes nothing here; it is for: {tweak.where}"
+                )
+            continue
+        reason = tweak.missing()
+        mode = tweak.changes.get("compile_mode", config.compile_mode)
+        if compile_mode_given and mode != config.compile_mode:
+            reason = f"compile_mode={config.compile_mode} was asked for"
+        if reason is None:
+            names.append(tweak.name)
+            changes |= tweak.changes
+        elif wanted:
+            raise ConfigError(f"tweak '{tweak.name}' cannot be had: {reason}")
+        else:
+            left_out.append((tweak.name, reason))
+    return dataclasses.replace(
+        config,
+        tuning=tuning,
+        tweaks=tuple(names),
+        tweaks_left_out=tuple(left_out),
+        **changes,
+    )
+
+
+def environment(chosen: Sequence[Tweak], present: Mapping[str, str]) -> dict[str, str]:
+    """Returns what tweaks want in the environment, joined with what is there.
+
+    Applied twice it changes nothing.
+
+    Raises:
+      ConfigError: something that has to be built cannot be.
+    """
+    wanted: dict[str, str] = {}
+    for tweak in chosen:
+        for name, value in tweak.environment().items():
+            separator = _SEPARATORS.get(name)
+            old = wanted.get(name, present.get(name, ""))
+            parts = old.split(separator) if separator and old else []
+            if separator and value in parts:
+                wanted[name] = old
+            else:
+                wanted[name] = (separator or "").join([*parts, value])
+    return wanted
+
+
+# What tweaks of several frameworks ask of the machine.
+
+
+def cpu_vendor() -> str:
+    """Returns ``GenuineIntel``, ``AuthenticAMD``, ... or ``unknown``."""
+    return cpu_info().get("vendor_id", UNKNOWN)
+
+
+def _huge_pages_missing() -> str | None:
+    library, version = platform.libc_ver()
+    if library != "glibc" or tuple(map(int, re.findall(r"\d+", version)[:2])) < (2, 35):
+        return f"needs glibc 2.35 or newer; this is {library or UNKNOWN} {version}".rstrip()
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        return "transparent huge pages are off in this kernel"
+    return None
+
+
+def _huge_pages_held() -> dict[str, Any]:
+    found = re.search(r"AnonHugePages:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text())
+    return {"anonymous_huge_pages_bytes": 1024 * int(found[1]) if found else UNKNOWN}
+
+
+def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
+    """Huge pages for what glibc allocates, for frameworks that take their memory from it."""
+    return Tweak(
+        name="huge-pages",
+        what="GLIBC_TUNABLES=glibc.malloc.hugetlb=1: malloc asks the kernel for huge pages",
+        why=why,
+        where="runs on the CPU under Linux",
+        needs="glibc 2.35 or newer; transparent huge pages 'madvise' or 'always'",
+        source="https://sourceware.org/glibc/manual/2.36/html_node/Memory-Allocation-Tunables.html",
+        applies=lambda config: config.platform == "cpu",
+        pays=pays,
+        missing=_huge_pages_missing,
+        environment=lambda: {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        in_effect=_huge_pages_held,
+    )
+
+
+def cache_folder() -> Path:
+    """Returns where built helpers are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "isoscale"
+
+
+def works_on_sequences(config: RunConfig) -> bool:
+    """Whether a model's activations have a sequence dim: its dense layers see three dims."""
+    return hasattr(config.spec, "sequence_length")
+
+
+SHORT_STEP_FLOPS = 0.3e9
+"""Below it, a step on one CPU core takes some milliseconds, and issuing it is a part of that."""
+
+
+STEPS_PER_DISPATCH = 10
+
+
+def has_short_steps(config: RunConfig) -> bool:
+    """Whether the time to issue a step shows beside the time to compute it."""
+    flops = config.spec.training_flops(global_batch_size=config.global_batch_size)
+    return flops / config.devices < SHORT_STEP_FLOPS
+
+
+def several_steps(*, how: str, why: str, source: str) -> Tweak:
+    """Several steps for each call into the framework."""
+    return Tweak(
+        name="several-steps",
+        what=f"{STEPS_PER_DISPATCH} steps per call: {how}",
+        why=why,
+        where="batches that lie on the devices (--input_pipeline=placed)",
+        needs="nothing",
+        source=source,
+        applies=lambda config: config.input_pipeline == "placed",
+        pays=has_short_steps,
+        changes={"steps_per_dispatch": STEPS_PER_DISPATCH},
+    )

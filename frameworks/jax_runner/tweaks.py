@@ -1,0 +1,52 @@
+"""What makes JAX faster than it is out of the box; see ``common/machine/tweaks.py``."""
+
+from common.machine.tweaks import Tweak, huge_pages, several_steps, works_on_sequences
+
+TWEAKS = (
+    huge_pages(
+        why=(
+            "XLA on CPU takes its temporary buffers from malloc in every step; above 32 MiB each "
+            "comes as fresh pages, and page faults cost a fifth to a quarter of a step"
+        ),
+        # A step of a small MLP fits into memory that malloc keeps.
+        pays=lambda config: True,
+    ),
+    Tweak(
+        name="dense-2d",
+        what="dense layers flatten [B, T, D] to [B T, D] before their product",
+        why=(
+            "the gradient of a 3-D product contracts two dims, for which XLA on CPU transposes "
+            "both operands; a quarter of a transformer's step"
+        ),
+        where="models that work on sequences, on the CPU",
+        needs="nothing",
+        source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.dot_general.html",
+        applies=lambda config: config.platform == "cpu" and works_on_sequences(config),
+        pays=lambda config: True,
+    ),
+    Tweak(
+        name="attention-bhsd",
+        what="attention with the heads before the sequence, [B, N, T, H], from the projections on",
+        why="both products are then plain batched ones: no transposition inside them",
+        where="models that work on sequences, on the CPU",
+        needs="nothing",
+        source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.dot_general.html",
+        applies=lambda config: config.platform == "cpu" and works_on_sequences(config),
+        pays=lambda config: True,
+    ),
+    Tweak(
+        name="expert-major",
+        what="the slots of all groups are gathered expert by expert, [E, B C, D]",
+        why="one product per expert instead of transpositions around the expert dim; a sixth",
+        where="mixtures of experts on the CPU, on one device",
+        needs="nothing",
+        source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.dot_general.html",
+        applies=lambda config: config.platform == "cpu" and hasattr(config.spec, "num_experts"),
+        pays=lambda config: True,
+    ),
+    several_steps(
+        how="jax.lax.scan over batches that lie on the device",
+        why="a call costs 0.1 to 0.5 ms, whatever it computes",
+        source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.scan.html",
+    ),
+)
