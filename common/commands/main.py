@@ -9,6 +9,8 @@ from common.config.flags import fail
 
 COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
+    "explain": "what tuning does step by step, and what is left of the gap between frameworks",
+    "tweaks": "list what can be tuned in each framework, and what this machine can have",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
     "board": "show one study or several in TensorBoard",
     "doctor": "what this machine and these frameworks are, and what is known to be wrong with them",

@@ -40,7 +40,7 @@ class Tweak:
       where: it can be used, in words.
       needs: of the machine, in words.
       source: where it is documented.
-      applies: whether it can change anything for a run.
+      applies: whether it can change anything for a run that has the tweaks before it.
       pays: whether the tuned lane takes it for a run that it applies to.
       missing: what it needs and this machine lacks, or None; nothing is changed.
       environment: variables to set before the process starts; may build what they name.
@@ -133,7 +133,6 @@ def choose(
     """
     names: list[str] = []
     left_out: list[tuple[str, str]] = []
-    changes: dict[str, Any] = {}
     for tweak in known:
         wanted = tweak.name in wish.added
         applies = tweak.applies(config)
@@ -152,7 +151,7 @@ def choose(
             reason = f"compile_mode={config.compile_mode} was asked for"
         if reason is None:
             names.append(tweak.name)
-            changes |= tweak.changes
+            config = dataclasses.replace(config, **tweak.changes)
         elif wanted:
             raise ConfigError(f"tweak '{tweak.name}' cannot be had: {reason}")
         else:
@@ -162,7 +161,6 @@ def choose(
         tuning=tuning,
         tweaks=tuple(names),
         tweaks_left_out=tuple(left_out),
-        **changes,
     )
 
 
@@ -195,11 +193,14 @@ def cpu_vendor() -> str:
     return cpu_info().get("vendor_id", UNKNOWN)
 
 
+TRANSPARENT_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
 def _huge_pages_missing() -> str | None:
     library, version = platform.libc_ver()
     if library != "glibc" or tuple(map(int, re.findall(r"\d+", version)[:2])) < (2, 35):
         return f"needs glibc 2.35 or newer; this is {library or UNKNOWN} {version}".rstrip()
-    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    setting = TRANSPARENT_HUGE_PAGES
     if not setting.exists() or "[never]" in setting.read_text():
         return "transparent huge pages are off in this kernel"
     return None

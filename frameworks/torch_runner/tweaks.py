@@ -76,37 +76,13 @@ TWEAKS = (
         ),
         where="x86 processors of other vendors than Intel, under Linux",
         needs="a C compiler; not supported by Intel",
-        source="https://danieldk.eu/Software/Misc/Intel-MKL-on-AMD-Zen",
+        source="https://danieldk.eu/Intel-MKL-on-AMD-Zen",
         applies=_on_other_cpu,
         pays=lambda config: True,
         missing=_preload_missing,
         environment=_preload,
         in_effect=_preloaded,
         unsupported=True,
-    ),
-    Tweak(
-        name="onednn-linear",
-        what="dense layers and their input gradients through oneDNN's linear instead of MKL",
-        why=(
-            "oneDNN asks the processor what it can do, not who made it: about 10 % of a product, "
-            "but no difference was shown for a whole step on Zen 4"
-        ),
-        where="float32 and bfloat16 on x86 processors of other vendors than Intel",
-        needs="a private operation of PyTorch; not supported",
-        source="https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/mkldnn/Linear.cpp",
-        applies=lambda config: _on_other_cpu(config) and config.dtype != "float64",
-        pays=lambda config: False,
-        unsupported=True,
-    ),
-    Tweak(
-        name="foreach-optimizer",
-        what="the optimizer as one list operation per arithmetic step (foreach=True), not fused",
-        why="what PyTorch does by default on GPUs; on the CPU the fused kernel is up to 2x faster",
-        where="everywhere",
-        needs="nothing",
-        source="https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
-        applies=lambda config: True,
-        pays=lambda config: False,
     ),
     Tweak(
         name="compile",
@@ -123,6 +99,33 @@ TWEAKS = (
             else "needs a C++ compiler (c++, g++ or clang++)"
         ),
         changes={"compile_mode": "compile"},
+    ),
+    Tweak(
+        name="onednn-linear",
+        what="dense layers and their input gradients through oneDNN's linear instead of MKL",
+        why=(
+            "oneDNN asks the processor what it can do, not who made it: about 10 % of a product, "
+            "but no difference was shown for a whole step on Zen 4"
+        ),
+        where="float32, bfloat16, not torch.compile; x86 processors of other vendors than Intel",
+        needs="a private operation of PyTorch; not supported",
+        source="https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/mkldnn/Linear.cpp",
+        # Inductor has no way to compile this operation with every input.
+        applies=lambda config: (
+            _on_other_cpu(config) and config.dtype != "float64" and config.compile_mode != "compile"
+        ),
+        pays=lambda config: False,
+        unsupported=True,
+    ),
+    Tweak(
+        name="foreach-optimizer",
+        what="the optimizer as one list operation per arithmetic step (foreach=True), not fused",
+        why="what PyTorch does by default on GPUs; on the CPU the fused kernel is up to 2x faster",
+        where="everywhere",
+        needs="nothing",
+        source="https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
+        applies=lambda config: True,
+        pays=lambda config: False,
     ),
     Tweak(
         name="one-bucket",

@@ -44,7 +44,7 @@ FLAX = """
 from flax import nnx
 
 class Linear(nnx.Module):
-    def __init__(self, spec, **options):
+    def __init__(self, spec, *, tweaks, **options):
         self.out = nnx.Linear(spec.linear_inputs, 3, **options)
 
     def __call__(self, x, *, rngs=None):
@@ -71,9 +71,9 @@ from torch import nn
 from models.mlp.torch_model import Dense
 
 class Linear(nn.Module):
-    def __init__(self, spec, *, dtype):
+    def __init__(self, spec, *, dtype, tweaks):
         super().__init__()
-        self.out = Dense(spec.linear_inputs, 3)
+        self.out = Dense(spec.linear_inputs, 3, tweaks=tweaks)
 
     def forward(self, x):
         return self.out(x)

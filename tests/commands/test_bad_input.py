@@ -48,6 +48,9 @@ COMPARE = [
     (["--python_jax=/bin/false"], "--python_jax=/bin/false is not a Python"),
     (["--platform=gpu", "--devices=99"], "on platform=gpu: this machine shows"),
     (["models"], "'models' is not a flag"),
+    (["--tuning=tunned"], "unknown tuning 'tunned': did you mean 'tuned'?"),
+    (["--tweaks=+huge-page"], "unknown tweak 'huge-page': did you mean 'huge-pages'?"),
+    (["--tweaks=huge-pages"], "each is +name, -name, or 'none'"),
 ]
 RUNNER = [
     ([], "--model is required"),
@@ -55,6 +58,9 @@ RUNNER = [
     (["--model=moe_tiny", "--strategy=ddp"], "strategy 'ddp' belongs to torch, not to jax"),
     (["--model=moe_tiny", "--strategy=pjjit"], "did you mean 'pjit'?"),
     (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax runs on 1 at most"),
+    (["--model=moe_tiny", "--tuning=fast"], "unknown tuning 'fast'"),
+    (["--model=moe_tiny", "--tweaks=+one-bucket"], "unknown tweak 'one-bucket'"),
+    (["--model=mlp_digits", "--tweaks=+dense-2d"], "'dense-2d' changes nothing here; it is for"),
     (["--model=moe_tiny", "--top_k=9"], "top_k=9 exceeds num_experts=8"),
     (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be made"),
     (["--model=mlp_digits", "--platform=gpu"], "this machine shows"),

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from common.commands import lookup
+from common.config.model_spec import Arrays
 from common.config.run_config import OptimizerConfig, RunConfig
 from common.machine.cores import available_cores
+from common.machine.tweaks import choose, read_wish
 from common.measure.heartbeat import Heartbeat, path_for
-from common.measure.runner import Runner
+from common.measure.runner import Block, Runner
 from common.parity import compare, tolerances, trace
 from common.parity.compare import Difference
 from common.study import launch
@@ -30,7 +32,7 @@ def config_for(case: dict[str, Any]) -> RunConfig:
     parity = lookup.parity_specs()
     spec = parity[name] if name in parity else lookup.preset(name).spec
     info = lookup.framework_info(framework)
-    return RunConfig(
+    config = RunConfig(
         framework=framework,
         strategy=strategy,
         model=name,
@@ -48,6 +50,42 @@ def config_for(case: dict[str, Any]) -> RunConfig:
         allow_oversubscription=True,
         seed=3,
     )
+    known = lookup.tweaks(framework)
+    tuning, *added = case["tuning"].split("+")
+    wish = read_wish([f"+{name}" for name in added], lookup.tweak_names())
+    return choose(config, known, tuning=tuning, wish=wish, must_apply=True)
+
+
+def check_block(
+    runner: Runner, batches: list[Arrays], steps: int, bound: float
+) -> list[Difference]:
+    """A block of steps must do what its steps do one by one, and a rehearsal nothing."""
+    start, state = runner.parameters(), runner.optimizer_state()
+    block = Block(runner.place_pool(batches), int(state["step"]["step"]), steps)
+    runner.rehearse(block)
+    untouched = tolerances.absolute_differences(runner.parameters(), start)
+    found = [
+        Difference(kind="rehearsal", step=0, name=n, value=v, bound=0.0)
+        for n, v in untouched.items()
+    ]
+    placed = [runner.place(batch) for batch in batches]
+    handles = [
+        runner.step(placed[i % len(placed)]) for i in range(block.first, block.first + steps)
+    ]
+    one_by_one, losses = runner.parameters(), runner.metrics(handles)
+    runner.set_parameters(start)
+    runner.set_optimizer_state(state)
+    together = runner.metrics([runner.step(block)])
+    values = tolerances.absolute_differences(runner.parameters(), one_by_one)
+    values |= {
+        f"{name} of step {i}": abs(value - together[i][name]) / abs(value)
+        for i, row in enumerate(losses)
+        for name, value in row.items()
+    }
+    return found + [
+        Difference(kind="block of steps", step=0, name=n, value=v, bound=bound)
+        for n, v in values.items()
+    ]
 
 
 def check_shares(runner: Runner, batch: Any, bound: float) -> list[Difference]:
@@ -121,6 +159,10 @@ def run_case(case: dict[str, Any], output: Path, beat: Heartbeat) -> None:
         batch = runner.place(dataset.batches[0])
         differences += check_shares(runner, batch, bounds.gradient)
         differences += check_restore(runner, batch)
+    if config.steps_per_dispatch > 1 and case["extras"]:
+        differences += check_block(
+            runner, dataset.batches, config.steps_per_dispatch, bounds.parameter
+        )
     if runner.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         kept = compare.worst(differences)

@@ -26,6 +26,7 @@ from common.parity.tolerances import FLOAT64
 from common.study import launch
 from common.training.optimizer import reference_update
 from common.training.reference import weighted_loss
+from tests.parity.probe import config_for
 
 pytestmark = [
     pytest.mark.parity,
@@ -36,7 +37,9 @@ pytestmark = [
 STEPS = 10
 BATCH = 4
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = ("torch", "bare", 1)
+Group = tuple[str, str, int, str]
+"""(framework, strategy, devices, tuning); tuning is a lane and, with +, tweaks added to it."""
+REFERENCE: Group = ("torch", "bare", 1, "stock")
 
 SCHEDULED = {
     "adamw_linear_clipped": {
@@ -102,19 +105,28 @@ def _cases() -> dict[str, dict[str, Any]]:
 
 
 CASES = _cases()
+# What is in no framework's tuned lane.
+FLOAT32 = ("mlp_float32", "transformer_causal_float32", "moe_float32")
+ADDED: dict[Group, tuple[str, ...]] = {
+    ("torch", "bare", 1, "stock+onednn-linear"): FLOAT32,
+    ("torch", "bare", 1, "stock+foreach-optimizer"): ("mlp", "mlp_sgd_unclipped"),
+    ("torch", "bare", 1, "stock+compile"): ("mlp",),
+    ("torch", "ddp", 2, "stock+one-bucket"): ("mlp", "moe"),
+}
 LARGE = ("mlp_large", "transformer_large")
 
 
-def case_for(group: tuple[str, str, int], name: str) -> dict[str, Any]:
+def case_for(group: Group, name: str) -> dict[str, Any]:
     """Returns the case as a group runs it; a preset's forward pass alone only under ``bare``."""
-    framework, strategy, devices = group
-    case = {**CASES[name], "framework": framework, "strategy": strategy, "devices": devices}
+    framework, strategy, devices, tuning = group
+    place = {"framework": framework, "strategy": strategy, "devices": devices, "tuning": tuning}
+    case = {**CASES[name], **place}
     if name in lookup.presets() and strategy != "bare":
         case["logits"] = False
     return case
 
 
-def belongs(group: tuple[str, str, int], case: str) -> bool:
+def belongs(group: Group, case: str) -> bool:
     """Whether a group runs a case.
 
     What is about the arithmetic of a framework is not about its strategies. The small specs run
@@ -122,7 +134,12 @@ def belongs(group: tuple[str, str, int], case: str) -> bool:
     time to compile, run under ``bare`` and, but for the two large ones, the framework's default
     strategy on 2 devices.
     """
-    framework, strategy, devices = group
+    framework, strategy, devices, tuning = group
+    if "+" in tuning:
+        return case in ADDED[group]
+    if tuning == "tuned":
+        single = strategy == "bare" and case.endswith("_float32")
+        return single or case in lookup.parity_specs() or case == "mlp_adamw_linear_clipped"
     if strategy == "bare":
         return True
     usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2
@@ -131,13 +148,15 @@ def belongs(group: tuple[str, str, int], case: str) -> bool:
     return not CASES[case]["bare_only"]
 
 
-def _groups() -> list[tuple[str, str, int]]:
+def _groups() -> list[Group]:
     groups = []
     for framework in lookup.frameworks():
         for strategy in lookup.strategies(framework):
             limit = lookup.strategy_info(framework, strategy).max_devices
-            groups += [(framework, strategy, n) for n in (1, 2, 4) if limit is None or n <= limit]
-    return groups
+            counts = [n for n in (1, 2, 4) if limit is None or n <= limit]
+            groups += [(framework, strategy, n, "stock") for n in counts]
+            groups.append((framework, strategy, min(2, counts[-1]), "tuned"))
+    return [*groups, *ADDED]
 
 
 class Probes:
@@ -146,14 +165,14 @@ class Probes:
     def __init__(
         self,
         folder: Path,
-        wanted: dict[tuple[str, str, int], list[str]],
+        wanted: dict[Group, list[str]],
         say: Callable[[str], None],
     ):
         self._folder = folder
         self._say = say
         self.started = time.time()
         names = dict.fromkeys(name for cases in wanted.values() for name in cases)
-        self.errors: dict[tuple[str, str, int], str] = {}
+        self.errors: dict[Group, str] = {}
         self._run(REFERENCE, list(names))
         rest = [group for group in wanted if group != REFERENCE]
         # Slow ones first, so that the two cores stay busy until the end.
@@ -161,11 +180,11 @@ class Probes:
         with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 1))) as pool:
             list(pool.map(lambda group: self._run(group, wanted[group]), rest))
 
-    def trace(self, group: tuple[str, str, int], case: str) -> Path:
+    def trace(self, group: Group, case: str) -> Path:
         return self._folder / "-".join(map(str, group)) / case
 
-    def _run(self, group: tuple[str, str, int], names: list[str]) -> None:
-        framework, strategy, devices = group
+    def _run(self, group: Group, names: list[str]) -> None:
+        framework, strategy, devices, _ = group
         output = self._folder / "-".join(map(str, group))
         output.mkdir()
         cases = [
@@ -181,9 +200,10 @@ class Probes:
         command += [str(output / "cases.json"), str(output)]
         per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
         environments = launch.rank_environments(devices) if per_device else [{}]
+        tweaks = lookup.tweak_environment(config_for(cases[0]))
         log = output / "log.txt"
         processes = [
-            launch.start(command, environment={**e, "PYTHONPATH": str(ROOT)}, log=log)
+            launch.start(command, environment={**tweaks, **e, "PYTHONPATH": str(ROOT)}, log=log)
             for e in environments
         ]
         outcome = launch.supervise(processes, run_dir=output, watchdog_seconds=240)
@@ -193,7 +213,7 @@ class Probes:
             self.errors[group] = f"{outcome.error} in '{doing}'\n{tail}"
         self._say(f"parity probe {'-'.join(map(str, group))}: {outcome.seconds:.0f} s")
 
-    def differences(self, group: tuple[str, str, int], case: str) -> list[Difference]:
+    def differences(self, group: Group, case: str) -> list[Difference]:
         """Returns what a probe found; fails where it failed or its file is from before."""
         path = self.trace(group, case) / "done.json"
         assert path.exists(), f"probe {group} did not finish {case}: {self.errors.get(group)}"
@@ -203,7 +223,7 @@ class Probes:
 
 @pytest.fixture(scope="session")
 def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    wanted: dict[tuple[str, str, int], list[str]] = {}
+    wanted: dict[Group, list[str]] = {}
     for item in request.session.items:
         parameters = getattr(item, "callspec", None)
         if parameters and "group" in parameters.params:
@@ -232,7 +252,7 @@ GROUPS = _groups()
         if belongs(group, case)
     ],
 )
-def test_equals_reference_trace(probes: Probes, group: tuple[str, str, int], case: str) -> None:
+def test_equals_reference_trace(probes: Probes, group: Group, case: str) -> None:
     found = probes.differences(group, case)
     if group == REFERENCE:
         assert all(entry.within for entry in found), "\n".join(map(str, found))
@@ -247,6 +267,8 @@ def test_equals_reference_trace(probes: Probes, group: tuple[str, str, int], cas
     wanted |= {"parameter difference"} if settings["dtype"] == "float64" else set()
     wanted |= {"logits"} if settings["logits"] else set()
     wanted |= {"sum of unreduced gradients", "restored state"} if settings["extras"] else set()
+    if settings["extras"] and config_for(settings).steps_per_dispatch > 1:
+        wanted |= {"rehearsal", "block of steps"}
     kinds = {entry.kind for entry in found}
     assert wanted <= kinds, f"not compared: {wanted - kinds}"
     outside = [entry for entry in found if not entry.within]
@@ -255,9 +277,7 @@ def test_equals_reference_trace(probes: Probes, group: tuple[str, str, int], cas
 
 @pytest.mark.parametrize("case", [name for name in CASES if CASES[name]["dtype"] == "float64"])
 @pytest.mark.parametrize("group", [REFERENCE], ids=["numpy"])
-def test_reference_trace_equals_numpy(
-    probes: Probes, group: tuple[str, str, int], case: str
-) -> None:
+def test_reference_trace_equals_numpy(probes: Probes, group: Group, case: str) -> None:
     """Logits, loss and every update of the trace against NumPy in float64."""
     assert probes.errors.get(group) is None, probes.errors[group]
     settings = CASES[case]

@@ -1,0 +1,122 @@
+"""``isoscale tweaks``: what there is to tune, why it helps, and what this machine can have."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from common.commands import lookup
+from common.commands.build_config import build_config
+from common.commands.run_program import define_flags as define_run_flags
+from common.config.errors import ConfigError, require_choice
+from common.config.flags import Flags, fail
+from common.machine.tweaks import Tweak
+from common.measure.records import to_json
+
+_WIDTH = 100
+
+
+def define_flags() -> Flags:
+    fv = Flags(
+        usage=(
+            "Lists the tweaks of each framework, in the order in which --tuning=tuned switches\n"
+            "them on, and what this machine can have of them. Starts nothing, writes nothing.\n\n"
+            "  isoscale tweaks\n"
+            "  isoscale tweaks --frameworks=jax --models=gpt_tiny\n"
+            "  isoscale compare --tuning=stock,tuned                   both lanes\n"
+            "  isoscale compare --tuning=tuned --tweaks=-huge-pages    the lane without one\n"
+            "  isoscale explain NAME                                   what each one is worth\n\n"
+            f"Frameworks: {', '.join(lookup.frameworks())}\n"
+            f"Models:     {', '.join(lookup.presets())}\n\n"
+            "Flags marked [list] take values separated by commas. Exit code: 0 done, 2 bad input."
+        )
+    )
+    fv.names("frameworks", None, "[list] which frameworks (default: all)")
+    fv.names("models", None, "[list] for which models the tuned lane is shown (default: all)")
+    fv.boolean("json", False, "print one JSON document and nothing else")
+    return fv
+
+
+def _lane(framework: str, model: str) -> tuple[str, ...]:
+    """Returns the tuned lane of a model here, on one device as it is."""
+    fv = define_run_flags(framework)
+    fv.parse([])
+    return build_config(
+        fv,
+        framework=framework,
+        strategy="bare",
+        model=model,
+        devices=1,
+        global_batch_size=None,
+        dtype="float32",
+        compile_mode=None,
+        tuning="tuned",
+    ).tweaks
+
+
+def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the facts about each tweak of a framework, with what is missing here."""
+    lanes = {model: _lane(framework, model) for model in models}
+
+    def facts(tweak: Tweak) -> dict[str, Any]:
+        return {
+            "name": tweak.name,
+            "kind": tweak.kind,
+            "what": tweak.what,
+            "why": tweak.why,
+            "where": tweak.where,
+            "needs": tweak.needs,
+            "source": tweak.source,
+            "supported_by_vendor": not tweak.unsupported,
+            "missing": tweak.missing(),
+            "in_tuned_lane_of": [model for model, names in lanes.items() if tweak.name in names],
+        }
+
+    return [facts(tweak) for tweak in lookup.tweaks(framework)]
+
+
+def _text(entry: dict[str, Any]) -> str:
+    mark = "" if entry["supported_by_vendor"] else ", UNSUPPORTED by its vendor"
+    here = f"not here: {entry['missing']}" if entry["missing"] else "available"
+    lines = [f"  {entry['name']}  ({entry['kind']}{mark}; {here})"]
+    lane = ", ".join(entry["in_tuned_lane_of"]) or "no model; +name switches it on"
+    for title, text in (
+        ("what", entry["what"]),
+        ("why", entry["why"]),
+        ("where", entry["where"]),
+        ("needs", entry["needs"]),
+        ("source", entry["source"]),
+        ("tuned", lane),
+    ):
+        start = f"    {title:<7} "
+        lines += textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent=start,
+            subsequent_indent=" " * len(start),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 done, 2 bad input."""
+    fv = define_flags()
+    try:
+        if not fv.parse(argv):
+            return 0
+        frameworks = fv.frameworks or list(lookup.frameworks())
+        for name in frameworks:
+            require_choice("framework", name, lookup.frameworks())
+        models = fv.models or list(lookup.presets())
+        for name in models:
+            lookup.preset(name)
+        found = {name: describe(name, models) for name in frameworks}
+    except ConfigError as error:
+        return fail(error)
+    if fv.json:
+        print(to_json(found))
+        return 0
+    for name, entries in found.items():
+        print(f"{name}\n" + "\n\n".join(map(_text, entries)) + "\n")
+    return 0

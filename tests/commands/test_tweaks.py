@@ -1,0 +1,31 @@
+"""``isoscale tweaks``."""
+
+import json
+
+from common.commands import lookup, tweaks
+
+
+def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:
+    assert tweaks.main([]) == 0
+    text = capsys.readouterr().out
+    for framework in lookup.frameworks():
+        for tweak in lookup.tweaks(framework):
+            assert tweak.name in text
+            assert tweak.source in text
+    assert text.count("UNSUPPORTED by its vendor") == 2
+
+
+def test_json_has_what_is_missing_and_the_lanes(capsys) -> None:
+    assert tweaks.main(["--json", "--frameworks=jax", "--models=gpt_tiny,mlp_digits"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["jax"]
+    by_name = {entry["name"]: entry for entry in found["jax"]}
+    assert by_name["dense-2d"]["in_tuned_lane_of"] == ["gpt_tiny"]
+    assert by_name["several-steps"]["in_tuned_lane_of"] == ["mlp_digits"]
+    assert by_name["dense-2d"]["missing"] is None
+
+
+def test_bad_input(capsys) -> None:
+    assert tweaks.main(["--frameworks=jacks"]) == 2
+    assert "did you mean 'jax'?" in capsys.readouterr().err
+    assert tweaks.main(["--models=gpt"]) == 2
