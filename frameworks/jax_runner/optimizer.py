@@ -1,5 +1,6 @@
 """The optimizer in optax; the formula is in ``common/training/optimizer.py``."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -25,6 +26,21 @@ def schedule(config: OptimizerConfig) -> optax.Schedule | float:
     return rate
 
 
+def clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
+    """g * min(1, clip_norm / norm).
+
+    optax's own divides every gradient by the norm, for which XLA keeps one more array of each
+    gradient's size; a product with one number disappears in what follows.
+    """
+
+    def clip(gradients, parameters):
+        del parameters
+        scale = jnp.minimum(1.0, clip_norm / optax.global_norm(gradients))
+        return jax.tree.map(lambda gradient: gradient * scale, gradients)
+
+    return optax.stateless(clip)
+
+
 def make(config: OptimizerConfig, *, decayed: dict[str, bool]) -> optax.GradientTransformation:
     """Returns clipping (if any) and the update, in one chain.
 
@@ -48,7 +64,7 @@ def make(config: OptimizerConfig, *, decayed: dict[str, bool]) -> optax.Gradient
             optax.sgd(rate, momentum=config.momentum),
         )
     if config.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+        return optax.chain(clip_by_global_norm(config.clip_norm), update)
     return update
 
 
