@@ -77,7 +77,11 @@ def batch_of(cell: dict[str, Any], scaling: Scaling) -> int:
 
 
 def _base_key(cell: dict[str, Any], *, global_batch_size: int) -> str:
-    rest = {name: value for name, value in cell.items() if name not in _NOT_IN_BASE}
+    left_out = set(_NOT_IN_BASE)
+    if cell.get("tuning") != "ladder":
+        # A lane is compared with itself, though one of its tweaks may be for some strategies only.
+        left_out |= {"tweaks", "steps_per_dispatch"}
+    rest = {name: value for name, value in cell.items() if name not in left_out}
     # Compile modes belong to the framework and stay part of the base.
     return cell_key({**rest, "global_batch_size": global_batch_size})
 

@@ -19,9 +19,14 @@ _EQUAL = (
     "optimizer",
     "threads_per_device",
     "input_pipeline",
+    "tuning",
 )
 _ALWAYS_NAMED = ("model", "overrides", "global_batch_size", "dtype")
 _BY_DEVICES = ("processes", "mesh", "oversubscribed")
+# What a lane may choose for each device count.
+_BY_LANE = ("compile_mode", "steps_per_dispatch", "tweaks")
+# Values that mean nothing without their name.
+_NAMED_BY = (*_BY_DEVICES, "steps_per_dispatch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,17 +72,25 @@ def _varying(cells: Iterable[dict[str, Any]], names: Iterable[str]) -> list[str]
     ]
 
 
-def split_into_settings(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Setting]:
+def split_into_settings(
+    summaries: Sequence[CellSummary], *, scaling: Scaling, across_lanes: bool = False
+) -> list[Setting]:
     """Returns the settings of a study, each with its series, in order of first appearance.
 
     With weak scaling the batch per device is what cells have in common.
+
+    Args:
+      summaries: the cells.
+      scaling: ``strong`` or ``weak``.
+      across_lanes: whether the cells of a setting may differ in their tuning.
     """
     cells = [summary.cell for summary in summaries]
-    named = _varying(cells, [name for name in _EQUAL if name not in _ALWAYS_NAMED])
+    equal = [name for name in _EQUAL if not (across_lanes and name == "tuning")]
+    named = _varying(cells, [name for name in equal if name not in _ALWAYS_NAMED])
     groups: dict[str, list[CellSummary]] = {}
     for summary in summaries:
         cell = summary.cell
-        common = {name: cell.get(name) for name in _EQUAL} | {
+        common = {name: cell.get(name) for name in equal} | {
             "global_batch_size": batch_of(cell, scaling)
         }
         groups.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
@@ -87,7 +100,7 @@ def split_into_settings(summaries: Sequence[CellSummary], *, scaling: Scaling) -
     for group in groups.values():
         title = _unused(_title(group[0].cell, named, scaling), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
-        series = _series(group)
+        series = _series(group, equal)
         settings.append(Setting(title=title, slug=_unused(slug, slugs), series=series))
     return settings
 
@@ -111,7 +124,7 @@ def _title(cell: dict[str, Any], named: list[str], scaling: Scaling) -> str:
     return ", ".join([cell["model"], *overrides, batch, cell["dtype"], *extra])
 
 
-def _series(group: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:
+def _series(group: Sequence[CellSummary], equal: Sequence[str]) -> dict[str, list[CellSummary]]:
     by_pair: dict[str, list[CellSummary]] = {}
     for summary in group:
         pair = f"{summary.cell['framework']} {summary.cell['strategy']}"
@@ -119,15 +132,17 @@ def _series(group: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:
     series: dict[str, list[CellSummary]] = {}
     for pair in sorted(by_pair):
         cells = [summary.cell for summary in by_pair[pair]]
-        known = (*_EQUAL, *_BY_DEVICES, "framework", "strategy", "devices")
-        varying = _varying(cells, [name for name in cells[0] if name not in known])
-        # What follows from the device count tells cells apart only where it does not.
+        known = (*equal, *_BY_DEVICES, *_BY_LANE, "framework", "strategy", "devices")
+        names = dict.fromkeys(name for cell in cells for name in cell)
+        varying = _varying(cells, [name for name in names if name not in known])
+        # What follows from the device count, or the lane chooses for it, tells cells apart only
+        # where the count does not.
         for devices in {cell["devices"] for cell in cells}:
             alike = [cell for cell in cells if cell["devices"] == devices]
-            varying += [n for n in _varying(alike, _BY_DEVICES) if n not in varying]
+            varying += [n for n in _varying(alike, (*_BY_DEVICES, *_BY_LANE)) if n not in varying]
         for summary in by_pair[pair]:
             extra = "".join(
-                f" {name}={_text(value)}" if name in _BY_DEVICES else f" {_text(value)}"
+                f" {name}={_text(value)}" if name in _NAMED_BY else f" {_text(value)}"
                 for name in varying
                 if (value := summary.cell.get(name)) is not None
             )

@@ -75,7 +75,8 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
     return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def _outcome(ratio: Ratio, p: float | None) -> Outcome:
+def outcome_of(ratio: Ratio, p: float | None) -> Outcome:
+    """Returns what ``RULE`` says of a ratio of throughputs and its corrected p."""
     if p is None or ratio.low is None:
         return "no verdict"
     if p > 1 - CONFIDENCE:
@@ -144,7 +145,7 @@ def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
         judged[title] = []
         for verdict in verdicts:
             p = next(p_values) if verdict.ratio.p is not None else None
-            outcome = _outcome(verdict.ratio, p)
+            outcome = outcome_of(verdict.ratio, p)
             judged[title].append(dataclasses.replace(verdict, p=p, outcome=outcome))
     return judged
 

@@ -52,14 +52,19 @@ def find_study(text: str | None, out_dir: str) -> Store:
     return store
 
 
-def _named(text: str, out_dir: Path) -> Path:
+def study_folder(text: str, out_dir: Path) -> Path | None:
+    """Returns the folder of a study, by its name or path; None if there is no such study."""
     candidates = [Path(text)] if text else []
     with contextlib.suppress(ConfigError):  # no plain name: it can only be a path
         candidates.insert(0, check_inside(out_dir, text, flag="STUDY"))
-    for folder in candidates:
-        if _holds_study(folder):
-            return folder
-    raise unknown("study", text[:80], [path.name for path in studies(out_dir)])
+    return next((folder for folder in candidates if _holds_study(folder)), None)
+
+
+def _named(text: str, out_dir: Path) -> Path:
+    folder = study_folder(text, out_dir)
+    if folder is None:
+        raise unknown("study", text[:80], [path.name for path in studies(out_dir)])
+    return folder
 
 
 def _newest(out_dir: Path) -> Path:

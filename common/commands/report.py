@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from common.commands.find_study import find_study, split_studies
 from common.config.errors import ConfigError
 from common.config.flags import Flags, fail
+from common.report.study_data import StudyData, load_study
 
 
 def define_flags() -> Flags:
@@ -43,6 +45,21 @@ def read_plots(text: str | None) -> int | None:
     return int(text)
 
 
+def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
+    """Writes a study's report and returns its path; ``most_drawn`` as for ``write_report``.
+
+    Raises:
+      ConfigError: the folder cannot be written to.
+    """
+    # Here, not at the top: matplotlib is not needed to say that a name is wrong.
+    from common.report.write import write_report
+
+    try:
+        return write_report(study, most_drawn=most_drawn)
+    except OSError as error:
+        raise ConfigError(f"{study.folder} cannot be written: {error.strerror}") from None
+
+
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
     fv = define_flags()
@@ -54,17 +71,10 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError(f"'{names[1]}': one study at a time")
         most_drawn = read_plots(fv.plots)
         store = find_study(names[0] if names else None, fv.out_dir)
-        # Here, not at the top: matplotlib is not needed to say that a name is wrong.
-        from common.report.study_data import load_study
-        from common.report.write import write_report
-
         study = load_study(store)
         if not study.lines:
             raise ConfigError(f"study '{study.name}' has no results yet")
-        try:
-            path = write_report(study, most_drawn=most_drawn)
-        except OSError as error:
-            raise ConfigError(f"{store.folder} cannot be written: {error.strerror}") from None
+        path = write(study, most_drawn=most_drawn)
     except ConfigError as error:
         return fail(error)
     print(f"Report: {path}")

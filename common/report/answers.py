@@ -46,11 +46,11 @@ def _figures(cell: CellSummary) -> str:
     return f"{step} ms/step, {number(cell.items_per_second.median)} examples/s"
 
 
-def _devices(count: int) -> str:
+def devices_text(count: int) -> str:
     return f"{count} device{'s' if count > 1 else ''}"
 
 
-def _caveats(cells: Sequence[Named]) -> list[str]:
+def caveats(cells: Sequence[Named]) -> list[str]:
     """Returns what weakens the figures of some cells."""
     found = []
     disturbed = sum(cell.disturbed for _, cell in cells)
@@ -103,7 +103,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
         where = "With the number of devices that suits each framework best,"
         found = overall(setting, verdicts)
     else:
-        where = f"On {_devices(devices)}"
+        where = f"On {devices_text(devices)}"
         found = [
             verdict
             for verdict in verdicts
@@ -116,14 +116,14 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
         return f"{where} only {leader} was measured: there is nothing to compare."
     decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
     undecided = [entry for entry in best if len(entry[1].ok) < LEAST_RUNS]
-    caveats = "".join(f" But {text}." for text in _caveats(best))
+    weak = "".join(f" But {text}." for text in caveats(best))
     if not decided:
         order = joined(
             [f"{_short(name, devices)} {_figures(cell)} ({_runs(cell)})" for name, cell in best]
         )
         return (
             f"{where} there is no verdict: it needs {LEAST_RUNS} runs of a cell. Measured, without "
-            f"an interval: {order}.{caveats}"
+            f"an interval: {order}.{weak}"
         )
     wins = [
         f"{ratio_text(v.ratio)} faster than {_short(v.other, devices)} "
@@ -149,7 +149,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
     if undecided:
         listed = [f"{_short(name, devices)} ({_runs(c)}, {_figures(c)})" for name, c in undecided]
         text += f" No verdict, for want of runs, on {joined(listed)}."
-    return text + caveats
+    return text + weak
 
 
 def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
@@ -242,7 +242,7 @@ def glance(study: StudyData, setting: Setting) -> Glance:
             if len(cell.ok) < LEAST_RUNS
         ]
         sure = "; ".join(parts)
-    sure = "; but ".join([sure, *_caveats(best)])
+    sure = "; but ".join([sure, *caveats(best)])
     return Glance(setting=setting.title, choice=choice, sure=sure, scaling=_pays(verdicts))
 
 

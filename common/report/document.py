@@ -23,8 +23,15 @@ from common.analysis.verdicts import (
 )
 from common.measure.session import DISTURBED_SHARE
 from common.report.answers import Glance, answer, glance
+from common.report.lanes import introduction, rows, sentences
 from common.report.manifest import Manifest
-from common.report.plots import Plot, draw_overview, loss_curves, setting_plots
+from common.report.plots import (
+    Plot,
+    draw_overview,
+    loss_curves,
+    setting_plots,
+    waterfall_plots,
+)
 from common.report.study_data import StudyData
 from common.report.words import (
     NO_VALUE,
@@ -105,8 +112,27 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneSection:
+    """What a report says about one setting that was measured in several lanes.
+
+    Attributes:
+      title: of the setting.
+      sentences: the answer.
+      rows: of the table of steps, under the columns of ``common/report/lanes.py``.
+      alarm: why its cells must not be compared, if they must not.
+      plots: of the setting; [] if they are left out.
+    """
+
+    title: str
+    sentences: list[str]
+    rows: list[list[str]]
+    alarm: str | None
+    plots: list[Plot]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Document:
-    """A whole report."""
+    """A whole report; ``about_lanes`` says how to read ``lanes``, if there are any."""
 
     name: str
     commands: list[str]
@@ -117,6 +143,8 @@ class Document:
     glances: list[Glance]
     overview: list[Plot]
     sentences_first: bool
+    about_lanes: str
+    lanes: list[LaneSection]
     sections: list[Section]
     undrawn: int
     manifest: Manifest
@@ -255,11 +283,7 @@ def _winner(study: StudyData, setting: Setting) -> str | None:
 
 def _problems(study: StudyData) -> list[tuple[str, list[str]]]:
     """Returns all that failed, was skipped, disturbed or oversubscribed, by kind."""
-    names = {
-        cell_key(cell.cell): f"{name} ({setting.title})"
-        for setting in study.settings
-        for name, cell in setting.cells
-    }
+    names = {key: f"{name} ({title})" for key, (name, title) in study.names().items()}
     kinds: dict[str, list[str]] = {
         "Failed": [],
         "Diverged": [],
@@ -278,7 +302,7 @@ def _problems(study: StudyData) -> list[tuple[str, list[str]]]:
     for line in study.lines:
         if line["status"] != "ok":
             lines_of.setdefault(cell_key(line["cell"]), []).append(line)
-    for summary in study.summaries:
+    for summary in (*study.summaries, *study.ladder):
         name = names[cell_key(summary.cell)]
         for line in lines_of.get(cell_key(summary.cell), []):
             by_status.get(line["status"], failed).append(
@@ -319,7 +343,7 @@ def drift(study: StudyData) -> Drift | None:
     xs: list[float] = []
     ys: list[float] = []
     cells = 0
-    for summary in study.summaries:
+    for summary in (*study.summaries, *study.ladder):
         if len(summary.ok) < 2:
             continue
         cells += 1
@@ -363,8 +387,10 @@ def _method(study: StudyData, drifted: Drift | None) -> list[str]:
         RULE.format(n=count)
         + " 'A is 1.20x faster than B' means that A does 1.20 times the examples per second of B. "
         "The fastest strategy of each framework takes part in the comparison of frameworks; "
-        "whether it is faster than its siblings is tested too. Ratios are of throughput, over all "
-        "windows of a run; time per step is the median window.",
+        "whether it is faster than its siblings is tested too. "
+        + ("'Stock and tuned' corrects its tests apart from these. " if study.lanes else "")
+        + "Ratios are of throughput, over all windows of a run; time per step is the median "
+        "window.",
         "Speedup is throughput against the same framework's bare step on one device (no "
         f"distribution wrapper) at {base}; efficiency is speedup / devices. Derived from what was "
         "measured: speedup, efficiency, and the compile time (first step less a median step). "
@@ -394,11 +420,7 @@ def _method(study: StudyData, drifted: Drift | None) -> list[str]:
 
 
 def _run_rows(study: StudyData) -> Iterator[list[str]]:
-    names = {
-        cell_key(cell.cell): (name, setting.title)
-        for setting in study.settings
-        for name, cell in setting.cells
-    }
+    names = study.names()
     for line in study.lines:
         name, setting = names[cell_key(line["cell"])]
         step = line.get("step_seconds") or {}
@@ -433,7 +455,8 @@ def make_document(study: StudyData, *, most_drawn: int) -> Document:
       most_drawn: how many settings get plots of their own, at most.
     """
     problems, drifted = _problems(study), drift(study)
-    frameworks = sorted({summary.cell["framework"] for summary in study.summaries})
+    cells = (*study.summaries, *study.ladder)
+    frameworks = sorted({summary.cell["framework"] for summary in cells})
     sections = [
         _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < most_drawn)
         for index, setting in enumerate(study.settings)
@@ -457,9 +480,10 @@ def make_document(study: StudyData, *, most_drawn: int) -> Document:
     statuses: dict[str, int] = {}
     for line in study.lines:
         statuses[line["status"]] = statuses.get(line["status"], 0) + 1
+    between = f" and {len(study.ladder)} between stock and tuned" if study.ladder else ""
     counts = (
-        f"{len(study.summaries)} cells in {len(study.settings)} setting(s), {len(study.lines)} "
-        f"runs: {', '.join(f'{n} {status}' for status, n in statuses.items())}"
+        f"{len(study.summaries)} cells in {len(study.settings)} setting(s){between}, "
+        f"{len(study.lines)} runs: {', '.join(f'{n} {status}' for status, n in statuses.items())}"
     )
     return Document(
         name=study.name,
@@ -471,6 +495,17 @@ def make_document(study: StudyData, *, most_drawn: int) -> Document:
         glances=[glance(study, setting) for setting in study.settings],
         overview=overview,
         sentences_first=len(sections) <= SENTENCES_FIRST,
+        about_lanes=introduction(study.lanes),
+        lanes=[
+            LaneSection(
+                title=found.setting.title,
+                sentences=sentences(found),
+                rows=rows(found),
+                alarm=found.alarm,
+                plots=waterfall_plots(found, frameworks) if index < most_drawn else [],
+            )
+            for index, found in enumerate(study.lanes)
+        ],
         sections=sections,
         undrawn=max(0, len(study.settings) - most_drawn),
         manifest=study.manifest(),

@@ -35,6 +35,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from common.analysis.estimates import Estimate, Ratio
 from common.analysis.scaling import CellSummary
+from common.analysis.waterfall import tweaks_of
 from common.config.errors import ConfigError
 from common.config.run_config import cell_id
 from common.report import event_records as records
@@ -43,7 +44,7 @@ from common.report.study_data import StudyData
 
 FOLDER = "tensorboard"
 PARTS = ("report", "runs", "scaling")
-_FORMAT = "1"
+_FORMAT = "2"
 """Changes when a run's event file gets other content, so that old ones are written again."""
 _STATUS = {
     "ok": api_pb2.STATUS_SUCCESS,
@@ -65,6 +66,7 @@ _TELLING = (
     "sizes",
     "compile_mode",
     "tuning",
+    "tweaks",
 )
 _LARGEST_STEP = 2**62
 
@@ -172,7 +174,11 @@ def hparams_of(cell: dict[str, Any]) -> dict[str, bool | float | str]:
         elif value is not None:
             flat[clean(name)] = clean(value)
 
+    # Said where there are none, too: that is a value to choose by.
+    add("tweaks", ", ".join(tweaks_of(cell)) or "none")
     for name, value in cell.items():
+        if name == "tweaks":
+            continue
         if name == "optimizer" and isinstance(value, dict):
             for part, entry in value.items():
                 add("optimizer" if part == "name" else part, entry)
@@ -204,7 +210,7 @@ def _hparam_info(name: str, values: Sequence[bool | float | str]) -> api_pb2.HPa
 def _experiment(studies: Sequence[StudyData]) -> api_pb2.Experiment:
     values: dict[str, list[bool | float | str]] = {}
     for study in studies:
-        for summary in study.summaries:
+        for summary in (*study.summaries, *study.ladder):
             found = hparams_of(summary.cell) | {"study": clean(study.name)}
             for name, value in found.items():
                 values.setdefault(name, []).append(value)

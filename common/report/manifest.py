@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.analysis.scaling import CellSummary
+from common.analysis.waterfall import lane_of, tweaks_of
 
 UNKNOWN = "unknown"
 
@@ -42,6 +43,46 @@ def _of(cells: Sequence[dict[str, Any]], name: str) -> str:
 
 def _processor(machine: dict[str, Any]) -> str:
     return f"{machine['cpu_model']}, {len(machine['available_cores'])} cores"
+
+
+_TOLD_APART_BY: tuple[tuple[str, ...], ...] = (
+    (),
+    ("model",),
+    ("model", "strategy"),
+    ("model", "strategy", "devices"),
+)
+
+
+def _tuning(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns each lane, with the tweaks in force where any framework has some."""
+    found = []
+    for lane in sorted({lane_of(cell) for cell in cells}):
+        members = [cell for cell in cells if lane_of(cell) == lane]
+        if any(tweaks_of(cell) for cell in members):
+            frameworks = sorted({cell["framework"] for cell in members})
+            texts = [text for name in frameworks for text in _tweaks(name, members)]
+            found.append(f"{lane}: {'; '.join(texts)}")
+        else:
+            found.append(lane)
+    return found
+
+
+def _tweaks(framework: str, cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a framework's tweaks in one lane; models, strategies, ... only where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for names in _TOLD_APART_BY:
+        found = {}
+        for cell in cells:
+            if cell["framework"] == framework:
+                where = " ".join(str(cell[name]) for name in names)
+                found.setdefault(where, {})[", ".join(tweaks_of(cell)) or "none"] = None
+        if all(len(texts) == 1 for texts in found.values()):
+            break
+    return [
+        f"{framework} {text}" + (f" ({where})" if where else "")
+        for where, texts in found.items()
+        for text in texts
+    ]
 
 
 def make_manifest(
@@ -99,7 +140,7 @@ def make_manifest(
             "Compiled",
             _joined(f"{cell['framework']} {cell['compile_mode']}" for cell in cells),
         ),
-        ("Tuning", _of(cells, "tuning")),
+        ("Tuning", "; ".join(_tuning(cells)) or UNKNOWN),
         ("dtype", _of(cells, "dtype")),
         ("Optimizer", _joined(optimizers)),
         ("Data", f"{_of(cells, 'dataset')}; input pipeline: {_of(cells, 'input_pipeline')}"),

@@ -26,7 +26,9 @@ from common.analysis.estimates import Estimate, Ratio
 from common.analysis.scaling import CellSummary
 from common.analysis.settings import Setting
 from common.analysis.verdicts import champions, speed
+from common.analysis.waterfall import Lanes, Waterfall
 from common.machine.cores import available_cores
+from common.report.lanes import step_name
 from common.report.study_data import StudyData
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
@@ -645,6 +647,102 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         )
     for kind in (accuracy, memory, compile_time):
         plots += _row_plots(setting, kind, all_looks)
+    return plots
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Bar:
+    """A bar of a waterfall; start and end in seconds, None where nothing was measured."""
+
+    name: str
+    color: str
+    start: float
+    estimate: Estimate | None
+    floats: bool
+
+
+def _bars(waterfall: Waterfall, color: str) -> Iterator[_Bar]:
+    """Stock and tuned from 0; between them each step from where the step before ended."""
+    before: float | None = None
+    for step in waterfall.steps:
+        if waterfall.tweaks and not step.added and step.lane == "tuned":
+            break  # it was not measured, and has its bar below
+        found = step.cell.step_seconds if step.cell is not None else None
+        floats = bool(step.added) and before is not None
+        name = step_name(waterfall, step).removesuffix(" = tuned")
+        yield _Bar(
+            name=f"{waterfall.name}: {name}" if step.lane == "stock" else name,
+            color=color,
+            start=before if floats and before is not None else 0.0,
+            estimate=found,
+            floats=floats,
+        )
+        before = found.median if found is not None else None
+    if waterfall.tweaks:
+        last = waterfall.cell("tuned")
+        found = last.step_seconds if last is not None else None
+        yield _Bar(name="tuned", color=color, start=0.0, estimate=found, floats=False)
+
+
+def _draw_waterfalls(title: str, bars: Sequence[_Bar]) -> Figure:
+    left = _text_width([bar.name for bar in bars])
+    figure, axes = _axes(title, max(1.6, 1.0 + 0.24 * len(bars)), left=left)
+    for y, bar in enumerate(bars):
+        if bar.estimate is None:
+            axes.annotate("no result", (0, y), fontsize=7, va="center")
+            continue
+        end = bar.estimate.median
+        axes.barh(
+            y,
+            1e3 * (end - bar.start),
+            left=1e3 * bar.start,
+            height=0.7,
+            color=bar.color,
+            alpha=0.45 if bar.floats else 0.9,
+            # In grey print too it is seen where a tweak makes a step longer.
+            hatch="////" if bar.floats and end > bar.start else None,
+            edgecolor="black",
+            linewidth=0.4,
+        )
+        axes.errorbar(
+            1e3 * end,
+            y,
+            xerr=_errors([(end, bar.estimate)], 1e3),
+            fmt="none",
+            ecolor="black",
+            elinewidth=1,
+            capsize=2,
+        )
+    axes.set_yticks(range(len(bars)), [_brief(bar.name) for bar in bars])
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("time per step, ms (left is better)")
+    return figure
+
+
+def waterfall_plots(lanes: Lanes, frameworks: Sequence[str]) -> list[Plot]:
+    """Returns a plot for each device count, or several where one has no room for all bars."""
+    plots = []
+    for devices in sorted({waterfall.devices for waterfall in lanes.waterfalls}):
+        bars: list[_Bar] = []
+        for waterfall in lanes.waterfalls:
+            if waterfall.devices == devices and any(step.measured for step in waterfall.steps):
+                color = COLORS[frameworks.index(waterfall.framework) % len(COLORS)]
+                bars += _bars(waterfall, color)
+        for first in range(0, len(bars), ROWS_PER_PLOT):
+            count = f"{devices} device{'s' if devices > 1 else ''}"
+            title = f"{lanes.setting.title}, on {count}"
+            suffix = f"_{first // ROWS_PER_PLOT + 1}" if first else ""
+            plots.append(
+                Plot(
+                    slug=f"{lanes.setting.slug}_waterfall_{devices}{suffix}",
+                    title=f"From stock to tuned: {title}",
+                    caption="Medians over runs; whiskers: 95 % interval of the median (none below "
+                    "3 runs). A pale bar is what a tweak takes from the step before, a hatched one "
+                    "what it adds. Differences are verdicts only where the table says so.",
+                    draw=partial(_draw_waterfalls, title, bars[first : first + ROWS_PER_PLOT]),
+                )
+            )
     return plots
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from common.analysis.losses import LossSpread, loss_spread
-from common.analysis.scaling import CellSummary, Scaling, summarize_cells
+from common.analysis.scaling import CellSummary, Scaling, cell_key, summarize_cells
 from common.analysis.settings import Setting, split_into_settings
 from common.analysis.verdicts import Verdict, judge
+from common.analysis.waterfall import LADDER, Lanes, compare_lanes, lane_of
 from common.report.manifest import Manifest, make_manifest
 from common.study.store import Store
 
@@ -25,19 +26,23 @@ class StudyData:
       folder: of the study.
       record: ``study.json``.
       lines: ``results.jsonl``, in order of execution.
-      summaries: its cells.
+      summaries: its cells, but those of the ladder.
+      ladder: cells between stock and tuned, which have a part in ``lanes`` only.
       settings: the cells by what they have in common.
       verdicts: by title of the setting.
       losses: how far the losses of its cells lie apart, likewise.
+      lanes: settings that were measured in several lanes: what stands between stock and tuned.
     """
 
     folder: Path
     record: dict[str, Any]
     lines: list[dict[str, Any]]
     summaries: list[CellSummary]
+    ladder: list[CellSummary]
     settings: list[Setting]
     verdicts: dict[str, list[Verdict]]
     losses: dict[str, LossSpread]
+    lanes: list[Lanes]
 
     @property
     def name(self) -> str:
@@ -65,6 +70,16 @@ class StudyData:
             for index, session in enumerate(self.record["sessions"])
         ]
         return list(dict.fromkeys(found))
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Returns the name and the setting's title of every cell, by its key."""
+        # Later ones win: a cell of the ordinary report is called what it is called there.
+        settings = [*(lanes.setting for lanes in self.lanes), *self.settings]
+        return {
+            cell_key(cell.cell): (name, setting.title)
+            for setting in settings
+            for name, cell in setting.cells
+        }
 
     def earlier_attempts(self) -> list[str]:
         """Returns the folders of runs that were run again: they failed, or were cut off."""
@@ -147,14 +162,17 @@ def load_study(store: Store) -> StudyData:
     record = store.settings()
     store.load()
     lines = sorted(store.lines(), key=lambda line: line.get("sequence", 0))
-    summaries = summarize_cells(lines, scaling=record["scaling"])
+    measured = summarize_cells(lines, scaling=record["scaling"])
+    summaries = [summary for summary in measured if lane_of(summary.cell) != LADDER]
     settings = split_into_settings(summaries, scaling=record["scaling"])
     return StudyData(
         folder=store.folder,
         record=record,
         lines=lines,
         summaries=summaries,
+        ladder=[summary for summary in measured if lane_of(summary.cell) == LADDER],
         settings=settings,
         verdicts=judge(settings),
         losses={setting.title: loss_spread(setting) for setting in settings},
+        lanes=compare_lanes(measured, scaling=record["scaling"]),
     )

@@ -1,6 +1,7 @@
 """The table that ``isoscale compare`` prints: every column with its unit, every mark explained."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -10,6 +11,9 @@ from rich.text import Text
 
 from common.analysis.scaling import CellSummary, Scaling
 from common.analysis.settings import split_into_settings
+from common.analysis.waterfall import Lanes
+from common.report.lanes import COLUMNS as LANE_COLUMNS
+from common.report.lanes import introduction, rows, sentences
 from common.report.manifest import make_manifest
 from common.report.words import (
     NO_VALUE,
@@ -59,6 +63,34 @@ COLUMNS = (
 )
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def _print(table: Table) -> None:
+    """Prints a table, never narrower than it is: a cut figure is worse than a wrapped line."""
+    needed = Console(width=500).measure(table).maximum
+    terminal = Console().width if sys.stdout.isatty() else 0
+    Console(width=max(terminal, needed)).print(table)
+
+
+def print_lanes(found: Sequence[Lanes]) -> None:
+    """Prints what stands between stock and tuned: a table for each setting, and sentences."""
+    for lanes in found:
+        table = _table(lanes.setting.title)
+        listed = rows(lanes)
+        # Marks, for example, are rare.
+        kept = [i for i in range(len(LANE_COLUMNS)) if any(row[i] for row in listed)]
+        for i in kept:
+            table.add_column(LANE_COLUMNS[i], no_wrap=True)
+        for row in listed:
+            # What stands in brackets goes onto a second line, so that a terminal has room.
+            table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
+        _print(table)
+        print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
+    print(introduction(found))
+
+
 def print_comparison(
     summaries: list[CellSummary], *, scaling: Scaling, machines: list[dict[str, Any]]
 ) -> None:
@@ -69,22 +101,15 @@ def print_comparison(
       scaling: ``strong`` or ``weak``.
       machines: of the study's sessions, in order.
     """
-    console = Console()
     for setting in split_into_settings(summaries, scaling=scaling):
-        table = Table(
-            title=setting.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
-        )
+        table = _table(setting.title)
         marked = any(marks(summary) for _, summary in setting.cells)
         columns = COLUMNS if marked else COLUMNS[:-1]
         for name, justify in columns:
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for name, summary in setting.cells:
             table.add_row(*(Text(text) for text in _row(name, summary)[: len(columns)]))
-        # Never narrower than the table: a cut figure is worse than a wrapped line.
-        wide = Console(width=500)
-        needed = wide.measure(table).maximum
-        terminal = console.width if sys.stdout.isatty() else 0
-        Console(width=max(terminal, needed)).print(table)
+        _print(table)
     manifest = make_manifest(summaries, machines, scaling=scaling)
     print("\n".join([*manifest.lines(), "", *_notes(summaries, scaling)]))
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from common.config.errors import ConfigError
 from common.measure.records import write_atomically
 from common.report.document import CELL_COLUMNS, RUN_COLUMNS, Document, make_document
+from common.report.lanes import COLUMNS as LANE_COLUMNS
 from common.report.plots import Drawing, Plot
 from common.report.study_data import PLOTS, StudyData
 
@@ -52,7 +53,11 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
     if most_drawn is None:
         most_drawn = default_plots(len(study.settings))
     document = make_document(study, most_drawn=most_drawn)
-    plots = [*document.overview, *(plot for section in document.sections for plot in section.plots)]
+    plots = [
+        *document.overview,
+        *(plot for lanes in document.lanes for plot in lanes.plots),
+        *(plot for section in document.sections for plot in section.plots),
+    ]
     with Drawing(plots) as drawing:
         # What needs no drawing is written while others draw.
         write_atomically(study.folder / CSV, to_csv(study.lines))
@@ -99,7 +104,11 @@ def to_html(document: Document, drawn: Mapping[str, tuple[str, bytes]]) -> str:
         )
 
     return environment.get_template("report.html").render(
-        doc=document, figure=figure, cell_columns=CELL_COLUMNS, run_columns=RUN_COLUMNS
+        doc=document,
+        figure=figure,
+        cell_columns=CELL_COLUMNS,
+        lane_columns=LANE_COLUMNS,
+        run_columns=RUN_COLUMNS,
     )
 
 
@@ -145,6 +154,7 @@ def to_markdown(document: Document) -> str:
         row=row,
         rule=rule,
         cell_columns=CELL_COLUMNS,
+        lane_columns=LANE_COLUMNS,
         run_columns=RUN_COLUMNS,
     )
 
@@ -211,9 +221,14 @@ _RUN_FIELDS = (
 )
 
 
+_TUNING_FIELDS = ("tuning", "tweaks")
+
+
 def to_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a row for every run; unknown is empty. No cell can be taken for a formula."""
-    cell_names = list(dict.fromkeys(name for line in lines for name in line["cell"]))
+    """Returns a row for every run; unknown or none is empty. No cell can be taken for a formula."""
+    found = dict.fromkeys(name for line in lines for name in line["cell"])
+    # Cells without tweaks do not name them; the column is there all the same.
+    cell_names = list(dict.fromkeys([*found, *_TUNING_FIELDS]))
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow([*map(_csv_value, cell_names), *(column for _, column in _RUN_FIELDS)])

@@ -105,6 +105,7 @@ def _cases() -> dict[str, dict[str, Any]]:
 
 
 CASES = _cases()
+TUNED_DISTRIBUTED = ("mlp", "transformer_causal_padded", "moe_padded")
 # What is in no framework's tuned lane.
 FLOAT32 = ("mlp_float32", "transformer_causal_float32", "moe_float32")
 ADDED: dict[Group, tuple[str, ...]] = {
@@ -132,14 +133,14 @@ def belongs(group: Group, case: str) -> bool:
     What is about the arithmetic of a framework is not about its strategies. The small specs run
     every code path under every strategy on 1, 2 and 4 devices; the presets, which take most of the
     time to compile, run under ``bare`` and, but for the two large ones, the framework's default
-    strategy on 2 devices.
+    strategy on 2 devices. The tuned lane runs the small specs, in distributed strategies some.
     """
     framework, strategy, devices, tuning = group
     if "+" in tuning:
         return case in ADDED[group]
     if tuning == "tuned":
-        single = strategy == "bare" and case.endswith("_float32")
-        return single or case in lookup.parity_specs() or case == "mlp_adamw_linear_clipped"
+        # An operation is the same under every strategy; blocks of steps are not.
+        return case in (lookup.parity_specs() if strategy == "bare" else TUNED_DISTRIBUTED)
     if strategy == "bare":
         return True
     usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2

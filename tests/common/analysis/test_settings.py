@@ -1,11 +1,14 @@
+from typing import Any
+
 from common.analysis.scaling import Scaling, summarize_cells
 from common.analysis.settings import Setting, split_into_settings
 from tests.common.report.fake_study import make_cell, make_line
 
 
-def split(cells: list, scaling: Scaling = "strong") -> list[Setting]:
+def split(cells: list, scaling: Scaling = "strong", **options: Any) -> list[Setting]:
     lines = [make_line(cell, 0, 0.01, sequence=i) for i, cell in enumerate(cells)]
-    return split_into_settings(summarize_cells(lines, scaling=scaling), scaling=scaling)
+    summaries = summarize_cells(lines, scaling=scaling)
+    return split_into_settings(summaries, scaling=scaling, **options)
 
 
 def test_only_what_trains_alike_is_compared() -> None:
@@ -42,16 +45,54 @@ def test_series_are_told_apart_by_what_varies_only() -> None:
     cells = [
         make_cell("torch", "ddp", 1),
         make_cell("torch", "ddp", 2),
-        make_cell("torch", "ddp", 1, tuning="tuned"),
+        make_cell("torch", "ddp", 1, version="new"),
         make_cell("jax", "pjit", 1),
     ]
     (setting,) = split(cells)
-    assert list(setting.series) == ["jax pjit", "torch ddp stock", "torch ddp tuned"]
+    assert list(setting.series) == ["jax pjit", "torch ddp", "torch ddp new"]
     assert [name for name, _ in setting.cells] == [
         "jax pjit on 1 device",
-        "torch ddp stock on 1 device",
-        "torch ddp stock on 2 devices",
-        "torch ddp tuned on 1 device",
+        "torch ddp on 1 device",
+        "torch ddp on 2 devices",
+        "torch ddp new on 1 device",
+    ]
+
+
+def test_lanes_are_settings_and_what_they_choose_is_no_name() -> None:
+    """Tweaks differ between frameworks and device counts; they name a series only if they must."""
+    several: dict[str, Any] = {"tweaks": ["a", "several"], "steps_per_dispatch": 10}
+    cells = [
+        make_cell("jax", "bare", 1),
+        make_cell("jax", "bare", 1, tuning="tuned", **several),
+        make_cell("torch", "ddp", 1, tuning="tuned", tweaks=["b"], compile_mode="compile"),
+        make_cell("torch", "ddp", 2, tuning="tuned"),
+    ]
+    stock, tuned = split(cells)
+    assert stock.title == "mlp_medium, global batch 64, float32, tuning stock"
+    assert tuned.title == "mlp_medium, global batch 64, float32, tuning tuned"
+    assert list(stock.series) == ["jax bare"]
+    assert list(tuned.series) == ["jax bare", "torch ddp"]
+    twice = make_cell("torch", "ddp", 1, tuning="tuned", tweaks=["b", "c"], compile_mode="compile")
+    _, tuned = split([*cells, twice])
+    assert list(tuned.series) == ["jax bare", "torch ddp b", "torch ddp", "torch ddp b,c"]
+
+
+def test_across_lanes_every_cell_has_a_name_of_its_own() -> None:
+    cells = [
+        make_cell("jax", "bare", 1),
+        make_cell("jax", "bare", 1, tuning="ladder", tweaks=["a"]),
+        make_cell("jax", "bare", 1, tuning="tuned", tweaks=["a", "b"]),
+        make_cell("torch", "bare", 1),
+        make_cell("torch", "bare", 1, tuning="tuned"),
+    ]
+    (setting,) = split(cells, across_lanes=True)
+    assert setting.title == "mlp_medium, global batch 64, float32"
+    assert list(setting.series) == [
+        "jax bare stock",
+        "jax bare ladder a",
+        "jax bare tuned a,b",
+        "torch bare stock",
+        "torch bare tuned",
     ]
 
 

@@ -127,6 +127,39 @@ def grid_lines(
     return lines
 
 
+def ladder_lines(
+    tweaks: dict[str, dict[str, float]],
+    seconds: dict[str, float],
+    *,
+    runs: int = 6,
+    spread: Sequence[float] = (0.98, 0.99, 1.0, 1.0, 1 / 0.99, 1 / 0.98),
+    strategy: str = "bare",
+    devices: int = 1,
+    **changes: Any,
+) -> list[dict[str, Any]]:
+    """Returns the lines of a study with stock, ladder and tuned.
+
+    Args:
+      tweaks: framework -> name of a tweak -> by how much it multiplies the time per step.
+      seconds: framework -> time per step in stock.
+      runs: of each cell.
+      spread: of run i around the time of its cell; its geometric mean is 1.
+      strategy, devices: of all cells.
+      changes: to all cells.
+    """
+    lines: list[dict[str, Any]] = []
+    for run in range(runs):
+        for framework, factors in tweaks.items():
+            names = list(factors)
+            lanes = [("stock", 0), *(("ladder", n) for n in range(1, len(names)))]
+            for lane, count in [*lanes, ("tuned", len(names))]:
+                extra: dict[str, Any] = {"tweaks": names[:count]} if count else {}
+                cell = make_cell(framework, strategy, devices, tuning=lane, **extra, **changes)
+                value = seconds[framework] * math.prod(factors[name] for name in names[:count])
+                lines.append(make_line(cell, run, value * spread[run], sequence=len(lines)))
+    return lines
+
+
 def write_study(
     folder: Path, lines: Sequence[dict[str, Any]], *, steps: int = 20, scaling: str = "strong"
 ) -> Store:

@@ -1,0 +1,344 @@
+"""From stock to tuned, one tweak more at a time, and what is left of the gap between frameworks.
+
+All ratios are of throughput, as those of verdicts are, and by the same rule.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from common.analysis.estimates import Ratio, corrected, ratio_estimates
+from common.analysis.losses import loss_spread
+from common.analysis.scaling import CellSummary, Scaling, cell_key
+from common.analysis.settings import Setting, split_into_settings
+from common.analysis.verdicts import Outcome, outcome_of, speed
+
+LADDER = "ladder"
+"""The lane of cells between stock and tuned: no user's choice, and no part of other views."""
+# What may differ between the cells of a waterfall.
+_TUNED = ("tuning", "tweaks", "compile_mode", "steps_per_dispatch")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """One cell against another one.
+
+    Attributes:
+      ratio: throughput / throughput of the other; above 1: faster.
+      p: corrected for all changes of the study; None without a test.
+      outcome: by the rule of verdicts.
+    """
+
+    ratio: Ratio
+    p: float | None
+    outcome: Outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """A cell on the way from stock to tuned.
+
+    Attributes:
+      lane: ``stock``, ``ladder`` or ``tuned``.
+      added: the tweaks that the step before did not have; more than one if there is no ladder.
+      cell: None if the study has none.
+      change: against the step before; None for the first, or if either has no result.
+    """
+
+    lane: str
+    added: tuple[str, ...]
+    cell: CellSummary | None
+    change: Change | None
+
+    @property
+    def measured(self) -> bool:
+        return self.cell is not None and bool(self.cell.ok)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Waterfall:
+    """The steps of one framework and strategy on so many devices.
+
+    Attributes:
+      framework, strategy, devices: whose they are.
+      steps: the first is stock, the last is tuned.
+      total: tuned against stock; None if either has no result.
+      strays: cells that are none of the steps, for their tweaks are not the first ones of tuned.
+    """
+
+    framework: str
+    strategy: str
+    devices: int
+    steps: list[Step]
+    total: Change | None
+    strays: list[CellSummary]
+
+    @property
+    def name(self) -> str:
+        return f"{self.framework} {self.strategy}"
+
+    @property
+    def tweaks(self) -> list[str]:
+        return [tweak for step in self.steps for tweak in step.added]
+
+    def cell(self, lane: str) -> CellSummary | None:
+        """Returns the measured cell of ``stock`` or ``tuned``."""
+        step = self.steps[0 if lane == "stock" else -1]
+        return step.cell if step.measured else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneGap:
+    """How far frameworks lie apart in one lane.
+
+    Attributes:
+      order: frameworks, the fastest first.
+      changes: (framework, one behind it in the order) -> the faster against the slower.
+    """
+
+    order: list[str]
+    changes: dict[tuple[str, str], Change]
+
+    @property
+    def widest(self) -> Change:
+        """The fastest against the slowest; there must be two."""
+        return self.changes[self.order[0], self.order[-1]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Left:
+    """What is left of the stock lane's gap in the tuned lane: log gap / log gap.
+
+    Attributes:
+      value: 0: all of it is gone; 1: none; more: it has grown.
+      low, high: by the ends of the two gaps' intervals. Each holds its gap in 95 % of studies,
+        both theirs, and so this one, in 90 % at least.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gap:
+    """The frameworks on so many devices, each with the strategy whose stock median is fastest.
+
+    Attributes:
+      devices: of each.
+      members: framework -> its waterfall; those with a result in both lanes, maybe only one.
+      absent: waterfalls of frameworks that take no part, for want of a result in either lane.
+      stock, tuned: the lanes.
+      left: None unless a difference is shown in the stock lane.
+    """
+
+    devices: int
+    members: dict[str, Waterfall]
+    absent: list[Waterfall]
+    stock: LaneGap
+    tuned: LaneGap
+    left: Left | None
+
+    def reversals(self) -> dict[tuple[str, str], bool]:
+        """Returns the pairs (faster, slower in stock) that tuned has the other way round.
+
+        With each: whether the difference is shown in both lanes.
+        """
+        return {
+            (a, b): change.outcome == self.tuned.changes[b, a].outcome == "faster"
+            for (a, b), change in self.stock.changes.items()
+            if (b, a) in self.tuned.changes
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lanes:
+    """One setting in its lanes.
+
+    Attributes:
+      setting: all its cells, whatever their lane.
+      waterfalls: of each framework, strategy and device count; devices that shared cores have none.
+      gaps: for each device count.
+      alarm: why its cells must not be compared, if they must not.
+    """
+
+    setting: Setting
+    waterfalls: list[Waterfall]
+    gaps: list[Gap]
+    alarm: str | None
+
+    @property
+    def changes(self) -> Iterator[Change]:
+        """All that was tested; what is asked twice is there twice."""
+        for waterfall in self.waterfalls:
+            found = [*(step.change for step in waterfall.steps), waterfall.total]
+            yield from (change for change in found if change is not None)
+        for gap in self.gaps:
+            yield from (*gap.stock.changes.values(), *gap.tuned.changes.values())
+
+
+def tweaks_of(cell: dict[str, Any]) -> list[str]:
+    """Returns the tweaks in force, in order."""
+    return cell.get("tweaks") or []
+
+
+def lane_of(cell: dict[str, Any]) -> str:
+    return cell.get("tuning", "stock")
+
+
+def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Lanes]:
+    """Returns the settings that were measured in more than one lane.
+
+    All tests are corrected together: every step against the one before, tuned against stock, and
+    every pair of frameworks in both lanes, so that the choice of the two that lie farthest apart
+    is paid for.
+
+    Args:
+      summaries: all cells of a study.
+      scaling: ``strong`` or ``weak``.
+    """
+    settings = [
+        setting
+        for setting in split_into_settings(summaries, scaling=scaling, across_lanes=True)
+        if _has_lanes({lane_of(cell.cell) for _, cell in setting.cells})
+    ]
+    asked: dict[_Key, tuple[list[float], list[float]]] = {}
+
+    def ask(cell: CellSummary, other: CellSummary) -> Change:
+        asked[_key(cell, other)] = cell.throughputs, other.throughputs
+        return _UNTESTED
+
+    # Twice: the correction needs to know all that is asked before anything is answered.
+    for setting in settings:
+        _lanes(setting, ask)
+    answers = dict(zip(asked, _tested(list(asked.values())), strict=True))
+    return [_lanes(setting, lambda a, b: answers[_key(a, b)]) for setting in settings]
+
+
+_Key = tuple[str, str]
+_Test = Callable[[CellSummary, CellSummary], Change]
+_UNTESTED = Change(
+    ratio=Ratio(value=1.0, low=None, high=None, n=(0, 0)), p=None, outcome="no verdict"
+)
+
+
+def _key(cell: CellSummary, other: CellSummary) -> _Key:
+    return cell_key(cell.cell), cell_key(other.cell)
+
+
+def _has_lanes(lanes: set[str]) -> bool:
+    return LADDER in lanes or {"stock", "tuned"} <= lanes
+
+
+def _tested(pairs: Sequence[tuple[list[float], list[float]]]) -> Iterator[Change]:
+    ratios = ratio_estimates(pairs)
+    p_values = iter(corrected([ratio.p for ratio in ratios if ratio.p is not None]))
+    for ratio in ratios:
+        p = next(p_values) if ratio.p is not None else None
+        yield Change(ratio=ratio, p=p, outcome=outcome_of(ratio, p))
+
+
+def _lanes(setting: Setting, test: _Test) -> Lanes:
+    groups: dict[str, list[CellSummary]] = {}
+    for _, cell in setting.cells:
+        if not cell.cell["oversubscribed"]:
+            rest = {name: value for name, value in cell.cell.items() if name not in _TUNED}
+            groups.setdefault(cell_key(rest), []).append(cell)
+    waterfalls = [_waterfall(cells, test) for cells in groups.values()]
+    counts = sorted({waterfall.devices for waterfall in waterfalls})
+    return Lanes(
+        setting=setting,
+        waterfalls=waterfalls,
+        gaps=[_gap(n, [w for w in waterfalls if w.devices == n], test) for n in counts],
+        alarm=loss_spread(setting).alarm,
+    )
+
+
+def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
+    """Returns the steps that some cells make, which differ in nothing but their tuning."""
+    of_lane: dict[str, list[CellSummary]] = {}
+    for cell in cells:
+        of_lane.setdefault(lane_of(cell.cell), []).append(cell)
+    rungs = of_lane.get(LADDER, [])
+    stock = next((c for c in of_lane.get("stock", []) if not tweaks_of(c.cell)), None)
+    tuned = max(of_lane.get("tuned", []), key=lambda c: len(tweaks_of(c.cell)), default=None)
+    highest = [tuned] if tuned is not None else rungs
+    way = max((tweaks_of(cell.cell) for cell in highest), key=len, default=[])
+    # Without a ladder there is one step, with all tweaks.
+    middle = range(1, len(way) + (tuned is None)) if rungs else range(0)
+    plan: list[tuple[str, list[str], CellSummary | None]] = [("stock", [], stock)]
+    for n in middle:
+        found = (cell for cell in rungs if tweaks_of(cell.cell) == way[:n])
+        plan.append((LADDER, way[n - 1 : n], next(found, None)))
+    plan.append(("tuned", way[len(middle) :], tuned))
+    steps: list[Step] = []
+    for lane, added, here in plan:
+        change = _change(here, steps[-1].cell if steps else None, test)
+        steps.append(Step(lane=lane, added=tuple(added), cell=here, change=change))
+    used = [step.cell for step in steps]
+    first = cells[0].cell
+    return Waterfall(
+        framework=first["framework"],
+        strategy=first["strategy"],
+        devices=first["devices"],
+        steps=steps,
+        total=_change(tuned, stock, test),
+        strays=[cell for cell in cells if not any(cell is other for other in used)],
+    )
+
+
+def _change(cell: CellSummary | None, other: CellSummary | None, test: _Test) -> Change | None:
+    if cell is None or other is None or not cell.ok or not other.ok:
+        return None
+    return test(cell, other)
+
+
+def _gap(devices: int, waterfalls: Sequence[Waterfall], test: _Test) -> Gap:
+    def stock_seconds(waterfall: Waterfall) -> float:
+        cell = waterfall.cell("stock")
+        found = cell.step_seconds if cell else None
+        return found.median if found else math.inf
+
+    chosen: dict[str, Waterfall] = {}
+    for waterfall in sorted(waterfalls, key=stock_seconds):
+        chosen.setdefault(waterfall.framework, waterfall)
+    members = {name: w for name, w in chosen.items() if w.cell("stock") and w.cell("tuned")}
+    stock, tuned = (_lane_gap(members, lane, test) for lane in ("stock", "tuned"))
+    return Gap(
+        devices=devices,
+        members=members,
+        absent=[waterfall for name, waterfall in chosen.items() if name not in members],
+        stock=stock,
+        tuned=tuned,
+        left=_left(stock, tuned) if len(members) > 1 else None,
+    )
+
+
+def _lane_gap(members: dict[str, Waterfall], lane: str, test: _Test) -> LaneGap:
+    cells = {name: cell for name, w in members.items() if (cell := w.cell(lane)) is not None}
+    order = sorted(cells, key=lambda name: speed(cells[name]), reverse=True)
+    return LaneGap(
+        order=order,
+        changes={(a, b): test(cells[a], cells[b]) for a, b in itertools.combinations(order, 2)},
+    )
+
+
+def _left(stock: LaneGap, tuned: LaneGap) -> Left | None:
+    whole, rest = stock.widest, tuned.widest
+    if whole.outcome != "faster" or rest.outcome == "no verdict":
+        return None
+    assert whole.ratio.low is not None
+    assert whole.ratio.high is not None
+    assert rest.ratio.low is not None
+    assert rest.ratio.high is not None
+    if whole.ratio.low <= 1:  # shown all the same, by a rounding; nothing to divide by
+        return None
+    gap = math.log(whole.ratio.value)
+    return Left(
+        value=math.log(rest.ratio.value) / gap,
+        # A gap is 0 at least: the fastest of a lane is not slower than the slowest.
+        low=max(0.0, math.log(rest.ratio.low)) / math.log(whole.ratio.high),
+        high=math.log(rest.ratio.high) / math.log(whole.ratio.low),
+    )

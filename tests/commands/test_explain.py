@@ -1,0 +1,224 @@
+"""``isoscale explain``: what it shows, what it has measured, and what it never does."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.commands import compare, explain
+from common.study.store import Store
+from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed
+from tests.common.report.fake_study import grid_lines, ladder_lines, write_study
+
+MAIN = "common.commands.main"
+LINES = ladder_lines(TWEAKS, SECONDS)
+
+
+class FakeCompare:
+    """Stands for ``isoscale compare``: remembers its calls, and writes what it would."""
+
+    def __init__(self, *, owed: bool = True):
+        self.calls: list[list[str]] = []
+        self.owed = owed
+        self.code = 0
+        self.lines = LINES
+
+    def main(self, argv: list[str]) -> int:
+        self.calls.append(list(argv))
+        fv = compare.define_flags()
+        assert fv.parse(argv)
+        folder = Path(fv.out_dir) / fv.study
+        if not folder.exists():
+            write_study(folder, self.lines, steps=0)
+        elif self.owed:
+            text = "".join(json.dumps(line) + "\n" for line in self.lines)
+            (folder / "results.jsonl").write_text(text)
+        return self.code
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCompare:
+    found = FakeCompare()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare, "main", found.main)
+    monkeypatch.setattr(explain, "_owed", lambda command: found.owed)
+    return found
+
+
+def out(name: str = "mine") -> Path:
+    return Path("runs/out") / name
+
+
+def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
+    assert explain.main(["mine", "--models=mlp_digits", "--runs=3"]) == 0
+    assert fake.calls == [
+        [
+            *("--study=mine", "--strategies=bare", "--devices=1", "--tuning=ladder", "--runs=6"),
+            *("--models=mlp_digits", "--runs=3"),
+        ]
+    ]
+    text = capsys.readouterr().out
+    for said in ("+ pages", "2.50x [2.45, 2.55]", "environment and operations", "p corrected for"):
+        assert said in text
+
+
+def test_the_users_flags_win(fake: FakeCompare) -> None:
+    explain.main(["mine", "--strategies=pjit", "--devices=2", "--tuning=tuned,stock", "--runs=2"])
+    fv = compare.define_flags()
+    fv.parse(fake.calls[0])
+    assert (fv.strategies, fv.devices, fv.tuning, fv.runs) == (["pjit"], [2], ["tuned", "stock"], 2)
+
+
+def test_a_time_budget_takes_the_place_of_runs(fake: FakeCompare) -> None:
+    explain.main(["mine", "--time_budget=2m"])
+    assert not any(flag.startswith("--runs") for flag in fake.calls[0])
+
+
+def test_a_complete_study_is_only_shown(fake: FakeCompare, capsys: Any) -> None:
+    fake.owed = False
+    write_study(out(), LINES, steps=0)
+    results = (out() / "results.jsonl").read_bytes()
+    assert explain.main(["mine"]) == 0
+    assert fake.calls == []
+    text = capsys.readouterr().out
+    assert "+ pages" in text
+    assert text.splitlines()[-1] == "Report: runs/out/mine/report.html"
+    assert "Stock and tuned" in (out() / "report.html").read_text()
+    assert (out() / "results.jsonl").read_bytes() == results
+    (out() / "report.html").unlink()
+    assert explain.main(["mine", "--noreport"]) == 0
+    assert not (out() / "report.html").exists()
+
+
+def test_an_incomplete_one_goes_on_with_as_many_runs(fake: FakeCompare, capsys: Any) -> None:
+    store = write_study(out(), grid_lines(runs=4), steps=0)
+    settings = store.settings()
+    settings["sessions"][0]["rounds"] = 4
+    store.write_settings(settings)
+    assert explain.main(["mine"]) == 0
+    assert fake.calls == [["--study=mine", "--resume", "--tuning=ladder", "--runs=4"]]
+    assert "+ pages" in capsys.readouterr().out
+
+
+def test_a_study_may_be_named_by_its_folder(fake: FakeCompare) -> None:
+    write_study(Path("elsewhere/mine"), LINES, steps=0)
+    assert explain.main(["elsewhere/mine"]) == 0
+    assert "--out_dir=elsewhere" in fake.calls[0]
+    assert "--study=mine" in fake.calls[0]
+
+
+def test_a_failed_run_is_shown_and_told(fake: FakeCompare, capsys: Any) -> None:
+    fake.lines = failed(LINES, tweaks=["pages"])
+    fake.code = 1
+    assert explain.main(["mine"]) == 1
+    assert "no result: 6 failed" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("code", [2, 130])
+def test_what_ends_compare_ends_it(fake: FakeCompare, capsys: Any, code: int) -> None:
+    fake.code = code
+    assert explain.main(["mine"]) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_ctrl_c_is_130(fake: FakeCompare, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "main", interrupted)
+    assert explain.main(["mine"]) == 130
+    assert capsys.readouterr().err == "isoscale: interrupted\n"
+
+
+def test_a_plan_is_only_printed(fake: FakeCompare, capsys: Any) -> None:
+    fake.owed = False
+    write_study(out(), LINES, steps=0)
+    assert explain.main(["mine", "--dry_run"]) == 0
+    assert "--dry_run" in fake.calls[0]
+    assert capsys.readouterr().out == ""
+
+
+def test_nomeasure_runs_nothing(fake: FakeCompare, capsys: Any) -> None:
+    write_study(out(), LINES, steps=0)
+    write_study(out("ordinary"), grid_lines(runs=1), steps=0)
+    assert explain.main(["mine", "--nomeasure"]) == 0
+    assert "+ pages" in capsys.readouterr().out
+    for name, said in (
+        ("ordinary", "nothing to explain in 'ordinary'"),
+        ("absent", "no study 'absent'"),
+    ):
+        assert explain.main([name, "--nomeasure"]) == 2
+        answer = capsys.readouterr()
+        assert answer.out == ""
+        assert answer.err == (
+            f"isoscale: {said}: it has to be measured first, with: isoscale explain {name}\n"
+        )
+    assert fake.calls == []
+
+
+def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real question, asked of ``compare`` itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare.lookup, "tweaks", lambda framework: ())
+    flags = ["--models=mlp_digits", "--frameworks=jax", "--strategies=bare", "--devices=1"]
+    new = [*flags, "--tuning=ladder", "--runs=2", "--study=mine"]
+    request = compare.read_request(new)
+    assert request is not None
+    cells = [cell.cell() for session in request.sessions for cell in session.cells]
+    assert [cell["tuning"] for cell in cells] == ["stock", "tuned"]
+    assert explain._owed(new)
+
+    lines = [
+        {**line, "cell": cell, "run": run} for cell in cells for run, line in enumerate(LINES[:2])
+    ]
+    store = write_study(out(), lines, steps=0)
+    settings = store.settings()
+    settings["sessions"][0] |= {"flags": [*flags, "--tuning=ladder", "--runs=2"], "rounds": 2}
+    store.write_settings(settings)
+    fv = explain.define_flags()
+    fv.parse([])
+    again = explain._command(fv, "mine", Store(out()).folder)
+    assert not explain._owed(again)
+    fv.parse(["--runs=3"])
+    assert explain._owed(explain._command(fv, "mine", out()))
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "explain needs a STUDY"),
+        (["mine", "other"], "'other': one study at a time"),
+        (["mine", "--resume"], "--resume is not for explain"),
+        (["mine", "--study=x"], "--study is not for explain"),
+        (["mine", "--runs=x"], "--runs=x: must be a whole number, 1 or more"),
+        (["mine", "--measur=false"], "did you mean '--measure'?"),
+        (["new", "--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
+        (["../escape"], "--study='../escape' must be a plain name"),
+        (["new", "--nomeasure"], "measured first, with: isoscale explain new"),
+        (["damaged", "--nomeasure"], "is not one of ours"),
+        (["damaged"], "is not one of ours"),
+    ],
+)
+def test_bad_input_is_one_line(
+    run_program: Callable, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    folder = tmp_path / out("damaged")
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    answer = run_program(MAIN, "explain", *arguments)
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert said in answer.stderr
+    assert answer.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_says_what_it_does(run_program: Callable, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "explain", "--help")
+    assert answer.returncode == 0
+    assert "isoscale explain STUDY" in answer.stdout
+    assert "explain" in run_program(MAIN).stdout
+    assert not list(tmp_path.iterdir())

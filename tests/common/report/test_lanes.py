@@ -1,0 +1,283 @@
+"""Stock and tuned: table, sentences, plots and pages say what the analysis says."""
+
+import csv
+import html
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.analysis.scaling import summarize_cells
+from common.report.event_files import hparams_of
+from common.report.lanes import rows, sentences
+from common.report.manifest import make_manifest
+from common.report.plots import COLORS
+from common.report.study_data import StudyData, load_study
+from common.report.table import print_lanes
+from common.report.write import write_report
+from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed, two, without
+from tests.common.report.fake_study import grid_lines, ladder_lines, make_cell, make_line
+from tests.common.report.fake_study import write_study as write
+from tests.common.report.test_report import Page
+
+
+def study(folder: Path, lines: list[dict[str, Any]], **options: Any) -> StudyData:
+    return load_study(write(folder / "s", lines, steps=0, **options))
+
+
+def said(folder: Path, lines: list[dict[str, Any]]) -> list[str]:
+    (lanes,) = study(folder, lines).lanes
+    return sentences(lanes)
+
+
+def test_the_ladder_takes_no_part_in_the_ordinary_report(tmp_path: Path) -> None:
+    found = study(tmp_path, ladder_lines(TWEAKS, SECONDS))
+    assert {cell.cell["tuning"] for cell in found.summaries} == {"stock", "tuned"}
+    assert {cell.cell["tuning"] for cell in found.ladder} == {"ladder"}
+    assert [setting.title for setting in found.settings] == [
+        "mlp_medium, global batch 64, float32, tuning stock",
+        "mlp_medium, global batch 64, float32, tuning tuned",
+    ]
+    assert list(found.verdicts) == list(found.losses) == [s.title for s in found.settings]
+    names = [name for s in found.settings for name, _ in s.cells]
+    assert names == [f"{name} bare on 1 device" for name in ("jax", "tensorflow", "torch")] * 2
+    # An ordinary study is as it was.
+    ordinary = study(tmp_path / "o", grid_lines(runs=1))
+    assert ordinary.lanes == []
+    assert ordinary.ladder == []
+
+
+def test_the_table_has_every_step(tmp_path: Path) -> None:
+    (lanes,) = study(tmp_path, ladder_lines(TWEAKS, SECONDS)).lanes
+    table = rows(lanes)
+    assert [row[:2] for row in table] == [
+        ["jax bare", "stock"],
+        ["jax bare", "+ pages"],
+        ["jax bare", "+ dense"],
+        ["jax bare", "+ nothing = tuned"],
+        ["jax bare", "tuned against stock"],
+        ["tensorflow bare", "stock"],
+        ["tensorflow bare", "tuned = stock: no tweak"],
+        ["torch bare", "stock"],
+        ["torch bare", "+ mkl = tuned"],
+    ]
+    assert table[0][2:] == ["6", "40.00 [39.20, 40.82]", "-", "-", ""]
+    assert table[1][2:5] == ["6", "32.00 [31.36, 32.65]", "1.25x [1.23, 1.27]"]
+    assert table[1][5] == "faster (n = 6 runs each, corrected p < 0.001)"
+    assert table[3][4].startswith("1.000x [0.98")
+    assert table[3][5].startswith("no difference shown (")
+    assert table[4][2:5] == ["", "", "2.50x [2.45, 2.55]"]
+
+
+def test_the_table_says_what_is_missing(tmp_path: Path) -> None:
+    lines = ladder_lines(TWEAKS, SECONDS, runs=2)
+    lines = without(failed(lines, tweaks=["pages"]), tweaks=["pages", "dense"])
+    (lanes,) = study(tmp_path, lines).lanes
+    table = rows(lanes)
+    assert table[0][3] == "39.40 (no interval from 2 runs)"
+    assert table[1][2:6] == ["0", "no result: 2 failed", "-", "-"]
+    assert table[2][2:6] == ["0", "not measured", "-", "-"]
+    assert table[3][3:6] == ["15.76 (no interval from 2 runs)", "-", "-"]
+    assert table[4][4:6] == ["2.50x (no interval from 2 runs)", "no verdict"]
+
+
+def test_how_much_of_the_gap_is_explained(tmp_path: Path) -> None:
+    found = said(tmp_path, two((0.04, 0.01), (0.02, 0.01)))
+    assert found[0] == (
+        "On 1 device, stock: from torch bare (10.00 ms/step) to jax bare (40.00 ms/step) the gap "
+        "is 4.00x [3.93, 4.07] (n = 6 runs each, corrected p < 0.001)."
+    )
+    assert found[1].startswith("On 1 device, tuned: from torch bare (10.00 ms/step) to jax bare")
+    assert re.fullmatch(
+        r"On 1 device environment and operations explain 50 % of the gap, 50 % is left \(between "
+        r"4\d and 5\d % by the ends of the two intervals\)\.",
+        found[2],
+    )
+    assert found[3] == (
+        "On 1 device, all tweaks together against stock: torch bare 1.000x [0.982, 1.019], no "
+        "difference shown; jax bare 2.00x [1.96, 2.04], faster."
+    )
+    assert len(found) == 4
+
+
+def test_what_is_left_may_be_nothing_or_more(tmp_path: Path) -> None:
+    gone = said(tmp_path / "gone", two((0.04, 0.01), (0.01, 0.01)))
+    assert "On 1 device, tuned: no difference is shown between" in gone[1]
+    assert "explain 100 % of the gap, 0 % is left (between 0 and" in gone[2]
+    assert gone[2].endswith(", and no difference is shown in it.")
+    grown = said(tmp_path / "grown", two((0.02, 0.01), (0.02, 0.005)))
+    assert "the gap is not smaller in the tuned lane: it is 200 % of the one" in grown[2]
+
+
+def test_no_gap_no_share(tmp_path: Path) -> None:
+    found = said(tmp_path, two((0.0101, 0.01), (0.02, 0.01)))
+    assert found[2] == (
+        "On 1 device there is no gap to explain: no difference is shown in the stock lane."
+    )
+    assert not any("explain " in s and "%" in s for s in found)
+
+
+def test_few_runs_say_little(tmp_path: Path) -> None:
+    found = said(tmp_path, two((0.04, 0.01), (0.02, 0.01), runs=2))
+    assert found[0].startswith("On 1 device, stock: there is no verdict between torch bare")
+    assert found[0].endswith("4.00x (n = 2 runs each, no interval).")
+    assert found[2].endswith("the share of the gap that is gone, for want of runs.")
+    assert "faster" not in " ".join(found)
+
+
+def test_an_order_that_changes_is_said(tmp_path: Path) -> None:
+    shown = said(tmp_path / "shown", two((0.02, 0.01), (0.005, 0.01)))
+    assert (
+        "On 1 device the order changes from torch, jax (stock) to jax, torch (tuned); between "
+        "torch and jax the difference is shown in both lanes." in shown
+    )
+    even = said(tmp_path / "even", two((0.02, 0.01), (0.00999, 0.01)))
+    assert any("but it is not shown that it does" in sentence for sentence in even)
+
+
+def test_who_takes_no_part_is_named(tmp_path: Path) -> None:
+    lines = ladder_lines(TWEAKS, SECONDS)
+    found = said(tmp_path / "a", failed(lines, framework="jax", tuning="tuned"))
+    assert found[0] == (
+        "On 1 device jax bare cannot take part: no result in both lanes, stock and tuned."
+    )
+    found = said(tmp_path / "b", ladder_lines({"jax": {}}, SECONDS))
+    assert found == [
+        "On 1 device only jax bare has a result in both lanes: there is no gap to explain.",
+        "On 1 device no tweak is in the tuned lane of any framework.",
+    ]
+
+
+def test_what_weakens_it_is_said(tmp_path: Path) -> None:
+    lines = two((0.04, 0.01), (0.02, 0.01))
+    for line in lines[:4]:
+        line["disturbed"] = True
+    cell = make_cell("jax", "bare", 1, tuning="ladder", tweaks=["other"])
+    lines.append(make_line(cell, 0, 0.03, sequence=len(lines)))
+    found = said(tmp_path, lines)
+    assert "But 4 of these 24 runs were disturbed by other programs." in found
+    assert "Not on the way from stock to tuned, and left out: jax bare with other." in found
+
+
+def test_an_alarm_takes_the_place_of_the_answer(tmp_path: Path) -> None:
+    lines = ladder_lines(TWEAKS, SECONDS)
+    for line in lines:
+        line["loss_first"] *= 1.001 if line["cell"].get("tweaks") == ["pages"] else 1
+    (sentence,) = said(tmp_path, lines)
+    assert "do not compute the same thing" in sentence
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    lines = ladder_lines(TWEAKS, SECONDS)
+    lines += failed(ladder_lines(TWEAKS, SECONDS, model="gpt_tiny", runs=2), tweaks=["pages"])
+    for sequence, line in enumerate(lines):
+        line["sequence"] = sequence
+    found = load_study(write(tmp_path_factory.mktemp("w") / "s", lines, steps=0))
+    write_report(found)
+    return found
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_the_page_shows_it(written: StudyData, name: str) -> None:
+    text = (written.folder / name).read_text()
+    # Markdown has < as &lt;.
+    text = Page(text).text if name.endswith("html") else html.unescape(text)
+    section = text[text.index("From stock (what the installed packages give)") :]
+    section = section[: section.index("Comparisons" if "html" in name else "| comparison |")]
+    for lanes in written.lanes:
+        for sentence in sentences(lanes):
+            assert sentence in section
+        for row in rows(lanes):
+            for value in row:
+                assert value in section
+    # jax: 3 steps and the total; one of each other; 2 x 3 pairs: of the model with 6 runs.
+    assert "corrected for all 12 tests of this section together" in section
+    assert "no result: 2 failed" in section
+    assert "Stock and tuned" in text
+
+
+def test_every_run_of_the_ladder_is_in_the_report(written: StudyData) -> None:
+    text = Page((written.folder / "report.html").read_text()).text
+    assert "12 cells in 4 setting(s) and 4 between stock and tuned, 64 runs" in text
+    assert "jax bare ladder pages on 1 device (mlp" not in text  # it did not fail
+    assert "jax bare ladder pages on 1 device (gpt_tiny, global batch 64, float32), run 0" in text
+    runs = text[text.rindex("All runs") :]
+    assert runs.count("jax bare ladder pages on 1 device") == 8
+
+
+def test_the_plot_has_the_colours_of_the_frameworks(written: StudyData) -> None:
+    stem = "mlp_medium_global_batch_64_float32_waterfall_1"
+    svg = (written.folder / f"plots/{stem}.svg").read_text()
+    assert (written.folder / f"plots/{stem}.png").exists()
+    for color in COLORS[:3]:
+        assert color.lower() in svg
+    for label in ("jax bare: stock", "+ pages", "+ nothing", "tuned = stock: no tweak"):
+        assert label in svg
+    page = (written.folder / "report.html").read_text()
+    title = "From stock to tuned: mlp_medium, global batch 64, float32, on 1 device"
+    assert f'aria-label="{title}"' in page
+    assert f"![{title}](plots/{stem}.png)" in (written.folder / "report.md").read_text()
+    failed_plot = written.folder / "plots/gpt_tiny_global_batch_64_float32_waterfall_1.svg"
+    assert "no result" in failed_plot.read_text()
+
+
+def test_there_is_no_such_page_without_lanes(tmp_path: Path) -> None:
+    found = study(tmp_path, grid_lines(runs=1))
+    write_report(found)
+    for name in ("report.html", "report.md"):
+        assert "Stock and tuned" not in (found.folder / name).read_text()
+
+
+def test_the_manifest_lists_tweaks_by_lane_and_framework(tmp_path: Path) -> None:
+    def fact(lines: list) -> str:
+        summaries = summarize_cells(lines, scaling="strong")
+        return dict(make_manifest(summaries, [], scaling="strong").facts)["Tuning"]
+
+    lines = without(ladder_lines(TWEAKS, SECONDS), tuning="ladder")
+    assert fact(lines) == "stock; tuned: jax pages, dense, nothing; tensorflow none; torch mkl"
+    lines += ladder_lines({"jax": {"pages": 0.9}}, SECONDS, model="gpt_tiny")
+    assert fact(lines) == (
+        "stock; tuned: jax pages, dense, nothing (mlp_medium); jax pages (gpt_tiny); "
+        "tensorflow none; torch mkl"
+    )
+    lines += ladder_lines({"jax": {}}, SECONDS, strategy="pjit")
+    assert "jax none (mlp_medium pjit)" in fact(lines)
+    assert "jax pages, dense, nothing (mlp_medium bare)" in fact(lines)
+    assert fact(grid_lines(runs=1)) == "stock"
+
+
+def test_csv_and_hparams_have_tuning_and_tweaks(written: StudyData) -> None:
+    table = list(csv.DictReader(io.StringIO((written.folder / "results.csv").read_text())))
+    assert {(row["tuning"], row["tweaks"]) for row in table if row["framework"] == "jax"} == {
+        ("stock", ""),
+        ("ladder", "pages"),
+        ("ladder", "pages,dense"),
+        ("tuned", "pages,dense,nothing"),
+    }
+    assert hparams_of(make_cell("jax", "bare", 1, tuning="tuned", tweaks=["a", "b"]))["tweaks"] == (
+        "a, b"
+    )
+    assert hparams_of(make_cell("jax", "bare", 1))["tweaks"] == "none"
+    assert hparams_of(make_cell("jax", "bare", 1))["tuning"] == "stock"
+
+
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_it_is_printed_whole_at_any_width(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    found = study(tmp_path, ladder_lines(TWEAKS, SECONDS))
+    print_lanes(found.lanes)
+    text = capsys.readouterr().out
+    assert "…" not in text
+    for row in rows(found.lanes[0]):
+        for value in row:
+            assert all(part in text for part in value.split(" ("))
+    assert all(f"- {sentence}" in text for sentence in sentences(found.lanes[0]))
+    assert "marks" not in text
