@@ -421,7 +421,7 @@ def _compiler(facts: Facts) -> str | None:
 _MKL_REMEDY = (
     "No supported switch is known: MKL_ENABLE_INSTRUCTIONS and its like change nothing. Preloading "
     "a library that defines mkl_serv_intel_cpu_true does, unsupported by the vendor and in need of "
-    "a C compiler; say so where you show such figures."
+    "a C compiler: --tuning=tuned does it, or --tweaks=+mkl-as-intel alone, and reports say so."
 )
 
 PROBLEMS = (

@@ -91,6 +91,7 @@ def make_manifest(
     *,
     scaling: str,
     framework_facts: Mapping[str, Mapping[str, Any]] | None = None,
+    left_out: Sequence[str] = (),
 ) -> Manifest:
     """Returns the conditions under which the cells were measured.
 
@@ -99,6 +100,7 @@ def make_manifest(
       machines: of the study's sessions, in order.
       scaling: ``strong`` or ``weak``.
       framework_facts: framework -> what a run of it said of its own settings.
+      left_out: tweaks that the tuned lane could not have, each with the reason.
     """
     cells = [summary.cell for summary in summaries]
     ok = [line for summary in summaries for line in summary.ok]
@@ -155,7 +157,7 @@ def make_manifest(
         (f"As {name} says", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
         for name, said in (framework_facts or {}).items()
     ]
-    warnings = []
+    warnings = [f"Left out of the tuned lane: {t}." for t in left_out]
     mixed = [name for name, found in versions.items() if len(found) > 1]
     if mixed:
         warnings.append(f"Runs with different versions are mixed: {', '.join(mixed)}.")

@@ -95,7 +95,18 @@ class StudyData:
             self.machines,
             scaling=self.scaling,
             framework_facts=self.framework_facts(),
+            left_out=self.left_out(),
         )
+
+    def left_out(self) -> list[str]:
+        """Returns the tweaks that the tuned lane would have had, each with why it did not."""
+        found: dict[str, None] = {}
+        for line in self.lines:
+            if lane_of(line["cell"]) == "tuned":
+                config = self.config(line) or {}
+                for name, reason in config.get("tweaks_left_out", []):
+                    found[f"{line['cell']['framework']} {name}: {reason}"] = None
+        return list(found)
 
     def steps(self, line: dict[str, Any]) -> list[dict[str, Any]]:
         """Returns the records of a run's ``steps.jsonl``; [] if they are not there.

@@ -98,7 +98,8 @@ def test_an_incomplete_one_goes_on_with_as_many_runs(fake: FakeCompare, capsys: 
     settings["sessions"][0]["rounds"] = 4
     store.write_settings(settings)
     assert explain.main(["mine"]) == 0
-    assert fake.calls == [["--study=mine", "--resume", "--tuning=ladder", "--runs=4"]]
+    grid = ["--strategies=bare", "--devices=1", "--tuning=ladder"]
+    assert fake.calls == [["--study=mine", "--resume", *grid, "--runs=4"]]
     assert "+ pages" in capsys.readouterr().out
 
 

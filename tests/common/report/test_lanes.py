@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,15 @@ def test_it_is_printed_whole_at_any_width(
             assert all(part in text for part in value.split(" ("))
     assert all(f"- {sentence}" in text for sentence in sentences(found.lanes[0]))
     assert "marks" not in text
+
+
+def test_what_the_tuned_lane_could_not_have_is_said(tmp_path: Path) -> None:
+    lines = ladder_lines(TWEAKS, SECONDS)
+    store = write(tmp_path / "s", lines)
+    wanting = {"tweaks_left_out": [["pages-of-gold", "needs gold"]]}
+    for line in lines:
+        if line["cell"]["framework"] == "jax":  # of stock cells it means nothing
+            (store.folder / line["run_dir"] / "config.json").write_text(json.dumps(wanting))
+    warnings = load_study(store).manifest().warnings
+    assert warnings.count("Left out of the tuned lane: jax pages-of-gold: needs gold.") == 1
+    assert load_study(write(tmp_path / "t", lines)).manifest().warnings == []
