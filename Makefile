@@ -36,8 +36,8 @@ test-fast: setup ## run the tests that take seconds
 parity: setup ## run the cross-framework parity tests
 	$(BIN)/python -m pytest tests/parity
 
-benchmark: setup ## measure what the runners add to a hand-written step, and the report's speed
-	$(BIN)/python -m tests.benchmarks.overhead
+benchmark: setup ## measure runners against hand-written steps, Keras, each other; write the tables
+	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.report_speed
 
 lint: setup ## check style

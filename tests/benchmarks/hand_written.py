@@ -2,8 +2,9 @@
 
 They share no code with the runners and models, only the start values and batches, so that the
 benchmark can check that both compute the same loss. mlp_medium and gpt_tiny, AdamW with clipping,
-float32, one device. ``make_step(framework, model)`` imports the framework and returns
-``(step, wait)``; ``step(batch)`` returns the loss.
+float32, one device. ``STEPS[framework](model, initial, batches, tuned)`` imports the framework and
+returns ``(step, wait, steps)``: ``step(i)`` makes ``steps`` steps from number i on and returns the
+last loss. ``tuned`` is what the same user would write after reading ``isoscale tweaks``.
 """
 
 import itertools
@@ -13,11 +14,13 @@ from typing import Any
 
 LR, B1, B2, EPS, DECAY, CLIP = 1e-3, 0.9, 0.999, 1e-8, 0.01, 1.0
 HEADS = 4
+BLOCK = 10
 
 
-def jax_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tuple:
+def jax_step(model: str, initial: dict[str, Any], batches: list[dict], tuned: bool) -> tuple:
     import jax
     import jax.numpy as jnp
+    import numpy as np
     import optax
 
     def norm(x, p, name):
@@ -27,7 +30,10 @@ def jax_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tuple:
         return y * p[f"{name}/scale"] + p[f"{name}/bias"]
 
     def dense(x, p, name):
-        return x @ p[f"{name}/kernel"] + p[f"{name}/bias"]
+        if not tuned:
+            return x @ p[f"{name}/kernel"] + p[f"{name}/bias"]
+        y = x.reshape(-1, x.shape[-1]) @ p[f"{name}/kernel"] + p[f"{name}/bias"]
+        return y.reshape(*x.shape[:-1], -1)
 
     def mlp(p, batch):
         x = batch["inputs"]
@@ -46,9 +52,15 @@ def jax_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tuple:
                 dense(y, p, f"block_{i}/attention/{n}").reshape(b, t, HEADS, -1)
                 for n in ("query", "key", "value")
             )
-            scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
+            if tuned:
+                q, k, v = (a.swapaxes(1, 2) for a in (q, k, v))
+            keys = "bhqd,bhkd->bhqk" if tuned else "bqhd,bkhd->bhqk"
+            scores = jnp.einsum(keys, q, k) / math.sqrt(q.shape[-1])
             weights = jax.nn.softmax(jnp.where(mask, scores, -1e30))
-            y = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+            if tuned:
+                y = jnp.einsum("bhqk,bhkd->bhqd", weights, v).swapaxes(1, 2).reshape(x.shape)
+            else:
+                y = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
             x = x + dense(y, p, f"block_{i}/attention/output")
             y = norm(x, p, f"block_{i}/feed_forward_norm")
             y = jax.nn.gelu(dense(y, p, f"block_{i}/feed_forward/up"))
@@ -72,16 +84,37 @@ def jax_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tuple:
 
     compiled = jax.jit(update, donate_argnums=(0, 1))
     held = [jax.device_put(initial), jax.device_put(optimizer.init(initial))]
-    placed = [jax.device_put({k: v for k, v in b.items() if v.ndim}) for b in batches]
+    arrays = [{k: v for k, v in b.items() if v.ndim} for b in batches]
+    if tuned and model == "mlp_medium":
+        pool = jax.device_put({k: np.stack([b[k] for b in arrays]) for k in arrays[0]})
+
+        def several(p, state, pool, first):
+            def body(carry, i):
+                batch = jax.tree.map(lambda v: v[i % v.shape[0]], pool)
+                p, state, value = update(*carry, batch)
+                return (p, state), value
+
+            (p, state), values = jax.lax.scan(body, (p, state), first + jnp.arange(BLOCK))
+            return p, state, values[-1]
+
+        block = jax.jit(several, donate_argnums=(0, 1))
+
+        def steps(i: int) -> Any:
+            held[0], held[1], value = block(*held, pool, i)
+            return value
+
+        return steps, lambda: jax.block_until_ready(held), BLOCK
+    placed = [jax.device_put(b) for b in arrays]
 
     def step(i: int) -> Any:
         held[0], held[1], value = compiled(*held, placed[i % len(placed)])
         return value
 
-    return step, lambda: jax.block_until_ready(held)
+    return step, lambda: jax.block_until_ready(held), 1
 
 
-def torch_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tuple:
+def torch_step(model: str, initial: dict[str, Any], batches: list[dict], tuned: bool) -> tuple:
+    del tuned  # this lane is in the environment
     import torch
     from torch import nn
     from torch.nn import functional
@@ -173,10 +206,10 @@ def torch_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tupl
         optimizer.step()
         return loss.detach()
 
-    return step, lambda: None
+    return step, lambda: None, 1
 
 
-def tensorflow_step(model: str, initial: dict[str, Any], batches: list[dict]) -> tuple:
+def tensorflow_step(model: str, initial: dict[str, Any], batches: list[dict], tuned: bool) -> tuple:
     import tensorflow as tf
 
     p = {name: tf.Variable(value) for name, value in initial.items()}
@@ -231,13 +264,20 @@ def tensorflow_step(model: str, initial: dict[str, Any], batches: list[dict]) ->
 
     forward = mlp if model == "mlp_medium" else gpt
 
-    @tf.function
-    def update(batch):
+    def compute(batch):
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], forward(batch))
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, list(p.values()))
-        gradients, _ = tf.clip_by_global_norm([tf.convert_to_tensor(g) for g in gradients], CLIP)
+        return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    if tuned and model == "gpt_tiny":
+        compute = tf.function(compute, jit_compile=True)
+
+    @tf.function
+    def update(batch):
+        loss, gradients = compute(batch)
+        gradients, _ = tf.clip_by_global_norm(gradients, CLIP)
         count.assign_add(1.0)
         power1, power2 = tf.pow(B1, count), tf.pow(B2, count)
         for (name, variable), gradient in zip(p.items(), gradients, strict=True):
@@ -250,8 +290,20 @@ def tensorflow_step(model: str, initial: dict[str, Any], batches: list[dict]) ->
             )  # fmt: skip
         return loss
 
-    placed = [{k: tf.constant(v) for k, v in b.items() if v.ndim} for b in batches]
-    return (lambda i: update(placed[i % len(placed)])), lambda: None
+    arrays = [{k: v for k, v in b.items() if v.ndim} for b in batches]
+    if tuned and model == "mlp_medium":
+        pool = {k: tf.stack([b[k] for b in arrays]) for k in arrays[0]}
+
+        @tf.function
+        def several(first):
+            loss = tf.constant(0.0)
+            for i in tf.range(BLOCK):
+                loss = update({k: v[(first + i) % len(arrays)] for k, v in pool.items()})
+            return loss
+
+        return (lambda i: several(tf.constant(i))), lambda: None, BLOCK
+    placed = [{k: tf.constant(v) for k, v in b.items()} for b in arrays]
+    return (lambda i: update(placed[i % len(placed)])), lambda: None, 1
 
 
 STEPS: dict[str, Callable[..., tuple]] = {
