@@ -105,7 +105,7 @@ def _cases() -> dict[str, dict[str, Any]]:
 
 
 CASES = _cases()
-TUNED_DISTRIBUTED = ("mlp", "transformer_causal_padded", "moe_padded")
+SOME = ("mlp", "transformer_causal_padded", "moe_padded")
 # What is in no framework's tuned lane.
 FLOAT32 = ("mlp_float32", "transformer_causal_float32", "moe_float32")
 ADDED: dict[Group, tuple[str, ...]] = {
@@ -131,18 +131,21 @@ def belongs(group: Group, case: str) -> bool:
     """Whether a group runs a case.
 
     What is about the arithmetic of a framework is not about its strategies. The small specs run
-    every code path under every strategy on 1, 2 and 4 devices; the presets, which take most of the
-    time to compile, run under ``bare`` and, but for the two large ones, the framework's default
-    strategy on 2 devices. The tuned lane runs the small specs, in distributed strategies some.
+    every code path under every strategy on 2 and 4 devices, and some of them on 1; the presets,
+    which take most of the time to compile, run under ``bare`` and, but for the two large ones, the
+    framework's default strategy on 2 devices. The tuned lane runs the small specs, in distributed
+    strategies some.
     """
     framework, strategy, devices, tuning = group
     if "+" in tuning:
         return case in ADDED[group]
     if tuning == "tuned":
         # An operation is the same under every strategy; blocks of steps are not.
-        return case in (lookup.parity_specs() if strategy == "bare" else TUNED_DISTRIBUTED)
+        return case in (lookup.parity_specs() if strategy == "bare" else SOME)
     if strategy == "bare":
         return True
+    if devices == 1:
+        return case in SOME
     usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2
     if case in lookup.presets():
         return usual and case not in LARGE
