@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.commands import compare, report
 from common.commands.find_study import split_studies, study_folder
+from common.commands.programs import find_programs
 from common.config.errors import ConfigError
 from common.config.flags import Flags, fail
 from common.report.study_data import StudyData, load_study
@@ -73,11 +74,14 @@ def _owed(command: list[str]) -> bool:
     request = compare.read_request(command)
     assert request is not None
     request.store.load()
+    names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
+    programs = find_programs(request.flags, list(names))
     return request.budget_seconds is not None or not all(
         request.store.is_ok(cell.cell(), run)
         for session in request.sessions
         for cell in session.cells
         for run in range(session.rounds)
+        if programs[cell.framework].missing is None
     )
 
 

@@ -148,12 +148,12 @@ def tweaks_in_force(config: RunConfig) -> list[Tweak]:
 
 
 def tweak_environment(config: RunConfig) -> dict[str, str]:
-    """Returns what the tweaks of a run need in the environment before its process starts.
+    """Returns what a run's lane wants in the environment before its process starts.
 
     Raises:
       ConfigError: something that has to be built cannot be.
     """
-    return environment(tweaks_in_force(config), os.environ)
+    return environment(tweaks(config.framework), config.tweaks, os.environ)
 
 
 def _strategy_folder(framework: str) -> Path:

@@ -139,14 +139,20 @@ def read_rank(config: RunConfig, run_dir: str | None) -> int | None:
     return values["RANK"]
 
 
+_STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
+
+
 def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -> None:
     """Starts this program again, as the same process, if it was not started with what is needed.
 
     The dynamic linker and the C library read their variables before Python is there.
     """
-    if any(os.environ.get(name) != value for name, value in needed.items()):
+    different = [name for name, value in needed.items() if os.environ.get(name, "") != value]
+    if different and _STARTED_AGAIN in os.environ:
+        raise ConfigError(f"{different[0]} cannot be set to {needed[different[0]]!r}")
+    if different:
         command = [sys.executable, "-m", lookup.program(framework), *argv]
-        os.execve(sys.executable, command, {**os.environ, **needed})
+        os.execve(sys.executable, command, {**os.environ, **needed, _STARTED_AGAIN: "1"})
 
 
 def _launch_ranks(
@@ -225,6 +231,9 @@ def _work(config: RunConfig, run_dir: Path, rank: int) -> None:
             threads_per_device=config.threads_per_device,
         )
         pinned = cores if pin(cores) else None
+    for tweak in lookup.tweaks_in_force(config):
+        if not tweak.in_effect():
+            raise RuntimeError(f"tweak '{tweak.name}' did not take effect")
     os.environ.update(lookup.framework_environment(config.framework, config))
 
     beat.beat("importing the framework")
@@ -263,7 +272,7 @@ def _work(config: RunConfig, run_dir: Path, rank: int) -> None:
             "ranks": ranks,
             "framework": facts,
             "tweaks": {
-                tweak.name: tweak.in_effect() if tweak.in_effect else None
+                tweak.name: tweak.evidence() if tweak.evidence else None
                 for tweak in lookup.tweaks_in_force(config)
             },
             "native_libraries": describe.native_libraries(),
@@ -328,7 +337,8 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
         f"  latency     {spread(latency)} of 1 step",
         f"  throughput  {result['items_per_second']:.1f} examples/s"
         + (f", {tokens:.0f} real tokens/s" if tokens else ""),
-        f"  compile     {result['compile_seconds']:.2f} s (first step less a median step)",
+        f"  compile     {result['compile_seconds']:.2f} s (first step less a median step"
+        + (", and a block's rehearsal)" if config.steps_per_dispatch > 1 else ")"),
         f"  loss        {result['loss_first']:.6f} -> {result['loss_last']:.6f} over "
         f"{result['steps_trained']} steps",
         f"  memory      {result['peak_memory_bytes'] / 2**20:.0f} MiB, {result['memory']['kind']}",

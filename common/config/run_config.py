@@ -96,7 +96,7 @@ class RunConfig:
       latency_steps: windows of length one, spread between the throughput windows.
       batch_pool: distinct batches; step i trains on batch i mod pool. 0: as many as the data set
         makes by default (an epoch where it has one).
-      max_in_flight: steps issued and not yet finished, at most.
+      max_in_flight: calls (of a step, or a block of steps) issued and not yet finished, at most.
       available_cores: CPU cores the launcher may use; decides ``oversubscribed``.
       seed: of parameters, batches and dropout.
     """

@@ -572,8 +572,8 @@ PROBLEMS = (
         meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. It is not "
         "measured here what that costs; on a 2-core AMD machine a step of a small transformer took "
         "110 ms, and 74 ms with huge pages.",
-        remedy="--tuning=tuned, or --tweaks=+huge-pages for all frameworks of a comparison; by hand "
-        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment.",
+        remedy="--tuning=tuned, or --tweaks=+huge-pages for all frameworks of a comparison; by "
+        "hand GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment.",
     ),
     Problem(
         id="page_faults_never",

@@ -18,7 +18,7 @@ from common.config.errors import ConfigError, unknown
 from common.config.run_config import RunConfig
 from common.machine.describe import UNKNOWN, cpu_info
 
-_SEPARATORS = {"GLIBC_TUNABLES": ":", "LD_PRELOAD": ":", "XLA_FLAGS": " "}
+_SEPARATOR = ":"  # of GLIBC_TUNABLES and LD_PRELOAD
 
 
 def _no_environment() -> dict[str, str]:
@@ -27,6 +27,10 @@ def _no_environment() -> dict[str, str]:
 
 def _nothing_missing() -> None:
     return None
+
+
+def _nothing_to_see() -> bool:
+    return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,9 +47,11 @@ class Tweak:
       applies: whether it can change anything for a run that has the tweaks before it.
       pays: whether the tuned lane takes it for a run that it applies to.
       missing: what it needs and this machine lacks, or None; nothing is changed.
-      environment: variables to set before the process starts; may build what they name.
+      variables: variable -> what a part of its value that is this tweak's contains.
+      environment: variable -> the part to set before the process starts; may build what it names.
       changes: fields of ``RunConfig`` that it sets.
-      in_effect: what shows, at the end of a run, that an environment tweak took effect.
+      in_effect: whether it is there, asked in every process of a run before the framework is.
+      evidence: what a run's record says of it at the end.
       unsupported: whether the vendor of the library does not support it.
     """
 
@@ -58,15 +64,17 @@ class Tweak:
     applies: Callable[[RunConfig], bool]
     pays: Callable[[RunConfig], bool]
     missing: Callable[[], str | None] = _nothing_missing
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
     environment: Callable[[], dict[str, str]] = _no_environment
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    in_effect: Callable[[], dict[str, Any]] | None = None
+    in_effect: Callable[[], bool] = _nothing_to_see
+    evidence: Callable[[], dict[str, Any]] | None = None
     unsupported: bool = False
 
     @property
     def kind(self) -> str:
         """``environment`` (set before the process starts), ``setting`` or ``operation``."""
-        if self.environment is not _no_environment:
+        if self.variables:
             return "environment"
         return "setting" if self.changes else "operation"
 
@@ -146,8 +154,8 @@ def choose(
                 )
             continue
         reason = tweak.missing()
-        mode = tweak.changes.get("compile_mode", config.compile_mode)
-        if compile_mode_given and mode != config.compile_mode:
+        mode = tweak.changes.get("compile_mode")
+        if compile_mode_given and mode and (mode != config.compile_mode or not wanted):
             reason = f"compile_mode={config.compile_mode} was asked for"
         if reason is None:
             names.append(tweak.name)
@@ -164,24 +172,32 @@ def choose(
     )
 
 
-def environment(chosen: Sequence[Tweak], present: Mapping[str, str]) -> dict[str, str]:
-    """Returns what tweaks want in the environment, joined with what is there.
+def environment(
+    known: Sequence[Tweak], names: Collection[str], present: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns what the environment of a run has to hold, for every variable of any tweak.
 
-    Applied twice it changes nothing.
+    What is there and belongs to no tweak stays. What belongs to a tweak that is not in force goes:
+    a run started from a tuned shell is stock if it says so. Applied twice it changes nothing.
+
+    Args:
+      known: the framework's tweaks.
+      names: of those in force.
+      present: the environment as it is.
 
     Raises:
       ConfigError: something that has to be built cannot be.
     """
     wanted: dict[str, str] = {}
-    for tweak in chosen:
-        for name, value in tweak.environment().items():
-            separator = _SEPARATORS.get(name)
-            old = wanted.get(name, present.get(name, ""))
-            parts = old.split(separator) if separator and old else []
-            if separator and value in parts:
-                wanted[name] = old
-            else:
-                wanted[name] = (separator or "").join([*parts, value])
+    for variable in dict.fromkeys(name for tweak in known for name in tweak.variables):
+        marks = [t.variables[variable] for t in known if variable in t.variables]
+        parts = [part for part in present.get(variable, "").split(_SEPARATOR) if part]
+        parts = [part for part in parts if not any(mark in part for mark in marks)]
+        for tweak in known:
+            if tweak.name in names and variable in tweak.variables:
+                parts.append(tweak.environment()[variable])
+        if parts or variable in present:
+            wanted[variable] = _SEPARATOR.join(parts)
     return wanted
 
 
@@ -207,7 +223,11 @@ def _huge_pages_missing() -> str | None:
 
 
 def _huge_pages_held() -> dict[str, Any]:
-    found = re.search(r"AnonHugePages:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text())
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text()
+    except OSError:
+        return {"anonymous_huge_pages_bytes": UNKNOWN}
+    found = re.search(r"AnonHugePages:\s+(\d+) kB", text)
     return {"anonymous_huge_pages_bytes": 1024 * int(found[1]) if found else UNKNOWN}
 
 
@@ -223,13 +243,18 @@ def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
         applies=lambda config: config.platform == "cpu",
         pays=pays,
         missing=_huge_pages_missing,
+        variables={"GLIBC_TUNABLES": "glibc.malloc.hugetlb="},
         environment=lambda: {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-        in_effect=_huge_pages_held,
+        evidence=_huge_pages_held,
     )
 
 
 def cache_folder() -> Path:
-    """Returns where built helpers are kept between runs."""
+    """Returns where built helpers are kept between runs.
+
+    Raises:
+      RuntimeError: this user has no home.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "isoscale"
 
@@ -252,16 +277,24 @@ def has_short_steps(config: RunConfig) -> bool:
     return flops / config.devices < SHORT_STEP_FLOPS
 
 
+def _has_whole_blocks(config: RunConfig) -> bool:
+    rest = config.steps % STEPS_PER_DISPATCH + config.window_steps % STEPS_PER_DISPATCH
+    return config.input_pipeline == "placed" and rest == 0
+
+
 def several_steps(*, how: str, why: str, source: str) -> Tweak:
     """Several steps for each call into the framework."""
     return Tweak(
         name="several-steps",
         what=f"{STEPS_PER_DISPATCH} steps per call: {how}",
         why=why,
-        where="batches that lie on the devices (--input_pipeline=placed)",
+        where=(
+            "batches that lie on the devices (--input_pipeline=placed); --steps and --window_steps "
+            f"that are multiples of {STEPS_PER_DISPATCH}"
+        ),
         needs="nothing",
         source=source,
-        applies=lambda config: config.input_pipeline == "placed",
+        applies=_has_whole_blocks,
         pays=has_short_steps,
         changes={"steps_per_dispatch": STEPS_PER_DISPATCH},
     )

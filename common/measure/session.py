@@ -42,6 +42,15 @@ def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tu
     return plan
 
 
+def window_of(
+    numbers: range, placed: list[Placed], *, pool: Placed, block_steps: int
+) -> list[Placed | Block]:
+    """Returns what a window issues: as many blocks as fit, if there is a pool; the rest singly."""
+    blocked = len(numbers) - len(numbers) % block_steps if pool is not None else 0
+    blocks = [Block(pool, first, block_steps) for first in numbers[:blocked:block_steps]]
+    return [*blocks, *(placed[number % len(placed)] for number in numbers[blocked:])]
+
+
 class Session:
     """Drives a runner through the phases of a run; the same on every rank."""
 
@@ -61,22 +70,16 @@ class Session:
         self._clock = clock
         self._placed: list[Placed] = []
         self._pool: Placed = None
-        self._block_compile_seconds = 0.0
+        self._rehearsal_seconds = 0.0
         self._step = 0
         self.windows: list[Window] = []
 
     def _batches(self, steps: int) -> Iterable[Placed | Block]:
-        """Returns the batches of the next window: a list, or a generator that places each.
-
-        With several steps per dispatch: as many blocks as fit, and the rest one by one.
-        """
+        """Returns the batches of the next window: a list, or a generator that places each."""
         numbers = range(self._step, self._step + steps)
         if self._placed:
             size = self._config.steps_per_dispatch
-            blocked = steps - steps % size if self._pool is not None else 0
-            blocks = [Block(self._pool, first, size) for first in numbers[:blocked:size]]
-            singles = [self._placed[step % len(self._placed)] for step in numbers[blocked:]]
-            return [*blocks, *singles]
+            return window_of(numbers, self._placed, pool=self._pool, block_steps=size)
 
         def place() -> Iterator[Placed]:
             for step in numbers:
@@ -116,7 +119,7 @@ class Session:
         start = self._clock()
         self._pool = self._runner.place_pool(self._dataset.batches)
         self._runner.rehearse(Block(self._pool, self._step, self._config.steps_per_dispatch))
-        self._block_compile_seconds = max(self._runner.gather(self._clock() - start))
+        self._rehearsal_seconds = max(self._runner.gather(self._clock() - start))
 
     def run(self) -> dict[str, Any]:
         """Trains, measures and evaluates; returns the measured part of the result record.
@@ -173,8 +176,10 @@ class Session:
             ),
             "items_per_second": items_per_second,
             "tokens_per_second": items_per_second * tokens if tokens else None,
-            "compile_seconds": max(0.0, first.seconds - (step_seconds["median"] or 0.0)),
-            "block_compile_seconds": self._block_compile_seconds,
+            # A block's rehearsal compiles it, and makes its steps once.
+            "compile_seconds": max(0.0, first.seconds - (step_seconds["median"] or 0.0))
+            + self._rehearsal_seconds,
+            "rehearsal_seconds": self._rehearsal_seconds,
             "first_step_seconds": first.seconds,
             "warmup_seconds": sum(window.seconds for window in self._of_phase("warmup")),
             "measured_seconds": measured_seconds,

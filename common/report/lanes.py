@@ -152,7 +152,12 @@ def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
         left = gap.left
         ends = f"between {_percent(left.low)} and {_percent(left.high)} % by the ends of the two "
         ends += "intervals"
-        if left.value > 1:
+        if left.low <= 1 <= left.high:
+            yield (
+                f"{where} it is not shown that the gap differs between the lanes: tuned, it is "
+                f"{_percent(left.value)} % of the one in stock ({ends})."
+            )
+        elif left.value > 1:
             yield (
                 f"{where} the gap is not smaller in the tuned lane: it is {_percent(left.value)} % "
                 f"of the one in the stock lane ({ends})."
@@ -160,8 +165,8 @@ def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
         else:
             rest = "" if tuned.outcome == "faster" else ", and no difference is shown in it"
             yield (
-                f"{where} environment and operations explain {_percent(1 - left.value)} % of the "
-                f"gap, {_percent(left.value)} % is left ({ends}){rest}."
+                f"{where} the tweaks explain {_percent(1 - left.value)} % of the gap, "
+                f"{_percent(left.value)} % is left ({ends}){rest}."
             )
     reversals = gap.reversals()
     if reversals:

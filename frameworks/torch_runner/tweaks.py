@@ -10,15 +10,17 @@ from pathlib import Path
 
 from common.config.errors import ConfigError
 from common.config.run_config import RunConfig
+from common.machine.describe import UNKNOWN
 from common.machine.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages
 
+_NAME = "isoscale-mkl-as-intel-"
 _PRELOADED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
 def _on_other_cpu(config: RunConfig) -> bool:
     """x86 that is not Intel's: where MKL chooses slower kernels than the CPU could run."""
     x86 = platform.machine() in ("x86_64", "AMD64")
-    return config.platform == "cpu" and x86 and cpu_vendor() != "GenuineIntel"
+    return config.platform == "cpu" and x86 and cpu_vendor() not in (UNKNOWN, "GenuineIntel")
 
 
 def _compiler() -> str | None:
@@ -28,7 +30,15 @@ def _compiler() -> str | None:
 def _preload_missing() -> str | None:
     if sys.platform != "linux":
         return "LD_PRELOAD needs Linux"
-    return None if _compiler() else "needs a C compiler (cc, gcc or clang)"
+    if not _compiler():
+        return "needs a C compiler (cc, gcc or clang)"
+    try:
+        folder = str(cache_folder())
+    except RuntimeError as error:
+        return f"needs a folder to build in: {error}"
+    # The dynamic linker takes both for the end of a name.
+    bad = {" ", ":"} & set(folder)
+    return f"{folder!r} has a {min(bad)!r}; set XDG_CACHE_HOME" if bad else None
 
 
 def _preload() -> dict[str, str]:
@@ -38,7 +48,7 @@ def _preload() -> dict[str, str]:
       ConfigError: it cannot be built.
     """
     digest = hashlib.sha256((_PRELOADED + platform.machine()).encode()).hexdigest()[:12]
-    library = cache_folder() / f"mkl-as-intel-{digest}.so"
+    library = cache_folder() / f"{_NAME}{digest}.so"
     if not library.exists():
         partial = library.with_suffix(f".{os.getpid()}")
         try:
@@ -53,13 +63,13 @@ def _preload() -> dict[str, str]:
             partial.replace(library)
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", None) or str(error).encode()
-            line = said.decode(errors="replace").strip().splitlines()[0]
+            line = (said.decode(errors="replace").strip() or "no message").splitlines()[0]
             raise ConfigError(f"tweak 'mkl-as-intel': {library} cannot be built: {line}") from None
     return {"LD_PRELOAD": str(library)}
 
 
-def _preloaded() -> dict[str, bool]:
-    return {"library_loaded": "mkl-as-intel-" in Path("/proc/self/maps").read_text()}
+def _preloaded() -> bool:
+    return _NAME in Path("/proc/self/maps").read_text()
 
 
 TWEAKS = (
@@ -71,8 +81,8 @@ TWEAKS = (
         name="mkl-as-intel",
         what="preloads a one-line library whose mkl_serv_intel_cpu_true() says yes",
         why=(
-            "MKL keeps its AVX-512 (and best AVX2) kernels for Intel processors; products are 10 "
-            "to 20 % faster on Zen 4, more where AVX-512 is twice as wide"
+            "MKL keeps its best kernels for Intel processors; products of 1024 x 128 matrices and "
+            "larger were 10 to 20 % faster on Zen 4"
         ),
         where="x86 processors of other vendors than Intel, under Linux",
         needs="a C compiler; not supported by Intel",
@@ -80,6 +90,7 @@ TWEAKS = (
         applies=_on_other_cpu,
         pays=lambda config: True,
         missing=_preload_missing,
+        variables={"LD_PRELOAD": _NAME},
         environment=_preload,
         in_effect=_preloaded,
         unsupported=True,
@@ -107,7 +118,7 @@ TWEAKS = (
             "oneDNN asks the processor what it can do, not who made it: about 10 % of a product, "
             "but no difference was shown for a whole step on Zen 4"
         ),
-        where="float32, bfloat16, not torch.compile; x86 processors of other vendors than Intel",
+        where="float32, not torch.compile; x86 processors of other vendors than Intel",
         needs="a private operation of PyTorch; not supported",
         source="https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/mkldnn/Linear.cpp",
         # Inductor has no way to compile this operation with every input.
@@ -129,7 +140,7 @@ TWEAKS = (
     ),
     Tweak(
         name="one-bucket",
-        what="DDP reduces all gradients in one bucket (bucket_cap_mb above the model's size)",
+        what="DDP reduces all gradients in one bucket: bucket_cap_mb=512 instead of 25",
         why="each reduction over gloo costs a fixed time; one that overlaps less may still win",
         where="strategy ddp",
         needs="nothing",

@@ -67,10 +67,14 @@ def jax_step(model: str, initial: dict[str, Any], batches: list[dict], tuned: bo
             x = x + dense(y, p, f"block_{i}/feed_forward/down")
         return dense(norm(x, p, "final_norm"), p, "head")
 
+    def clip(gradients, p):
+        scale = jnp.minimum(1.0, CLIP / optax.global_norm(gradients))
+        return jax.tree.map(lambda g: g * scale, gradients)
+
     forward = mlp if model == "mlp_medium" else gpt
     mask = {name: name.endswith(("kernel", "embedding")) for name in initial}
     optimizer = optax.chain(
-        optax.clip_by_global_norm(CLIP), optax.adamw(LR, B1, B2, EPS, weight_decay=DECAY, mask=mask)
+        optax.stateless(clip), optax.adamw(LR, B1, B2, EPS, weight_decay=DECAY, mask=mask)
     )
 
     def loss(p, batch):

@@ -60,7 +60,7 @@ def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
         ]
     ]
     text = capsys.readouterr().out
-    for said in ("+ pages", "2.50x [2.45, 2.55]", "environment and operations", "p corrected for"):
+    for said in ("+ pages", "2.50x [2.45, 2.55]", "the tweaks explain", "p corrected for"):
         assert said in text
 
 

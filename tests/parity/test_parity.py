@@ -204,7 +204,9 @@ class Probes:
         command += [str(output / "cases.json"), str(output)]
         per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
         environments = launch.rank_environments(devices) if per_device else [{}]
-        tweaks = lookup.tweak_environment(config_for(cases[0]))
+        tweaks: dict[str, str] = {}
+        for case in cases:
+            tweaks |= lookup.tweak_environment(config_for(case))
         log = output / "log.txt"
         processes = [
             launch.start(command, environment={**tweaks, **e, "PYTHONPATH": str(ROOT)}, log=log)

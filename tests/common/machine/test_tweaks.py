@@ -90,6 +90,13 @@ def test_a_compile_mode_that_was_asked_for_stays() -> None:
     chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
     assert chosen.compile_mode == "eager"
     assert ("compiles", "compile_mode=eager was asked for") in chosen.tweaks_left_out
+    # Nor does one that asks for the same mode count as a step of the lane.
+    same = config(compile_mode="compile")
+    chosen = choose(same, KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
+    assert "compiles" not in chosen.tweaks
+    wish = read_wish(["none", "+compiles"], NAMES)  # as a study starts it
+    chosen = choose(same, KNOWN, tuning="tuned", wish=wish, compile_mode_given=True)
+    assert chosen.tweaks == ("compiles",)
     with pytest.raises(ConfigError, match="was asked for"):
         choose(
             config(),
@@ -127,11 +134,19 @@ def test_cell_and_flags_say_what_is_in_force() -> None:
 
 
 def test_environment_joins_and_is_idempotent() -> None:
-    first = make("first", environment=lambda: {"GLIBC_TUNABLES": "a=1", "OTHER": "x"})
-    second = make("second", environment=lambda: {"GLIBC_TUNABLES": "b=2"})
-    found = environment([first, second], {"GLIBC_TUNABLES": "user=3", "OTHER": "y"})
-    assert found == {"GLIBC_TUNABLES": "user=3:a=1:b=2", "OTHER": "x"}
-    assert environment([first, second], found) == found
+    known = (
+        make("first", variables={"V": "a="}, environment=lambda: {"V": "a=1"}),
+        make("second", variables={"V": "b="}, environment=lambda: {"V": "b=2"}),
+    )
+    both = ["first", "second"]
+    assert environment(known, [], {}) == {}
+    assert environment(known, both, {}) == {"V": "a=1:b=2"}
+    found = environment(known, both, {"V": "user=3:a=7", "OTHER": "y"})
+    assert found == {"V": "user=3:a=1:b=2"}
+    assert environment(known, both, found) == found
+    # A stock run that is started from a tuned shell is stock.
+    assert environment(known, [], found) == {"V": "user=3"}
+    assert environment(known, [], {"V": "a=1"}) == {"V": ""}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +193,8 @@ def test_a_library_that_cannot_be_built_is_one_line(monkeypatch, tmp_path) -> No
     monkeypatch.setattr(torch_tweaks.subprocess, "run", fails)
     with pytest.raises(ConfigError, match=r"cannot be built: cc: no space$"):
         tweak.environment()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "with space"))
+    assert "set XDG_CACHE_HOME" in tweak.missing()
     monkeypatch.setattr(torch_tweaks.shutil, "which", lambda name: None)
     assert "C compiler" in tweak.missing()
 

@@ -92,7 +92,7 @@ def test_how_much_of_the_gap_is_explained(tmp_path: Path) -> None:
     )
     assert found[1].startswith("On 1 device, tuned: from torch bare (10.00 ms/step) to jax bare")
     assert re.fullmatch(
-        r"On 1 device environment and operations explain 50 % of the gap, 50 % is left \(between "
+        r"On 1 device the tweaks explain 50 % of the gap, 50 % is left \(between "
         r"4\d and 5\d % by the ends of the two intervals\)\.",
         found[2],
     )
@@ -110,6 +110,8 @@ def test_what_is_left_may_be_nothing_or_more(tmp_path: Path) -> None:
     assert gone[2].endswith(", and no difference is shown in it.")
     grown = said(tmp_path / "grown", two((0.02, 0.01), (0.02, 0.005)))
     assert "the gap is not smaller in the tuned lane: it is 200 % of the one" in grown[2]
+    same = said(tmp_path / "same", two((0.02, 0.01), (0.02, 0.0099)))
+    assert "it is not shown that the gap differs between the lanes" in same[2]
 
 
 def test_no_gap_no_share(tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""isoscale's runners against Keras 3 on the same backend: who trains the same model faster.
+
+A fresh process for each framework, lane and model, on one pinned core: float32, AdamW, ``bare``.
+In it the runner, Keras's ``train_on_batch`` and Keras's ``fit`` alternate, window by window, in
+rotating order and in one environment, on the same batches from the same start; their losses are
+compared first. The ratio of each round is taken, with the faster of Keras's two ways, then the
+median over rounds with its 95 % interval (order statistics), so that drift of the machine cancels.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+
+from common.analysis.estimates import median_estimate
+from common.commands import lookup
+from tests.benchmarks.ours import LANES, Ours, make_config
+
+MODELS = ("mlp_medium", "mlp_large", "gpt_tiny", "transformer_small", "moe_tiny")
+ROUNDS = 10
+WINDOW_SECONDS = 0.3
+WARMUP = 5
+
+
+def target(framework: str, lane: str, model: str) -> float | None:
+    """Returns how many times as fast as Keras the runner is meant to be; None: nothing is."""
+    if framework == "jax":
+        if model.startswith("mlp"):
+            return 0.98
+        return 1.4 if lane == "tuned" and model in ("gpt_tiny", "transformer_small") else None
+    if framework == "tensorflow":
+        return 1.5 if model == "mlp_medium" else 1.0
+    return 1.15 if model == "gpt_tiny" else 1.5
+
+
+def measure(framework: str, lane: str, model: str) -> dict:
+    """Runs the rounds of one framework, lane and model in this process.
+
+    Returns:
+      ``seconds`` per step in each round, of ``ours`` and of each way of Keras, and how far
+      Keras's loss is from ours: at the first step, and in the mean of the next.
+    """
+    runner = Ours(make_config(framework, model, lane))
+    from tests.benchmarks.keras_models import make_step  # after the runner has set up its devices
+
+    def ours(first: int, steps: int) -> tuple[float, float]:
+        del first  # it counts by itself
+        seconds, losses = runner.window(steps)
+        return seconds, sum(losses) / steps
+
+    def timed(step: Callable[[int, int], float]) -> Callable[[int, int], tuple[float, float]]:
+        def window(first: int, steps: int) -> tuple[float, float]:
+            start = time.perf_counter()
+            loss = step(first, steps)
+            return time.perf_counter() - start, loss
+
+        return window
+
+    sides = {"ours": ours}
+    initial = runner.config.spec.initial_parameters(seed=0)
+    for step, name in make_step(model, initial, runner.batches):
+        sides[name] = timed(step)
+
+    # Both ways of Keras train one model: the first step is the one's, the next are the other's.
+    first = sides["train_on_batch"](0, 1)[1] / sides["ours"](0, 1)[1]
+    later = sides["fit"](1, WARMUP)[1] / sides["ours"](1, WARMUP)[1]
+    for side in sides.values():
+        side(0, WARMUP)
+    counts = {
+        name: max(1, round(WINDOW_SECONDS * WARMUP / side(0, WARMUP)[0]))
+        for name, side in sides.items()
+    }
+    done = dict.fromkeys(sides, 0)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    order = deque(sides)
+    for _ in range(ROUNDS):
+        for name in order:
+            seconds[name].append(sides[name](done[name], counts[name])[0] / counts[name])
+            done[name] += counts[name]
+        order.rotate()
+    return {
+        "seconds": seconds,
+        "first_loss_difference": abs(first - 1),
+        "later_loss_difference": abs(later - 1),
+    }
+
+
+def table_row(framework: str, lane: str, model: str) -> str:
+    """Measures in a fresh process; returns the line of the table."""
+    environment = lookup.tweak_environment(make_config(framework, model, lane))
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.against_keras", framework, lane, model],
+        env={**os.environ, **environment, "KERAS_BACKEND": framework},
+        capture_output=True,
+        text=True,
+    )
+    if answer.returncode:
+        raise RuntimeError(f"{framework} {lane} {model}:\n{answer.stderr[-4000:]}")
+    found = json.loads(answer.stdout.splitlines()[-1])
+    first, later = found["first_loss_difference"], found["later_loss_difference"]
+    # Keras's Adam adds its epsilon elsewhere: after the first step the two part slightly.
+    assert first < 1e-4, f"{framework} {lane} {model}: not the same model: {first}"
+    assert later < 1e-3, f"{framework} {lane} {model}: not the same update: {later}"
+    seconds: dict[str, list[float]] = found["seconds"]
+    typical = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+    ours = typical.pop("ours")
+    way, slower = sorted(typical, key=typical.__getitem__)
+    pairs = zip(seconds[way], seconds["ours"], strict=True)
+    ratio = median_estimate([keras / ours for keras, ours in pairs])
+    goal = target(framework, lane, model)
+    met = "-" if goal is None else "yes" if ratio.median >= goal else "**no**"
+    return (
+        f"| {framework} | {lane} | {model} | {typical[way]:.3f} ({way}; {slower} "
+        f"{typical[slower]:.3f}) | {ours:.3f} | {ratio.median:.3f} [{ratio.low:.3f}, "
+        f"{ratio.high:.3f}] | {goal or '-'} | {met} |"
+    )
+
+
+def rows():
+    """Yields the lines of the table, as they are measured."""
+    yield (
+        "| framework | lane | model | Keras, ms/step (way) | runner, ms/step "
+        "| runner is x times as fast [95 %] | target | met |\n|---|---|---|---|---|---|---|---|"
+    )
+    for framework in lookup.frameworks():
+        for lane in LANES:
+            for model in MODELS:
+                yield table_row(framework, lane, model)
+    yield f"\nn = {ROUNDS} rounds of windows of about {WINDOW_SECONDS} s."
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*sys.argv[1:])))
+    sys.stdout.flush()
+    os._exit(0)

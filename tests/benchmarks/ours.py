@@ -1,0 +1,150 @@
+"""isoscale's side of the benchmarks: a runner, driven window by window through the one timed loop.
+
+    python -m tests.benchmarks.ours FRAMEWORK STRATEGY MODEL LANE FIRST_DEVICE
+
+is a process that runs a window for each number of steps on its standard input and prints the
+seconds; ``Workers`` starts such processes and lets them take turns.
+"""
+
+import os
+import subprocess
+import sys
+
+from common.commands import lookup
+from common.commands.build_config import build_config
+from common.commands.run_program import define_flags
+from common.config.run_config import RunConfig
+from common.machine.cores import available_cores, cores_of_devices, pin
+from common.study import launch
+
+LANES = ("stock", "tuned")
+POOL = 8
+
+
+def make_config(framework: str, model: str, lane: str, *, strategy: str = "bare") -> RunConfig:
+    """Returns what is run: float32, the model's batch on each device, two devices if several."""
+    fv = define_flags(framework)
+    fv.parse([])
+    devices = 1 if strategy == "bare" else 2
+    return build_config(
+        fv,
+        framework=framework,
+        strategy=strategy,
+        model=model,
+        devices=devices,
+        global_batch_size=devices * lookup.preset(model).global_batch_size,
+        dtype="float32",
+        compile_mode=None,
+        tuning=lane,
+    )
+
+
+class Ours:
+    """A runner in this process, pinned before its framework is imported."""
+
+    def __init__(self, config: RunConfig, *, first_device: int = 0):
+        pin(
+            cores_of_devices(
+                available_cores(),
+                first_device=first_device,
+                devices=1 if config.process_model == "per_device" else config.devices,
+                threads_per_device=1,
+            )
+        )
+        os.environ.update(lookup.framework_environment(config.framework, config))
+        self.config = config
+        self.runner = lookup.load_runner(config)()
+        self.batches = (
+            lookup.data_source("synthetic")
+            .load(
+                config.spec,
+                global_batch_size=config.global_batch_size,
+                pool=POOL,
+                seed=0,
+                dtype="float32",
+            )
+            .batches
+        )
+        self._placed = [self.runner.place(batch) for batch in self.batches]
+        self._pool = None
+        if config.steps_per_dispatch > 1:
+            self._pool = self.runner.place_pool(self.batches)
+        self._done = 0
+
+    def window(self, steps: int) -> tuple[float, list[float]]:
+        """Returns the seconds and the loss of each step."""
+        from common.measure.loop import timed_window
+        from common.measure.session import window_of
+
+        window = window_of(
+            range(self._done, self._done + steps),
+            self._placed,
+            pool=self._pool,
+            block_steps=self.config.steps_per_dispatch,
+        )
+        self._done += steps
+        seconds, handles = timed_window(
+            self.runner, window, max_in_flight=self.config.max_in_flight
+        )
+        return seconds, [entry["loss"] for entry in self.runner.metrics(handles)]
+
+
+class Workers:
+    """The processes of one side, which run their windows together; they wait in between."""
+
+    def __init__(self, configs: list[RunConfig]):
+        """Args: configs: one for each run, the n-th on device n and after."""
+        self._processes = []
+        for device, config in enumerate(configs):
+            words = [config.framework, config.strategy, config.model, config.tuning, str(device)]
+            per_device = config.process_model == "per_device"
+            ranks = launch.rank_environments(config.devices) if per_device else [{}]
+            for rank in ranks:
+                environment = {**lookup.tweak_environment(config), **rank}
+                self._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "tests.benchmarks.ours", *words],
+                        env={**os.environ, **environment},
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        text=True,
+                    )
+                )
+        for process in self._processes:
+            self._read(process)
+
+    def _read(self, process: subprocess.Popen) -> str:
+        line = process.stdout.readline()
+        while line and line.strip() != "ready" and not line[0].isdigit():
+            line = process.stdout.readline()  # a framework may talk
+        if not line:
+            raise RuntimeError(f"a worker left with {process.wait()}: {process.args}")
+        return line
+
+    def window(self, steps: int) -> list[float]:
+        """Returns the seconds of each process."""
+        for process in self._processes:
+            process.stdin.write(f"{steps}\n")
+            process.stdin.flush()
+        return [float(self._read(process)) for process in self._processes]
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    framework, strategy, model, lane, first_device = sys.argv[1:]
+    rank = int(os.environ.get("RANK", "0"))
+    config = make_config(framework, model, lane, strategy=strategy)
+    side = Ours(config, first_device=int(first_device) + rank)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(side.window(int(line))[0], flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The best float32 matrix product of the three frameworks on one pinned core.
+
+What a core can do at most, next to which the rate of a training step says something. Each framework
+multiplies two 1024 x 1024 matrices for a second, in fresh processes (``isoscale doctor`` asks them
+the same way); the best product of all counts, since whatever else runs only slows one down.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from common.commands import examine, lookup
+
+SIZE = 1024
+REPEATS = 3
+
+
+def rate(framework: str) -> float:
+    """Returns the FLOP/s of a framework's fastest product, in a fresh process."""
+    command = [sys.executable, "-m", "common.commands.examine", f"--framework={framework}"]
+    with tempfile.TemporaryDirectory() as folder:
+        options = [f"--sgemm_size={SIZE}", f"--out_dir={folder}"]
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        record = json.loads((Path(folder) / examine.RESULT).read_text())
+    return record["matrix_product"]["best_flops_per_second"]
+
+
+def rates() -> dict[str, float]:
+    """Returns framework -> FLOP/s; the frameworks take turns, so that drift meets all."""
+    found = dict.fromkeys(lookup.frameworks(), 0.0)
+    for _ in range(REPEATS):
+        for framework in found:
+            found[framework] = max(found[framework], rate(framework))
+    return found
+
+
+def best_rate() -> tuple[str, float]:
+    """Returns the framework with the fastest product, and its FLOP/s."""
+    return max(rates().items(), key=lambda item: item[1])

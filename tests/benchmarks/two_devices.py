@@ -1,0 +1,72 @@
+"""Two devices against two independent one-device runs: what distributing a step costs.
+
+Weak scaling: each device trains the model's batch. The two independent runs (``bare``, one pinned
+core each) are released together, window by window; only such windows count, and their throughputs
+are added: what the hardware itself allows. The distributed run takes its turn in between; nobody
+else runs meanwhile. The share of each round is taken, then the median over rounds with its 95 %
+interval (order statistics).
+"""
+
+from common.analysis.estimates import median_estimate
+from common.commands import lookup
+from tests.benchmarks.ours import LANES, Workers, make_config
+
+TARGETS = {
+    ("gpt_tiny", "pjit"): 0.75,
+    ("gpt_tiny", "pmap"): 0.75,
+    ("gpt_tiny", "ddp"): 0.75,
+    ("gpt_tiny", "mirrored"): 0.95,
+    ("mlp_large", "pjit"): 0.5,
+    ("mlp_large", "pmap"): 0.5,
+    ("mlp_large", "mirrored"): 0.5,
+    ("mlp_large", "ddp"): None,
+}
+ROUNDS = 15
+STEPS = {"gpt_tiny": 4, "mlp_large": 8}
+HEADER = (
+    "| framework | strategy | lane | model | independent, ms/step | two devices, ms/step "
+    "| share of what the hardware allows [95 %] | target | met |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def table_row(framework: str, strategy: str, model: str, lane: str) -> str:
+    alone = make_config(framework, model, lane)
+    independent = Workers([alone, alone])
+    steps = STEPS[model]
+    shares, both, one = [], [], []
+    together = None
+    try:
+        together = Workers([make_config(framework, model, lane, strategy=strategy)])
+        for side in (independent, together):
+            side.window(4)
+        for index in range(ROUNDS):
+            order = (independent, together) if index % 2 else (together, independent)
+            seconds = {side: side.window(steps) for side in order}
+            # Steps on one device's batch per second, summed over the two devices.
+            allowed = sum(steps / s for s in seconds[independent])
+            shares.append(2 * steps / max(seconds[together]) / allowed)
+            both.append(1e3 * max(seconds[together]) / steps)
+            one += [1e3 * s / steps for s in seconds[independent]]
+    finally:
+        independent.end()
+        if together:
+            together.end()
+    share, target = median_estimate(shares), TARGETS[model, strategy]
+    wanted = "-" if target is None else f"{100 * target:.0f} %"
+    met = "-" if target is None else "yes" if share.median >= target else "**no**"
+    return (
+        f"| {framework} | {strategy} | {lane} | {model} | {median_estimate(one).median:.1f} "
+        f"| {median_estimate(both).median:.1f} | {100 * share.median:.0f} % "
+        f"[{100 * share.low:.0f}, {100 * share.high:.0f}] | {wanted} | {met} |"
+    )
+
+
+def rows():
+    """Yields the lines of the table, as they are measured."""
+    yield HEADER
+    for lane in LANES:
+        for framework in lookup.frameworks():
+            for model, strategy in TARGETS:
+                if strategy in lookup.strategies(framework):
+                    yield table_row(framework, strategy, model, lane)
