@@ -210,8 +210,11 @@ class Session:
                 "per_device_bytes": per_device,
             }, max(per_device)
         per_process = self._runner.gather(peak_resident_bytes())
+        kind = "peak resident memory, summed over processes; includes the framework itself"
+        if self._pool is not None:
+            kind += ", and the batches twice (singly, and for blocks of steps)"
         return {
-            "kind": "peak resident memory, summed over processes; includes the framework itself",
+            "kind": kind,
             "per_process_bytes": per_process,
         }, sum(per_process)
 

@@ -3,11 +3,14 @@
 A fresh process for each framework, lane and model, on one pinned core: float32, AdamW, ``bare``.
 In it the runner, Keras's ``train_on_batch`` and Keras's ``fit`` alternate, window by window, in
 rotating order and in one environment, on the same batches from the same start; their losses are
-compared first. The ratio of each round is taken, with the faster of Keras's two ways, then the
-median over rounds with its 95 % interval (order statistics), so that drift of the machine cancels.
+compared first. Where the runner issues blocks of steps, ``fit`` has as many steps per execution; on
+TensorFlow Keras runs with XLA (its default) and without. The ratio of each round is taken, with the
+fastest of Keras's ways, then the median over rounds with its 95 % interval (order statistics), so
+that drift of the machine cancels.
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -22,8 +25,9 @@ from tests.benchmarks.ours import LANES, Ours, make_config
 
 MODELS = ("mlp_medium", "mlp_large", "gpt_tiny", "transformer_small", "moe_tiny")
 ROUNDS = 10
-WINDOW_SECONDS = 0.3
-WARMUP = 5
+WINDOW_SECONDS = 0.5
+WARMUP = 10
+"""A whole block of the tuned lane."""
 
 
 def target(framework: str, lane: str, model: str) -> float | None:
@@ -35,6 +39,15 @@ def target(framework: str, lane: str, model: str) -> float | None:
     if framework == "tensorflow":
         return 1.5 if model == "mlp_medium" else 1.0
     return 1.15 if model == "gpt_tiny" else 1.5
+
+
+def _steps_of_a_window(side: Callable[[int, int], tuple[float, float]]) -> int:
+    """Returns how many steps take a window's time, a multiple of ``WARMUP``."""
+    side(0, WARMUP)
+    count = WARMUP
+    while (seconds := side(0, count)[0]) < 0.8 * WINDOW_SECONDS:  # a call may cost more than a step
+        count = WARMUP * math.ceil(count / WARMUP * min(4.0, WINDOW_SECONDS / seconds))
+    return count
 
 
 def measure(framework: str, lane: str, model: str) -> dict:
@@ -62,18 +75,20 @@ def measure(framework: str, lane: str, model: str) -> dict:
 
     sides = {"ours": ours}
     initial = runner.config.spec.initial_parameters(seed=0)
-    for step, name in make_step(model, initial, runner.batches):
-        sides[name] = timed(step)
+    block = runner.config.steps_per_dispatch
+    modes: dict[str, str | bool] = {"": "auto"}
+    if framework == "tensorflow":
+        modes[", no XLA"] = False  # XLA is its default there, and does not suit every model
+    for mark, mode in modes.items():
+        ways = make_step(
+            model, initial, runner.batches, steps_per_execution=block, jit_compile=mode
+        )
+        sides |= {name + mark: timed(step) for step, name in ways}
 
     # Both ways of Keras train one model: the first step is the one's, the next are the other's.
     first = sides["train_on_batch"](0, 1)[1] / sides["ours"](0, 1)[1]
     later = sides["fit"](1, WARMUP)[1] / sides["ours"](1, WARMUP)[1]
-    for side in sides.values():
-        side(0, WARMUP)
-    counts = {
-        name: max(1, round(WINDOW_SECONDS * WARMUP / side(0, WARMUP)[0]))
-        for name, side in sides.items()
-    }
+    counts = {name: _steps_of_a_window(side) for name, side in sides.items()}
     done = dict.fromkeys(sides, 0)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     order = deque(sides)
@@ -108,15 +123,15 @@ def table_row(framework: str, lane: str, model: str) -> str:
     seconds: dict[str, list[float]] = found["seconds"]
     typical = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
     ours = typical.pop("ours")
-    way, slower = sorted(typical, key=typical.__getitem__)
+    way, *others = sorted(typical, key=typical.__getitem__)
+    slower = ", ".join(f"{name} {typical[name]:.3f}" for name in others)
     pairs = zip(seconds[way], seconds["ours"], strict=True)
     ratio = median_estimate([keras / ours for keras, ours in pairs])
     goal = target(framework, lane, model)
     met = "-" if goal is None else "yes" if ratio.median >= goal else "**no**"
     return (
-        f"| {framework} | {lane} | {model} | {typical[way]:.3f} ({way}; {slower} "
-        f"{typical[slower]:.3f}) | {ours:.3f} | {ratio.median:.3f} [{ratio.low:.3f}, "
-        f"{ratio.high:.3f}] | {goal or '-'} | {met} |"
+        f"| {framework} | {lane} | {model} | {typical[way]:.3f} ({way}; {slower}) | {ours:.3f} "
+        f"| {ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] | {goal or '-'} | {met} |"
     )
 
 
@@ -130,7 +145,7 @@ def rows():
         for lane in LANES:
             for model in MODELS:
                 yield table_row(framework, lane, model)
-    yield f"\nn = {ROUNDS} rounds of windows of about {WINDOW_SECONDS} s."
+    yield f"\nn = {ROUNDS} rounds of windows of about {WINDOW_SECONDS} s, {WARMUP} steps at least."
 
 
 if __name__ == "__main__":

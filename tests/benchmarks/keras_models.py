@@ -27,12 +27,24 @@ Parts = dict[str, layers.Layer]
 
 
 def make_step(
-    model: str, initial: dict[str, np.ndarray], batches: list[dict[str, np.ndarray]]
+    model: str,
+    initial: dict[str, np.ndarray],
+    batches: list[dict[str, np.ndarray]],
+    *,
+    steps_per_execution: int = 1,
+    jit_compile: bool | str = "auto",
 ) -> list[tuple[Step, str]]:
     """Returns a (step, name) for each way in which Keras trains; both train one model.
 
     ``step(first, count)`` trains on ``count`` batches of the pool, from ``first`` on, waits for
     them, and returns their mean loss (``fit``) or the loss of the last (``train_on_batch``).
+
+    Args:
+      model: a preset.
+      initial: start values, by canonical name.
+      batches: the pool.
+      steps_per_execution, jit_compile: as ``keras.Model.compile`` takes them; the first concerns
+        ``fit`` only.
     """
     spec = lookup.preset(model).spec
     net, parts = _build(spec)
@@ -54,7 +66,12 @@ def make_step(
     loss = keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight"
     )
-    net.compile(optimizer=optimizer, loss=loss)
+    net.compile(
+        optimizer=optimizer,
+        loss=loss,
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
     # Tensors of the backend, as the runners have: what copies a batch is not compared.
     placed = [keras.tree.map_structure(ops.convert_to_tensor, _data(spec, b)) for b in batches]
     dataset = _dataset(placed)

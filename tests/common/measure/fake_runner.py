@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from common.config.model_spec import Arrays
-from common.measure.runner import Runner
+from common.measure.runner import Block, Runner
 
 
 class FakeRunner(Runner):
@@ -81,3 +81,34 @@ class TwoRanks(FakeRunner):
 
     def gather(self, value: Any) -> list[Any]:
         return [value, 2 * value] if isinstance(value, float) else [value, value]
+
+
+class BlockRunner(FakeRunner):
+    """Issues blocks of steps, each step of which takes half of its time; a handle is a range."""
+
+    def place_pool(self, batches: list[Arrays]) -> list[Arrays]:
+        self.calls.append("place_pool")
+        return batches
+
+    def step(self, batch: Any) -> Any:
+        steps = batch.steps if isinstance(batch, Block) else 1
+        if isinstance(batch, Block):
+            self.calls.append(f"block {batch.first}")
+            self.time += steps * self._seconds / 2
+        else:
+            self.calls.append("step")
+            self.time += self._seconds
+        self._steps += steps
+        return range(self._steps - steps, self._steps)
+
+    def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
+        return super().metrics([number for handle in handles for number in handle])
+
+    def parameters(self) -> Arrays:
+        return {"steps": np.asarray(self._steps)}
+
+    def set_parameters(self, parameters: Arrays) -> None:
+        self._steps = int(parameters["steps"])
+
+    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+        self.calls.append("set_optimizer_state")

@@ -8,8 +8,8 @@ from common.commands import lookup
 from common.config.run_config import RunConfig
 from common.data.dataset import Dataset
 from common.measure.heartbeat import Heartbeat, last_beat, path_for, remove
-from common.measure.session import Session, window_plan
-from tests.common.measure.fake_runner import FakeRunner, TwoRanks
+from common.measure.session import Session, window_of, window_plan
+from tests.common.measure.fake_runner import BlockRunner, FakeRunner, TwoRanks
 
 CONFIG = RunConfig(
     framework="jax",
@@ -75,6 +75,34 @@ def test_batches_are_placed_before_the_windows_unless_timed() -> None:
     run(timed, input_pipeline="timed")
     assert timed.calls[0] != "place"
     assert timed.calls.count("place") == 19
+
+
+def test_blocks_are_steps_and_their_rehearsal_is_none() -> None:
+    runner = BlockRunner(seconds_per_step=0.5)
+    session, result = run(runner, steps=8, steps_per_dispatch=4, warmup_steps=3)
+    # Warm-up and latency are issued one by one, whole windows as blocks.
+    assert [call for call in runner.calls if call.startswith("block")] == [
+        "block 1",  # the rehearsal
+        "block 4",
+        f"block {session.windows[-4].first_step}",
+    ]
+    assert result["steps_trained"] == 1 + 3 + 8 + 5
+    assert result["loss_last"] == pytest.approx(1 / result["steps_trained"])
+    assert result["step_seconds"]["median"] == 0.25
+    assert result["latency_seconds"]["median"] == 0.5
+    assert result["rehearsal_seconds"] == 1.0
+    assert result["compile_seconds"] == 1.0 + 0.25  # the first step is a single one
+    assert "twice" in result["memory"]["kind"]
+
+
+def test_a_window_is_blocks_and_a_rest() -> None:
+    found = window_of(range(5, 12), ["a", "b", "c"], pool="pool", block_steps=3)
+    assert [(block.first, block.steps, block.pool) for block in found[:2]] == [
+        (5, 3, "pool"),
+        (8, 3, "pool"),
+    ]
+    assert found[2:] == ["c"]
+    assert window_of(range(5, 7), ["a", "b", "c"], pool=None, block_steps=3) == ["c", "a"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
