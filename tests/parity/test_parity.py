@@ -133,7 +133,7 @@ def belongs(group: Group, case: str) -> bool:
     """Whether a group runs a case.
 
     What is about the arithmetic of a framework is not about its strategies. The small specs run
-    every code path under every strategy on 2 and 4 devices, and some of them on 1; the presets,
+    every code path under every strategy on 2 devices, and some of them on 1 and 4; the presets,
     which take most of the time to compile, run under ``bare`` and, but for the two large ones, the
     framework's default strategy on 2 devices. The tuned lane runs the small specs, in distributed
     strategies some.
@@ -146,7 +146,7 @@ def belongs(group: Group, case: str) -> bool:
         return case in (lookup.parity_specs() if strategy == "bare" else SOME)
     if strategy == "bare":
         return True
-    if devices == 1:
+    if devices != 2:
         return case in SOME
     usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2
     if case in lookup.presets():
