@@ -44,7 +44,7 @@ def config_for(case: dict[str, Any]) -> RunConfig:
         compile_mode=info.compile_modes[0],
         optimizer=OptimizerConfig(**case.get("optimizer", {})),
         steps=case["steps"],
-        window_steps=1,
+        window_steps=case["steps"],
         latency_steps=0,
         available_cores=len(available_cores()),
         allow_oversubscription=True,
