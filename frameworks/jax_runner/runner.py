@@ -64,11 +64,10 @@ class JaxRunner(Runner):
             config.optimizer, decayed={p.name: p.decay for p in spec.parameters()}
         )
 
-        compile_ = self._strategy.compile
-        self._train = compile_(self._train_step, updates_state=True)
+        self._train = self._strategy.compile_step(self._train_step)
         self._train_block = self._strategy.compile_block(self._train_steps)
-        self._forward = compile_(self._predict, updates_state=False)
-        self._gradients = compile_(self._reduced_gradients, updates_state=False)
+        self._forward = self._strategy.compile_forward(self._predict)
+        self._gradients = self._strategy.compile_gradients(self._reduced_gradients)
         self._local_gradients = self._strategy.compile_without_sync(self._loss_and_gradients)
         self._state: Tree = None
         self._updates = 0

@@ -29,17 +29,18 @@ class Strategy:
     def place_batch(self, batch: Arrays) -> Tree:
         return jax.device_put(batch, self.devices[0])
 
-    def compile(self, function: Callable, *, updates_state: bool) -> Callable:
-        return jax.jit(function, donate_argnums=(0,) if updates_state else ())
-
     def place_pool(self, pool: Arrays) -> Tree:
         return jax.device_put(pool, self.devices[0])
 
-    def compile_block(self, function: Callable) -> Callable:
+    def compile_step(self, function: Callable) -> Callable:
         return jax.jit(function, donate_argnums=(0,))
 
-    def compile_without_sync(self, function: Callable) -> Callable:
+    compile_block = compile_step
+
+    def compile_forward(self, function: Callable) -> Callable:
         return jax.jit(function)
+
+    compile_gradients = compile_without_sync = compile_forward
 
     def all_reduce(self, gradients: Tree) -> Tree:
         return gradients

@@ -43,11 +43,6 @@ class Strategy:
         }
         return jax.device_put(batch, shardings)
 
-    def compile(self, function: Callable, *, updates_state: bool) -> Callable:
-        if updates_state:
-            return jax.jit(function, donate_argnums=(0,), out_shardings=self._replicated)
-        return jax.jit(function)
-
     def place_pool(self, pool: Arrays) -> Tree:
         """The batch dim is the second one: the first counts batches."""
         by_example = NamedSharding(self._mesh, PartitionSpec(None, BATCH_AXES))
@@ -56,8 +51,15 @@ class Strategy:
         }
         return jax.device_put(pool, shardings)
 
-    def compile_block(self, function: Callable) -> Callable:
+    def compile_step(self, function: Callable) -> Callable:
         return jax.jit(function, donate_argnums=(0,), out_shardings=self._replicated)
+
+    compile_block = compile_step
+
+    def compile_forward(self, function: Callable) -> Callable:
+        return jax.jit(function)
+
+    compile_gradients = compile_forward
 
     def compile_without_sync(self, function: Callable) -> Callable:
         """Every device computes on its share alone; gradients come out stacked, one per device."""
