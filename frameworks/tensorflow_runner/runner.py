@@ -22,9 +22,11 @@ def _configure_devices(config: RunConfig) -> list[str]:
     kind = config.platform.upper()
     physical = tf.config.list_physical_devices(kind)
     if config.platform == "cpu":
-        threads = config.threads_per_device * config.devices
+        # The devices share the process's pools. One operation gets the threads of one device, or
+        # two devices' operations would each be cut in pieces for the same cores.
+        threads = config.threads_per_device
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads * config.devices)
         tf.config.set_logical_device_configuration(
             physical[0], [tf.config.LogicalDeviceConfiguration()] * config.devices
         )
@@ -48,7 +50,7 @@ class TensorFlowRunner(Runner):
         self._config = config
         self._spec = spec = config.spec
         self._devices = _configure_devices(config)
-        self._strategy = make_strategy(self._devices)
+        self._strategy = make_strategy(config, self._devices)
         self._parameter_dtype = tf.as_dtype(config.parameter_dtype)
         self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
         with self._strategy.scope():
