@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
 
 INFO = {
     "summary": "one device, tf.function, no distribution strategy",
@@ -16,7 +17,8 @@ INFO = {
 
 
 class Strategy:
-    def __init__(self, devices: list[str]):
+    def __init__(self, config: RunConfig, devices: list[str]):
+        del config
         self._device = devices[0]
 
     def scope(self) -> contextlib.AbstractContextManager:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.config.model_spec import Arrays
+from common.config.run_config import RunConfig
 
 INFO = {
     "summary": "tf.distribute.MirroredStrategy",
@@ -18,14 +19,17 @@ INFO = {
 
 
 @functools.cache
-def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+def _mirrored(devices: tuple[str, ...], to_one: bool) -> tf.distribute.MirroredStrategy:
     """One strategy per process: a second one would number its collectives from the start again."""
+    if to_one:
+        reduction = tf.distribute.ReductionToOneDevice()
+        return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
     return tf.distribute.MirroredStrategy(devices)
 
 
 class Strategy:
-    def __init__(self, devices: list[str]):
-        self._strategy = _mirrored(tuple(devices))
+    def __init__(self, config: RunConfig, devices: list[str]):
+        self._strategy = _mirrored(tuple(devices), "reduce-to-one-device" in config.tweaks)
         self._devices = devices
 
     def scope(self) -> contextlib.AbstractContextManager:

@@ -10,7 +10,15 @@ from common.commands import lookup
 from common.config.errors import ConfigError
 from common.config.run_config import RunConfig
 from common.machine import tweaks as module
-from common.machine.tweaks import Tweak, Wish, choose, environment, huge_pages, read_wish
+from common.machine.tweaks import (
+    Tweak,
+    Wish,
+    choose,
+    environment,
+    huge_pages,
+    keep_memory,
+    read_wish,
+)
 from frameworks.torch_runner import tweaks as torch_tweaks
 
 
@@ -135,14 +143,14 @@ def test_cell_and_flags_say_what_is_in_force() -> None:
 
 def test_environment_joins_and_is_idempotent() -> None:
     known = (
-        make("first", variables={"V": "a="}, environment=lambda: {"V": "a=1"}),
-        make("second", variables={"V": "b="}, environment=lambda: {"V": "b=2"}),
+        make("first", variables={"V": ("a=",)}, environment=lambda: {"V": "a=1"}),
+        make("second", variables={"V": ("b=", "c=")}, environment=lambda: {"V": "b=2:c=4"}),
     )
     both = ["first", "second"]
     assert environment(known, [], {}) == {}
-    assert environment(known, both, {}) == {"V": "a=1:b=2"}
-    found = environment(known, both, {"V": "user=3:a=7", "OTHER": "y"})
-    assert found == {"V": "user=3:a=1:b=2"}
+    assert environment(known, both, {}) == {"V": "a=1:b=2:c=4"}
+    found = environment(known, both, {"V": "user=3:a=7:c=5", "OTHER": "y"})
+    assert found == {"V": "user=3:a=1:b=2:c=4"}
     assert environment(known, both, found) == found
     # A stock run that is started from a tuned shell is stock.
     assert environment(known, [], found) == {"V": "user=3"}
@@ -211,3 +219,13 @@ def test_every_tweak_says_all_that_it_must(framework) -> None:
         if tweak.kind == "setting":
             fields = {field.name for field in dataclasses.fields(RunConfig)}
             assert set(tweak.changes) <= fields
+
+
+def test_keep_memory_needs_glibc(monkeypatch) -> None:
+    tweak = keep_memory(why="", pays=lambda config: True)
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.26"))
+    assert tweak.missing() is None
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert "glibc 2.26" in tweak.missing()
+    # Each part of the value is known as this tweak's, or it would stay behind in a stock run.
+    assert environment([tweak], [], tweak.environment()) == {"GLIBC_TUNABLES": ""}
