@@ -12,6 +12,7 @@ from common.analysis.estimates import (
     outliers,
     ratio_estimates,
 )
+from common.config.run_config import LADDER
 
 Scaling = Literal["strong", "weak"]
 
@@ -78,7 +79,7 @@ def batch_of(cell: dict[str, Any], scaling: Scaling) -> int:
 
 def _base_key(cell: dict[str, Any], *, global_batch_size: int) -> str:
     left_out = set(_NOT_IN_BASE)
-    if cell.get("tuning") != "ladder":
+    if cell.get("tuning") != LADDER:
         # A lane is compared with itself, though one of its tweaks may be for some strategies only.
         left_out |= {"tweaks", "steps_per_dispatch"}
     rest = {name: value for name, value in cell.items() if name not in left_out}

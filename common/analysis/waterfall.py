@@ -14,9 +14,8 @@ from common.analysis.losses import loss_spread
 from common.analysis.scaling import CellSummary, Scaling, cell_key
 from common.analysis.settings import Setting, split_into_settings
 from common.analysis.verdicts import Outcome, outcome_of, speed
+from common.config.run_config import LADDER, STOCK, TUNED
 
-LADDER = "ladder"
-"""The lane of cells between stock and tuned: no user's choice, and no part of other views."""
 # What may differ between the cells of a waterfall.
 _TUNED = ("tuning", "tweaks", "compile_mode", "steps_per_dispatch")
 
@@ -85,7 +84,7 @@ class Waterfall:
 
     def cell(self, lane: str) -> CellSummary | None:
         """Returns the measured cell of ``stock`` or ``tuned``."""
-        step = self.steps[0 if lane == "stock" else -1]
+        step = self.steps[0 if lane == STOCK else -1]
         return step.cell if step.measured else None
 
 
@@ -185,7 +184,7 @@ def tweaks_of(cell: dict[str, Any]) -> list[str]:
 
 
 def lane_of(cell: dict[str, Any]) -> str:
-    return cell.get("tuning", "stock")
+    return cell.get("tuning", STOCK)
 
 
 def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Lanes]:
@@ -229,7 +228,7 @@ def _key(cell: CellSummary, other: CellSummary) -> _Key:
 
 
 def _has_lanes(lanes: set[str]) -> bool:
-    return LADDER in lanes or {"stock", "tuned"} <= lanes
+    return LADDER in lanes or {STOCK, TUNED} <= lanes
 
 
 def _tested(pairs: Sequence[tuple[list[float], list[float]]]) -> Iterator[Change]:
@@ -262,17 +261,17 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
     for cell in cells:
         of_lane.setdefault(lane_of(cell.cell), []).append(cell)
     rungs = of_lane.get(LADDER, [])
-    stock = next((c for c in of_lane.get("stock", []) if not tweaks_of(c.cell)), None)
-    tuned = max(of_lane.get("tuned", []), key=lambda c: len(tweaks_of(c.cell)), default=None)
+    stock = next((c for c in of_lane.get(STOCK, []) if not tweaks_of(c.cell)), None)
+    tuned = max(of_lane.get(TUNED, []), key=lambda c: len(tweaks_of(c.cell)), default=None)
     highest = [tuned] if tuned is not None else rungs
     way = max((tweaks_of(cell.cell) for cell in highest), key=len, default=[])
     # Without a ladder there is one step, with all tweaks.
     middle = range(1, len(way) + (tuned is None)) if rungs else range(0)
-    plan: list[tuple[str, list[str], CellSummary | None]] = [("stock", [], stock)]
+    plan: list[tuple[str, list[str], CellSummary | None]] = [(STOCK, [], stock)]
     for n in middle:
         found = (cell for cell in rungs if tweaks_of(cell.cell) == way[:n])
         plan.append((LADDER, way[n - 1 : n], next(found, None)))
-    plan.append(("tuned", way[len(middle) :], tuned))
+    plan.append((TUNED, way[len(middle) :], tuned))
     steps: list[Step] = []
     for lane, added, here in plan:
         change = _change(here, steps[-1].cell if steps else None, test)
@@ -297,15 +296,15 @@ def _change(cell: CellSummary | None, other: CellSummary | None, test: _Test) ->
 
 def _gap(devices: int, waterfalls: Sequence[Waterfall], test: _Test) -> Gap:
     def stock_seconds(waterfall: Waterfall) -> float:
-        cell = waterfall.cell("stock")
+        cell = waterfall.cell(STOCK)
         found = cell.step_seconds if cell else None
         return found.median if found else math.inf
 
     chosen: dict[str, Waterfall] = {}
     for waterfall in sorted(waterfalls, key=stock_seconds):
         chosen.setdefault(waterfall.framework, waterfall)
-    members = {name: w for name, w in chosen.items() if w.cell("stock") and w.cell("tuned")}
-    stock, tuned = (_lane_gap(members, lane, test) for lane in ("stock", "tuned"))
+    members = {name: w for name, w in chosen.items() if w.cell(STOCK) and w.cell(TUNED)}
+    stock, tuned = (_lane_gap(members, lane, test) for lane in (STOCK, TUNED))
     return Gap(
         devices=devices,
         members=members,

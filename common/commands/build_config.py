@@ -7,7 +7,7 @@ from typing import Any
 from common.commands import lookup
 from common.config.errors import ConfigError, require_choice
 from common.config.flags import Flags, read_optimizer, read_overrides
-from common.config.run_config import PLATFORMS, TUNINGS, RunConfig
+from common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
 from common.machine.cores import available_cores
 from common.machine.describe import gpus
 from common.machine.tweaks import choose, read_wish
@@ -46,7 +46,7 @@ def build_config(
     global_batch_size: int | None,
     dtype: str,
     compile_mode: str | None,
-    tuning: str = "stock",
+    tuning: str = STOCK,
     tweaks: Sequence[str] | None = None,
     tweaks_must_apply: bool = False,
     seed: int | None = None,

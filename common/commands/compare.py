@@ -25,7 +25,16 @@ from common.config.flags import (
     define_tuning_flag,
     fail,
 )
-from common.config.run_config import TUNINGS, RunConfig, check_folder, check_inside, make_folder
+from common.config.run_config import (
+    LADDER,
+    STOCK,
+    TUNED,
+    TUNINGS,
+    RunConfig,
+    check_folder,
+    check_inside,
+    make_folder,
+)
 from common.machine import describe
 from common.report.study_data import PLOTS, StudyData, load_study
 from common.study import launch, plan
@@ -90,7 +99,7 @@ def define_flags() -> Flags:
         "model's)",
     )
     define_dtype_flag(fv.names, ["float32"])
-    define_tuning_flag(fv.names, ["stock"])
+    define_tuning_flag(fv.names, [STOCK])
     fv.names(
         "compile_modes",
         None,
@@ -176,18 +185,18 @@ def read_cells(fv: Flags) -> list[RunConfig]:
 
     def ladder(**cell: Any) -> list[RunConfig]:
         """From stock to tuned, one tweak more at a time."""
-        tuned = build(**cell, tuning="tuned")
+        tuned = build(**cell, tuning=TUNED)
         wishes = [["none", *(f"+{t}" for t in tuned.tweaks[:n])] for n in range(len(tuned.tweaks))]
         steps = [
-            build(**cell, tuning="ladder" if n else "stock", tweaks=wish)
+            build(**cell, tuning=LADDER if n else STOCK, tweaks=wish)
             for n, wish in enumerate(wishes)
         ]
-        return [*(steps or [build(**cell, tuning="stock", tweaks=["none"])]), tuned]
+        return [*(steps or [build(**cell, tuning=STOCK, tweaks=["none"])]), tuned]
 
     def build_all(**cell: Any) -> list[RunConfig]:
         found: list[RunConfig] = []
         for tuning in fv.tuning:
-            found += ladder(**cell) if tuning == "ladder" else [build(**cell, tuning=tuning)]
+            found += ladder(**cell) if tuning == LADDER else [build(**cell, tuning=tuning)]
         return found
 
     return plan.expand(

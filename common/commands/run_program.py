@@ -25,7 +25,7 @@ from common.config.flags import (
     define_tuning_flag,
     fail,
 )
-from common.config.run_config import RunConfig, cell_id, check_folder, make_folder
+from common.config.run_config import STOCK, RunConfig, cell_id, check_folder, make_folder
 from common.machine import describe
 from common.machine.cores import available_cores, cores_of_devices, pin
 from common.measure import heartbeat
@@ -60,7 +60,7 @@ def define_flags(framework: str) -> Flags:
     )
     define_dtype_flag(fv.text, "float32")
     fv.text("compile_mode", info.compile_modes[0], "|".join(info.compile_modes))
-    define_tuning_flag(fv.text, "stock")
+    define_tuning_flag(fv.text, STOCK)
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     fv.integer("watchdog_seconds", 300, "end ranks that make no progress for so long")
     define_training_flags(fv)

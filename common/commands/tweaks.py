@@ -9,6 +9,7 @@ from common.commands.build_config import build_config
 from common.commands.run_program import define_flags as define_run_flags
 from common.config.errors import ConfigError, require_choice
 from common.config.flags import Flags, fail
+from common.config.run_config import TUNED
 from common.machine.tweaks import Tweak
 from common.measure.records import to_json
 
@@ -49,7 +50,7 @@ def _lane(framework: str, model: str) -> tuple[str, ...]:
         global_batch_size=None,
         dtype="float32",
         compile_mode=None,
-        tuning="tuned",
+        tuning=TUNED,
     ).tweaks
 
 

@@ -16,7 +16,7 @@ DTYPES = ("float32", "float64", "bfloat16")
 PLATFORMS = ("cpu", "gpu", "tpu")
 INPUT_PIPELINES = ("placed", "timed")
 OPTIMIZERS = ("adamw", "sgd")
-TUNINGS = ("stock", "tuned", "ladder")
+STOCK, TUNED, LADDER = TUNINGS = ("stock", "tuned", "ladder")
 LARGEST_SEED = 2**31 - 1
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -110,7 +110,7 @@ class RunConfig:
     process_model: Literal["single", "per_device"] = "single"
     global_batch_size: int
     dtype: str = "float32"
-    tuning: str = "stock"
+    tuning: str = STOCK
     tweaks: tuple[str, ...] = ()
     tweaks_left_out: tuple[tuple[str, str], ...] = ()
     steps_per_dispatch: int = 1
@@ -267,7 +267,7 @@ def cell_id(cell: dict[str, Any]) -> str:
             f"{cell['devices']}dev",
             f"b{cell['global_batch_size']}",
             cell["dtype"],
-            *([] if cell["tuning"] == "stock" else [cell["tuning"]]),
+            *([] if cell["tuning"] == STOCK else [cell["tuning"]]),
             digest,
         ]
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.errors import ConfigError, unknown
-from common.config.run_config import RunConfig
+from common.config.run_config import TUNED, RunConfig
 from common.machine.describe import UNKNOWN, cpu_info
 
 _SEPARATOR = ":"  # of GLIBC_TUNABLES and LD_PRELOAD
@@ -145,7 +145,7 @@ def choose(
     for tweak in known:
         wanted = tweak.name in wish.added
         applies = tweak.applies(config)
-        in_lane = tuning == "tuned" and not wish.fresh and applies and tweak.pays(config)
+        in_lane = tuning == TUNED and not wish.fresh and applies and tweak.pays(config)
         if tweak.name in wish.dropped or not (wanted or in_lane):
             continue
         if not applies:

@@ -8,6 +8,7 @@ from common.analysis.scaling import CellSummary
 from common.analysis.settings import cell_name
 from common.analysis.verdicts import evidence_text, ratio_text
 from common.analysis.waterfall import Change, Gap, LaneGap, Lanes, Step, Waterfall
+from common.config.run_config import STOCK, TUNED
 from common.report.answers import caveats, devices_text
 from common.report.words import NO_VALUE, estimate, incomplete, joined, marks, number
 
@@ -42,10 +43,10 @@ def introduction(lanes: Sequence[Lanes]) -> str:
 def step_name(waterfall: Waterfall, step: Step) -> str:
     """Returns for example ``+ huge-pages``; the last one is also called tuned."""
     name = ", ".join(f"+ {tweak}" for tweak in step.added)
-    if step.lane != "tuned":
+    if step.lane != TUNED:
         return name or step.lane
     if not name and waterfall.tweaks:
-        return "tuned"
+        return TUNED
     return f"{name} = tuned" if name else "tuned = stock: no tweak"
 
 
@@ -132,7 +133,7 @@ def _gap_sentences(gap: Gap) -> Iterator[str]:
         cells = [
             (f"{waterfall.name} ({lane})", cell)
             for waterfall in members
-            for lane in ("stock", "tuned")
+            for lane in (STOCK, TUNED)
             if (cell := waterfall.cell(lane)) is not None
         ]
         listed = caveats(cells)

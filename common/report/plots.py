@@ -27,6 +27,7 @@ from common.analysis.scaling import CellSummary
 from common.analysis.settings import Setting
 from common.analysis.verdicts import champions, speed
 from common.analysis.waterfall import Lanes, Waterfall
+from common.config.run_config import STOCK, TUNED
 from common.machine.cores import available_cores
 from common.report.lanes import step_name
 from common.report.study_data import StudyData
@@ -665,13 +666,13 @@ def _bars(waterfall: Waterfall, color: str) -> Iterator[_Bar]:
     """Stock and tuned from 0; between them each step from where the step before ended."""
     before: float | None = None
     for step in waterfall.steps:
-        if waterfall.tweaks and not step.added and step.lane == "tuned":
+        if waterfall.tweaks and not step.added and step.lane == TUNED:
             break  # it was not measured, and has its bar below
         found = step.cell.step_seconds if step.cell is not None else None
         floats = bool(step.added) and before is not None
         name = step_name(waterfall, step).removesuffix(" = tuned")
         yield _Bar(
-            name=f"{waterfall.name}: {name}" if step.lane == "stock" else name,
+            name=f"{waterfall.name}: {name}" if step.lane == STOCK else name,
             color=color,
             start=before if floats and before is not None else 0.0,
             estimate=found,
@@ -679,9 +680,9 @@ def _bars(waterfall: Waterfall, color: str) -> Iterator[_Bar]:
         )
         before = found.median if found is not None else None
     if waterfall.tweaks:
-        last = waterfall.cell("tuned")
+        last = waterfall.cell(TUNED)
         found = last.step_seconds if last is not None else None
-        yield _Bar(name="tuned", color=color, start=0.0, estimate=found, floats=False)
+        yield _Bar(name=TUNED, color=color, start=0.0, estimate=found, floats=False)
 
 
 def _draw_waterfalls(title: str, bars: Sequence[_Bar]) -> Figure:

@@ -10,7 +10,8 @@ from common.analysis.losses import LossSpread, loss_spread
 from common.analysis.scaling import CellSummary, Scaling, cell_key, summarize_cells
 from common.analysis.settings import Setting, split_into_settings
 from common.analysis.verdicts import Verdict, judge
-from common.analysis.waterfall import LADDER, Lanes, compare_lanes, lane_of
+from common.analysis.waterfall import Lanes, compare_lanes, lane_of
+from common.config.run_config import LADDER, TUNED
 from common.report.manifest import Manifest, make_manifest
 from common.study.store import Store
 
@@ -102,7 +103,7 @@ class StudyData:
         """Returns the tweaks that the tuned lane would have had, each with why it did not."""
         found: dict[str, None] = {}
         for line in self.lines:
-            if lane_of(line["cell"]) == "tuned":
+            if lane_of(line["cell"]) == TUNED:
                 config = self.config(line) or {}
                 for name, reason in config.get("tweaks_left_out", []):
                     found[f"{line['cell']['framework']} {name}: {reason}"] = None
