@@ -66,9 +66,9 @@ class Embedder(nnx.Module):
 
 
 def dot_product_attention(
-    query_BTNH: jax.Array,
-    key_BSNH: jax.Array,
-    value_BSNH: jax.Array,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
     padding_mask_BS: jax.Array | None,
     *,
     causal: bool,
@@ -76,24 +76,19 @@ def dot_product_attention(
 ) -> jax.Array:
     """The operations of ``jax.nn.dot_product_attention``, which rounds float64 to float32.
 
+    ``query`` and the result are [B, T, N, H], ``key`` and ``value`` [B, S, N, H].
     Scores and softmax are in float32 at least: float32 under bfloat16. With ``heads_first`` (the
     tweak ``attention-bhsd``) both products run on arrays whose heads come before the sequence.
     """
+    query_dims, key_dims = ("BNTH", "BNSH") if heads_first else ("BTNH", "BSNH")
     if heads_first:
-        query_BNTH, key_BNSH, value_BNSH = (
-            x.swapaxes(1, 2) for x in (query_BTNH, key_BSNH, value_BSNH)
-        )
-    dtype = query_BTNH.dtype
+        query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    dtype = query.dtype
     scores_dtype = jnp.promote_types(dtype, jnp.float32)
-    if heads_first:
-        scores_BNTS = jnp.einsum(
-            "BNTH,BNSH->BNTS", query_BNTH, key_BNSH, preferred_element_type=scores_dtype
-        )
-    else:
-        scores_BNTS = jnp.einsum(
-            "BTNH,BSNH->BNTS", query_BTNH, key_BSNH, preferred_element_type=scores_dtype
-        )
-    scores_BNTS *= query_BTNH.shape[-1] ** -0.5
+    scores_BNTS = jnp.einsum(
+        f"{query_dims},{key_dims}->BNTS", query, key, preferred_element_type=scores_dtype
+    )
+    scores_BNTS *= query.shape[-1] ** -0.5
     allowed = None
     if causal:
         allowed = jnp.tril(jnp.ones(scores_BNTS.shape[-2:], bool))
@@ -103,9 +98,8 @@ def dot_product_attention(
     if allowed is not None:
         scores_BNTS = jnp.where(allowed, scores_BNTS, jnp.finfo(scores_dtype).min)
     weights_BNTS = jax.nn.softmax(scores_BNTS).astype(dtype)
-    if heads_first:
-        return jnp.einsum("BNTS,BNSH->BNTH", weights_BNTS, value_BNSH).swapaxes(1, 2)
-    return jnp.einsum("BNTS,BSNH->BTNH", weights_BNTS, value_BSNH)
+    mixed = jnp.einsum(f"BNTS,{key_dims}->{query_dims}", weights_BNTS, value)
+    return mixed.swapaxes(1, 2) if heads_first else mixed
 
 
 class Attention(nnx.Module):
