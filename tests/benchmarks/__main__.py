@@ -1,11 +1,13 @@
-"""Runs the benchmarks and writes their tables.
+"""Runs the benchmarks and keeps their tables.
 
-    make benchmark            about 45 minutes, alone on the machine
-    python -m tests.benchmarks side_by_side two_devices     some of them; printed, not written
+    make benchmark            about 50 minutes, alone on the machine
+    python -m tests.benchmarks side_by_side two_devices     some of them
 
-All of them go into ``tests/benchmarks/RESULTS.md``, with the machine, the versions and the date.
+Each part replaces its own section of ``tests/benchmarks/RESULTS.md``, which says when, on what
+machine and with which versions it was measured.
 """
 
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
@@ -14,6 +16,7 @@ from pathlib import Path
 from common.machine import describe
 from common.measure.records import write_atomically
 from tests.benchmarks import against_keras, overhead, side_by_side, two_devices
+from tests.conftest import ROOT
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PARTS = {
@@ -23,39 +26,52 @@ PARTS = {
     "two_devices": ("Two devices, weak scaling", two_devices, two_devices.rows),
     "against_keras": ("Against Keras 3 on the same backend", against_keras, against_keras.rows),
 }
+HEADING = """# Benchmarks
+
+What `make benchmark` measured. One machine and the days that are named: run it on yours.
+"""
 PACKAGES = ("jax", "flax", "optax", "tensorflow", "keras", "torch", "numpy")
 
 
-def heading() -> str:
+def conditions() -> str:
     machine = describe.machine()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     return (
-        f"# Benchmarks\n\nMeasured by `make benchmark` on {datetime.now(UTC):%Y-%m-%d}: "
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {commit or 'unknown'}: "
         f"{machine['cpu_model']}, {len(machine['available_cores'])} cores, "
-        f"{machine['operating_system']}, Python {machine['python']}; {versions}. float32, AdamW "
-        "with clipping, one pinned core unless said otherwise. One machine and one day: run it on "
-        "yours.\n"
+        f"{machine['operating_system']}, Python {machine['python']}; {versions}. "
+        "float32, AdamW with clipping, one pinned core unless said otherwise."
     )
+
+
+def read_sections() -> dict[str, str]:
+    """Returns title -> text of what was measured before."""
+    if not RESULTS.exists():
+        return {}
+    _, *sections = RESULTS.read_text().split("\n## ")
+    return dict(section.split("\n", 1) for section in sections)
 
 
 def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         sys.exit(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    lines = [heading()]
-    print(lines[0])
     for name in names or PARTS:
         title, module, rows = PARTS[name]
         text = module.__doc__.split("\n\n", 1)[1] if module else ""
-        lines.append(f"## {title}\n\n{text}".rstrip() + "\n")
-        print(lines[-1])
+        lines = ["", text, conditions(), ""]
+        print(f"## {title}", *lines, sep="\n", flush=True)
         for row in rows():
             lines.append(row)
             print(row, flush=True)
-        lines.append("")
         print()
-        if not names:  # after each part: what is measured is kept
-            write_atomically(RESULTS, "\n".join(lines).rstrip() + "\n")
+        sections = {**read_sections(), title: "\n".join(lines).rstrip() + "\n"}
+        order = [part[0] for part in PARTS.values() if part[0] in sections]
+        body = [f"## {entry}\n{sections[entry]}" for entry in order]
+        write_atomically(RESULTS, "\n".join([HEADING, *body]))
 
 
 if __name__ == "__main__":

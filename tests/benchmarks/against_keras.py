@@ -9,19 +9,15 @@ fastest of Keras's ways, then the median over rounds with its 95 % interval (ord
 that drift of the machine cancels.
 """
 
-import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 
 from common.analysis.estimates import median_estimate
 from common.commands import lookup
-from tests.benchmarks.ours import LANES, Ours, make_config
+from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, measure_in_child
 
 MODELS = ("mlp_medium", "mlp_large", "gpt_tiny", "transformer_small", "moe_tiny")
 ROUNDS = 10
@@ -106,16 +102,7 @@ def measure(framework: str, lane: str, model: str) -> dict:
 
 def table_row(framework: str, lane: str, model: str) -> str:
     """Measures in a fresh process; returns the line of the table."""
-    environment = lookup.tweak_environment(make_config(framework, model, lane))
-    answer = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.against_keras", framework, lane, model],
-        env={**os.environ, **environment, "KERAS_BACKEND": framework},
-        capture_output=True,
-        text=True,
-    )
-    if answer.returncode:
-        raise RuntimeError(f"{framework} {lane} {model}:\n{answer.stderr[-4000:]}")
-    found = json.loads(answer.stdout.splitlines()[-1])
+    found = measure_in_child("tests.benchmarks.against_keras", framework, lane, model)
     first, later = found["first_loss_difference"], found["later_loss_difference"]
     # Keras's Adam adds its epsilon elsewhere: after the first step the two part slightly.
     assert first < 1e-4, f"{framework} {lane} {model}: not the same model: {first}"
@@ -149,6 +136,4 @@ def rows():
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*sys.argv[1:])))
-    sys.stdout.flush()
-    os._exit(0)
+    answer_as_child(measure)

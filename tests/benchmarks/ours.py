@@ -6,9 +6,12 @@ is a process that runs a window for each number of steps on its standard input a
 seconds; ``Workers`` starts such processes and lets them take turns.
 """
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from common.commands import lookup
 from common.commands.build_config import build_config
@@ -87,6 +90,36 @@ class Ours:
             self.runner, window, max_in_flight=self.config.max_in_flight
         )
         return seconds, [entry["loss"] for entry in self.runner.metrics(handles)]
+
+
+def measure_in_child(module: str, framework: str, lane: str, model: str) -> dict[str, Any]:
+    """Returns what a benchmark's own program prints, run with a lane's environment.
+
+    Raises:
+      RuntimeError: it failed; with the end of what it said.
+    """
+    answer = subprocess.run(
+        [sys.executable, "-m", module, framework, lane, model],
+        env={
+            **os.environ,
+            **lookup.tweak_environment(make_config(framework, model, lane)),
+            "KERAS_BACKEND": framework,
+        },
+        capture_output=True,
+        text=True,
+    )
+    if answer.returncode:
+        raise RuntimeError(f"{module} {framework} {lane} {model}:\n{answer.stderr[-4000:]}")
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def answer_as_child(measure: Callable[[str, str, str], dict[str, Any]]) -> NoReturn:
+    """Prints what ``measure`` finds for the words on the command line, and leaves.
+
+    Without the interpreter's own end, in which a framework's threads may hang.
+    """
+    print(json.dumps(measure(*sys.argv[1:])), flush=True)
+    os._exit(0)
 
 
 class Workers:

@@ -9,7 +9,6 @@ or more, at most 1.08 on mlp_medium; a run starts in the framework's import plus
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from common.analysis.estimates import median_estimate
 from common.commands import lookup
-from tests.benchmarks.ours import LANES, Ours, make_config
+from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, measure_in_child
 
 PAIRS = 30
 WARMUP = 10
@@ -27,7 +26,7 @@ TARGETS = {"mlp_medium": 1.08, "gpt_tiny": 1.02}
 WINDOW_STEPS = {"mlp_medium": 100, "gpt_tiny": 3}
 
 
-def measure(framework: str, model: str, lane: str) -> dict:
+def measure(framework: str, lane: str, model: str) -> dict:
     """Runs the pairs of one framework, model and lane in this process."""
     ours = Ours(make_config(framework, model, lane))
     from tests.benchmarks.hand_written import STEPS  # after the runner has set up its devices
@@ -68,17 +67,8 @@ def start_seconds(framework: str, folder: Path, repeat: int) -> dict:
     return json.loads((run_dir / "result.json").read_text())["startup_seconds"]
 
 
-def table_row(framework: str, model: str, lane: str) -> str:
-    environment = lookup.tweak_environment(make_config(framework, model, lane))
-    answer = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.overhead", framework, model, lane],
-        check=True,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    found = json.loads(answer.stdout.splitlines()[-1])
+def table_row(framework: str, lane: str, model: str) -> str:
+    found = measure_in_child("tests.benchmarks.overhead", framework, lane, model)
     assert found["loss_difference"] < 1e-4, f"{framework} {model}: not the same step"
     pairs = zip(found["ours"], found["theirs"], strict=True)
     ratio = median_estimate([ours / theirs for ours, theirs in pairs])
@@ -99,7 +89,7 @@ def rows():
     for framework in lookup.frameworks():
         for lane in LANES:
             for model in TARGETS:
-                yield table_row(framework, model, lane)
+                yield table_row(framework, lane, model)
     yield f"\nn = {PAIRS} pairs of windows ({WINDOW_STEPS} steps each)."
 
 
@@ -116,6 +106,4 @@ def start_rows():
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*sys.argv[1:])))
-    sys.stdout.flush()
-    os._exit(0)
+    answer_as_child(measure)
