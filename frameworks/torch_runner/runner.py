@@ -70,7 +70,7 @@ class TorchRunner(Runner):
         losses = functional.cross_entropy(
             logits.flatten(0, -2), batch["labels"].flatten(), reduction="none"
         )
-        loss = (losses * batch["weights"].flatten()).sum() / batch["normalizer"]
+        loss = torch.dot(losses, batch["weights"].flatten()) / batch["normalizer"]
         if auxiliary is None:
             return loss, {"loss": loss.detach()}
         auxiliary = auxiliary / batch["groups"]

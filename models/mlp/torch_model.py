@@ -56,9 +56,12 @@ class Mlp(nn.Module):
     def forward(self, inputs_BF: torch.Tensor) -> torch.Tensor:
         """Returns logits [B, classes]; dropout is active in training mode."""
         x_BF = inputs_BF.to(self.dtype)
-        for layer in self.dense[:-1]:
-            x_BF = self.dropout(functional.relu(layer(x_BF)))
-        return self.dense[-1](x_BF)
+        *hidden, last = self.dense
+        for layer in hidden:
+            x_BF = functional.relu(layer(x_BF))
+            if self.dropout.p:  # a call less: it shows in a step of two milliseconds
+                x_BF = self.dropout(x_BF)
+        return last(x_BF)
 
 
 def build(spec: MlpSpec, *, dtype: torch.dtype, tweaks: Collection[str]) -> Mlp:
