@@ -1,0 +1,80 @@
+"""What XLA makes of JAX's step on two devices: the costs that are seen in no result.
+
+Sums are equal whether a gradient is turned round before or after it is added up over the
+devices, and whether a buffer is updated in place or copied; the time is not.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from common.commands import lookup
+from common.config.run_config import RunConfig
+from tests.benchmarks.ours import make_config
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import json, sys
+from common.commands import lookup
+from tests.benchmarks.ours import POOL, make_config
+
+config = make_config("jax", "mlp_medium", sys.argv[2], strategy=sys.argv[1])
+runner = lookup.load_runner(config)()
+data = lookup.data_source("synthetic").load(
+    config.spec, global_batch_size=config.global_batch_size, pool=POOL, seed=0, dtype="float32"
+)
+step = runner._train.lower(runner._state, runner.place(data.batches[0])).compile()
+print(json.dumps(step.as_text()))
+"""
+
+
+def compiled_step(strategy: str, lane: str) -> tuple[RunConfig, str]:
+    """Returns the configuration and the optimized program of one device."""
+    config = make_config("jax", "mlp_medium", lane, strategy=strategy)
+    answer = subprocess.run(
+        [sys.executable, "-c", SCRIPT, strategy, lane],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **lookup.framework_environment("jax", config),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    return config, json.loads(answer.stdout.splitlines()[-1])
+
+
+def kernel_shapes(config: RunConfig) -> set[str]:
+    shapes = [parameter.shape for parameter in config.spec.parameters()]
+    return {",".join(map(str, shape)) for shape in shapes if len(shape) == 2}
+
+
+def reduced_arrays(text: str) -> set[str]:
+    """Returns shape and layout of each matrix that is added up over the devices."""
+    calls = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+    return set(re.findall(r"f32\[(\d+,\d+\]\{\d,\d\})", " ".join(calls)))
+
+
+@pytest.mark.parametrize("strategy, lane", [("pjit", "tuned"), ("pmap", "stock")])
+def test_gradients_are_reduced_as_the_optimizer_reads_them(strategy, lane) -> None:
+    config, text = compiled_step(strategy, lane)
+    assert reduced_arrays(text) == {f"{shape}]{{1,0}}" for shape in kernel_shapes(config)}
+
+
+@pytest.mark.parametrize("strategy", ["pjit", "pmap"])
+def test_the_state_is_updated_in_place(strategy) -> None:
+    config, text = compiled_step(strategy, "stock")
+    aliases = text.splitlines()[0].count("-alias)")
+    # Parameters, two moments, and the count of steps.
+    assert aliases == 3 * len(config.spec.parameters()) + 1
+    copied = re.findall(r"= f32\[([\d,]+)\]\S* copy\(", text)
+    assert not {shape.removeprefix("1,") for shape in copied} & kernel_shapes(config)
