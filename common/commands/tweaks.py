@@ -37,16 +37,16 @@ def define_flags() -> Flags:
     return fv
 
 
-def _lane(framework: str, model: str) -> tuple[str, ...]:
-    """Returns the tuned lane of a model here, on one device as it is."""
+def _lane(framework: str, model: str, devices: int) -> tuple[str, ...]:
+    """Returns the tuned lane of a model here: on one device as it is, or the default strategy."""
     fv = define_run_flags(framework)
-    fv.parse([])
+    fv.parse(["--allow_oversubscription"])
     return build_config(
         fv,
         framework=framework,
-        strategy="bare",
+        strategy="bare" if devices == 1 else lookup.framework_info(framework).default_strategy,
         model=model,
-        devices=1,
+        devices=devices,
         global_batch_size=None,
         dtype="float32",
         compile_mode=None,
@@ -56,7 +56,8 @@ def _lane(framework: str, model: str) -> tuple[str, ...]:
 
 def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the facts about each tweak of a framework, with what is missing here."""
-    lanes = {model: _lane(framework, model) for model in models}
+    lanes = {model: _lane(framework, model, 1) for model in models}
+    on_two = {model: _lane(framework, model, 2) for model in models}
 
     def facts(tweak: Tweak) -> dict[str, Any]:
         return {
@@ -70,6 +71,9 @@ def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
             "supported_by_vendor": not tweak.unsupported,
             "missing": tweak.missing(),
             "in_tuned_lane_of": [model for model, names in lanes.items() if tweak.name in names],
+            "in_tuned_lane_on_two_devices_of": [
+                model for model, names in on_two.items() if tweak.name in names
+            ],
         }
 
     return [facts(tweak) for tweak in lookup.tweaks(framework)]
@@ -79,7 +83,11 @@ def _text(entry: dict[str, Any]) -> str:
     mark = "" if entry["supported_by_vendor"] else ", UNSUPPORTED by its vendor"
     here = f"not here: {entry['missing']}" if entry["missing"] else "available"
     lines = [f"  {entry['name']}  ({entry['kind']}{mark}; {here})"]
-    lane = ", ".join(entry["in_tuned_lane_of"]) or "no model; +name switches it on"
+    one, two = entry["in_tuned_lane_of"], entry["in_tuned_lane_on_two_devices_of"]
+    if one == two:
+        lane = ", ".join(one) or "no model; +name switches it on"
+    else:
+        lane = f"one device: {', '.join(one) or 'no model'}; two: {', '.join(two) or 'no model'}"
     for title, text in (
         ("what", entry["what"]),
         ("why", entry["why"]),

@@ -25,6 +25,12 @@ def test_json_has_what_is_missing_and_the_lanes(capsys) -> None:
     assert by_name["dense-2d"]["missing"] is None
 
 
+def test_what_only_several_devices_need_is_shown_too(capsys) -> None:
+    assert tweaks.main(["--frameworks=jax", "--models=gpt_tiny,mlp_large"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "tuned one device: no model; two: mlp_large" in text
+
+
 def test_bad_input(capsys) -> None:
     assert tweaks.main(["--frameworks=jacks"]) == 2
     assert "did you mean 'jax'?" in capsys.readouterr().err
