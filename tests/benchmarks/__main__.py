@@ -36,9 +36,12 @@ PACKAGES = ("jax", "flax", "optax", "tensorflow", "keras", "torch", "numpy")
 def conditions() -> str:
     machine = describe.machine()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
+    except FileNotFoundError:
+        commit = ""
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {commit or 'unknown'}: "
         f"{machine['cpu_model']}, {len(machine['available_cores'])} cores, "
@@ -59,10 +62,11 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         sys.exit(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    measured = conditions()  # before the first part changes the file
     for name in names or PARTS:
         title, module, rows = PARTS[name]
         text = module.__doc__.split("\n\n", 1)[1] if module else ""
-        lines = ["", text, conditions(), ""]
+        lines = ["", text, measured, ""]
         print(f"## {title}", *lines, sep="\n", flush=True)
         for row in rows():
             lines.append(row)
