@@ -206,13 +206,13 @@ def _page_faults(facts: Facts, *, mode: str) -> str | None:
         or library is None
         or (int(library[1]), int(library[2])) < (2, 35)
         or facts["settings"]["transparent_huge_pages"] != mode
-        or "glibc.malloc.hugetlb" in environment.get("GLIBC_TUNABLES", "")
+        or re.search(r"malloc\.(hugetlb|mmap_max)", environment.get("GLIBC_TUNABLES", ""))
         or "malloc" in environment.get("LD_PRELOAD", "")
     ):
         return None
     return (
         f"JAX {jax['versions']['jax']}, {library[0]}, transparent huge pages '{mode}', "
-        "GLIBC_TUNABLES without glibc.malloc.hugetlb"
+        "GLIBC_TUNABLES without glibc.malloc.hugetlb and mmap_max"
     )
 
 
@@ -572,8 +572,8 @@ PROBLEMS = (
         meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. It is not "
         "measured here what that costs; on a 2-core AMD machine a step of a small transformer took "
         "110 ms, and 74 ms with huge pages.",
-        remedy="--tuning=tuned, or --tweaks=+huge-pages for all frameworks of a comparison; by "
-        "hand GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment.",
+        remedy="--tuning=tuned, or --tweaks=+huge-pages,+keep-memory for all frameworks of a "
+        "comparison ('isoscale tweaks' has the variables).",
     ),
     Problem(
         id="page_faults_never",
@@ -582,9 +582,8 @@ PROBLEMS = (
         meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. It is not "
         "measured here what that costs; on a 2-core AMD machine a step of a small transformer took "
         "110 ms, and 74 ms with huge pages, which this system never gives.",
-        remedy="As root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, then "
-        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment, set the same for all frameworks "
-        "of a comparison.",
+        remedy="--tuning=tuned, or --tweaks=+keep-memory for all frameworks of a comparison. As "
+        "root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, then +huge-pages too.",
     ),
     Problem(
         id="virtual_machine",

@@ -275,6 +275,12 @@ CASES = [
         {**MADVISE, **ONE_JAX, "settings/c_library": "glibc 2.31"},  # has no such tunable
     ),
     (
+        "page_faults",
+        {**MADVISE, **ONE_JAX},
+        "'madvise'",
+        {**MADVISE, **ONE_JAX, "environment": {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0"}},
+    ),
+    (
         "page_faults_never",
         {"settings/transparent_huge_pages": "never", **ONE_JAX},
         "'never'",
