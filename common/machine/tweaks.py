@@ -6,11 +6,11 @@ which they are switched on. Which ones a run uses is decided here: ``--tuning`` 
 that correct results need are no tweaks; they hold in both lanes.
 """
 
+import ctypes
 import dataclasses
 import os
 import platform
 import re
-import resource
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -261,8 +261,21 @@ def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
 _KEPT_MEMORY = ("glibc.malloc.mmap_max=", "glibc.malloc.trim_threshold=", "glibc.malloc.top_pad=")
 
 
-def _page_faults() -> dict[str, Any]:
-    return {"minor_page_faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt}
+class _MallocState(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
+
+
+def _mapped_blocks() -> dict[str, Any]:
+    """Blocks that go back to the kernel when they are freed: 0 with the tweak in force."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except AttributeError:  # before glibc 2.33
+        return {"malloc_mmapped_blocks": UNKNOWN}
+    ask.restype = _MallocState
+    return {"malloc_mmapped_blocks": ask().hblks}
 
 
 def keep_memory(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
@@ -281,7 +294,7 @@ def keep_memory(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
         missing=lambda: _glibc_missing((2, 26)),
         variables={"GLIBC_TUNABLES": _KEPT_MEMORY},
         environment=lambda: {"GLIBC_TUNABLES": value},
-        evidence=_page_faults,
+        evidence=_mapped_blocks,
     )
 
 

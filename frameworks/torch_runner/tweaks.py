@@ -11,7 +11,7 @@ from pathlib import Path
 from common.config.errors import ConfigError
 from common.config.run_config import RunConfig
 from common.machine.describe import UNKNOWN
-from common.machine.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages
+from common.machine.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages, keep_memory
 
 _NAME = "isoscale-mkl-as-intel-"
 _PRELOADED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
@@ -75,6 +75,10 @@ def _preloaded() -> bool:
 TWEAKS = (
     huge_pages(
         why="PyTorch keeps most of its memory: no difference was seen on the CPU",
+        pays=lambda config: False,
+    ),
+    keep_memory(
+        why="as huge-pages: no difference was shown on the CPU",
         pays=lambda config: False,
     ),
     Tweak(
