@@ -44,7 +44,7 @@ TWEAKS = (
         why=(
             "the default is its transpose, and pjit adds it up over the devices before turning it "
             "round: every operation of the optimizer then reads it across its rows; a fifth to a "
-            "half of an MLP's step, no difference shown for gpt_tiny"
+            "half of an MLP's step; no difference was shown for gpt_tiny"
         ),
         where="strategy pjit on several CPU devices",
         needs="nothing",
@@ -52,7 +52,7 @@ TWEAKS = (
         applies=lambda config: (
             config.platform == "cpu" and config.strategy == "pjit" and config.devices > 1
         ),
-        pays=lambda config: True,
+        pays=lambda config: not works_on_sequences(config),
     ),
     Tweak(
         name="attention-bhsd",

@@ -108,13 +108,18 @@ def _cases() -> dict[str, dict[str, Any]]:
 
 CASES = _cases()
 SOME = ("mlp", "transformer_causal_padded", "moe_padded")
-# What is in no framework's tuned lane.
+# What is in no framework's tuned lane, or not for these models.
 FLOAT32 = ("mlp_float32", "transformer_causal_float32", "moe_float32")
 ADDED: dict[Group, tuple[str, ...]] = {
     ("torch", "bare", 1, "stock+onednn-linear"): FLOAT32,
     ("torch", "bare", 1, "stock+foreach-optimizer"): ("mlp", "mlp_sgd_unclipped"),
     ("torch", "bare", 1, "stock+compile"): ("mlp",),
     ("torch", "ddp", 2, "stock+one-bucket"): ("mlp", "moe"),
+    ("jax", "pjit", 2, "stock+kernel-gradient"): (
+        "transformer_causal_padded",
+        "mlp_float32",
+        "mlp_bfloat16",
+    ),
 }
 LARGE = ("mlp_large", "transformer_large")
 
@@ -142,7 +147,8 @@ def belongs(group: Group, case: str) -> bool:
     if "+" in tuning:
         return case in ADDED[group]
     if tuning == "tuned":
-        # An operation is the same under every strategy; blocks of steps are not.
+        # An operation is the same under every strategy, blocks of steps are not; what only one
+        # strategy has is in ADDED too.
         return case in (lookup.parity_specs() if strategy == "bare" else SOME)
     if strategy == "bare":
         return True
