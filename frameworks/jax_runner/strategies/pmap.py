@@ -1,6 +1,8 @@
 """``jax.pmap``: one program per device, with explicit collectives.
 
-On current JAX it is built on ``jit`` and ``shard_map``: a gap to pjit is API overhead.
+On current JAX it is built on ``jit`` and ``shard_map``. It adds up what ``psum`` is given; under
+pjit the compiler chooses, and adds up gradients of kernels before they are transposed (the tweak
+``kernel-gradient``).
 """
 
 from collections.abc import Callable
