@@ -240,25 +240,33 @@ def _huge_pages_held() -> dict[str, Any]:
     return {"anonymous_huge_pages_bytes": 1024 * int(found[1]) if found else UNKNOWN}
 
 
-def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
-    """Huge pages for what glibc allocates, for frameworks that take their memory from it."""
+def _malloc_setting(*, name: str, what: str, value: str, **options: Any) -> Tweak:
+    """A setting of glibc's malloc, for frameworks that take their memory from it."""
+    tunables = value.split(_SEPARATOR)
     return Tweak(
-        name="huge-pages",
-        what="GLIBC_TUNABLES=glibc.malloc.hugetlb=1: malloc asks the kernel for huge pages",
-        why=why,
+        name=name,
+        what=f"GLIBC_TUNABLES={value}: malloc {what}",
         where="runs on the CPU under Linux",
-        needs="glibc 2.35 or newer; transparent huge pages 'madvise' or 'always'",
         source="https://sourceware.org/glibc/manual/2.36/html_node/Memory-Allocation-Tunables.html",
         applies=lambda config: config.platform == "cpu",
-        pays=pays,
-        missing=_huge_pages_missing,
-        variables={"GLIBC_TUNABLES": ("glibc.malloc.hugetlb=",)},
-        environment=lambda: {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-        evidence=_huge_pages_held,
+        variables={"GLIBC_TUNABLES": tuple(t.partition("=")[0] + "=" for t in tunables)},
+        environment=lambda: {"GLIBC_TUNABLES": value},
+        **options,
     )
 
 
-_KEPT_MEMORY = ("glibc.malloc.mmap_max=", "glibc.malloc.trim_threshold=", "glibc.malloc.top_pad=")
+def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
+    """Huge pages for what glibc allocates."""
+    return _malloc_setting(
+        name="huge-pages",
+        what="asks the kernel for huge pages",
+        value="glibc.malloc.hugetlb=1",
+        why=why,
+        needs="glibc 2.35 or newer; transparent huge pages 'madvise' or 'always'",
+        pays=pays,
+        missing=_huge_pages_missing,
+        evidence=_huge_pages_held,
+    )
 
 
 class _MallocState(ctypes.Structure):
@@ -280,20 +288,15 @@ def _mapped_blocks() -> dict[str, Any]:
 
 def keep_memory(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
     """Freed memory stays with glibc, for frameworks that take and free large buffers each step."""
-    settings = zip(_KEPT_MEMORY, (0, 2**34, 2**28), strict=True)
-    value = _SEPARATOR.join(f"{name}{number}" for name, number in settings)
-    return Tweak(
+    settings = {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28}
+    return _malloc_setting(
         name="keep-memory",
-        what=f"GLIBC_TUNABLES={value}: malloc keeps what is freed, large buffers too",
+        what="keeps what is freed, large buffers too",
+        value=_SEPARATOR.join(f"glibc.malloc.{name}={value}" for name, value in settings.items()),
         why=why,
-        where="runs on the CPU under Linux",
         needs="glibc 2.26 or newer; more memory (0.1 to 0.4 GiB more at the peak were seen)",
-        source="https://sourceware.org/glibc/manual/2.36/html_node/Memory-Allocation-Tunables.html",
-        applies=lambda config: config.platform == "cpu",
         pays=pays,
         missing=lambda: _glibc_missing((2, 26)),
-        variables={"GLIBC_TUNABLES": _KEPT_MEMORY},
-        environment=lambda: {"GLIBC_TUNABLES": value},
         evidence=_mapped_blocks,
     )
 

@@ -13,7 +13,6 @@ import sys
 
 import pytest
 
-from common.commands import lookup
 from common.config.run_config import RunConfig
 from tests.benchmarks.ours import make_config
 from tests.conftest import ROOT
@@ -21,17 +20,14 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import json, sys
-from common.commands import lookup
-from tests.benchmarks.ours import POOL, make_config
+import json, os, sys
+from tests.benchmarks.ours import Ours, make_config
 
-config = make_config("jax", "mlp_medium", sys.argv[2], strategy=sys.argv[1])
-runner = lookup.load_runner(config)()
-data = lookup.data_source("synthetic").load(
-    config.spec, global_batch_size=config.global_batch_size, pool=POOL, seed=0, dtype="float32"
-)
-step = runner._train.lower(runner._state, runner.place(data.batches[0])).compile()
-print(json.dumps(step.as_text()))
+ours = Ours(make_config("jax", "mlp_medium", sys.argv[2], strategy=sys.argv[1]))
+runner, batch = ours.runner, ours.batches[0]
+step = runner._train.lower(runner._state, runner.place(batch)).compile()
+print(json.dumps(step.as_text()), flush=True)
+os._exit(0)
 """
 
 
@@ -45,11 +41,7 @@ def compiled_step(strategy: str, lane: str) -> tuple[RunConfig, str]:
     answer = subprocess.run(
         [sys.executable, "-c", SCRIPT, strategy, lane],
         cwd=ROOT,
-        env={
-            **os.environ,
-            **lookup.framework_environment("jax", config),
-            "PYTHONPATH": str(ROOT),
-        },
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
