@@ -19,7 +19,7 @@ from common.measure.heartbeat import last_beat
 _ROOT = Path(__file__).resolve().parents[2]
 _PARENT = "ISOSCALE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
 _LEAVE_SECONDS = 10.0
 """How long processes may go on when all is done, or when one has failed (to say why)."""
 
@@ -132,6 +132,67 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
     psutil.wait_procs(descendants, timeout=_LEAVE_SECONDS)
 
 
+class Supervision:
+    """Processes under watch; ``poll`` says how they ended, and ``end`` belongs after it."""
+
+    def __init__(
+        self,
+        processes: Sequence[subprocess.Popen],
+        *,
+        run_dir: Path,
+        watchdog_seconds: float,
+        result: Path | None = None,
+    ):
+        """Begins the watch.
+
+        Args:
+          processes: the ranks of one run, or its one program.
+          run_dir: where their heartbeats are.
+          watchdog_seconds: longest time without a sign of life.
+          result: appears when all is done; after that there is little time left to leave.
+        """
+        self._processes = processes
+        self._run_dir = run_dir
+        self._watchdog_seconds = watchdog_seconds
+        self._result = result
+        self._began = time.time()
+        self._newest, self._doing = self._began, "starting"
+        self._failure: tuple[float, int, int] | None = None
+        self._finished: float | None = None
+
+    def poll(self) -> Outcome | None:
+        """Returns None until all have left, one has failed, or there is no progress."""
+        codes = [process.poll() for process in self._processes]
+        if all(code == 0 for code in codes):
+            return self._outcome(0, None)
+        failed = [(rank, code) for rank, code in enumerate(codes) if code]
+        if failed:
+            self._failure = self._failure or (time.time(), *failed[0])
+            since, rank, code = self._failure
+            left = all(code is not None for code in codes)
+            if left or time.time() - since > _LEAVE_SECONDS:
+                who = f"rank {rank} " if len(self._processes) > 1 else ""
+                return self._outcome(code, f"{who}{describe_exit(code)}")
+        if self._result is not None and self._result.exists():
+            self._finished = self._finished or time.time()
+            if time.time() - self._finished > _LEAVE_SECONDS:
+                error = f"was done but did not leave within {_LEAVE_SECONDS:g} s; ended"
+                return self._outcome(-signal.SIGKILL, error)
+        # Never backwards: a worker may clean up before it is gone.
+        self._newest, self._doing = max((self._newest, self._doing), last_beat(self._run_dir))
+        if time.time() - self._newest > self._watchdog_seconds:
+            error = (
+                f"ended by the watchdog: no progress for {self._watchdog_seconds:g} s in "
+                f"'{self._doing}'"
+            )
+            return self._outcome(-signal.SIGKILL, error)
+        return None
+
+    def _outcome(self, exit_code: int, error: str | None) -> Outcome:
+        seconds = time.time() - self._began
+        return Outcome(ok=error is None, exit_code=exit_code, error=error, seconds=seconds)
+
+
 def supervise(
     processes: Sequence[subprocess.Popen],
     *,
@@ -139,59 +200,14 @@ def supervise(
     watchdog_seconds: float,
     result: Path | None = None,
 ) -> Outcome:
-    """Waits until all processes have left, one has failed, or there is no progress.
-
-    Args:
-      processes: the ranks of one run, or its one program.
-      run_dir: where their heartbeats are.
-      watchdog_seconds: longest time without a sign of life.
-      result: appears when all is done; after that there is little time left to leave.
-
-    Returns:
-      How they ended; none of them is left alive.
-    """
-    began = time.time()
-    newest, doing = began, "starting"
-    failure: tuple[float, int, int] | None = None
-    finished: float | None = None
+    """Waits until a ``Supervision`` is over; returns how, and none of its processes is left."""
+    supervision = Supervision(
+        processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=result
+    )
     try:
-        while True:
-            codes = [process.poll() for process in processes]
-            if all(code == 0 for code in codes):
-                return Outcome(ok=True, exit_code=0, error=None, seconds=time.time() - began)
-            failed = [(rank, code) for rank, code in enumerate(codes) if code]
-            if failed:
-                failure = failure or (time.time(), *failed[0])
-                since, rank, code = failure
-                left = all(code is not None for code in codes)
-                if left or time.time() - since > _LEAVE_SECONDS:
-                    who = f"rank {rank} " if len(processes) > 1 else ""
-                    return Outcome(
-                        ok=False,
-                        exit_code=code,
-                        error=f"{who}{describe_exit(code)}",
-                        seconds=time.time() - began,
-                    )
-            if result is not None and result.exists():
-                finished = finished or time.time()
-                if time.time() - finished > _LEAVE_SECONDS:
-                    return Outcome(
-                        ok=False,
-                        exit_code=-signal.SIGKILL,
-                        error=f"was done but did not leave within {_LEAVE_SECONDS:g} s; ended",
-                        seconds=time.time() - began,
-                    )
-            # Never backwards: a worker may clean up before it is gone.
-            newest, doing = max((newest, doing), last_beat(run_dir))
-            if time.time() - newest > watchdog_seconds:
-                return Outcome(
-                    ok=False,
-                    exit_code=-signal.SIGKILL,
-                    error=f"ended by the watchdog: no progress for {watchdog_seconds:g} s in "
-                    f"'{doing}'",
-                    seconds=time.time() - began,
-                )
-            time.sleep(_POLL_SECONDS)
+        while (outcome := supervision.poll()) is None:
+            time.sleep(POLL_SECONDS)
+        return outcome
     finally:
         end(processes)
 
