@@ -13,6 +13,7 @@ _EQUAL = (
     "model",
     "overrides",
     "global_batch_size",
+    "gradient_accumulation_steps",
     "dtype",
     "dataset",
     "platform",
@@ -120,7 +121,10 @@ def _title(cell: dict[str, Any], named: list[str], scaling: Scaling) -> str:
     batch = (
         f"{'batch per device' if scaling == 'weak' else 'global batch'} {batch_of(cell, scaling)}"
     )
-    extra = [f"{name} {_text(cell.get(name))}" for name in named]
+    accumulated = "gradient_accumulation_steps"
+    if cell.get(accumulated) and accumulated not in named:
+        named = [accumulated, *named]  # rare: said also where all cells have it
+    extra = [f"{name} {_text(cell.get(name, 1))}" for name in named]
     return ", ".join([cell["model"], *overrides, batch, cell["dtype"], *extra])
 
 

@@ -98,6 +98,7 @@ def build_config(
         devices=devices,
         process_model=strategy_info.process_model,
         global_batch_size=batch,
+        gradient_accumulation_steps=fv.gradient_accumulation_steps,
         dtype=dtype,
         dataset=fv.dataset,
         platform=fv.platform,

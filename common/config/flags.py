@@ -255,6 +255,11 @@ def define_training_flags(fv: Flags) -> None:
     )
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     fv.integer("threads_per_device", 1, "CPU cores, and pool threads, that make one CPU device")
+    fv.integer(
+        "gradient_accumulation_steps",
+        1,
+        "parts that each device computes its share of a batch in; the update is that of the whole",
+    )
     fv.integer("max_in_flight", 2, "steps issued and not yet finished, at most")
     fv.boolean(
         "allow_oversubscription", False, "let CPU devices share cores; marked wherever it is shown"
@@ -292,6 +297,8 @@ def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> Non
             fv.integer(name, None, help_, minimum=0)
         elif isinstance(example, float):
             fv.number(name, None, help_)
+        elif isinstance(example, str):
+            fv.text(name, None, help_)
         else:
             fv.integers(name, None, help_, unique=False)
 

@@ -18,6 +18,7 @@ class FrameworkInfo:
       compile_modes: ways to compile the step, the default first.
       platforms: where its runner works.
       model_module: name of the file with this framework's models in ``models/<family>/``.
+      quick_compile: (environment variable, what is added to it) for code that need not be fast.
     """
 
     name: str
@@ -27,6 +28,7 @@ class FrameworkInfo:
     compile_modes: tuple[str, ...]
     platforms: tuple[str, ...]
     model_module: str
+    quick_compile: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,17 @@ class TokenBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The base of every model's specification; a subclass adds its sizes as fields."""
+    """The base of every model's specification; a subclass adds its sizes as fields.
+
+    Mixed precision (dtype ``bfloat16``) is one policy in every framework:
+
+    - bfloat16: the products of dense layers, attention and experts, activation functions, and the
+      sums of the residual stream. Embeddings are looked up in float32 and rounded before they are
+      added.
+    - float32: parameters, gradients, optimizer state; the addition of a bias (its gradient is a
+      long sum), rounded after; layer norm, rounded after; attention scores' softmax; the router,
+      its softmax and the auxiliary loss; the loss of rounded logits; sums over devices.
+    """
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The canonical parameter tree, in a fixed order."""
@@ -100,7 +110,7 @@ class ModelSpec:
         raise NotImplementedError
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (logits, auxiliary loss summed over groups) in NumPy float64."""
+        """Returns (logits, auxiliary loss of each group [B]) in NumPy float64."""
         raise NotImplementedError
 
     @property

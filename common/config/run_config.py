@@ -84,6 +84,8 @@ class RunConfig:
       devices: devices of the whole run.
       process_model: ``single`` (one process drives all devices) or ``per_device``.
       global_batch_size: examples per step over all devices.
+      gradient_accumulation_steps: parts that each device computes its share of them in, one after
+        the other, before the one reduction and update: less memory, the same step.
       tuning: ``stock``, ``tuned``, or ``ladder``: a step between the two.
       tweaks: names of the tweaks in force, in order.
       tweaks_left_out: (name, reason) of those that the lane would have had.
@@ -109,6 +111,7 @@ class RunConfig:
     devices: int = 1
     process_model: Literal["single", "per_device"] = "single"
     global_batch_size: int
+    gradient_accumulation_steps: int = 1
     dtype: str = "float32"
     tuning: str = STOCK
     tweaks: tuple[str, ...] = ()
@@ -138,6 +141,7 @@ class RunConfig:
         for name in (
             "devices",
             "global_batch_size",
+            "gradient_accumulation_steps",
             "threads_per_device",
             "steps",
             "window_steps",
@@ -159,6 +163,13 @@ class RunConfig:
             raise ConfigError(
                 f"global_batch_size={self.global_batch_size} is not divisible by "
                 f"devices={self.devices}"
+            )
+        share = self.global_batch_size // self.devices
+        if share % self.gradient_accumulation_steps:
+            raise ConfigError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} does not divide "
+                f"the {share} examples of a device (global_batch_size={self.global_batch_size}, "
+                f"devices={self.devices})"
             )
 
     @property
@@ -183,10 +194,11 @@ class RunConfig:
 
     def cell(self) -> dict[str, Any]:
         """Everything that makes this run comparable, or not, with another one."""
-        # Absent where there are none: studies from before there were tweaks keep their cells.
-        tweaks: dict[str, Any] = {"tweaks": list(self.tweaks)} if self.tweaks else {}
-        if self.steps_per_dispatch > 1:
-            tweaks["steps_per_dispatch"] = self.steps_per_dispatch
+        # Absent where there are none: studies from before there were such things keep their cells.
+        special: dict[str, Any] = {"tweaks": list(self.tweaks)} if self.tweaks else {}
+        for name in ("steps_per_dispatch", "gradient_accumulation_steps"):
+            if getattr(self, name) > 1:
+                special[name] = getattr(self, name)
         return {
             "model": self.model,
             "overrides": dict(self.overrides),
@@ -198,7 +210,7 @@ class RunConfig:
             "global_batch_size": self.global_batch_size,
             "dtype": self.dtype,
             "tuning": self.tuning,
-            **tweaks,
+            **special,
             "compile_mode": self.compile_mode,
             "dataset": self.dataset,
             "platform": self.platform,
@@ -215,6 +227,7 @@ class RunConfig:
             "strategy": self.strategy,
             "devices": self.devices,
             "global_batch_size": self.global_batch_size,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
             "dtype": self.dtype,
             "tuning": self.tuning,
             # One by one: on another day, or machine, the lane may have others.

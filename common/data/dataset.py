@@ -6,8 +6,9 @@ entries of rank 0 are the same on every device:
   inputs [B, F] or tokens [B, T], padding_mask [B, T] (true on real tokens),
   labels [B] or [B, T], weights like labels (0 on padding),
   normalizer []: sum of the weights of the *global* batch, which the loss is divided by,
-  groups []: examples of the global batch, which the auxiliary loss is divided by (only for models
-    that have one).
+  groups []: examples of the global batch, which the auxiliary loss is divided by, and
+  group_weights [B]: 1 for each of them, 0 for what only fills the batch (both only for models that
+    have an auxiliary loss).
 """
 
 import dataclasses
@@ -69,7 +70,10 @@ def finish_batch(
     batch["weights"] = weights
     batch["normalizer"] = np.asarray(weights.sum(), dtype)
     if spec.auxiliary_loss_coefficient is not None:
-        batch["groups"] = np.asarray(len(labels), dtype)
+        batch["group_weights"] = np.ones(len(labels), dtype)
+        if examples is not None:
+            batch["group_weights"][examples:] = 0
+        batch["groups"] = np.asarray(batch["group_weights"].sum(), dtype)
     return batch
 
 

@@ -85,3 +85,26 @@ def reference_update(
             new_state["momentum"][name] = direction
         updated[name] = value - rate * direction
     return updated, new_state
+
+
+def gradients_of_step(
+    config: OptimizerConfig,
+    *,
+    parameters: np.ndarray,
+    before: dict[str, np.ndarray],
+    after: dict[str, np.ndarray],
+    decayed: np.ndarray,
+) -> np.ndarray:
+    """Returns the gradients (clipped) that an update was given, from what it did to its state.
+
+    Args:
+      config: the optimizer.
+      parameters: before the update.
+      before, after: the optimizer's slots.
+      decayed: 1 where weight decay applies, else 0.
+    """
+    if config.name == "adamw":
+        old, new = before["first_moment"], after["first_moment"]
+        return (new - config.beta1 * old) / (1 - config.beta1)
+    old, new = before["momentum"], after["momentum"]
+    return new - config.momentum * old - config.weight_decay * decayed * parameters

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy import special
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -21,17 +22,25 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function of x (Hendrycks & Gimpel 2016)."""
+    return 0.5 * x * (1 + special.erf(x / math.sqrt(2)))
+
+
+ACTIVATIONS = {"gelu_tanh": gelu_tanh, "gelu": gelu, "relu": relu}
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     """Softmax over the last dim."""
     shifted = np.exp(x - x.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float) -> np.ndarray:
     """Layer norm over the last dim with the biased variance (Ba et al. 2016, arXiv:1607.06450)."""
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + LAYER_NORM_EPSILON) * scale + bias
+    return (x - mean) / np.sqrt(variance + epsilon) * scale + bias
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

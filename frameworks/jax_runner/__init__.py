@@ -13,6 +13,10 @@ INFO = FrameworkInfo(
     compile_modes=("jit",),
     platforms=("cpu", "gpu", "tpu"),
     model_module="flax_model",
+    quick_compile=(
+        "XLA_FLAGS",
+        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    ),
 )
 
 

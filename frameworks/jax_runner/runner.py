@@ -88,13 +88,13 @@ class JaxRunner(Runner):
         self, parameters: Tree, batch: Tree, dropout_key: jax.Array | None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """This shard's share of the loss: shares of all shards add up to the global loss."""
-        logits, auxiliary = self._call_model(parameters, batch, dropout_key)
+        logits, auxiliary_B = self._call_model(parameters, batch, dropout_key)
         logits = logits.astype(self._parameter_dtype)
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         loss = (losses * batch["weights"]).sum() / batch["normalizer"]
-        if auxiliary is None:
+        if auxiliary_B is None:
             return loss, {"loss": loss}
-        auxiliary = auxiliary / batch["groups"]
+        auxiliary = (auxiliary_B * batch["group_weights"]).sum() / batch["groups"]
         total = loss + self._spec.auxiliary_loss_coefficient * auxiliary
         return total, {"loss": total, "cross_entropy": loss, "auxiliary_loss": auxiliary}
 
@@ -112,6 +112,28 @@ class JaxRunner(Runner):
         metrics, gradients = self._loss_and_gradients(state, batch, dropout_key)
         return metrics, self._strategy.all_reduce(gradients)
 
+    def _accumulated_gradients(
+        self, state: Tree, batch: Tree, dropout_key: jax.Array | None
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        """Metrics and gradients of a batch, part by part, reduced at the end."""
+        count = self._config.gradient_accumulation_steps
+        whole = {name: value for name, value in batch.items() if not value.ndim}
+        rows = {name: value for name, value in batch.items() if value.ndim}
+        parts = self._strategy.split_rows(rows, count)
+
+        def compute(part: Tree, index: jax.Array) -> Tree:
+            key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
+            return self._loss_and_gradients(state, {**part, **whole}, key)
+
+        def add(total: Tree, inputs: Tree) -> tuple[Tree, None]:
+            return jax.tree.map(jnp.add, total, compute(*inputs)), None
+
+        inputs = (parts, jnp.arange(count))
+        shapes = jax.eval_shape(compute, *jax.tree.map(lambda value: value[0], inputs))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (metrics, gradients), _ = jax.lax.scan(add, zeros, inputs)
+        return metrics, self._strategy.all_reduce(gradients)
+
     def _predict(self, state: Tree, batch: Tree) -> jax.Array:
         logits, _ = self._call_model(state["parameters"], batch, None)
         return logits
@@ -121,7 +143,9 @@ class JaxRunner(Runner):
         if self._dropout:
             new_state["dropout_key"], used = jax.random.split(state["dropout_key"])
             dropout_key = self._strategy.per_device_key(used)
-        metrics, gradients = self._reduced_gradients(state, batch, dropout_key)
+        accumulates = self._config.gradient_accumulation_steps > 1
+        compute = self._accumulated_gradients if accumulates else self._reduced_gradients
+        metrics, gradients = compute(state, batch, dropout_key)
         updates, new_state["optimizer"] = self._optimizer.update(
             gradients, state["optimizer"], state["parameters"]
         )

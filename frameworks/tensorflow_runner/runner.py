@@ -88,14 +88,14 @@ class TensorFlowRunner(Runner):
 
     def _loss(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple[tf.Tensor, Metrics]:
         """This shard's share of the loss: shares of all shards add up to the global loss."""
-        logits, auxiliary = self._call_model(batch, dropout_seed)
+        logits, auxiliary_B = self._call_model(batch, dropout_seed)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
             batch["labels"], tf.cast(logits, self._parameter_dtype)
         )
         loss = tf.reduce_sum(losses * batch["weights"]) / batch["normalizer"]
-        if auxiliary is None:
+        if auxiliary_B is None:
             return loss, {"loss": loss}
-        auxiliary = auxiliary / batch["groups"]
+        auxiliary = tf.reduce_sum(auxiliary_B * batch["group_weights"]) / batch["groups"]
         total = loss + self._spec.auxiliary_loss_coefficient * auxiliary
         return total, {"loss": total, "cross_entropy": loss, "auxiliary_loss": auxiliary}
 
@@ -108,6 +108,42 @@ class TensorFlowRunner(Runner):
         # Embedding gradients come sparse; the optimizer's formula is dense, as in the others.
         return metrics, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
+    def _accumulated(
+        self, batch: Batch, dropout_seed: tf.Tensor | None
+    ) -> tuple[Metrics, list[tf.Tensor]]:
+        """Metrics and gradients of this replica's rows, part by part."""
+        count = self._config.gradient_accumulation_steps
+        parts = {
+            name: tf.reshape(value, (count, value.shape[0] // count, *value.shape[1:]))
+            for name, value in batch.items()
+            if value.shape.rank
+        }
+        whole = {name: value for name, value in batch.items() if not value.shape.rank}
+
+        def body(index: tf.Tensor, metrics: Metrics, gradients: list[tf.Tensor]) -> tuple:
+            part = {name: value[index] for name, value in parts.items()}
+            seed = dropout_seed
+            if seed is not None:  # the model counts layers, from 0
+                seed += tf.stack([tf.constant(0, tf.int64), 256 * tf.cast(index, tf.int64)])
+            found = self._compute({**part, **whole}, seed)
+            return index + 1, *tf.nest.map_structure(tf.add, (metrics, gradients), found)
+
+        zero = tf.zeros((), self._parameter_dtype)
+        start = (
+            tf.constant(0),
+            dict.fromkeys(self._metric_names, zero),
+            [tf.zeros(variable.shape, variable.dtype) for variable in self._variables.values()],
+        )
+        _, metrics, gradients = tf.while_loop(
+            lambda index, *_: index < count, body, start, parallel_iterations=1
+        )
+        return metrics, gradients
+
+    @property
+    def _metric_names(self) -> list[str]:
+        parts = self._spec.auxiliary_loss_coefficient is not None
+        return ["loss", "cross_entropy", "auxiliary_loss"] if parts else ["loss"]
+
     def _train_step(self, batch: Batch) -> Metrics:
         seed = None
         if self._dropout:
@@ -115,7 +151,9 @@ class TensorFlowRunner(Runner):
             replica = tf.cast(self._strategy.replica_id(), tf.int64)
             # Two 64-bit words: (seed, replica) and (step, layer); the model adds the layer.
             seed = tf.stack([self._config.seed * 2**16 + replica, step * 2**16])
-        metrics, gradients = self._compute(batch, seed)
+        accumulates = self._config.gradient_accumulation_steps > 1
+        compute = self._accumulated if accumulates else self._compute
+        metrics, gradients = compute(batch, seed)
         self._optimizer.apply(self._strategy.all_reduce(gradients))
         return metrics
 
@@ -127,9 +165,7 @@ class TensorFlowRunner(Runner):
             batch = {name: value[step % value.shape[0]] for name, value in pool.items()}
             return self._train_step(batch)
 
-        names = ["loss"]
-        if self._spec.auxiliary_loss_coefficient is not None:
-            names += ["cross_entropy", "auxiliary_loss"]
+        names = self._metric_names
 
         def body(step: tf.Tensor, *rows: tf.TensorArray) -> tuple:
             metrics = self._strategy.run(train, pool, first + step)

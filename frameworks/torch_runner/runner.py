@@ -65,15 +65,15 @@ class TorchRunner(Runner):
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """This shard's share of the loss: shares of all shards add up to the global loss."""
         output = self._call(*(batch[name] for name in self._spec.input_names))
-        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
+        logits, auxiliary_B = output if isinstance(output, tuple) else (output, None)
         logits = logits.to(self._parameter_dtype)
         losses = functional.cross_entropy(
             logits.flatten(0, -2), batch["labels"].flatten(), reduction="none"
         )
         loss = torch.dot(losses, batch["weights"].flatten()) / batch["normalizer"]
-        if auxiliary is None:
+        if auxiliary_B is None:
             return loss, {"loss": loss.detach()}
-        auxiliary = auxiliary / batch["groups"]
+        auxiliary: Any = torch.dot(auxiliary_B, batch["group_weights"]) / batch["groups"]
         total = loss + self._spec.auxiliary_loss_coefficient * auxiliary
         return total, {
             "loss": total.detach(),
@@ -87,6 +87,20 @@ class TorchRunner(Runner):
         self._strategy.scale_loss(loss).backward()
         return metrics
 
+    def _accumulate(self, batch: Batch, parts: int) -> dict[str, torch.Tensor]:
+        """``_backward`` part by part; gradients are reduced with the last one."""
+        self._optimizer.zero_grad(set_to_none=True)
+        chunks = {name: value.chunk(parts) for name, value in batch.items() if value.ndim}
+        whole = {name: value for name, value in batch.items() if not value.ndim}
+        rows = []
+        for index in range(parts):
+            part = {name: values[index] for name, values in chunks.items()}
+            with self._strategy.sync(self._wrapped, index == parts - 1):
+                loss, metrics = self._loss({**part, **whole})
+                self._strategy.scale_loss(loss).backward()
+            rows.append(metrics)
+        return {name: torch.stack([row[name] for row in rows]).sum() for name in rows[0]}
+
     # The contract.
 
     def place(self, batch: Arrays) -> Batch:
@@ -99,7 +113,8 @@ class TorchRunner(Runner):
         return placed
 
     def step(self, batch: Any) -> Any:
-        metrics = self._backward(batch)
+        parts = self._config.gradient_accumulation_steps
+        metrics = self._backward(batch) if parts == 1 else self._accumulate(batch, parts)
         config = self._config.optimizer
         if config.clip_norm:
             optimizers.clip_by_global_norm(

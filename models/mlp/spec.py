@@ -93,7 +93,7 @@ class MlpSpec(ModelSpec):
             )
             if index < last:
                 x = reference.relu(x)
-        return x, np.zeros(())
+        return x, np.zeros(len(x))
 
 
 PRESETS = {
@@ -110,4 +110,35 @@ PRESETS = {
     ),
 }
 
+
+class DropoutProbe:
+    """A size in which a step shows its dropout mask (see ``common/parity/checks.py``).
+
+    All hidden units are 1 before dropout, and the logits are 0, so that the gradient of the last
+    kernel is the units times what is known of the loss.
+    """
+
+    spec = MlpSpec(input_size=4, hidden_sizes=(2048,), num_classes=64, dropout_rate=0.25)
+
+    def start(self) -> Arrays:
+        zeros = {p.name: np.zeros(p.shape, np.float32) for p in self.spec.parameters()}
+        return {**zeros, "dense_0/bias": np.ones_like(zeros["dense_0/bias"])}
+
+    def batch(self, examples: int) -> Arrays:
+        return {
+            "inputs": np.ones((examples, self.spec.input_size), np.float32),
+            "labels": np.arange(examples, dtype=np.int32),
+            "weights": np.ones(examples, np.float32),
+            "normalizer": np.asarray(examples, np.float32),
+        }
+
+    def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
+        classes = self.spec.num_classes
+        # Of the loss by the logits: softmax - one-hot, over the number of examples.
+        by_logits = (1 / classes - np.eye(examples, classes)) / examples
+        gradient = before["dense_1/kernel"] - after["dense_1/kernel"]  # units^T @ by_logits
+        return np.linalg.lstsq(by_logits.T, gradient.T.astype(np.float64), rcond=None)[0]
+
+
 PARITY_SPECS = {"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)}
+PARITY_DROPOUT = DropoutProbe()

@@ -12,7 +12,7 @@ from flax import nnx
 
 from models.mlp.flax_model import Dense
 from models.moe.spec import MoeSpec
-from models.transformer.flax_model import Attention, Embedder, LayerNorm
+from models.transformer.flax_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(
@@ -50,6 +50,7 @@ class Experts(nnx.Module):
         self, spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]
     ):
         self.spec = spec
+        self.activation = ACTIVATIONS[spec.activation]
         self.expert_major = "expert-major" in tweaks
         self.dtype = dtype
 
@@ -62,7 +63,7 @@ class Experts(nnx.Module):
         self.down_kernel = kernel(e, f, d)
 
     def __call__(self, x_BTD: jax.Array, mask_BT: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Returns (output [B, T, D], auxiliary loss summed over groups)."""
+        """Returns (output [B, T, D], auxiliary loss of each group [B])."""
         spec = self.spec
         capacity, slots = spec.expert_capacity, spec.num_experts * spec.expert_capacity
         # The router stays in the parameters' dtype: float32 under bfloat16.
@@ -95,10 +96,10 @@ class Experts(nnx.Module):
         )
         if self.expert_major:
             x_ERD = x.reshape(spec.num_experts, -1, x.shape[-1])  # R = B C
-            hidden_ERF = jax.nn.gelu(jnp.einsum("erd,edf->erf", x_ERD, up_EDF), approximate=True)
+            hidden_ERF = self.activation(jnp.einsum("erd,edf->erf", x_ERD, up_EDF))
             y = jnp.einsum("erf,efd->erd", hidden_ERF, down_EFD).reshape(x.shape)
         else:
-            hidden_BECF = jax.nn.gelu(jnp.einsum("becd,edf->becf", x, up_EDF), approximate=True)
+            hidden_BECF = self.activation(jnp.einsum("becd,edf->becf", x, up_EDF))
             y = jnp.einsum("becf,efd->becd", hidden_BECF, down_EFD)
 
         def combine(y_ECD, slot_TK, gate_TK):
@@ -107,28 +108,31 @@ class Experts(nnx.Module):
             return (y_TKD * gate_TK[..., None].astype(y_TKD.dtype)).sum(1)
 
         y_BTD = jax.vmap(combine, (group_axis, 0, 0))(y, slot_BTK, gate_BTK)
-        return y_BTD, auxiliary_B.sum()
+        return y_BTD, auxiliary_B
 
 
 class Block(nnx.Module):
     def __init__(self, spec: MoeSpec, **options):
-        self.attention_norm = LayerNorm(spec.d_model, **options)
+        epsilon = spec.layer_norm_epsilon
+        self.attention_norm = LayerNorm(spec.d_model, epsilon=epsilon, **options)
         self.attention = Attention(spec.d_model, spec.num_heads, causal=True, **options)
-        self.experts_norm = LayerNorm(spec.d_model, **options)
+        self.experts_norm = LayerNorm(spec.d_model, epsilon=epsilon, **options)
         self.experts = Experts(spec, **options)
 
     def __call__(self, x_BTD: jax.Array, mask_BT: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
-        y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
-        return x_BTD + y_BTD, auxiliary
+        y_BTD, auxiliary_B = self.experts(self.experts_norm(x_BTD), mask_BT)
+        return x_BTD + y_BTD, auxiliary_B
 
 
 class Moe(Embedder):
     def __init__(self, spec: MoeSpec, **options):
         self.make_embeddings(spec.vocabulary_size, spec.sequence_length, spec.d_model, **options)
         self.block = nnx.List([Block(spec, **options) for _ in range(spec.num_layers)])
-        self.final_norm = LayerNorm(spec.d_model, **options)
-        self.head = Dense(spec.d_model, spec.vocabulary_size, **options)
+        self.final_norm = LayerNorm(spec.d_model, epsilon=spec.layer_norm_epsilon, **options)
+        self.tied = spec.tie_embeddings
+        if not self.tied:
+            self.head = Dense(spec.d_model, spec.vocabulary_size, **options)
 
     def __call__(
         self,
@@ -137,14 +141,16 @@ class Moe(Embedder):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
+        """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
         del rngs  # no dropout
         x_BTD = self.embed(tokens_BT)
         auxiliary = []
         for block in self.block:
-            x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
-            auxiliary.append(layer_auxiliary / len(self.block))
-        return self.head(self.final_norm(x_BTD)), jnp.stack(auxiliary).sum()
+            x_BTD, auxiliary_B = block(x_BTD, padding_mask_BT)
+            auxiliary.append(auxiliary_B / len(self.block))
+        x_BTD = self.final_norm(x_BTD)
+        logits_BTV = self.tied_logits(x_BTD) if self.tied else self.head(x_BTD)
+        return logits_BTV, jnp.stack(auxiliary).sum(0)
 
 
 def build(spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]) -> Moe:

@@ -10,6 +10,7 @@ before dropping, and P_e = sum of probabilities of e over real tokens / T.
 """
 
 import dataclasses
+import functools
 import math
 from fractions import Fraction
 
@@ -34,11 +35,12 @@ class MoeSpec(ModelSpec):
 
     Attributes:
       d_model, num_layers, num_heads, vocabulary_size, sequence_length: as in the transformer.
-      d_ff: hidden width of one expert (two products, GELU, no biases).
+      d_ff: hidden width of one expert (two products, no biases).
       num_experts, top_k: experts per layer, and how many each token uses.
       capacity_factor: slots per expert relative to an even spread.
       aux_loss_weight: coefficient of the load-balancing loss.
       variable_length: sequences end early and come with a padding mask.
+      activation, layer_norm_epsilon, tie_embeddings: as in the transformer.
     """
 
     d_model: int = 128
@@ -52,6 +54,9 @@ class MoeSpec(ModelSpec):
     vocabulary_size: int = 256
     sequence_length: int = 128
     variable_length: bool = False
+    activation: str = "gelu_tanh"
+    layer_norm_epsilon: float = reference.LAYER_NORM_EPSILON
+    tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(
@@ -66,6 +71,7 @@ class MoeSpec(ModelSpec):
             "sequence_length",
         )
         transformer.check_heads(self.d_model, self.num_heads)
+        transformer.check_network(self.activation, self.layer_norm_epsilon)
         if self.top_k > self.num_experts:
             raise ConfigError(f"top_k={self.top_k} exceeds num_experts={self.num_experts}")
         if not (self.capacity_factor > 0 and math.isfinite(self.capacity_factor)):
@@ -104,7 +110,7 @@ class MoeSpec(ModelSpec):
                 ),
             ]
         tree += transformer.layer_norm("final_norm", d)
-        tree += transformer.dense("head", (d, self.vocabulary_size), ("d_model", "vocabulary"))
+        tree += transformer.head(self.vocabulary_size, d, tied=self.tie_embeddings)
         return tuple(tree)
 
     def batch_kind(self) -> TokenBatch:
@@ -129,14 +135,17 @@ class MoeSpec(ModelSpec):
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
         mask_BT = batch.get("padding_mask")
+        norm = functools.partial(
+            transformer.reference_norm, parameters, epsilon=self.layer_norm_epsilon
+        )
         x_BTD = transformer.reference_embed(parameters, batch)
-        auxiliary = 0.0
+        auxiliary_B = np.zeros(len(x_BTD))
         for index in range(self.num_layers):
             block = f"block_{index}"
             x_BTD = x_BTD + transformer.reference_attention(
                 parameters,
                 f"{block}/attention",
-                transformer.reference_norm(parameters, f"{block}/attention_norm", x_BTD),
+                norm(f"{block}/attention_norm", x_BTD),
                 num_heads=self.num_heads,
                 causal=True,
                 padding_mask_BS=mask_BT,
@@ -145,13 +154,35 @@ class MoeSpec(ModelSpec):
                 self,
                 parameters,
                 f"{block}/experts",
-                transformer.reference_norm(parameters, f"{block}/experts_norm", x_BTD),
+                norm(f"{block}/experts_norm", x_BTD),
                 mask_BT,
             )
             x_BTD = x_BTD + y_BTD
-            auxiliary += layer_auxiliary / self.num_layers
-        x_BTD = transformer.reference_norm(parameters, "final_norm", x_BTD)
-        return transformer.reference_dense(parameters, "head", x_BTD), np.asarray(auxiliary)
+            auxiliary_B += layer_auxiliary / self.num_layers
+        x_BTD = norm("final_norm", x_BTD)
+        logits = transformer.reference_head(parameters, x_BTD, tied=self.tie_embeddings)
+        return logits, auxiliary_B
+
+
+def reference_route(
+    spec: MoeSpec, probabilities_TE: np.ndarray, tokens: list[int]
+) -> list[tuple[int, int, bool]]:
+    """Returns (token, expert, whether it found a slot) of each choice of a group's real tokens.
+
+    In the order in which slots are filled; a token's choices are its experts by probability.
+    """
+    # Stable sort of the negated probabilities: the lowest expert index wins a tie.
+    chosen = {
+        t: np.argsort(-probabilities_TE[t], kind="stable")[: spec.top_k].tolist() for t in tokens
+    }
+    used = [0] * spec.num_experts
+    choices = []
+    for k in range(spec.top_k):
+        for t in tokens:
+            expert = chosen[t][k]
+            used[expert] += 1
+            choices.append((t, expert, used[expert] <= spec.expert_capacity))
+    return choices
 
 
 def reference_experts(
@@ -160,35 +191,33 @@ def reference_experts(
     name: str,
     x_BTD: np.ndarray,
     mask_BT: np.ndarray | None,
-) -> tuple[np.ndarray, float]:
-    """Returns (output [B, T, D], auxiliary loss summed over groups), token by token.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (output [B, T, D], auxiliary loss of each group [B]), token by token.
 
     Written as loops over slots on purpose: it shares no trick with the implementations.
     """
     probabilities_BTE = reference.softmax(x_BTD @ parameters[f"{name}/router_kernel"])
     output_BTD = np.zeros_like(x_BTD)
-    auxiliary = 0.0
+    activation = reference.ACTIVATIONS[spec.activation]
     batch, length, _ = x_BTD.shape
+    auxiliary_B = np.zeros(batch)
     for b in range(batch):
         real = [t for t in range(length) if mask_BT is None or mask_BT[b, t]]
-        # Stable sort of the negated probabilities: the lowest expert index wins a tie.
-        chosen = {
-            t: np.argsort(-probabilities_BTE[b, t], kind="stable")[: spec.top_k] for t in real
-        }
-        used = np.zeros(spec.num_experts, int)
-        for k in range(spec.top_k):
-            for t in real:
-                expert = chosen[t][k]
-                used[expert] += 1
-                if used[expert] > spec.expert_capacity:
-                    continue
-                gate = probabilities_BTE[b, t, expert] / probabilities_BTE[b, t, chosen[t]].sum()
-                hidden = reference.gelu_tanh(x_BTD[b, t] @ parameters[f"{name}/up_kernel"][expert])
+        used = np.zeros(spec.num_experts)
+        chosen_probability = dict.fromkeys(real, 0.0)
+        choices = reference_route(spec, probabilities_BTE[b], real)
+        for t, expert, _ in choices:
+            used[expert] += 1
+            chosen_probability[t] += probabilities_BTE[b, t, expert]
+        for t, expert, kept in choices:
+            if kept:
+                gate = probabilities_BTE[b, t, expert] / chosen_probability[t]
+                hidden = activation(x_BTD[b, t] @ parameters[f"{name}/up_kernel"][expert])
                 output_BTD[b, t] += gate * (hidden @ parameters[f"{name}/down_kernel"][expert])
         fraction = used / (length * spec.top_k)
         mean_probability = probabilities_BTE[b, real].sum(0) / length
-        auxiliary += spec.num_experts * float((fraction * mean_probability).sum())
-    return output_BTD, auxiliary
+        auxiliary_B[b] = spec.num_experts * float((fraction * mean_probability).sum())
+    return output_BTD, auxiliary_B
 
 
 PRESETS = {"moe_tiny": Preset(spec=MoeSpec(), global_batch_size=8, steps=20)}
@@ -209,4 +238,20 @@ PARITY_SPECS = {
     "moe_padded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=True, top_k=3, capacity_factor=0.8
     ),
+    # 8 x 3 choices for 32 experts: some are left without a token.
+    "moe_unused": dataclasses.replace(
+        _PARITY,
+        num_layers=1,
+        num_experts=32,
+        top_k=1,
+        sequence_length=3,
+        activation="gelu",
+        layer_norm_epsilon=0.1,
+        tie_embeddings=True,
+    ),
+    # All experts but one are chosen: two that nobody chose would stay equal but for rounding, and
+    # every later choice between them would be one of rounding.
+    "moe_ties": dataclasses.replace(_PARITY, num_layers=1, top_k=4),
 }
+# Uniform probabilities: in the first step every choice of an expert is a tie.
+PARITY_STARTS = {"moe_ties": {"router_kernel": 0.0}}

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from models.mlp.tf_model import Dense
 from models.moe.spec import MoeSpec
-from models.transformer.tf_model import Attention, Embedder, LayerNorm, gelu_tanh
+from models.transformer.tf_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(
@@ -41,6 +41,7 @@ class Experts(tf.Module):
     def __init__(self, spec: MoeSpec, *, param_dtype: tf.DType, name: str):
         super().__init__(name=name)
         self.spec = spec
+        self.activation = ACTIVATIONS[spec.activation]
 
         def kernel(name: str, *shape: int) -> tf.Variable:
             return tf.Variable(tf.zeros(shape, param_dtype), name=name)
@@ -51,7 +52,7 @@ class Experts(tf.Module):
         self.down_kernel = kernel("down_kernel", e, f, d)
 
     def __call__(self, x_BTD: tf.Tensor, mask_BT: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns (output [B, T, D], auxiliary loss summed over groups)."""
+        """Returns (output [B, T, D], auxiliary loss of each group [B])."""
         spec = self.spec
         batch, length, d_model = x_BTD.shape
         experts, capacity, top_k = spec.num_experts, spec.expert_capacity, spec.top_k
@@ -67,7 +68,7 @@ class Experts(tf.Module):
         if mask_BT is not None:
             counted_BTE *= tf.cast(mask_BT, counted_BTE.dtype)[..., None]
         mean_BE = tf.reduce_sum(counted_BTE, 1) / length
-        auxiliary = experts * tf.reduce_sum(fraction_BE * mean_BE)
+        auxiliary_B = experts * tf.reduce_sum(fraction_BE * mean_BE, -1)
 
         # Which token sits in which slot. Index T is a row of zeros (an empty slot); dropped
         # choices all write to one slot past the end, which nobody reads.
@@ -82,7 +83,7 @@ class Experts(tf.Module):
         )
         x_EBCD = tf.gather(padded_RD, tf.transpose(rows_BEC, (1, 0, 2)))
         x_ERD = tf.reshape(x_EBCD, (experts, batch * capacity, d_model))
-        hidden_ERF = gelu_tanh(tf.matmul(x_ERD, tf.cast(self.up_kernel, x_ERD.dtype)))
+        hidden_ERF = self.activation(tf.matmul(x_ERD, tf.cast(self.up_kernel, x_ERD.dtype)))
         y_ERD = tf.matmul(hidden_ERF, tf.cast(self.down_kernel, x_ERD.dtype))
         # Rows of y are expert-major; one more row holds the zeros that dropped choices read.
         y_RD = tf.pad(tf.reshape(y_ERD, (-1, d_model)), ((0, 1), (0, 0)))
@@ -94,24 +95,28 @@ class Experts(tf.Module):
         )
         y_BTKD = tf.gather(y_RD, rows_BTK)
         y_BTD = tf.reduce_sum(y_BTKD * tf.cast(gate_BTK, y_BTKD.dtype)[..., None], 2)
-        return y_BTD, auxiliary
+        return y_BTD, auxiliary_B
 
 
 class Block(tf.Module):
     def __init__(self, spec: MoeSpec, *, param_dtype: tf.DType, name: str):
         super().__init__(name=name)
-        d = spec.d_model
-        self.attention_norm = LayerNorm(d, param_dtype=param_dtype, name="attention_norm")
+        d, epsilon = spec.d_model, spec.layer_norm_epsilon
+        self.attention_norm = LayerNorm(
+            d, epsilon=epsilon, param_dtype=param_dtype, name="attention_norm"
+        )
         self.attention = Attention(
             d, spec.num_heads, causal=True, param_dtype=param_dtype, name="attention"
         )
-        self.experts_norm = LayerNorm(d, param_dtype=param_dtype, name="experts_norm")
+        self.experts_norm = LayerNorm(
+            d, epsilon=epsilon, param_dtype=param_dtype, name="experts_norm"
+        )
         self.experts = Experts(spec, param_dtype=param_dtype, name="experts")
 
     def __call__(self, x_BTD: tf.Tensor, mask_BT: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
-        y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
-        return x_BTD + y_BTD, auxiliary
+        y_BTD, auxiliary_B = self.experts(self.experts_norm(x_BTD), mask_BT)
+        return x_BTD + y_BTD, auxiliary_B
 
 
 class Moe(Embedder):
@@ -128,8 +133,17 @@ class Moe(Embedder):
             Block(spec, param_dtype=param_dtype, name=f"block_{index}")
             for index in range(spec.num_layers)
         ]
-        self.final_norm = LayerNorm(spec.d_model, param_dtype=param_dtype, name="final_norm")
-        self.head = Dense(spec.d_model, spec.vocabulary_size, param_dtype=param_dtype, name="head")
+        self.final_norm = LayerNorm(
+            spec.d_model,
+            epsilon=spec.layer_norm_epsilon,
+            param_dtype=param_dtype,
+            name="final_norm",
+        )
+        self.tied = spec.tie_embeddings
+        if not self.tied:
+            self.head = Dense(
+                spec.d_model, spec.vocabulary_size, param_dtype=param_dtype, name="head"
+            )
 
     def __call__(
         self,
@@ -138,14 +152,16 @@ class Moe(Embedder):
         *,
         dropout_seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
+        """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
         del dropout_seed  # no dropout
         x_BTD = self.embed(tokens_BT)
-        auxiliary = 0.0
+        auxiliary_B = 0.0
         for block in self.block:
-            x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
-            auxiliary += layer_auxiliary / len(self.block)
-        return self.head(self.final_norm(x_BTD)), auxiliary
+            x_BTD, layer_auxiliary_B = block(x_BTD, padding_mask_BT)
+            auxiliary_B += layer_auxiliary_B / len(self.block)
+        x_BTD = self.final_norm(x_BTD)
+        logits_BTV = self.tied_logits(x_BTD) if self.tied else self.head(x_BTD)
+        return logits_BTV, auxiliary_B
 
 
 def build(spec: MoeSpec, *, dtype: tf.DType, param_dtype: tf.DType) -> Moe:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from models.mlp.torch_model import Dense
 from models.moe.spec import MoeSpec
-from models.transformer.torch_model import Attention, Embedder, LayerNorm
+from models.transformer.torch_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(
@@ -46,6 +46,7 @@ class Experts(nn.Module):
     def __init__(self, spec: MoeSpec):
         super().__init__()
         self.spec = spec
+        self.activation = ACTIVATIONS[spec.activation]
         d, f, e = spec.d_model, spec.d_ff, spec.num_experts
         self.router_kernel = nn.Parameter(0.02 * torch.randn(d, e))
         self.up_kernel = nn.Parameter(0.02 * torch.randn(e, d, f))
@@ -54,7 +55,7 @@ class Experts(nn.Module):
     def forward(
         self, x_BTD: torch.Tensor, mask_BT: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns (output [B, T, D], auxiliary loss summed over groups)."""
+        """Returns (output [B, T, D], auxiliary loss of each group [B])."""
         spec = self.spec
         batch, length, d_model = x_BTD.shape
         experts, capacity, top_k = spec.num_experts, spec.expert_capacity, spec.top_k
@@ -70,7 +71,7 @@ class Experts(nn.Module):
             mean_BE = probabilities_BTE.sum(1) / length
         else:
             mean_BE = (probabilities_BTE * mask_BT[..., None]).sum(1) / length
-        auxiliary = experts * (fraction_BE * mean_BE).sum()
+        auxiliary_B = experts * (fraction_BE * mean_BE).sum(-1)
 
         # Which token sits in which slot. Index T is a row of zeros (an empty slot); dropped
         # choices all write to one slot past the end, which nobody reads.
@@ -82,50 +83,52 @@ class Experts(nn.Module):
         rows_BS = token_BS[:, :-1] + offsets_B1 * (length + 1)
         x_BECD = padded_RD.index_select(0, rows_BS.flatten()).view(batch, experts, capacity, -1)
         x_ERD = x_BECD.transpose(0, 1).reshape(experts, batch * capacity, d_model)
-        hidden_ERF = functional.gelu(
-            torch.bmm(x_ERD, self.up_kernel.to(x_ERD.dtype)), approximate="tanh"
-        )
+        hidden_ERF = self.activation(torch.bmm(x_ERD, self.up_kernel.to(x_ERD.dtype)))
         y_ERD = torch.bmm(hidden_ERF, self.down_kernel.to(x_ERD.dtype))
         y_BSD = y_ERD.view(experts, batch, capacity, d_model).transpose(0, 1).flatten(1, 2)
         y_RD = functional.pad(y_BSD, (0, 0, 0, 1)).flatten(0, 1)
         rows_BTK = slot_BTK + offsets_B1[..., None] * (slots + 1)
         y_BTKD = y_RD.index_select(0, rows_BTK.flatten()).view(batch, length, top_k, d_model)
-        return (y_BTKD * gate_BTK[..., None].to(y_BTKD.dtype)).sum(2), auxiliary
+        return (y_BTKD * gate_BTK[..., None].to(y_BTKD.dtype)).sum(2), auxiliary_B
 
 
 class Block(nn.Module):
     def __init__(self, spec: MoeSpec, *, tweaks: Collection[str]):
         super().__init__()
-        self.attention_norm = LayerNorm(spec.d_model)
+        self.attention_norm = LayerNorm(spec.d_model, eps=spec.layer_norm_epsilon)
         self.attention = Attention(spec.d_model, spec.num_heads, causal=True, tweaks=tweaks)
-        self.experts_norm = LayerNorm(spec.d_model)
+        self.experts_norm = LayerNorm(spec.d_model, eps=spec.layer_norm_epsilon)
         self.experts = Experts(spec)
 
     def forward(
         self, x_BTD: torch.Tensor, mask_BT: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask_BT)
-        y_BTD, auxiliary = self.experts(self.experts_norm(x_BTD), mask_BT)
-        return x_BTD + y_BTD, auxiliary
+        y_BTD, auxiliary_B = self.experts(self.experts_norm(x_BTD), mask_BT)
+        return x_BTD + y_BTD, auxiliary_B
 
 
 class Moe(Embedder):
     def __init__(self, spec: MoeSpec, *, dtype: torch.dtype, tweaks: Collection[str]):
         super().__init__(spec.vocabulary_size, spec.sequence_length, spec.d_model, dtype=dtype)
         self.block = nn.ModuleList([Block(spec, tweaks=tweaks) for _ in range(spec.num_layers)])
-        self.final_norm = LayerNorm(spec.d_model)
-        self.head = Dense(spec.d_model, spec.vocabulary_size, tweaks=tweaks)
+        self.final_norm = LayerNorm(spec.d_model, eps=spec.layer_norm_epsilon)
+        self.tied = spec.tie_embeddings
+        if not self.tied:
+            self.head = Dense(spec.d_model, spec.vocabulary_size, tweaks=tweaks)
 
     def forward(
         self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns (logits [B, T, V], auxiliary loss summed over groups)."""
+        """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
         x_BTD = self.embed(tokens_BT)
-        auxiliary = torch.zeros((), dtype=self.head.weight.dtype, device=x_BTD.device)
+        auxiliary = []
         for block in self.block:
-            x_BTD, layer_auxiliary = block(x_BTD, padding_mask_BT)
-            auxiliary = auxiliary + layer_auxiliary / len(self.block)
-        return self.head(self.final_norm(x_BTD)), auxiliary
+            x_BTD, auxiliary_B = block(x_BTD, padding_mask_BT)
+            auxiliary.append(auxiliary_B / len(self.block))
+        x_BTD = self.final_norm(x_BTD)
+        logits_BTV = self.tied_logits(x_BTD) if self.tied else self.head(x_BTD)
+        return logits_BTV, torch.stack(auxiliary).sum(0)
 
 
 def build(spec: MoeSpec, *, dtype: torch.dtype, tweaks: Collection[str]) -> Moe:

@@ -4,27 +4,40 @@ Dims: B batch, T query sequence, S key sequence, D d_model, F d_ff, N num_heads,
 V vocabulary.
 """
 
-from collections.abc import Collection
+import functools
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from common.training.reference import LAYER_NORM_EPSILON
 from models.mlp.flax_model import Dense
 from models.transformer.spec import TransformerSpec
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
 
 
 class LayerNorm(nnx.LayerNorm):
     """Layer norm in the dtype of its parameters (float32 under bfloat16), centred first."""
 
     def __init__(
-        self, d_model: int, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]
+        self,
+        d_model: int,
+        *,
+        epsilon: float,
+        dtype,
+        param_dtype,
+        rngs: nnx.Rngs,
+        tweaks: Collection[str],
     ):
         del dtype, tweaks
         super().__init__(
             d_model,
-            epsilon=LAYER_NORM_EPSILON,
+            epsilon=epsilon,
             dtype=param_dtype,
             param_dtype=param_dtype,
             use_fast_variance=False,
@@ -52,8 +65,8 @@ class Embedder(nnx.Module):
         rngs: nnx.Rngs,
         tweaks: Collection[str],
     ) -> None:
-        del tweaks
         self.dtype = dtype
+        self.flattens = "dense-2d" in tweaks
         # Looked up, and their gradients added up, in the parameters' dtype.
         options = {"dtype": param_dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.token_embedding = nnx.Embed(vocabulary_size, d_model, **options)
@@ -63,6 +76,14 @@ class Embedder(nnx.Module):
         positions_TD = self.position_embedding.embedding[: tokens_BT.shape[1]]
         # Both are rounded before the sum, as in the other frameworks.
         return self.token_embedding(tokens_BT).astype(self.dtype) + positions_TD.astype(self.dtype)
+
+    def tied_logits(self, x_BTD: jax.Array) -> jax.Array:
+        """Products with the token embedding [B, T, V]; the tweak ``dense-2d`` as in ``Dense``."""
+        embedding_VD = self.token_embedding.embedding[...].astype(x_BTD.dtype)
+        if not self.flattens:
+            return x_BTD @ embedding_VD.T
+        logits_RV = x_BTD.reshape(-1, x_BTD.shape[-1]) @ embedding_VD.T
+        return logits_RV.reshape(*x_BTD.shape[:-1], -1)
 
 
 def dot_product_attention(
@@ -128,20 +149,24 @@ class Attention(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-    def __init__(self, d_model: int, d_ff: int, **options):
+    def __init__(self, d_model: int, d_ff: int, *, activation: str, **options):
+        self.activation = ACTIVATIONS[activation]
         self.up = Dense(d_model, d_ff, **options)
         self.down = Dense(d_ff, d_model, **options)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        return self.down(jax.nn.gelu(self.up(x_BTD), approximate=True))
+        return self.down(self.activation(self.up(x_BTD)))
 
 
 class Block(nnx.Module):
     def __init__(self, spec: TransformerSpec, **options):
-        self.attention_norm = LayerNorm(spec.d_model, **options)
+        epsilon = spec.layer_norm_epsilon
+        self.attention_norm = LayerNorm(spec.d_model, epsilon=epsilon, **options)
         self.attention = Attention(spec.d_model, spec.num_heads, causal=spec.causal, **options)
-        self.feed_forward_norm = LayerNorm(spec.d_model, **options)
-        self.feed_forward = FeedForward(spec.d_model, spec.d_ff, **options)
+        self.feed_forward_norm = LayerNorm(spec.d_model, epsilon=epsilon, **options)
+        self.feed_forward = FeedForward(
+            spec.d_model, spec.d_ff, activation=spec.activation, **options
+        )
 
     def __call__(self, x_BTD: jax.Array, padding_mask_BT: jax.Array | None) -> jax.Array:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), padding_mask_BT)
@@ -150,12 +175,13 @@ class Block(nnx.Module):
 
 class Transformer(Embedder):
     def __init__(self, spec: TransformerSpec, **options):
-        self.causal = spec.causal
+        self.causal, self.tied = spec.causal, spec.tie_embeddings
         self.make_embeddings(spec.vocabulary_size, spec.sequence_length, spec.d_model, **options)
         self.block = nnx.List([Block(spec, **options) for _ in range(spec.num_layers)])
-        self.final_norm = LayerNorm(spec.d_model, **options)
+        self.final_norm = LayerNorm(spec.d_model, epsilon=spec.layer_norm_epsilon, **options)
         outputs = spec.vocabulary_size if spec.causal else spec.num_classes
-        self.head = Dense(spec.d_model, outputs, **options)
+        if not self.tied:
+            self.head = Dense(spec.d_model, outputs, **options)
 
     def __call__(
         self,
@@ -171,7 +197,7 @@ class Transformer(Embedder):
             x_BTD = block(x_BTD, padding_mask_BT)
         x_BTD = self.final_norm(x_BTD)
         if self.causal:
-            return self.head(x_BTD)
+            return self.tied_logits(x_BTD) if self.tied else self.head(x_BTD)
         if padding_mask_BT is None:
             return self.head(x_BTD.mean(1))
         mask_BT1 = padding_mask_BT[..., None].astype(x_BTD.dtype)

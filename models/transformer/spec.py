@@ -1,10 +1,12 @@
 """Pre-norm transformer: an encoder that classifies sequences, or a causal language model."""
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 
-from common.config.errors import ConfigError
+from common.config.errors import ConfigError, require_choice
 from common.config.model_spec import (
     Arrays,
     ModelSpec,
@@ -63,8 +65,27 @@ def reference_dense(parameters: Arrays, name: str, x: np.ndarray) -> np.ndarray:
     return reference.dense(x, parameters[f"{name}/kernel"], parameters[f"{name}/bias"])
 
 
-def reference_norm(parameters: Arrays, name: str, x: np.ndarray) -> np.ndarray:
-    return reference.layer_norm(x, parameters[f"{name}/scale"], parameters[f"{name}/bias"])
+def reference_norm(parameters: Arrays, name: str, x: np.ndarray, *, epsilon: float) -> np.ndarray:
+    scale, bias = parameters[f"{name}/scale"], parameters[f"{name}/bias"]
+    return reference.layer_norm(x, scale, bias, epsilon=epsilon)
+
+
+def check_network(activation: str, layer_norm_epsilon: float) -> None:
+    """Raises ConfigError for an unknown activation, or an epsilon that is not positive."""
+    require_choice("activation", activation, reference.ACTIVATIONS)
+    if not (layer_norm_epsilon > 0 and math.isfinite(layer_norm_epsilon)):
+        raise ConfigError(f"layer_norm_epsilon={layer_norm_epsilon} must be a positive number")
+
+
+def head(vocabulary_size: int, d_model: int, *, tied: bool) -> list[Parameter]:
+    """The projection to the vocabulary; a tied one is the token embedding and has no bias."""
+    return [] if tied else dense("head", (d_model, vocabulary_size), ("d_model", "vocabulary"))
+
+
+def reference_head(parameters: Arrays, x_BTD: np.ndarray, *, tied: bool) -> np.ndarray:
+    if tied:
+        return x_BTD @ parameters["token_embedding/embedding"].astype(np.float64).T
+    return reference_dense(parameters, "head", x_BTD)
 
 
 def reference_embed(parameters: Arrays, batch: Arrays) -> np.ndarray:
@@ -122,6 +143,9 @@ class TransformerSpec(ModelSpec):
       causal: language model (True) or encoder classifier (False).
       num_classes: labels of the classifier; 0 for a language model.
       variable_length: sequences end early and come with a padding mask.
+      activation: of the feed-forward layers: gelu_tanh, gelu or relu.
+      layer_norm_epsilon: added to the variance.
+      tie_embeddings: a language model's logits are products with its token embedding.
     """
 
     d_model: int = 128
@@ -133,12 +157,20 @@ class TransformerSpec(ModelSpec):
     causal: bool = False
     num_classes: int = 4
     variable_length: bool = True
+    activation: str = "gelu_tanh"
+    layer_norm_epsilon: float = reference.LAYER_NORM_EPSILON
+    tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(
             self, "d_model", "num_layers", "num_heads", "d_ff", "vocabulary_size", "sequence_length"
         )
         check_heads(self.d_model, self.num_heads)
+        check_network(self.activation, self.layer_norm_epsilon)
+        if self.tie_embeddings and not self.causal:
+            raise ConfigError(
+                "tie_embeddings=True needs a causal model: a classifier has no tokens out"
+            )
         if self.causal and self.num_classes:
             raise ConfigError(f"num_classes={self.num_classes} must be 0 for a causal model")
         if not self.causal and self.num_classes < 1:
@@ -156,7 +188,7 @@ class TransformerSpec(ModelSpec):
             tree += dense(f"{block}/feed_forward/down", (f, d), ("d_ff", "d_model"))
         tree += layer_norm("final_norm", d)
         if self.causal:
-            tree += dense("head", (d, self.vocabulary_size), ("d_model", "vocabulary"))
+            tree += head(self.vocabulary_size, d, tied=self.tie_embeddings)
         else:
             tree += dense("head", (d, self.num_classes), ("d_model", "classes"))
         return tuple(tree)
@@ -186,28 +218,30 @@ class TransformerSpec(ModelSpec):
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
         mask_BT = batch.get("padding_mask")
+        norm = functools.partial(reference_norm, parameters, epsilon=self.layer_norm_epsilon)
+        activation = reference.ACTIVATIONS[self.activation]
         x_BTD = reference_embed(parameters, batch)
         for index in range(self.num_layers):
             block = f"block_{index}"
             x_BTD = x_BTD + reference_attention(
                 parameters,
                 f"{block}/attention",
-                reference_norm(parameters, f"{block}/attention_norm", x_BTD),
+                norm(f"{block}/attention_norm", x_BTD),
                 num_heads=self.num_heads,
                 causal=self.causal,
                 padding_mask_BS=mask_BT,
             )
-            y_BTD = reference_norm(parameters, f"{block}/feed_forward_norm", x_BTD)
-            hidden_BTF = reference.gelu_tanh(
-                reference_dense(parameters, f"{block}/feed_forward/up", y_BTD)
-            )
+            y_BTD = norm(f"{block}/feed_forward_norm", x_BTD)
+            hidden_BTF = activation(reference_dense(parameters, f"{block}/feed_forward/up", y_BTD))
             x_BTD = x_BTD + reference_dense(parameters, f"{block}/feed_forward/down", hidden_BTF)
-        x_BTD = reference_norm(parameters, "final_norm", x_BTD)
-        if not self.causal:
-            # A classifier sees the mean over real tokens.
-            mask_BT = np.ones(x_BTD.shape[:2], bool) if mask_BT is None else mask_BT
-            x_BTD = (x_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1)[:, None]
-        return reference_dense(parameters, "head", x_BTD), np.zeros(())
+        x_BTD = norm("final_norm", x_BTD)
+        no_auxiliary = np.zeros(len(x_BTD))
+        if self.causal:
+            return reference_head(parameters, x_BTD, tied=self.tie_embeddings), no_auxiliary
+        # A classifier sees the mean over real tokens.
+        mask_BT = np.ones(x_BTD.shape[:2], bool) if mask_BT is None else mask_BT
+        x_BD = (x_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1)[:, None]
+        return reference_dense(parameters, "head", x_BD), no_auxiliary
 
 
 PRESETS = {
@@ -232,14 +266,14 @@ _PARITY = TransformerSpec(
     d_model=16, num_layers=2, num_heads=2, d_ff=24, vocabulary_size=40, sequence_length=12
 )
 PARITY_SPECS = {
-    "transformer_encoder": _PARITY,
+    "transformer_encoder": dataclasses.replace(_PARITY, num_layers=1),
     "transformer_encoder_unpadded": dataclasses.replace(
-        _PARITY, num_layers=1, variable_length=False
+        _PARITY, num_layers=1, variable_length=False, activation="gelu", layer_norm_epsilon=0.1
     ),
     "transformer_causal": dataclasses.replace(
         _PARITY, causal=True, num_classes=0, variable_length=False
     ),
     "transformer_causal_padded": dataclasses.replace(
-        _PARITY, num_layers=1, causal=True, num_classes=0
+        _PARITY, num_layers=1, causal=True, num_classes=0, tie_embeddings=True, activation="relu"
     ),
 }

@@ -8,7 +8,6 @@ import math
 
 import tensorflow as tf
 
-from common.training.reference import LAYER_NORM_EPSILON
 from models.mlp.tf_model import Dense
 from models.transformer.spec import TransformerSpec
 
@@ -19,9 +18,18 @@ def gelu_tanh(x: tf.Tensor) -> tf.Tensor:
     return 0.5 * x * (1.0 + tf.tanh(inner))
 
 
+def gelu(x: tf.Tensor) -> tf.Tensor:
+    """x times the normal distribution function of x; ``tf.nn.gelu`` as above."""
+    return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": tf.nn.relu}
+
+
 class LayerNorm(tf.Module):
-    def __init__(self, d_model: int, *, param_dtype: tf.DType, name: str):
+    def __init__(self, d_model: int, *, epsilon: float, param_dtype: tf.DType, name: str):
         super().__init__(name=name)
+        self.epsilon = epsilon
         self.scale = tf.Variable(tf.ones((d_model,), param_dtype), name="scale")
         self.bias = tf.Variable(tf.zeros((d_model,), param_dtype), name="bias")
 
@@ -30,7 +38,7 @@ class LayerNorm(tf.Module):
         y = tf.cast(x, self.scale.dtype)
         centered = y - tf.reduce_mean(y, -1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
-        y = centered * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * self.scale + self.bias
+        y = centered * tf.math.rsqrt(variance + self.epsilon) * self.scale + self.bias
         return tf.cast(y, x.dtype)
 
 
@@ -67,6 +75,13 @@ class Embedder(tf.Module):
         tokens_BTD = tf.gather(self.token_embedding.embedding, tokens_BT)
         # Both are rounded before the sum, as in the other frameworks.
         return tf.cast(tokens_BTD, self.dtype) + tf.cast(positions_TD, self.dtype)
+
+    def tied_logits(self, x_BTD: tf.Tensor) -> tf.Tensor:
+        """Products with the token embedding [B, T, V]."""
+        embedding_VD = tf.cast(self.token_embedding.embedding, x_BTD.dtype)
+        flat_RD = tf.reshape(x_BTD, (-1, x_BTD.shape[-1]))
+        logits_RV = tf.matmul(flat_RD, embedding_VD, transpose_b=True)
+        return tf.reshape(logits_RV, (*x_BTD.shape[:-1], logits_RV.shape[-1]))
 
 
 class Attention(tf.Module):
@@ -109,25 +124,38 @@ class Attention(tf.Module):
 
 
 class FeedForward(tf.Module):
-    def __init__(self, d_model: int, d_ff: int, *, param_dtype: tf.DType, name: str):
+    def __init__(
+        self, d_model: int, d_ff: int, *, activation: str, param_dtype: tf.DType, name: str
+    ):
         super().__init__(name=name)
+        self.activation = ACTIVATIONS[activation]
         self.up = Dense(d_model, d_ff, param_dtype=param_dtype, name="up")
         self.down = Dense(d_ff, d_model, param_dtype=param_dtype, name="down")
 
     def __call__(self, x_BTD: tf.Tensor) -> tf.Tensor:
-        return self.down(gelu_tanh(self.up(x_BTD)))
+        return self.down(self.activation(self.up(x_BTD)))
 
 
 class Block(tf.Module):
     def __init__(self, spec: TransformerSpec, *, param_dtype: tf.DType, name: str):
         super().__init__(name=name)
-        d = spec.d_model
-        self.attention_norm = LayerNorm(d, param_dtype=param_dtype, name="attention_norm")
+        d, epsilon = spec.d_model, spec.layer_norm_epsilon
+        self.attention_norm = LayerNorm(
+            d, epsilon=epsilon, param_dtype=param_dtype, name="attention_norm"
+        )
         self.attention = Attention(
             d, spec.num_heads, causal=spec.causal, param_dtype=param_dtype, name="attention"
         )
-        self.feed_forward_norm = LayerNorm(d, param_dtype=param_dtype, name="feed_forward_norm")
-        self.feed_forward = FeedForward(d, spec.d_ff, param_dtype=param_dtype, name="feed_forward")
+        self.feed_forward_norm = LayerNorm(
+            d, epsilon=epsilon, param_dtype=param_dtype, name="feed_forward_norm"
+        )
+        self.feed_forward = FeedForward(
+            d,
+            spec.d_ff,
+            activation=spec.activation,
+            param_dtype=param_dtype,
+            name="feed_forward",
+        )
 
     def __call__(self, x_BTD: tf.Tensor, padding_mask_BT: tf.Tensor | None) -> tf.Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), padding_mask_BT)
@@ -144,14 +172,20 @@ class Transformer(Embedder):
             param_dtype=param_dtype,
             name="transformer",
         )
-        self.causal = spec.causal
+        self.causal, self.tied = spec.causal, spec.tie_embeddings
         self.block = [
             Block(spec, param_dtype=param_dtype, name=f"block_{index}")
             for index in range(spec.num_layers)
         ]
-        self.final_norm = LayerNorm(spec.d_model, param_dtype=param_dtype, name="final_norm")
+        self.final_norm = LayerNorm(
+            spec.d_model,
+            epsilon=spec.layer_norm_epsilon,
+            param_dtype=param_dtype,
+            name="final_norm",
+        )
         outputs = spec.vocabulary_size if spec.causal else spec.num_classes
-        self.head = Dense(spec.d_model, outputs, param_dtype=param_dtype, name="head")
+        if not self.tied:
+            self.head = Dense(spec.d_model, outputs, param_dtype=param_dtype, name="head")
 
     def __call__(
         self,
@@ -167,7 +201,7 @@ class Transformer(Embedder):
             x_BTD = block(x_BTD, padding_mask_BT)
         x_BTD = self.final_norm(x_BTD)
         if self.causal:
-            return self.head(x_BTD)
+            return self.tied_logits(x_BTD) if self.tied else self.head(x_BTD)
         if padding_mask_BT is None:
             return self.head(tf.reduce_mean(x_BTD, 1))
         mask_BT1 = tf.cast(padding_mask_BT[..., None], x_BTD.dtype)

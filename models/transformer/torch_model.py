@@ -4,22 +4,25 @@ Dims: B batch, T query sequence, S key sequence, D d_model, F d_ff, N num_heads,
 V vocabulary.
 """
 
-from collections.abc import Collection
+import functools
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from common.training.reference import LAYER_NORM_EPSILON
 from models.mlp.torch_model import Dense
 from models.transformer.spec import TransformerSpec
+
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+}
 
 
 class LayerNorm(nn.LayerNorm):
     """Layer norm whose parameters may stay in float32 while its input is bfloat16."""
-
-    def __init__(self, d_model: int):
-        super().__init__(d_model, eps=LAYER_NORM_EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == self.weight.dtype:
@@ -42,6 +45,10 @@ class Embedder(nn.Module):
         positions_TD = self.position_embedding.weight[: tokens_BT.shape[1]]
         # Both are rounded before the sum, as in the other frameworks.
         return self.token_embedding(tokens_BT).to(self.dtype) + positions_TD.to(self.dtype)
+
+    def tied_logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Products with the token embedding [B, T, V]."""
+        return functional.linear(x_BTD, self.token_embedding.weight.to(x_BTD.dtype))
 
 
 class Attention(nn.Module):
@@ -77,22 +84,25 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, d_model: int, d_ff: int, *, tweaks: Collection[str]):
+    def __init__(self, d_model: int, d_ff: int, *, activation: str, tweaks: Collection[str]):
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.up = Dense(d_model, d_ff, tweaks=tweaks)
         self.down = Dense(d_ff, d_model, tweaks=tweaks)
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        return self.down(functional.gelu(self.up(x_BTD), approximate="tanh"))
+        return self.down(self.activation(self.up(x_BTD)))
 
 
 class Block(nn.Module):
     def __init__(self, spec: TransformerSpec, *, tweaks: Collection[str]):
         super().__init__()
-        self.attention_norm = LayerNorm(spec.d_model)
+        self.attention_norm = LayerNorm(spec.d_model, eps=spec.layer_norm_epsilon)
         self.attention = Attention(spec.d_model, spec.num_heads, causal=spec.causal, tweaks=tweaks)
-        self.feed_forward_norm = LayerNorm(spec.d_model)
-        self.feed_forward = FeedForward(spec.d_model, spec.d_ff, tweaks=tweaks)
+        self.feed_forward_norm = LayerNorm(spec.d_model, eps=spec.layer_norm_epsilon)
+        self.feed_forward = FeedForward(
+            spec.d_model, spec.d_ff, activation=spec.activation, tweaks=tweaks
+        )
 
     def forward(self, x_BTD: torch.Tensor, padding_mask_BT: torch.Tensor | None) -> torch.Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), padding_mask_BT)
@@ -102,11 +112,12 @@ class Block(nn.Module):
 class Transformer(Embedder):
     def __init__(self, spec: TransformerSpec, *, dtype: torch.dtype, tweaks: Collection[str]):
         super().__init__(spec.vocabulary_size, spec.sequence_length, spec.d_model, dtype=dtype)
-        self.causal = spec.causal
+        self.causal, self.tied = spec.causal, spec.tie_embeddings
         self.block = nn.ModuleList([Block(spec, tweaks=tweaks) for _ in range(spec.num_layers)])
-        self.final_norm = LayerNorm(spec.d_model)
+        self.final_norm = LayerNorm(spec.d_model, eps=spec.layer_norm_epsilon)
         outputs = spec.vocabulary_size if spec.causal else spec.num_classes
-        self.head = Dense(spec.d_model, outputs, tweaks=tweaks)
+        if not self.tied:
+            self.head = Dense(spec.d_model, outputs, tweaks=tweaks)
 
     def forward(
         self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
@@ -117,7 +128,7 @@ class Transformer(Embedder):
             x_BTD = block(x_BTD, padding_mask_BT)
         x_BTD = self.final_norm(x_BTD)
         if self.causal:
-            return self.head(x_BTD)
+            return self.tied_logits(x_BTD) if self.tied else self.head(x_BTD)
         if padding_mask_BT is None:
             return self.head(x_BTD.mean(1))
         mask_BT1 = padding_mask_BT[..., None].to(x_BTD.dtype)

@@ -114,6 +114,9 @@ def test_moe_flops_grow_with_k_not_with_experts() -> None:
         ("gpt_tiny", {"num_layers": 0}, "num_layers=0"),
         ("gpt_tiny", {"num_classes": 4}, "num_classes=4 must be 0 for a causal model"),
         ("transformer_small", {"num_classes": 0}, "num_classes=0"),
+        ("gpt_tiny", {"activation": "gelu_tan"}, "'gelu_tan': did you mean 'gelu_tanh'?"),
+        ("moe_tiny", {"layer_norm_epsilon": 0.0}, "layer_norm_epsilon=0.0 must be a positive"),
+        ("transformer_small", {"tie_embeddings": True}, "tie_embeddings=True needs a causal"),
         ("mlp_medium", {"hidden_sizes": ()}, "hidden_sizes="),
         ("mlp_medium", {"dropout_rate": 1.0}, "dropout_rate=1.0"),
         ("moe_tiny", {"top_k": 9}, "top_k=9 exceeds num_experts=8"),
@@ -149,7 +152,7 @@ def test_routing_fills_slots_choice_major_and_drops_the_rest() -> None:
     assert np.all(y[0, :2] > 0)
     assert np.all(y[0, 2:] == 0)
     probability = 1 / (1 + np.exp(-5.0))
-    assert auxiliary == pytest.approx(2 * probability)  # E x (f_0 = 1) x P_0
+    assert auxiliary == pytest.approx([2 * probability])  # E x (f_0 = 1) x P_0
     masked, _ = reference_experts(spec, parameters, "e", x, np.array([[True, False, True, True]]))
     assert [bool(row.any()) for row in masked[0]] == [True, False, True, False]
 
@@ -169,6 +172,16 @@ def test_padding_does_not_change_what_is_real() -> None:
     ]
     assert np.array_equal(*logits)
     assert not np.array_equal(tokens, changed)
+
+
+def test_tied_embeddings_take_the_place_of_the_head() -> None:
+    for model in ("gpt_tiny", "moe_tiny"):
+        free = PRESETS[model].spec
+        tied = free.with_overrides({"tie_embeddings": True})
+        gone = {p.name for p in free.parameters()} - {p.name for p in tied.parameters()}
+        assert gone == {"head/kernel", "head/bias"}
+        flops = {spec.forward_flops(global_batch_size=8) for spec in (free, tied)}
+        assert len(flops) == 1
 
 
 def test_a_causal_model_does_not_look_ahead() -> None:

@@ -42,6 +42,9 @@ class Strategy:
 
     compile_gradients = compile_without_sync = compile_forward
 
+    def split_rows(self, rows: Tree, parts: int) -> Tree:
+        return jax.tree.map(lambda value: value.reshape(parts, -1, *value.shape[1:]), rows)
+
     def all_reduce(self, gradients: Tree) -> Tree:
         return gradients
 

@@ -84,6 +84,9 @@ class Strategy:
 
         return jax.device_put({name: split(value) for name, value in pool.items()}, self._split)
 
+    def split_rows(self, rows: Tree, parts: int) -> Tree:
+        return jax.tree.map(lambda value: value.reshape(parts, -1, *value.shape[1:]), rows)
+
     def all_reduce(self, gradients: Tree) -> Tree:
         return jax.lax.psum(gradients, AXIS)
 

@@ -31,6 +31,14 @@ def test_only_what_trains_alike_is_compared() -> None:
     )
 
 
+def test_accumulation_is_named_even_where_all_have_it() -> None:
+    cells = [make_cell(name, "bare", 1, gradient_accumulation_steps=2) for name in ("jax", "torch")]
+    (setting,) = split(cells)
+    assert setting.title == "mlp_medium, global batch 64, float32, gradient_accumulation_steps 2"
+    titles = [setting.title for setting in split([*cells, make_cell("jax", "bare", 1)])]
+    assert titles[1] == "mlp_medium, global batch 64, float32, gradient_accumulation_steps 1"
+
+
 def test_weak_scaling_compares_at_the_batch_per_device() -> None:
     cells = [
         make_cell("torch", "bare", 1, global_batch_size=64),

@@ -27,6 +27,11 @@ BASE: dict[str, Any] = {
     "change, message",
     [
         ({"global_batch_size": 63}, "global_batch_size=63 is not divisible by devices=2"),
+        (
+            {"gradient_accumulation_steps": 3},
+            "gradient_accumulation_steps=3 does not divide the 32 examples of a device",
+        ),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0 must be a whole"),
         ({"devices": 4}, "needs 4 cores and 2 are available"),
         ({"threads_per_device": 2}, "needs 4 cores and 2 are available"),
         ({"devices": 0}, "devices=0 must be a whole number, 1 or more"),
@@ -42,6 +47,13 @@ def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
         RunConfig(**{**BASE, **change})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_accumulation_is_part_of_the_cell_where_there_is_some() -> None:
+    config = RunConfig(**{**BASE, "gradient_accumulation_steps": 4})
+    assert config.cell()["gradient_accumulation_steps"] == 4
+    assert "--gradient_accumulation_steps=4" in config.to_flags()
+    assert "gradient_accumulation_steps" not in RunConfig(**BASE).cell()
 
 
 def test_oversubscription_is_allowed_on_request_and_marked() -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from common.commands import lookup
 from common.config.errors import ConfigError
-from common.data.dataset import Dataset
+from common.data.dataset import Dataset, finish_batch
 from common.data.sources import digits
 
 PAIRS = [
@@ -115,3 +115,14 @@ def test_unfit_models_are_refused(source: str, model: str, message: str) -> None
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="global_batch_size=2000"):
         digits.check(lookup.preset("mlp_digits").spec, global_batch_size=2000)
+
+
+def test_what_fills_a_batch_has_no_weight() -> None:
+    """In no loss: neither as a label nor as a group of the auxiliary loss."""
+    spec = lookup.preset("moe_tiny").spec
+    tokens = np.ones((8, spec.sequence_length), np.int32)
+    batch = finish_batch(spec, "float32", {"tokens": tokens, "labels": tokens}, examples=5)
+    assert batch["weights"].sum(1).tolist() == [spec.sequence_length] * 5 + [0] * 3
+    assert batch["normalizer"] == 5 * spec.sequence_length
+    assert batch["group_weights"].tolist() == [1] * 5 + [0] * 3
+    assert batch["groups"] == 5
