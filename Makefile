@@ -11,7 +11,7 @@ $(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON
 endif
 endif
 
-.PHONY: compare board doctor test setup test-fast parity lint types benchmark clean help
+.PHONY: compare board doctor test setup test-fast parity mutations lint types benchmark clean help
 
 .DEFAULT_GOAL := compare
 
@@ -33,8 +33,11 @@ test: setup ## run all tests
 test-fast: setup ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
-parity: setup ## run the cross-framework parity tests
-	$(BIN)/python -m pytest tests/parity
+parity: setup ## show that all frameworks, strategies and device counts compute the same thing
+	$(BIN)/isoscale parity $(FLAGS)
+
+mutations: setup ## plant bugs, one at a time, and see parity find each
+	$(BIN)/python -m tests.mutations
 
 benchmark: setup ## measure runners against hand-written steps, Keras, each other; write the tables
 	$(BIN)/python -m tests.benchmarks

@@ -21,6 +21,7 @@ from common.config.model_spec import ModelSpec, Preset
 from common.config.run_config import RunConfig
 from common.machine.tweaks import Tweak, environment
 from common.measure.runner import Runner
+from common.parity.checks import DropoutProbe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +53,19 @@ def presets() -> dict[str, Preset]:
 def parity_specs() -> dict[str, ModelSpec]:
     """Returns the small specs that together run every code path of every model."""
     return {name: s for module in _families().values() for name, s in module.PARITY_SPECS.items()}
+
+
+def parity_starts() -> dict[str, dict[str, float]]:
+    """Returns parity spec -> ending of parameter names -> a constant that these start with."""
+    found: dict[str, dict[str, float]] = {}
+    for module in _families().values():
+        found |= getattr(module, "PARITY_STARTS", {})
+    return found
+
+
+def dropout_probe(spec: ModelSpec) -> DropoutProbe | None:
+    """Returns how the dropout of a spec's family can be seen; None if it has none."""
+    return getattr(_families()[family_of(spec)], "PARITY_DROPOUT", None)
 
 
 def preset(name: str) -> Preset:

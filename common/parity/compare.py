@@ -1,6 +1,8 @@
-"""Compares two traces step by step and says where they differ most."""
+"""Compares two runs step by step, and keeps where they differ most and where they first part."""
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,81 +12,184 @@ from common.parity.tolerances import (
     absolute_differences,
     gradient_differences,
     relative_difference,
+    tensor_norms,
 )
+from common.parity.trace import Layout, Record
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One figure of a comparison: what, at which step, in which tensor, how much of what."""
+@dataclasses.dataclass
+class Figure:
+    """One kind of difference, over all steps.
+
+    Attributes:
+      kind: what differs, and in which measure.
+      bound: the tightest that it was held to; None: it was not judged.
+      largest, step, tensor: the largest difference, and where.
+      first_outside: (step, tensor, difference, bound) of the first one out of bounds.
+      by_step: step -> the largest difference of that step.
+    """
 
     kind: str
-    step: int
-    name: str
-    value: float
-    bound: float
+    bound: float | None = None
+    largest: float = -1.0
+    step: int = 0
+    tensor: str = ""
+    first_outside: tuple[int, str, float, float] | None = None
+    by_step: dict[int, float] = dataclasses.field(default_factory=dict)
 
     @property
-    def within(self) -> bool:
-        return self.value <= self.bound
+    def ok(self) -> bool:
+        return self.first_outside is None
+
+    def add(self, step: int, values: Mapping[str, float], bound: float | None) -> None:
+        """Takes the differences of a step, by tensor."""
+        tensor, value = max(values.items(), key=lambda item: item[1])
+        self.by_step[step] = max(value, self.by_step.get(step, 0.0))
+        if bound is not None:
+            self.bound = bound if self.bound is None else min(bound, self.bound)
+            if not value <= bound and self.first_outside is None:
+                self.first_outside = (step, tensor, value, bound)
+        if value > self.largest:
+            self.largest, self.step, self.tensor = value, step, tensor
 
     def __str__(self) -> str:
-        return (
-            f"{self.kind} of {self.name} at step {self.step}: {self.value:.2e} "
-            f"(bound {self.bound:.0e})"
-        )
+        if self.first_outside:
+            step, tensor, value, bound = self.first_outside
+            where = f" of {tensor}" if tensor else ""
+            return f"{self.kind}{where} at step {step}: {value:.2e} (bound {bound:.0e})"
+        where = f" of {self.tensor}" if self.tensor else ""
+        bound_text = "not judged" if self.bound is None else f"bound {self.bound:.0e}"
+        return f"{self.kind}{where} at step {self.step}: {self.largest:.2e} ({bound_text})"
 
 
-def compare_step(
-    step: int, ours: dict[str, Any], theirs: dict[str, Any], tolerance: Tolerance
-) -> list[Difference]:
-    """Returns every difference between two records of ``common.parity.trace``."""
-    found: list[Difference] = []
-    for kind in ("gradients", "parameters"):
-        if set(ours[kind]) != set(theirs[kind]):
-            raise ValueError(f"{kind} differ in names: {set(ours[kind]) ^ set(theirs[kind])}")
+class Comparison:
+    """A run against another one, or against the reference."""
 
-    def add(kind: str, values: dict[str, float], bound: float) -> None:
-        found.extend(
-            Difference(kind=kind, step=step, name=name, value=value, bound=bound)
-            for name, value in values.items()
-        )
+    def __init__(self, against: str):
+        self.against = against
+        self.figures: dict[str, Figure] = {}
+        self.missing: str | None = None
+        """Why there is nothing to compare with."""
 
-    if "initial" in ours:
-        unequal = {
-            name: float(not np.array_equal(ours["initial"][name], value))
-            for name, value in theirs["initial"].items()
-        }
-        add("initial parameters not bit-identical", unequal, 0.0)
-    for kind in ("metrics", "gradient_metrics"):
-        values = {n: relative_difference(ours[kind][n], v) for n, v in theirs[kind].items()}
-        add(f"relative difference ({kind})", values, tolerance.loss)
-    if "logits" in ours:
-        differences = absolute_differences({"": ours["logits"]}, {"": theirs["logits"]})
-        add("logits", differences, tolerance.logits)
-    if tolerance.gradient_steps is None or step < tolerance.gradient_steps:
-        add(
-            "relative gradient difference",
-            gradient_differences(ours["gradients"], theirs["gradients"]),
-            tolerance.gradient,
-        )
-    if tolerance.parameter is not None:
-        differences = absolute_differences(ours["parameters"], theirs["parameters"])
-        add("parameter difference", differences, tolerance.parameter)
-        for slot, values in theirs["optimizer"].items() if "optimizer" in ours else ():
-            bound = tolerance.parameter if slot != "step" else 0.0
-            differences = absolute_differences(ours["optimizer"][slot], values)
-            add(f"optimizer {slot}", differences, bound)
-    return found
+    def add(self, kind: str, step: int, values: Mapping[str, float], bound: float | None) -> None:
+        """Takes the differences of a step, by tensor; an infinite one is kept as such."""
+        if values:
+            self.figures.setdefault(kind, Figure(kind)).add(step, values, bound)
+
+    def add_tensors(
+        self, kind: str, step: int, names: Sequence[str], values: np.ndarray, bound: float | None
+    ) -> None:
+        """``add`` for an array with one entry for each name."""
+        worst = int(values.argmax())
+        outside = bound is not None and not values[worst] <= bound
+        # The first tensor out of bounds, in the model's order, is nearest to the cause.
+        first = int(np.flatnonzero(values > bound)[0]) if outside else worst
+        kept = {names[worst]: float(values[worst])}
+        self.add(kind, step, kept, bound)
+        figure = self.figures[kind]
+        if outside and figure.first_outside and figure.first_outside[0] == step:
+            figure.first_outside = (step, names[first], float(values[first]), float(bound or 0))
+
+    def to_json(self) -> dict[str, Any]:
+        figures = []
+        for figure in self.figures.values():
+            entry = dataclasses.asdict(figure)
+            entry["by_step"] = [list(pair) for pair in figure.by_step.items()]
+            figures.append(entry)
+        return {"against": self.against, "missing": self.missing, "figures": figures}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Comparison":
+        """The inverse of ``to_json``; what JSON cannot say (an infinity) comes as null."""
+
+        def number(value: float | None) -> float:
+            return math.inf if value is None else value
+
+        comparison = cls(record["against"])
+        comparison.missing = record["missing"]
+        for entry in record["figures"]:
+            outside = entry["first_outside"]
+            comparison.figures[entry["kind"]] = Figure(
+                kind=entry["kind"],
+                bound=entry["bound"],
+                largest=number(entry["largest"]),
+                step=entry["step"],
+                tensor=entry["tensor"],
+                first_outside=outside and (*outside[:2], number(outside[2]), outside[3]),
+                by_step={step: number(value) for step, value in entry["by_step"]},
+            )
+        return comparison
 
 
-def worst(differences: list[Difference]) -> list[Difference]:
-    """Returns the largest difference of each kind, and the first of each that is out of bounds."""
-    largest: dict[str, Difference] = {}
-    first: dict[str, Difference] = {}
-    for entry in differences:
-        old = largest.get(entry.kind)
-        if old is None or entry.value > old.value:
-            largest[entry.kind] = entry
-        if not entry.within:
-            first.setdefault(entry.kind, entry)
-    return list(dict.fromkeys([*first.values(), *largest.values()]))
+LOSS = "loss, relative"
+NORM = "global gradient norm, relative"
+GRADIENTS = "gradients, relative to the norm"
+PARAMETERS = "parameters, absolute"
+
+
+def _metrics(comparison: Comparison, ours: Record, theirs: Record, tolerance: Tolerance) -> None:
+    values = {
+        name: relative_difference(ours.metrics[name], value)
+        for name, value in theirs.metrics.items()
+    }
+    comparison.add(LOSS, ours.step, values, tolerance.loss_at(ours.step))
+
+
+def _state(
+    comparison: Comparison,
+    ours: Record,
+    theirs: Record,
+    layout: Layout,
+    bound: float | None,
+) -> None:
+    """Parameters, and what both sides have of the optimizer's state."""
+    for kind in ours.arrays.keys() & theirs.arrays.keys() - {"gradients", "step_gradients"}:
+        values = absolute_differences(ours.arrays[kind], theirs.arrays[kind], layout.starts)
+        name = PARAMETERS if kind == "parameters" else f"optimizer state {kind}, absolute"
+        comparison.add_tensors(name, ours.step, layout.names, values, bound)
+
+
+def compare_frameworks(
+    comparison: Comparison,
+    ours: Record,
+    theirs: Record,
+    layout: Layout,
+    tolerance: Tolerance,
+    *,
+    preset: bool = False,
+) -> None:
+    """Two frameworks without a distribution wrapper: everything both have."""
+    _metrics(comparison, ours, theirs, tolerance)
+    bound = tolerance.gradient_at(ours.step, preset=preset)
+    kind = "gradients" if "gradients" in theirs.arrays else "step_gradients"
+    mine, other = ours.arrays[kind], theirs.arrays[kind]
+    values = gradient_differences(mine, other, layout.starts)
+    comparison.add_tensors(GRADIENTS, ours.step, layout.names, values, bound)
+    norms = (float(np.linalg.norm(tensor_norms(g, layout.starts))) for g in (mine, other))
+    difference = relative_difference(*norms)
+    comparison.add(NORM, ours.step, {"": difference}, bound)
+    parameter_bound = tolerance.parameter_at(ours.step, between_devices=False)
+    _state(comparison, ours, theirs, layout, parameter_bound)
+
+
+def compare_devices(
+    comparison: Comparison,
+    ours: Record,
+    theirs: Record,
+    layout: Layout,
+    tolerance: Tolerance,
+    *,
+    preset: bool = False,
+) -> None:
+    """A strategy on N devices against one device without it, in the same framework.
+
+    Gradients are those that the optimizer was given, read from its state: what was really reduced
+    and clipped in the step.
+    """
+    _metrics(comparison, ours, theirs, tolerance)
+    mine, other = ours.arrays["step_gradients"], theirs.arrays["step_gradients"]
+    values = gradient_differences(mine, other, layout.starts)
+    bound = tolerance.gradient_at(ours.step, preset=preset)
+    comparison.add_tensors(GRADIENTS, ours.step, layout.names, values, bound)
+    parameter_bound = tolerance.parameter_at(ours.step, between_devices=True)
+    _state(comparison, ours, theirs, layout, parameter_bound)

@@ -1,75 +1,117 @@
-"""What a run computes, step by step, as arrays that two frameworks can be compared by."""
+"""What a run computed, step by step, as flat arrays on disk that another run is compared with.
 
+Flat: all tensors of a kind one after the other, in the order of the model's specification. A folder
+holds one run: ``<kind>.bin`` (steps one after the other), ``figures.jsonl`` (a line for each step)
+and, at its end, ``done``, or ``failed`` where there will be no end.
+"""
+
+import dataclasses
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from common.config.model_spec import Arrays
-from common.measure.runner import Runner
+from common.config.model_spec import Arrays, ModelSpec
+
+DONE, FAILED = "done", "failed"
+_FIGURES = "figures.jsonl"
+_POLL_SECONDS = 0.2
 
 
-def steps_of(
-    runner: Runner,
-    batches: list[Arrays],
-    *,
-    steps: int,
-    logits: bool = True,
-    optimizer: bool = True,
-) -> Iterator[dict[str, Any]]:
-    """Trains and yields, per step, everything that must be equal.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where each tensor lies in a flat array."""
 
-    Each record has ``metrics`` (of the step), if wanted ``logits`` (before it), ``gradients``
-    (before clipping), ``parameters`` and, if wanted, the state of the ``optimizer`` (after it);
-    the first has ``initial`` too.
-    """
-    for step in range(steps):
-        batch = runner.place(batches[step % len(batches)])
-        record: dict[str, Any] = {"initial": runner.parameters()} if step == 0 else {}
-        if logits:
-            record["logits"] = runner.read_logits(runner.forward(batch))
-        record["gradient_metrics"], (record["gradients"],) = runner.read_gradients(
-            runner.gradients(batch)
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Self:
+        tree = spec.parameters()
+        ends = np.cumsum([parameter.size for parameter in tree])
+        return cls(
+            names=tuple(parameter.name for parameter in tree),
+            shapes=tuple(parameter.shape for parameter in tree),
+            starts=np.concatenate([[0], ends[:-1]]),
         )
-        handle = runner.step(batch)
-        runner.wait()
-        (record["metrics"],) = runner.metrics([handle])
-        record["parameters"] = runner.parameters()
-        if optimizer:
-            record["optimizer"] = runner.optimizer_state()
-        yield record
+
+    def flat(self, arrays: Arrays) -> np.ndarray:
+        """Returns all tensors one after the other.
+
+        Raises:
+          ValueError: names or shapes are not those of the specification.
+        """
+        if set(arrays) != set(self.names):
+            raise ValueError(f"tensors differ from the spec: {set(arrays) ^ set(self.names)}")
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            if arrays[name].shape != shape:
+                raise ValueError(f"{name} is {arrays[name].shape}, the spec says {shape}")
+        return np.concatenate([np.ravel(arrays[name]) for name in self.names])
 
 
-def save_step(folder: Path, step: int, record: dict[str, Any]) -> None:
-    """Writes one step's record under ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays: Arrays = {}
-    scalars: dict[str, Any] = {}
-    for kind, value in record.items():
-        if isinstance(value, np.ndarray):
-            arrays[kind] = value
-        elif kind in ("metrics", "gradient_metrics"):
-            scalars[kind] = value
-        else:
-            for name, item in value.items():
-                inner = item.items() if isinstance(item, dict) else [("", item)]
-                arrays.update({f"{kind}|{name}|{key}": leaf for key, leaf in inner})
-    np.savez(folder / f"step_{step}.npz", **arrays)  # type: ignore[arg-type]
-    (folder / f"step_{step}.json").write_text(json.dumps(scalars))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One step.
+
+    Attributes:
+      step: 0, 1, ...
+      metrics: loss and its parts, over the global batch.
+      arrays: kind -> flat array. ``gradients``: of the global loss, before clipping, as the
+        runner's own call gives them; ``step_gradients``: the clipped ones that the optimizer was
+        given, read from its state; ``parameters`` and the optimizer's slots: after the step.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray]
 
 
-def load_step(folder: Path, step: int) -> dict[str, Any]:
-    """The inverse of ``save_step``."""
-    record: dict[str, Any] = json.loads((folder / f"step_{step}.json").read_text())
-    with np.load(folder / f"step_{step}.npz") as arrays:
-        for path in arrays.files:
-            kind, *rest = path.split("|")
-            if not rest:
-                record[kind] = arrays[path]
-            elif rest[1]:
-                record.setdefault(kind, {}).setdefault(rest[0], {})[rest[1]] = arrays[path]
-            else:
-                record.setdefault(kind, {})[rest[0]] = arrays[path]
-    return record
+class Writer:
+    """Writes a run's records into a new folder."""
+
+    def __init__(self, folder: Path, kinds: tuple[str, ...]):
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._files = {kind: (folder / f"{kind}.bin").open("wb") for kind in kinds}
+        self._lines: list[str] = []
+
+    def add(self, record: Record) -> None:
+        for kind, file in self._files.items():
+            record.arrays[kind].tofile(file)
+        self._lines.append(json.dumps(record.metrics))
+
+    def finish(self) -> None:
+        for file in self._files.values():
+            file.close()
+        (self._folder / _FIGURES).write_text("\n".join(self._lines))
+        (self._folder / DONE).touch()
+
+
+class Reader:
+    """Reads what a ``Writer`` wrote."""
+
+    def __init__(self, folder: Path, *, dtype: str):
+        metrics = (folder / _FIGURES).read_text().splitlines()
+        self._metrics: list[dict[str, Any]] = [json.loads(line) for line in metrics]
+        self._arrays = {
+            path.stem: np.memmap(path, dtype, mode="r").reshape(len(metrics), -1)
+            for path in folder.glob("*.bin")
+        }
+
+    def record(self, step: int) -> Record:
+        arrays = {kind: values[step] for kind, values in self._arrays.items()}
+        return Record(step=step, metrics=self._metrics[step], arrays=arrays)
+
+
+def wait_for(folder: Path, *, on_wait: Callable[[], None]) -> bool:
+    """Waits for the end of a run that another process writes; returns whether it is whole."""
+    while not (folder / DONE).exists():
+        if (folder / FAILED).exists():
+            return False
+        on_wait()
+        time.sleep(_POLL_SECONDS)
+    return True

@@ -63,11 +63,11 @@ COLUMNS = (
 )
 
 
-def _table(title: str) -> Table:
+def make_table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Prints a table, never narrower than it is: a cut figure is worse than a wrapped line."""
     needed = Console(width=500).measure(table).maximum
     terminal = Console().width if sys.stdout.isatty() else 0
@@ -77,7 +77,7 @@ def _print(table: Table) -> None:
 def print_lanes(found: Sequence[Lanes]) -> None:
     """Prints what stands between stock and tuned: a table for each setting, and sentences."""
     for lanes in found:
-        table = _table(lanes.setting.title)
+        table = make_table(lanes.setting.title)
         listed = rows(lanes)
         # Marks, for example, are rare.
         kept = [i for i in range(len(LANE_COLUMNS)) if any(row[i] for row in listed)]
@@ -86,7 +86,7 @@ def print_lanes(found: Sequence[Lanes]) -> None:
         for row in listed:
             # What stands in brackets goes onto a second line, so that a terminal has room.
             table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
-        _print(table)
+        print_table(table)
         print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
     print(introduction(found))
 
@@ -102,14 +102,14 @@ def print_comparison(
       machines: of the study's sessions, in order.
     """
     for setting in split_into_settings(summaries, scaling=scaling):
-        table = _table(setting.title)
+        table = make_table(setting.title)
         marked = any(marks(summary) for _, summary in setting.cells)
         columns = COLUMNS if marked else COLUMNS[:-1]
         for name, justify in columns:
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for name, summary in setting.cells:
             table.add_row(*(Text(text) for text in _row(name, summary)[: len(columns)]))
-        _print(table)
+        print_table(table)
     manifest = make_manifest(summaries, machines, scaling=scaling)
     print("\n".join([*manifest.lines(), "", *_notes(summaries, scaling)]))
 

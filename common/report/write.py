@@ -90,11 +90,11 @@ def _write_plots(folder: Path, drawn: Mapping[str, tuple[str, bytes]]) -> None:
 
 def to_html(document: Document, drawn: Mapping[str, tuple[str, bytes]]) -> str:
     """Returns one page that needs nothing else; all values are escaped."""
-    environment = _environment(autoescape=True, finalize=_printable)
+    environment = make_environment(autoescape=True, finalize=_printable)
     prefixes = {slug: f"f{index}-" for index, slug in enumerate(drawn)}
 
     def figure(plot: Plot) -> Markup:
-        svg = _with_own_ids(drawn[plot.slug][0], prefixes[plot.slug])
+        svg = with_own_ids(drawn[plot.slug][0], prefixes[plot.slug])
         return Markup(
             '<figure id="{}" role="img" aria-label="{}">{}<figcaption><b>{}.</b> {} '
             '<a href="{}/{}.png">PNG</a> <a href="{}/{}.svg">SVG</a></figcaption></figure>'
@@ -112,14 +112,14 @@ def to_html(document: Document, drawn: Mapping[str, tuple[str, bytes]]) -> str:
     )
 
 
-def _with_own_ids(svg: str, prefix: str) -> str:
+def with_own_ids(svg: str, prefix: str) -> str:
     """Makes the ids of an inline drawing differ from those of the others on the page."""
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}', svg)
     return svg.replace("url(#", f"url(#{prefix}")
 
 
-def _environment(**settings: Any) -> Environment:
+def make_environment(**settings: Any) -> Environment:
     return Environment(
         loader=PackageLoader("common.report"),
         undefined=StrictUndefined,
@@ -136,7 +136,7 @@ def _environment(**settings: Any) -> Environment:
 def to_markdown(document: Document) -> str:
     """Returns the report with links to the plots; all values are escaped."""
     # Every value passes through finalize; what is already Markdown says so by its type.
-    environment = _environment(finalize=_markdown_value)
+    environment = make_environment(finalize=_markdown_value)
 
     def figure(plot: Plot) -> Markup:
         title, caption = escape_markdown(plot.title), escape_markdown(plot.caption)

@@ -1,336 +1,214 @@
 """Every model, framework, strategy and device count computes the same thing, at every step.
 
-PyTorch's ``bare`` writes a trace of each case; all others are compared with it, tensor by tensor,
-and it is compared with the NumPy reference. Bounds: ``common/parity/tolerances.py``. As every
-comparison is with the same trace, any two frameworks or strategies are within twice the bound.
+Through the command that users have: what is compared, and the bounds, are its own. The whole matrix
+takes longer than all other tests together (``make parity`` runs it); here every path of it runs.
 """
 
 import json
-import os
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from common.commands import lookup
-from common.config.run_config import OptimizerConfig
-from common.measure.heartbeat import last_beat
-from common.parity import trace
-from common.parity.compare import Difference
-from common.parity.tolerances import FLOAT64
-from common.study import launch
-from common.training.optimizer import reference_update
-from common.training.reference import weighted_loss
-from tests.parity.probe import config_for
+from common.commands.parity_cases import all_cases
+from common.parity.checks import ITSELF
+from common.parity.compare import GRADIENTS, LOSS, NORM, PARAMETERS
+from common.parity.reference import NUMPY
+from models.moe import spec as moe
+from tests.conftest import ROOT
 
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-]
+pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-STEPS = 10
-PRESET_STEPS = 3
-BATCH = 4
-ROOT = Path(__file__).resolve().parents[2]
-Group = tuple[str, str, int, str]
-"""(framework, strategy, devices, tuning); tuning is a lane and, with +, tweaks added to it."""
-REFERENCE: Group = ("torch", "bare", 1, "stock")
+SMALL = list(lookup.parity_specs())
+SOME = "mlp,transformer_causal_padded,moe_padded"
+BARE = ("--strategies=bare", "--devices=1", "--nopieces")
+FLOAT64, FLOAT32 = "--dtype=float64", "--dtype=float32"
 
-SCHEDULED = {
-    "adamw_linear_clipped": {
-        "schedule": "linear",
-        "schedule_warmup_steps": 3,
-        "schedule_steps": 8,
-        "clip_norm": 0.05,
-    },
-    "sgd_cosine_clipped": {
-        "name": "sgd",
-        "schedule": "cosine",
-        "schedule_warmup_steps": 3,
-        "schedule_steps": 8,
-        "clip_norm": 0.1,
-        "learning_rate": 0.05,
-    },
-    "sgd_unclipped": {"name": "sgd", "clip_norm": 0.0, "weight_decay": 0.1, "learning_rate": 0.01},
-}
-
-
-def _cases() -> dict[str, dict[str, Any]]:
-    """Returns id -> what to train; the same for every framework."""
-    cases: dict[str, dict[str, Any]] = {}
-
-    def add(name: str, model: str, **options: Any) -> None:
-        cases[name] = {
-            "model": model,
-            "batch": BATCH,
-            "dtype": "float64",
-            "steps": STEPS,
-            "tolerance": "FLOAT64_DEVICES",
-            "logits": True,
-            "optimizer_state": True,
-            "extras": False,
-            "bare_only": False,
-            "zeroed": None,
-            "optimizer": {},
-            **options,
-        }
-
-    for model in lookup.parity_specs():
-        add(model, model, extras=model in ("mlp", "moe_padded"))
-    for name, optimizer in SCHEDULED.items():
-        add(f"mlp_{name}", "mlp", optimizer=optimizer, extras=True)
-    for preset in lookup.presets():
-        # Parameters say it all, and a few steps too: gigabytes and minutes less.
-        add(preset, preset, optimizer_state=False, steps=PRESET_STEPS)
-    # Uniform probabilities: every choice of an expert is a tie.
-    add("moe_ties", "moe", zeroed="router_kernel", bare_only=True)
-    for model in ("mlp", "moe_padded"):
-        add(f"{model}_100_steps", model, steps=100, tolerance="FLOAT64", bare_only=True)
-    for model in ("mlp", "gpt_tiny"):
-        add(
-            f"{model}_bfloat16",
-            model,
-            dtype="bfloat16",
-            tolerance="BFLOAT16",
-            optimizer_state=False,
-            bare_only=True,
-        )
-    for model in ("mlp", "transformer_causal", "moe"):
-        add(f"{model}_float32", model, dtype="float32", tolerance="FLOAT32", bare_only=True)
-    return cases
-
-
-CASES = _cases()
-SOME = ("mlp", "transformer_causal_padded", "moe_padded")
-# What is in no framework's tuned lane, or not for these models.
-FLOAT32 = ("mlp_float32", "transformer_causal_float32", "moe_float32")
-ADDED: dict[Group, tuple[str, ...]] = {
-    ("torch", "bare", 1, "stock+onednn-linear"): FLOAT32,
-    ("torch", "bare", 1, "stock+foreach-optimizer"): ("mlp", "mlp_sgd_unclipped"),
-    ("torch", "bare", 1, "stock+compile"): ("mlp",),
-    ("torch", "ddp", 2, "stock+one-bucket"): ("mlp", "moe"),
-    ("jax", "pjit", 2, "stock+kernel-gradient"): (
-        "transformer_causal_padded",
-        "mlp_float32",
-        "mlp_bfloat16",
-    ),
-}
-LARGE = ("mlp_large", "transformer_large")
-
-
-def case_for(group: Group, name: str) -> dict[str, Any]:
-    """Returns the case as a group runs it; a preset's forward pass alone only under ``bare``."""
-    framework, strategy, devices, tuning = group
-    place = {"framework": framework, "strategy": strategy, "devices": devices, "tuning": tuning}
-    case = {**CASES[name], **place}
-    if name in lookup.presets() and strategy != "bare":
-        case["logits"] = False
-    return case
-
-
-def belongs(group: Group, case: str) -> bool:
-    """Whether a group runs a case.
-
-    What is about the arithmetic of a framework is not about its strategies. The small specs run
-    every code path under every strategy on 2 devices, and some of them on 1 and 4; the presets,
-    which take most of the time to compile, run under ``bare`` and, but for the two large ones, the
-    framework's default strategy on 2 devices. The tuned lane runs the small specs, in distributed
-    strategies some.
-    """
-    framework, strategy, devices, tuning = group
-    if "+" in tuning:
-        return case in ADDED[group]
-    if tuning == "tuned":
-        # An operation is the same under every strategy, blocks of steps are not; what only one
-        # strategy has is in ADDED too.
-        return case in (lookup.parity_specs() if strategy == "bare" else SOME)
-    if strategy == "bare":
-        return True
-    if devices != 2:
-        return case in SOME
-    usual = strategy == lookup.framework_info(framework).default_strategy and devices == 2
-    if case in lookup.presets():
-        return usual and case not in LARGE
-    return not CASES[case]["bare_only"]
-
-
-def _groups() -> list[Group]:
-    groups = []
-    for framework in lookup.frameworks():
-        for strategy in lookup.strategies(framework):
-            limit = lookup.strategy_info(framework, strategy).max_devices
-            counts = [n for n in (1, 2, 4) if limit is None or n <= limit]
-            groups += [(framework, strategy, n, "stock") for n in counts]
-            groups.append((framework, strategy, min(2, counts[-1]), "tuned"))
-    return [*groups, *ADDED]
-
-
-class Probes:
-    """Runs the probes that the selected tests need, two at a time, and finds what they wrote."""
-
-    def __init__(
-        self,
-        folder: Path,
-        wanted: dict[Group, list[str]],
-        say: Callable[[str], None],
-    ):
-        self._folder = folder
-        self._say = say
-        self.started = time.time()
-        names = dict.fromkeys(name for cases in wanted.values() for name in cases)
-        self.errors: dict[Group, str] = {}
-        self._run(REFERENCE, list(names))
-        rest = [group for group in wanted if group != REFERENCE]
-        # Slow ones first, so that the two cores stay busy until the end.
-        rest.sort(key=lambda group: (group[0] != "jax", -group[2]))
-        with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 1))) as pool:
-            list(pool.map(lambda group: self._run(group, wanted[group]), rest))
-
-    def trace(self, group: Group, case: str) -> Path:
-        return self._folder / "-".join(map(str, group)) / case
-
-    def _run(self, group: Group, names: list[str]) -> None:
-        framework, strategy, devices, _ = group
-        output = self._folder / "-".join(map(str, group))
-        output.mkdir()
-        cases = [
-            {
-                **case_for(group, name),
-                "id": name,
-                "reference": None if group == REFERENCE else str(self.trace(REFERENCE, name)),
-            }
-            for name in names
-        ]
-        (output / "cases.json").write_text(json.dumps(cases))
-        command = [sys.executable, str(ROOT / "tests/parity/probe.py")]
-        command += [str(output / "cases.json"), str(output)]
-        per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
-        environments = launch.rank_environments(devices) if per_device else [{}]
-        tweaks: dict[str, str] = {}
-        for case in cases:
-            tweaks |= lookup.tweak_environment(config_for(case))
-        log = output / "log.txt"
-        processes = [
-            launch.start(command, environment={**tweaks, **e, "PYTHONPATH": str(ROOT)}, log=log)
-            for e in environments
-        ]
-        outcome = launch.supervise(processes, run_dir=output, watchdog_seconds=240)
-        if not outcome.ok:
-            _, doing = last_beat(output)
-            tail = log.read_text(errors="replace")[-3000:]
-            self.errors[group] = f"{outcome.error} in '{doing}'\n{tail}"
-        self._say(f"parity probe {'-'.join(map(str, group))}: {outcome.seconds:.0f} s")
-
-    def differences(self, group: Group, case: str) -> list[Difference]:
-        """Returns what a probe found; fails where it failed or its file is from before."""
-        path = self.trace(group, case) / "done.json"
-        assert path.exists(), f"probe {group} did not finish {case}: {self.errors.get(group)}"
-        assert path.stat().st_mtime >= self.started, f"{path} is older than the test"
-        return [Difference(**entry) for entry in json.loads(path.read_text())]
+RUNS = {
+    # All that is small, and the pieces of training.
+    "small": [f"--models={','.join(SMALL)}", "--devices=1,2", FLOAT64],
+    "four devices": ["--models=mlp,moe", "--devices=4", FLOAT64, "--nopieces"],
+    "presets": ["--models=gpt_tiny,moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp",
+                "--devices=2", FLOAT64],
+    "float32": [f"--models={SOME},mlp/dropout", "--devices=2", FLOAT32, "--nopieces"],
+    "bfloat16": [f"--models={SOME}", *BARE, "--dtype=bfloat16"],
+    # No preset: the lane is about operations and blocks of steps, and small sizes have both. As
+    # compiled in runs: once at least.
+    "tuned": [f"--models={','.join(SMALL)}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
+              "--noquick_compile"],
+    "tuned on two devices": ["--models=mlp,moe_padded", "--devices=2", "--tuning=tuned", FLOAT64,
+                             "--steps=10", "--nopieces"],
+    # What is in no lane, or not for these models.
+    "onednn-linear": [f"--models={SOME}", "--frameworks=torch", *BARE, FLOAT32,
+                      "--tweaks=+onednn-linear"],
+    "foreach-optimizer": ["--models=mlp,mlp/sgd_unclipped", "--frameworks=torch", *BARE, FLOAT64,
+                          "--tweaks=+foreach-optimizer"],
+    "compile": ["--models=mlp", "--frameworks=torch", *BARE, FLOAT64, "--tweaks=+compile"],
+    "one-bucket": ["--models=mlp,moe", "--frameworks=torch", "--devices=2", FLOAT64,
+                   "--tweaks=+one-bucket", "--nopieces"],
+    "kernel-gradient": ["--models=transformer_causal_padded", "--frameworks=jax",
+                        "--strategies=pjit", "--devices=2", "--dtype=float64,float32,bfloat16",
+                        "--tweaks=+kernel-gradient", "--nopieces"],
+}  # fmt: skip
+"""A part of the matrix that runs every path; ``make parity`` runs all of it."""
 
 
 @pytest.fixture(scope="session")
-def probes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    wanted: dict[Group, list[str]] = {}
-    for item in request.session.items:
-        parameters = getattr(item, "callspec", None)
-        if parameters and "group" in parameters.params:
-            wanted.setdefault(parameters.params["group"], []).append(parameters.params["case"])
-    folder = tmp_path_factory.mktemp("parity")
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+def parity(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, dict]]:
+    """Runs ``isoscale parity`` once for each name; returns what it printed and its document."""
+    done: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    def say(text: str) -> None:
-        reporter.write_line(text)
-        reporter.flush()
+    def run(name: str) -> tuple[str, dict[str, Any]]:
+        if name not in done:
+            folder = tmp_path_factory.mktemp("parity")
+            answer = subprocess.run(
+                [
+                    *(sys.executable, "-m", "common.commands.main", "parity"),
+                    *(*RUNS[name], f"--out_dir={folder}"),
+                ],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
+            assert answer.returncode == 0, answer.stdout + answer.stderr
+            done[name] = answer.stdout, json.loads((folder / "parity.json").read_text())
+        return done[name]
 
-    yield Probes(folder, wanted, say)
-    for path in folder.rglob("step_*.npz"):
-        path.unlink()  # gigabytes
+    return run
 
 
-GROUPS = _groups()
-
-
-@pytest.mark.parametrize(
-    "group, case",
-    [
-        pytest.param(group, case, id=f"{'-'.join(map(str, group))}-{case}")
-        for group in GROUPS
-        for case in CASES
-        if belongs(group, case)
-    ],
-)
-def test_equals_reference_trace(probes: Probes, group: Group, case: str) -> None:
-    found = probes.differences(group, case)
-    if group == REFERENCE:
-        assert all(entry.within for entry in found), "\n".join(map(str, found))
-        return
-    wanted = {
-        "initial parameters not bit-identical",
-        "relative difference (metrics)",
-        "relative difference (gradient_metrics)",
-        "relative gradient difference",
+def _kinds(run: dict[str, Any]) -> dict[str, set[str]]:
+    """Returns against whom -> what was compared."""
+    return {
+        comparison["against"]: {figure["kind"] for figure in comparison["figures"]}
+        for comparison in run["comparisons"]
     }
-    settings = case_for(group, case)
-    wanted |= {"parameter difference"} if settings["dtype"] == "float64" else set()
-    wanted |= {"logits"} if settings["logits"] else set()
-    wanted |= {"sum of unreduced gradients", "restored state"} if settings["extras"] else set()
-    framework, _, _, tuning = group
-    if settings["extras"] and tuning == "tuned" and framework != "torch":
-        wanted |= {"rehearsal", "block of steps"}
-    kinds = {entry.kind for entry in found}
-    assert wanted <= kinds, f"not compared: {wanted - kinds}"
-    outside = [entry for entry in found if not entry.within]
-    assert not outside, "\n".join(map(str, outside))
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if CASES[name]["dtype"] == "float64"])
-@pytest.mark.parametrize("group", [REFERENCE], ids=["numpy"])
-def test_reference_trace_equals_numpy(probes: Probes, group: Group, case: str) -> None:
-    """Logits, loss and every update of the trace against NumPy in float64."""
-    assert probes.errors.get(group) is None, probes.errors[group]
-    settings = CASES[case]
-    parity = lookup.parity_specs()
-    model = settings["model"]
-    spec = parity[model] if model in parity else lookup.preset(model).spec
-    batches = (
-        lookup.data_source("synthetic")
-        .load(spec, global_batch_size=BATCH, pool=4, seed=3, dtype="float64")
-        .batches
-    )
-    optimizer = OptimizerConfig(**settings["optimizer"])
-    decayed = {p.name for p in spec.parameters() if p.decay}
-    folder = probes.trace(group, case)
-    parameters, state = None, {}
-    for step in range(settings["steps"]):
-        record = trace.load_step(folder, step)
-        if parameters is None:
-            parameters = record["initial"]
-            expected = spec.initial_parameters(seed=3)
-            for name, value in expected.items():
-                if settings["zeroed"] and name.endswith(settings["zeroed"]):
-                    value = np.zeros_like(value)
-                assert np.array_equal(parameters[name], value), f"{name} at the start"
-        batch = batches[step % 4]
-        logits, auxiliary = spec.reference_forward(parameters, batch)
-        difference = np.abs(logits - record["logits"]).max()
-        assert difference <= FLOAT64.logits / 10, f"logits at step {step}: {difference:.2e}"
-        loss = weighted_loss(logits, batch)
-        if spec.auxiliary_loss_coefficient is not None:
-            loss += spec.auxiliary_loss_coefficient * float(auxiliary) / BATCH
-        relative = abs(loss - record["metrics"]["loss"]) / loss
-        assert relative <= FLOAT64.loss, f"loss at step {step}: {relative:.2e} relative"
-        updated, state = reference_update(
-            optimizer, parameters, record["gradients"], state, step=step, decayed=decayed
-        )
-        for name, value in record["parameters"].items():
-            difference = np.abs(value - updated[name]).max()
-            assert difference <= 1e-12, f"{name} after step {step}: {difference:.2e}"
-        # Continue from the trace, so that each step is judged by itself.
-        parameters = record["parameters"]
+def _flag(name: str, flag: str) -> list[str] | None:
+    found = [text.partition("=")[2] for text in RUNS[name] if text.startswith(f"--{flag}=")]
+    return found[0].split(",") if found else None
+
+
+def _expected(name: str) -> set[tuple[str, str, str, int, str]]:
+    """Returns (case, framework, strategy, devices, dtype) of all that a run must have.
+
+    Each case in ``bare``; under every other strategy on the smallest count of several devices; the
+    first size of a family and the presets on every count, in the first dtype.
+    """
+    wanted, pieces = _flag(name, "models") or [], "--nopieces" not in RUNS[name]
+    counts = [int(text) for text in _flag(name, "devices") or []]
+    several = min((count for count in counts if count > 1), default=1)
+    dtypes = _flag(name, "dtype") or []
+    firsts = {"mlp", "transformer_encoder", "moe"}
+    expected = set()
+    for case in all_cases().values():
+        if case.name not in wanted and not (pieces and case.is_piece and case.model in wanted):
+            continue
+        for dtype in dtypes:
+            if case.is_piece and case.name not in wanted and dtype != dtypes[0]:
+                continue
+            widely = (case.preset or case.name in firsts) and dtype == dtypes[0]
+            for framework in _flag(name, "frameworks") or lookup.frameworks():
+                expected.add((case.name, framework, "bare", 1, dtype))
+                for strategy in lookup.strategies(framework):
+                    chosen = _flag(name, "strategies")
+                    if strategy == "bare" or (chosen is not None and strategy not in chosen):
+                        continue
+                    places = counts if widely else [c for c in counts if c == several]
+                    expected |= {(case.name, framework, strategy, n, dtype) for n in places}
+    return expected
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
+    printed, document = parity(name)
+    runs = {
+        (r["case"], r["framework"], r["strategy"], r["devices"], r["dtype"]): r
+        for r in document["runs"]
+    }
+    assert set(runs) == _expected(name)
+    assert "OUT OF BOUNDS" not in printed
+    frameworks = {run["framework"] for run in document["runs"]}
+    for key, run in runs.items():
+        case, framework, strategy, _, dtype = key
+        assert run["error"] is None
+        assert all(c["missing"] is None for c in run["comparisons"])
+        kinds = _kinds(run)
+        if all_cases()[case].dropout:
+            assert {kind for kind in kinds[ITSELF] if kind.startswith("dropout, ")} == kinds[ITSELF]
+            assert len(kinds[ITSELF]) == 4
+            continue
+        assert "initial parameters, unequal entries" in kinds[ITSELF]
+        if strategy != "bare":
+            assert {LOSS, GRADIENTS, PARAMETERS} <= kinds[f"{framework} bare"]
+            continue
+        assert {"logits, absolute", "loss, relative", "evaluation loss, relative"} <= kinds[NUMPY]
+        if dtype == "float64" and not all_cases()[case].preset:
+            assert {"update of parameters, absolute", "updates counted"} <= kinds[NUMPY]
+        others = set(kinds) - {NUMPY, ITSELF}
+        order = [name for name in ("torch", "jax", "tensorflow") if name in frameworks]
+        assert others == {f"{other} bare" for other in order[: order.index(framework)]}
+        for other in others:
+            wanted = {LOSS, GRADIENTS, NORM}
+            assert wanted | ({PARAMETERS} if dtype == "float64" else set()) <= kinds[other]
+    for model in {key[0] for key in runs} - {c.name for c in all_cases().values() if c.is_piece}:
+        assert model in {record["model"] for record in document["initializers"]}
+
+
+def test_every_step_was_compared(parity) -> None:
+    _, document = parity("small")
+    figures = [
+        figure
+        for run in document["runs"]
+        if not all_cases()[run["case"]].dropout
+        for comparison in run["comparisons"]
+        if comparison["against"] != ITSELF
+        for figure in comparison["figures"]
+    ]
+    assert figures
+    every = tuple(range(100))
+    assert {tuple(step for step, _ in figure["by_step"]) for figure in figures} == {every}
+
+
+def test_shares_restoring_and_blocks_are_checked(parity) -> None:
+    for name, wanted in (
+        ("small", {"sum of unreduced gradients", "a step repeated after restoring"}),
+        ("tuned", {"rehearsal of a block", "block of steps, parameters", "block of steps, loss"}),
+    ):
+        _, document = parity(name)
+        for run in document["runs"]:
+            blocks = name == "tuned" and run["framework"] != "torch" and run["case"] == "mlp"
+            shares = name == "small" and all_cases()[run["case"]].checks
+            if blocks or (shares and run["devices"] <= 2):
+                assert wanted <= _kinds(run)[ITSELF], (run["case"], run["framework"])
+
+
+def test_what_the_cases_are_for_happens_in_them(monkeypatch) -> None:
+    """Overflow, experts without tokens, ties, a short batch: seen in the reference."""
+    seen: dict[str, set[str]] = {}
+    route = moe.reference_route
+
+    def watch(spec, probabilities_TE, tokens):
+        choices = route(spec, probabilities_TE, tokens)
+        dropped = any(not kept for _, _, kept in choices)
+        unused = len({expert for _, expert, _ in choices}) < spec.num_experts
+        tied = bool((np.diff(np.sort(probabilities_TE)) == 0).any())
+        found = {"dropped": dropped, "unused": unused, "tied": tied}
+        seen[name] |= {what for what, there in found.items() if there}
+        return choices
+
+    monkeypatch.setattr(moe, "reference_route", watch)
+    for name, case in all_cases().items():
+        if isinstance(case.spec, moe.MoeSpec) and not case.preset:
+            seen[name] = set()
+            case.spec.reference_forward(case.initial(), case.batches("float64")[0])
+    assert "dropped" in seen["moe"] & seen["moe_padded"]
+    assert "unused" in seen["moe_unused"]
+    assert "tied" in seen["moe_ties"]
+    short = all_cases()["mlp"].batches("float64")[2]
+    assert short["weights"].sum() == 5

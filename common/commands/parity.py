@@ -1,0 +1,415 @@
+"""``isoscale parity``: do the frameworks, strategies and device counts compute the same thing?"""
+
+import dataclasses
+import json
+import math
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from common.commands import lookup
+from common.commands.build_config import check_devices
+from common.commands.parity_cases import Case, all_cases, models, select
+from common.commands.parity_probe import JOBS, RESULTS, Job
+from common.commands.programs import define_interpreter_flags, find_programs
+from common.config.errors import ConfigError, require_choice
+from common.config.flags import Flags, define_tuning_flag, fail
+from common.config.run_config import (
+    DTYPES,
+    PLATFORMS,
+    STOCK,
+    TUNED,
+    check_folder,
+    make_folder,
+)
+from common.machine import describe
+from common.machine.cores import available_cores
+from common.machine.tweaks import read_wish
+from common.measure.heartbeat import last_beat
+from common.measure.records import write_json
+from common.parity import trace
+from common.parity.compare import Comparison
+from common.parity.reference import judge_initializers
+from common.parity.tolerances import TOLERANCES
+from common.study import launch
+
+_WORK = ".work"
+OUTSIDE, FAILED = 1, 3
+"""Exit codes."""
+
+
+def define_flags() -> Flags:
+    cases = all_cases().values()
+    fv = Flags(
+        usage=(
+            "Shows that all frameworks, strategies and device counts compute the same thing:\n"
+            "trains each model in each, and compares every step with the others and with NumPy:\n"
+            "initial parameters (bit-identical), logits, losses, gradients, optimizer state,\n"
+            "parameters. "
+            "Times nothing; more devices than cores are no matter here.\n\n"
+            "  isoscale parity                                     all of it, in about 10 minutes\n"
+            "  isoscale parity --models=moe --frameworks=jax,torch --dtype=float64\n"
+            "  isoscale parity --tuning=tuned --devices=1,2\n\n"
+            f"Models:     {', '.join(models())}\n"
+            f"Pieces:     {', '.join(case.name for case in cases if case.is_piece)}\n"
+            f"Frameworks: {', '.join(lookup.frameworks())}\n"
+            f"Strategies: {', '.join(lookup.all_strategies())} (bare, one device without a\n"
+            "            wrapper, is always among them: the others are compared with it)\n\n"
+            "Flags marked [list] take values separated by commas. Exit code: 0 all within their\n"
+            "bounds, 1 a difference is out of bounds, 2 bad input, 3 a run failed (and no\n"
+            "difference is out of bounds), 130 interrupted."
+        )
+    )
+    fv.names("models", None, "[list] which models, or pieces of training (default: all)")
+    fv.names("frameworks", None, "[list] which frameworks (default: all)")
+    fv.names("strategies", None, "[list] which strategies beside bare (default: all)")
+    fv.integers("devices", [1, 2, 4], "[list] numbers of devices")
+    fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
+    fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
+    define_tuning_flag(fv.text, STOCK)
+    fv.names("tweaks", [], "[list] +name, -name: change what --tuning switches on")
+    fv.boolean(
+        "pieces", True, "optimizers, schedules, accumulation, dropout: on the smallest model"
+    )
+    fv.boolean(
+        "quick_compile",
+        True,
+        "XLA compiles the same program without optimising the machine code; --noquick_compile: as "
+        "runs do, in twice the time",
+    )
+    fv.text("platform", "cpu", "|".join(PLATFORMS))
+    fv.text("out_dir", "runs/out/parity", "folder for parity.json, parity.html and logs")
+    fv.integer("processes", None, "at work at the same time (default: one more than cores)")
+    fv.integer("watchdog_seconds", 300, "end a process that makes no progress for so long")
+    define_interpreter_flags(fv)
+    return fv
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, validated.
+
+    Attributes:
+      cases: what is trained.
+      jobs: every run, in the order of their processes.
+      missing: framework -> why it cannot run here.
+      pythons: framework -> its interpreter.
+    """
+
+    flags: Flags
+    folder: Path
+    cases: list[Case]
+    jobs: list[Job]
+    missing: dict[str, str]
+    pythons: dict[str, str]
+
+
+def read_request(argv: Sequence[str]) -> Request | None:
+    """Returns None if help was asked for (and printed).
+
+    Raises:
+      ConfigError: bad input; nothing has been written or started.
+    """
+    fv = define_flags()
+    if not fv.parse(argv):
+        return None
+    known = all_cases()
+    wanted = fv.models or models()
+    for name in wanted:
+        require_choice("model", name, known)
+    frameworks = fv.frameworks or list(lookup.frameworks())
+    for name in frameworks:
+        require_choice("framework", name, lookup.frameworks())
+    for name in fv.strategies or ():
+        require_choice("strategy", name, lookup.all_strategies())
+    for dtype in fv.dtype:
+        require_choice("dtype", dtype, DTYPES)
+    require_choice("tuning", fv.tuning, (STOCK, TUNED))
+    read_wish(fv.tweaks, lookup.tweak_names())
+    for count in fv.devices:
+        check_devices(fv.platform, count)
+    folder = check_folder(fv.out_dir, flag="--out_dir")
+    programs = find_programs(fv, frameworks)
+    missing = {name: p.missing for name, p in programs.items() if p.missing}
+    present = [name for name in frameworks if name not in missing]
+    cases = {
+        dtype: select(known, wanted, pieces=fv.pieces and dtype == fv.dtype[0])
+        for dtype in fv.dtype
+    }
+    return Request(
+        flags=fv,
+        folder=folder,
+        cases=list({case.name: case for some in cases.values() for case in some}.values()),
+        jobs=_jobs(fv, present, cases, folder.resolve() / _WORK),
+        missing=missing,
+        pythons={name: programs[name].command[0] for name in present},
+    )
+
+
+def _fitting_batch(case: Case, devices: Sequence[int]) -> int:
+    """Returns the batch of a case, made larger where some device count does not divide it."""
+    unit = math.lcm(*devices) * case.gradient_accumulation_steps
+    return math.ceil(case.global_batch_size / unit) * unit
+
+
+def _strategies(fv: Flags, framework: str, case: Case, dtype: str, devices: int) -> list[str]:
+    """Returns what runs a case on so many devices; ``bare`` always does, on one."""
+    bare = ["bare"] if devices == 1 else []
+    # A model's first size and the presets run on every count, in the dtype that proves equality.
+    # Else several devices are wanted, and how many is no matter; and presets are large.
+    several = min((count for count in fv.devices if count > 1), default=1)
+    proves = dtype == fv.dtype[0]
+    wanted = devices == several and (proves or not case.preset)
+    if devices not in fv.devices or not (wanted or (case.everywhere and proves)):
+        return bare
+    limits = {
+        name: lookup.strategy_info(framework, name).max_devices
+        for name in lookup.strategies(framework)
+        if name != "bare" and (fv.strategies is None or name in fv.strategies)
+    }
+    return bare + [n for n, limit in limits.items() if limit is None or devices <= limit]
+
+
+def _jobs(
+    fv: Flags, frameworks: Sequence[str], cases: dict[str, list[Case]], work: Path
+) -> list[Job]:
+    """Returns every run: first those that the others are compared with.
+
+    Raises:
+      ConfigError: a batch cannot be split so.
+    """
+    # PyTorch first: it compiles nothing, and so nobody waits for it.
+    order = sorted(frameworks, key=lambda name: (name != "torch", name != "jax"))
+    # Then the most devices: they take longest.
+    counts = (1, *sorted((count for count in fv.devices if count > 1), reverse=True))
+
+    def trace_of(framework: str, case: Case, dtype: str) -> str:
+        return str(work / "traces" / framework / case.name.replace("/", "-") / dtype)
+
+    def job(framework: str, case: Case, dtype: str, strategy: str, devices: int) -> Job:
+        own, bare = trace_of(framework, case, dtype), strategy == "bare"
+        before = order[: order.index(framework)] if bare and not case.dropout else []
+        found = Job(
+            case=case.name,
+            framework=framework,
+            strategy=strategy,
+            devices=devices,
+            dtype=dtype,
+            global_batch_size=_fitting_batch(case, fv.devices),
+            steps=fv.steps,
+            tuning=fv.tuning,
+            tweaks=fv.tweaks,
+            platform=fv.platform,
+            quick_compile=fv.quick_compile,
+            trace=own if bare and not case.dropout else None,
+            frameworks={f"{other} bare": trace_of(other, case, dtype) for other in before},
+            alone=None if bare or case.dropout else own,
+        )
+        found.config(case)
+        return found
+
+    return [
+        job(framework, case, dtype, strategy, devices)
+        for devices in counts
+        for framework in order
+        for dtype, some in cases.items()
+        for case in some
+        for strategy in _strategies(fv, framework, case, dtype, devices)
+    ]
+
+
+class _Probe:
+    """The process (or ranks) of one framework and device count, started again after a failure."""
+
+    def __init__(self, request: Request, jobs: list[Job]):
+        self._request = request
+        self._owed = list(jobs)
+        self.lines: list[dict[str, Any]] = []
+        self._read = 0
+        self._attempt = 0
+        self._processes: list[Any] = []
+        first = jobs[0]
+        self.name = f"{first.framework}-{first.devices}"
+        self._per_device = any(
+            lookup.strategy_info(job.framework, job.strategy).process_model == "per_device"
+            for job in jobs
+        )
+
+    @property
+    def doing(self) -> str:
+        return last_beat(self._folder)[1]
+
+    def start(self) -> None:
+        """Starts what is owed."""
+        request, first = self._request, self._owed[0]
+        self._folder = request.folder.resolve() / _WORK / f"{self.name}-{self._attempt}"
+        self._attempt += 1
+        self._folder.mkdir(parents=True)
+        self._read = 0
+        records = [dataclasses.asdict(job) for job in self._owed]
+        (self._folder / JOBS).write_text(json.dumps(records))
+        by_name = {case.name: case for case in request.cases}
+        environment: dict[str, str] = {}
+        for job in self._owed:
+            environment |= lookup.tweak_environment(job.config(by_name[job.case]))
+        command = [request.pythons[first.framework], "-m", "common.commands.parity_probe"]
+        ranks = launch.rank_environments(first.devices) if self._per_device else [{}]
+        self._processes = [
+            launch.start(
+                [*command, str(self._folder)],
+                environment={**environment, **rank},
+                log=self._folder / "log.txt",
+            )
+            for rank in ranks
+        ]
+        self._supervision = launch.Supervision(
+            self._processes,
+            run_dir=self._folder,
+            watchdog_seconds=request.flags.watchdog_seconds,
+        )
+
+    def poll(self) -> bool:
+        """Reads what is new; returns whether nothing is owed any more."""
+        outcome = self._supervision.poll()
+        path = self._folder / RESULTS
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        new = text[: text.rfind("\n") + 1].splitlines()[self._read :]
+        self._read += len(new)
+        for line in map(json.loads, new):
+            self.lines.append({**line, "error": None})
+            self._owed.pop(0)
+        if outcome is None:
+            return False
+        self.end()
+        if self._owed:
+            self._fail(outcome.error or "left without a result")
+            if self._owed:
+                self.start()
+                return False
+        return True
+
+    def _fail(self, error: str) -> None:
+        """Notes that the job at work failed; nobody waits for its trace."""
+        job = self._owed.pop(0)
+        said = launch.last_line(self._folder / "log.txt")
+        if said and "watchdog" not in error:
+            error += f"; last line of its log: {said}"
+        line = {"job": list(job.key), "comparisons": [], "seconds": None, "error": error}
+        self.lines.append({**line, "log": str(self._folder / "log.txt")})
+        if job.trace:
+            Path(job.trace).mkdir(parents=True, exist_ok=True)
+            (Path(job.trace) / trace.FAILED).touch()
+
+    def end(self) -> None:
+        launch.end(self._processes)
+        self._processes = []
+
+
+def run(request: Request) -> list[dict[str, Any]]:
+    """Runs all jobs, some processes at a time; returns a line for each."""
+    from common.report.parity import Progress  # rich, needed here only
+
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in request.jobs:
+        groups.setdefault((job.framework, job.devices), []).append(job)
+    waiting = [_Probe(request, jobs) for jobs in groups.values()]
+    probes = list(waiting)
+    running: list[_Probe] = []
+    # One more than cores: some wait for the traces of others.
+    slots = request.flags.processes or len(available_cores()) + 1
+    try:
+        with Progress(len(request.jobs)) as progress:
+            while waiting or running:
+                while waiting and len(running) < slots:
+                    running.append(waiting.pop(0))
+                    running[-1].start()
+                running = [probe for probe in running if not probe.poll()]
+                progress.show(
+                    [line for probe in probes for line in probe.lines],
+                    [probe.doing for probe in running],
+                )
+                time.sleep(launch.POLL_SECONDS)
+    finally:
+        for probe in running:
+            probe.end()
+    return [line for probe in probes for line in probe.lines]
+
+
+def _document(request: Request, lines: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Returns everything that was found, as ``parity.json`` has it."""
+    fv = request.flags
+    initializers = [
+        {"model": case.name, **judge_initializers(case.spec, seed=0).to_json()}
+        for case in request.cases
+        if not case.is_piece
+    ]
+    names = ("case", "framework", "strategy", "devices", "dtype")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "machine": describe.machine(),
+        "tuning": fv.tuning,
+        "tweaks": fv.tweaks,
+        "platform": fv.platform,
+        "bounds": {dtype: dataclasses.asdict(TOLERANCES[dtype]) for dtype in fv.dtype},
+        "missing": request.missing,
+        "initializers": initializers,
+        "runs": [{**dict(zip(names, line.pop("job"), strict=True)), **line} for line in lines],
+    }
+
+
+def verdict(document: dict[str, Any]) -> int:
+    """Returns the exit code that a document's figures give."""
+    comparisons = [c for run in document["runs"] for c in run["comparisons"]]
+    outside = any(
+        not figure.ok
+        for record in (*document["initializers"], *comparisons)
+        for figure in Comparison.from_json(record).figures.values()
+    )
+    if outside:
+        return OUTSIDE
+    return FAILED if any(run["error"] for run in document["runs"]) else 0
+
+
+def _parity(argv: Sequence[str]) -> int:
+    request = read_request(argv)
+    if request is None:
+        return 0
+    for reason in request.missing.values():
+        print(f"isoscale: skipped: {reason}", file=sys.stderr)
+    if not request.jobs:
+        raise ConfigError("nothing to run: no framework of those asked for is installed")
+    make_folder(request.folder, flag="--out_dir")
+    work = request.folder / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    began = time.monotonic()
+    try:
+        lines = run(request)
+    finally:
+        shutil.rmtree(work / "traces", ignore_errors=True)
+    document = _document(request, lines, time.monotonic() - began)
+    code = verdict(document)
+    write_json(request.folder / "parity.json", document)
+    from common.report.parity import print_summary, write_page
+
+    path = write_page(request.folder, document)
+    print_summary(document)
+    print(f"Page: {path}")
+    return code
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code: see ``--help``."""
+    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    try:
+        return _parity(argv)
+    except ConfigError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("isoscale: interrupted; nothing is kept: start it again", file=sys.stderr)
+        return 130

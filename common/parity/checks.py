@@ -1,0 +1,149 @@
+"""What a runner must do beside training alike: shares, restoring, blocks of steps, dropout."""
+
+from typing import Protocol
+
+import numpy as np
+from scipy import stats
+
+from common.config.model_spec import Arrays, ModelSpec
+from common.measure.runner import Block, Placed, Runner
+from common.parity.compare import Comparison
+from common.parity.tolerances import absolute_differences, gradient_differences
+from common.parity.trace import Layout
+
+ITSELF = "itself"
+SURPRISE = 1e-9
+"""A count of dropped units less likely than this is no accident."""
+
+
+def check_shares(
+    comparison: Comparison, runner: Runner, batch: Placed, layout: Layout, bound: float | None
+) -> None:
+    """Gradients without reduction must add up to the reduced ones, one share per device."""
+    _, (reduced,) = runner.read_gradients(runner.gradients(batch))
+    _, shares = runner.read_gradients(runner.gradients(batch, sync=False))
+    flat = [layout.flat(share) for share in shares]
+    whole = layout.flat(reduced)
+    values = gradient_differences(np.sum(flat, axis=0), whole, layout.starts)
+    comparison.add_tensors("sum of unreduced gradients", 0, layout.names, values, bound)
+    if len(shares) > 1:  # a share that is the whole would be no share
+        same = float(np.allclose(flat[0], whole, rtol=1e-3))
+        comparison.add("a share is not the whole", 0, {"": same}, 0.0)
+
+
+def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout: Layout) -> None:
+    """Setting parameters and optimizer state back must make a step repeat itself exactly."""
+    parameters, optimizer = runner.parameters(), runner.optimizer_state()
+    runner.step(batch)
+    runner.wait()
+    once = layout.flat(runner.parameters())
+    runner.set_parameters(parameters)
+    runner.set_optimizer_state(optimizer)
+    runner.step(batch)
+    runner.wait()
+    values = absolute_differences(layout.flat(runner.parameters()), once, layout.starts)
+    comparison.add_tensors("a step repeated after restoring", 0, layout.names, values, 0.0)
+
+
+def check_block(
+    comparison: Comparison,
+    runner: Runner,
+    batches: list[Arrays],
+    layout: Layout,
+    *,
+    steps: int,
+    bound: float | None,
+) -> None:
+    """A block of steps must do what its steps do one by one, and a rehearsal nothing."""
+    start, state = runner.parameters(), runner.optimizer_state()
+    block = Block(runner.place_pool(batches), int(state["step"]["step"]), steps)
+    runner.rehearse(block)
+    values = absolute_differences(
+        layout.flat(runner.parameters()), layout.flat(start), layout.starts
+    )
+    comparison.add_tensors("rehearsal of a block", 0, layout.names, values, 0.0)
+    placed = [runner.place(batch) for batch in batches]
+    numbers = range(block.first, block.first + steps)
+    handles = [runner.step(placed[i % len(placed)]) for i in numbers]
+    one_by_one, losses = layout.flat(runner.parameters()), runner.metrics(handles)
+    runner.set_parameters(start)
+    runner.set_optimizer_state(state)
+    together = runner.metrics([runner.step(block)])
+    values = absolute_differences(layout.flat(runner.parameters()), one_by_one, layout.starts)
+    comparison.add_tensors("block of steps, parameters", 0, layout.names, values, bound)
+    for i, row in enumerate(losses):
+        relative = {n: abs(value - together[i][n]) / abs(value) for n, value in row.items()}
+        comparison.add("block of steps, loss", i, relative, bound)
+
+
+class DropoutProbe(Protocol):
+    """What a model with dropout says, so that its masks can be seen from outside.
+
+    Attributes:
+      spec: a size whose ``dropout_rate`` is not 0.
+    """
+
+    spec: ModelSpec
+
+    def start(self) -> Arrays:
+        """Returns parameters to start from."""
+
+    def batch(self, examples: int) -> Arrays:
+        """Returns a batch."""
+
+    def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
+        """Returns what dropout made of ones, [examples, units], from a plain SGD step of rate 1."""
+
+
+def check_dropout(
+    comparison: Comparison,
+    runner: Runner,
+    probe: DropoutProbe,
+    *,
+    rate: float,
+    examples: int,
+    dtype: str,
+) -> None:
+    """Rate and scale of dropout, its independence, and none of it in the forward pass alone."""
+    batch = {
+        name: value.astype(dtype) if value.dtype.kind == "f" else value
+        for name, value in probe.batch(examples).items()
+    }
+    placed = runner.place(batch)
+    start = probe.start()
+    masks = []
+    for step in range(2):
+        runner.set_parameters(start)
+        runner.step(placed)
+        runner.wait()
+        values = probe.activations(start, runner.parameters(), examples)
+        kept = np.round(values).astype(bool)
+        masks.append(kept)
+        scaled = np.where(kept, 1 / (1 - rate), 0.0)
+        comparison.add(
+            "dropout, scale of what is kept", step, {"": float(np.abs(values - scaled).max())}, 1e-4
+        )
+        p = stats.binomtest(int((~kept).sum()), kept.size, rate).pvalue
+        surprise = -np.log10(max(p, 1e-300))
+        comparison.add(
+            "dropout, rate: -log10 of p", step, {"": surprise}, float(-np.log10(SURPRISE))
+        )
+    # Masks of two examples (of one device, or of two), and of two steps, agree by chance only.
+    agree = rate**2 + (1 - rate) ** 2
+    pairs = {"two steps": (masks[0], masks[1])}
+    pairs |= {f"examples 0 and {i}": (masks[0][0], masks[0][i]) for i in range(1, examples)}
+    for name, (one, other) in pairs.items():
+        p = stats.binomtest(int((one == other).sum()), one.size, agree).pvalue
+        surprise = -np.log10(max(p, 1e-300))
+        comparison.add(
+            "dropout, masks are independent: -log10 of p",
+            0,
+            {name: surprise},
+            float(-np.log10(SURPRISE)),
+        )
+    parameters = probe.spec.initial_parameters(seed=0)
+    runner.set_parameters(parameters)
+    expected, _ = probe.spec.reference_forward(parameters, batch)
+    logits = runner.read_logits(runner.forward(placed))
+    difference = float(np.abs(logits - expected).max())
+    comparison.add("dropout, none in the forward pass alone", 0, {"": difference}, 1e-5)

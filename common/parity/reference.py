@@ -1,0 +1,141 @@
+"""Judges one run by the NumPy reference: every step at the run's own parameters, in float64."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from common.config.model_spec import Arrays, ModelSpec
+from common.config.run_config import OptimizerConfig
+from common.parity.compare import Comparison
+from common.parity.tolerances import Tolerance, absolute_differences, relative_difference
+from common.parity.trace import Layout
+from common.training.metrics import Evaluation
+from common.training.optimizer import reference_update
+from common.training.reference import weighted_loss
+
+NUMPY = "NumPy reference"
+DRAWN = 20_000
+"""Start values looked at for each tensor, by one seed after the other: so many tell a scale that is
+off by 10 % from chance."""
+SURPRISE = 1e-9
+"""A tensor of start values less likely than this does not follow its definition."""
+
+
+def judge_forward(
+    comparison: Comparison,
+    spec: ModelSpec,
+    tolerance: Tolerance,
+    *,
+    step: int,
+    parameters: Arrays,
+    batch: Arrays,
+    logits: np.ndarray,
+    metrics: Sequence[dict[str, float]],
+) -> None:
+    """Logits, loss and what an evaluation makes of the logits, at equal parameters.
+
+    Args:
+      comparison: takes the differences.
+      spec, tolerance: of the run.
+      step, parameters, batch: of the step; ``parameters`` before it.
+      logits: of the forward pass alone.
+      metrics: loss and its parts, from each call that gives them.
+    """
+    expected, auxiliary = spec.reference_forward(parameters, batch)
+    difference = np.abs(np.subtract(logits, expected, dtype=np.float64)).max()
+    value = float(difference) if np.isfinite(difference) else np.inf
+    comparison.add("logits, absolute", step, {"": value}, tolerance.logits)
+    losses = {"loss": weighted_loss(expected, batch)}
+    if spec.auxiliary_loss_coefficient is not None:
+        total = float((auxiliary * batch["group_weights"]).sum())
+        losses["auxiliary_loss"] = total / float(batch["groups"])
+        losses["cross_entropy"] = losses["loss"]
+        losses["loss"] += spec.auxiliary_loss_coefficient * losses["auxiliary_loss"]
+    values = {
+        name: max(relative_difference(found[name], value) for found in metrics)
+        for name, value in losses.items()
+    }
+    comparison.add("loss, relative", step, values, tolerance.reference_loss)
+    ours, theirs = _evaluate(logits, batch), _evaluate(expected, batch)
+    difference = relative_difference(ours["loss"], theirs["loss"])
+    comparison.add("evaluation loss, relative", step, {"": difference}, tolerance.reference_loss)
+    # A share of whole labels: in float64 it is equal or wrong, in less two logits may be too near.
+    exact = 0.0 if tolerance.update is not None else None
+    difference = abs(ours["accuracy"] - theirs["accuracy"])
+    comparison.add("evaluation accuracy, absolute", step, {"": difference}, exact)
+
+
+def _evaluate(logits: np.ndarray, batch: Arrays) -> dict[str, float]:
+    evaluation = Evaluation()
+    evaluation.add(logits, batch)
+    return evaluation.result()
+
+
+def judge_update(
+    comparison: Comparison,
+    spec: ModelSpec,
+    optimizer: OptimizerConfig,
+    tolerance: Tolerance,
+    layout: Layout,
+    *,
+    step: int,
+    before: dict[str, Any],
+    gradients: Arrays,
+    after: dict[str, Any],
+) -> None:
+    """One update: clipping, schedule, decay and moments, from equal parameters and gradients.
+
+    Args:
+      before, after: ``parameters`` and ``state`` around the step.
+      gradients: of the global loss, before clipping.
+    """
+    if tolerance.update is None:
+        return
+    state = {slot: value for slot, value in before["state"].items() if slot != "step"}
+    parameters, slots = reference_update(
+        optimizer,
+        before["parameters"],
+        gradients,
+        state,
+        step=step,
+        decayed={p.name for p in spec.parameters() if p.decay},
+    )
+    for kind, expected in {"parameters": parameters, **slots}.items():
+        found = after["parameters"] if kind == "parameters" else after["state"][kind]
+        values = absolute_differences(layout.flat(found), layout.flat(expected), layout.starts)
+        name = f"update of {kind}, absolute"
+        comparison.add_tensors(name, step, layout.names, values, tolerance.update)
+    done = int(after["state"]["step"]["step"])
+    comparison.add("updates counted", step, {"": abs(done - step - 1)}, 0.0)
+
+
+def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
+    """Start values against the distribution that their definition gives (Kolmogorov-Smirnov).
+
+    The figure is the smallest -log10 of p; definitions are those of ``Parameter.initializer``.
+    """
+    comparison = Comparison("definition of the initialisers")
+    values = {}
+    for parameter in spec.parameters():
+        seeds = range(seed, seed + math.ceil(DRAWN / parameter.size))
+        drawn = [parameter.initial_value(seed=s).ravel() for s in seeds]
+        value = np.concatenate(drawn).astype(np.float64)
+        if parameter.initializer in ("zeros", "ones"):
+            constant = float(parameter.initializer == "ones")
+            values[parameter.name] = 0.0 if np.all(value == constant) else np.inf
+            continue
+        if parameter.initializer == "glorot_uniform":
+            *_, fan_in, fan_out = parameter.shape
+            bound = np.sqrt(6 / (fan_in + fan_out))
+            expected = stats.uniform(-bound, 2 * bound)
+        elif parameter.initializer == "normal_0.02":
+            expected = stats.norm(0, 0.02)
+        else:
+            raise ValueError(f"{parameter.name}: no test for '{parameter.initializer}'")
+        p = stats.kstest(value[:DRAWN], expected.cdf).pvalue
+        values[parameter.name] = float(-np.log10(max(p, 1e-300)))
+    comparison.add("initial values, -log10 of p", 0, values, float(-np.log10(SURPRISE)))
+    return comparison

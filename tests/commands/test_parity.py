@@ -1,0 +1,164 @@
+"""``isoscale parity`` as a program: what it finds, what it does where a run fails, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.commands.test_bad_input import check
+from tests.conftest import ROOT, copy_of_the_code
+
+pytestmark = pytest.mark.slow
+
+MAIN = "common.commands.main"
+TORCH = ("--models=mlp", "--frameworks=torch", "--strategies=bare", "--devices=1", "--nopieces",
+         "--dtype=float64", "--steps=3")  # fmt: skip
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    return copy_of_the_code(tmp_path / "code")
+
+
+def change(code: Path, path: str, old: str, new: str) -> None:
+    text = (code / path).read_text()
+    assert text.count(old) == 1
+    (code / path).write_text(text.replace(old, new))
+
+
+def test_what_is_equal_ends_with_0(run_program, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "parity", *TORCH)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "All 3 pairs of 1 runs are within their bounds." in answer.stdout
+    folder = tmp_path / "runs/out/parity"
+    assert {path.name for path in folder.iterdir()} == {".work", "parity.html", "parity.json"}
+    assert not (folder / ".work/traces").exists(), "gigabytes"
+    document = json.loads((folder / "parity.json").read_text())
+    assert document["bounds"]["float64"]["loss"] == 1e-12
+    again = run_program(MAIN, "parity", *TORCH)  # over its own result
+    assert again.returncode == 0
+
+
+def test_a_difference_ends_with_1_and_names_step_and_tensor(
+    run_program, code: Path, tmp_path: Path
+) -> None:
+    rate = "lr=config.learning_rate{},\n            betas"
+    path = "frameworks/torch_runner/optimizer.py"
+    change(code, path, rate.format(""), rate.format(" * 1.001"))
+    answer = run_program(MAIN, "parity", *TORCH, code=code)
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
+    assert "First: mlp float64, torch - NumPy" in line
+    assert "update of parameters, absolute of dense_0/kernel at step 0" in line
+    page = (tmp_path / "runs/out/parity/parity.html").read_text()
+    assert "dense_0/kernel at step 0" in page
+    assert page.count("<svg") == 1  # mlp in float64
+    assert not any(word in page for word in ("<script", "src=", "href=http"))
+
+
+def test_a_run_that_fails_ends_with_3_and_stops_no_other(run_program, code: Path) -> None:
+    change(code, "frameworks/torch_runner/optimizer.py", 'if config.name == "adamw":',
+           'if config.name == "adamw" and config.schedule != "constant":\n'
+           '        raise RuntimeError("out of luck")\n'
+           '    if config.name == "adamw":')  # fmt: skip
+    flags = ("--models=mlp,mlp/adamw_linear_clipped,mlp/sgd_unclipped", *TORCH[1:4], *TORCH[5:])
+    answer = run_program(MAIN, "parity", *flags, "--nopieces", code=code)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    (line,) = [x for x in answer.stdout.splitlines() if x.startswith("FAILED")]
+    assert "mlp/adamw_linear_clipped torch bare devices=1 float64" in line
+    assert "RuntimeError: out of luck" in line
+    assert "All 5 pairs of 2 runs are within their bounds." in answer.stdout
+
+
+def test_nobody_waits_for_a_framework_that_failed(run_program, code: Path) -> None:
+    change(code, "models/mlp/torch_model.py", "x_BF = inputs_BF.to(self.dtype)", "1 / 0")
+    flags = ("--frameworks=torch,jax", TORCH[0], *TORCH[2:])
+    answer = run_program(MAIN, "parity", *flags, code=code)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    assert "torch bare failed" in answer.stdout
+    assert "jax - NumPy" in answer.stdout
+
+
+def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True)
+    flags = ("--frameworks=torch,jax", TORCH[0], *TORCH[2:])
+    python = f"--python_jax={tmp_path / 'empty/bin/python'}"
+    answer = run_program(MAIN, "parity", *flags, python)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "pip install jax flax optax" in answer.stdout
+    assert "torch - NumPy" in answer.stdout
+
+
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", MAIN, "parity", "--frameworks=torch", "--models=mlp"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def probes() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or [])
+            ours = "parity_probe" in line and str(tmp_path) in line
+            if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    end = time.time() + 60
+    while not probes():
+        assert time.time() < end
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    output, _ = command.communicate(timeout=30)
+    assert command.returncode == 130, output
+    assert "interrupted" in output
+    assert not probes()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--models=moe_paded"], "unknown model 'moe_paded': did you mean 'moe_padded'?"),
+        (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
+        (["--strategies=dpd"], "unknown strategy 'dpd': did you mean 'ddp'?"),
+        (["--dtype=float16"], "unknown dtype 'float16'"),
+        (["--tuning=ladder"], "unknown tuning 'ladder'"),
+        (["--tweaks=+huge-page"], "did you mean 'huge-pages'?"),
+        (["--devices=0"], "--devices=0: must be a whole number, 1 or more"),
+        (["--steps=x"], "--steps=x: must be a whole number, 1 or more"),
+        (["--stepz=3"], "did you mean '--steps'?"),
+        (["--platform=gpu", "--devices=99"], "this machine shows"),
+        (["--out_dir=/proc/nope"], "/proc/nope"),
+        (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
+        (["mlp"], "'mlp' is not a flag"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_input(arguments: list[str], message: str, run_program, tmp_path: Path) -> None:
+    check(run_program(MAIN, "parity", *arguments), message, tmp_path)
+
+
+def test_help(run_program, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "parity", "--help")
+    assert answer.returncode == 0
+    for text in ("--models", "moe_padded", "mlp/dropout", "Exit code", "pjit"):
+        assert text in answer.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_any_number_of_devices_has_a_batch(run_program) -> None:
+    flags = ("--models=mlp", "--frameworks=torch", "--devices=3", "--nopieces", "--dtype=float64",
+             "--steps=3")  # fmt: skip
+    answer = run_program(MAIN, "parity", *flags)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "torch, N devices - bare" in answer.stdout

@@ -1,0 +1,153 @@
+"""What counts as equal, and what is kept of what does not."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from common.commands import lookup
+from common.measure.records import to_json
+from common.parity.compare import (
+    GRADIENTS,
+    LOSS,
+    NORM,
+    PARAMETERS,
+    Comparison,
+    Figure,
+    compare_devices,
+    compare_frameworks,
+)
+from common.parity.tolerances import TOLERANCES, absolute_differences, gradient_differences
+from common.parity.trace import Layout, Record
+
+SPEC = lookup.parity_specs()["mlp"]
+LAYOUT = Layout.of(SPEC)
+FLOAT64, FLOAT32 = TOLERANCES["float64"], TOLERANCES["float32"]
+
+
+def record(step: int = 0, *, loss: float = 2.0, **changes: tuple[str, float]) -> Record:
+    """Returns a step; ``kind=(tensor, amount)`` adds to the first entry of a tensor."""
+    random = np.random.default_rng(step)
+    size = SPEC.parameter_count
+    kinds = ("gradients", "step_gradients", "parameters", "first_moment")
+    arrays = dict.fromkeys(kinds, random.standard_normal(size))
+    arrays = {kind: value.copy() for kind, value in arrays.items()}
+    for kind, (tensor, amount) in changes.items():
+        arrays[kind][LAYOUT.starts[LAYOUT.names.index(tensor)]] += amount
+    return Record(step=step, metrics={"loss": loss}, arrays=arrays)
+
+
+def compare(ours: Record, theirs: Record, tolerance=FLOAT64) -> dict[str, Figure]:
+    comparison = Comparison("other")
+    compare_frameworks(comparison, ours, theirs, LAYOUT, tolerance)
+    return comparison.figures
+
+
+def test_equal_records_differ_by_nothing() -> None:
+    figures = compare(record(), record())
+    assert set(figures) == {
+        LOSS, NORM, GRADIENTS, PARAMETERS, "optimizer state first_moment, absolute",
+    }  # fmt: skip
+    assert all(figure.ok and figure.largest == 0 for figure in figures.values())
+
+
+@pytest.mark.parametrize(
+    "changes, kind, tensor",
+    [
+        ({"loss": 2.0 * (1 + 3e-12)}, LOSS, "loss"),
+        ({"gradients": ("dense_1/bias", 1e-10)}, GRADIENTS, "dense_1/bias"),
+        ({"parameters": ("dense_0/kernel", 2e-10)}, PARAMETERS, "dense_0/kernel"),
+        (
+            {"first_moment": ("dense_2/bias", 2e-10)},
+            "optimizer state first_moment, absolute",
+            "dense_2/bias",
+        ),
+        ({"parameters": ("dense_0/bias", math.nan)}, PARAMETERS, "dense_0/bias"),
+        ({"loss": math.nan}, LOSS, "loss"),
+    ],
+)
+def test_a_difference_names_its_tensor(changes: dict, kind: str, tensor: str) -> None:
+    figures = compare(record(**changes), record())
+    outside = {name: figure for name, figure in figures.items() if not figure.ok}
+    assert set(outside) == {kind}
+    assert outside[kind].first_outside[:2] == (0, tensor)
+    assert outside[kind].tensor == tensor
+    assert f"{kind} of {tensor} at step 0" in str(outside[kind])
+
+
+def test_the_first_step_and_the_largest_are_both_kept() -> None:
+    comparison = Comparison("other")
+    for step, amount in enumerate((0.0, 2e-10, 5e-10, 3e-10)):
+        ours = record(step, parameters=("dense_1/kernel", amount))
+        compare_frameworks(comparison, ours, record(step), LAYOUT, FLOAT64)
+    figure = comparison.figures[PARAMETERS]
+    assert figure.first_outside[:2] == (1, "dense_1/kernel")
+    assert (figure.step, figure.largest) == (2, pytest.approx(5e-10))
+    assert list(figure.by_step) == [0, 1, 2, 3]
+
+
+def test_of_one_step_the_tensor_that_comes_first_is_named() -> None:
+    """The one nearest to the cause, not the one where it grew largest."""
+    comparison = Comparison("other")
+    values = np.array([0.0, 2e-10, 9e-10])
+    comparison.add_tensors(PARAMETERS, 7, ("a", "b", "c"), values, 1e-10)
+    figure = comparison.figures[PARAMETERS]
+    assert figure.first_outside == (7, "b", 2e-10, 1e-10)
+    assert figure.tensor == "c"
+
+
+def test_devices_are_held_to_a_tighter_bound_at_first() -> None:
+    for step, ok in ((9, False), (10, True)):
+        comparison = Comparison("jax bare")
+        ours = record(step, parameters=("dense_0/bias", 5e-11))
+        compare_devices(comparison, ours, record(step), LAYOUT, FLOAT64)
+        assert comparison.figures[PARAMETERS].ok is ok
+
+
+def test_devices_are_compared_by_the_gradients_of_the_step() -> None:
+    for kind, ok in (("gradients", True), ("step_gradients", False)):
+        comparison = Comparison("jax bare")
+        ours = record(**{kind: ("dense_0/bias", 1e-9)})
+        compare_devices(comparison, ours, record(), LAYOUT, FLOAT64)
+        assert comparison.figures[GRADIENTS].ok is ok
+
+
+def test_float32_judges_first_gradients_and_ten_losses() -> None:
+    for step, loss_judged, gradients_judged in (
+        (0, True, True),
+        (1, True, False),
+        (10, False, False),
+    ):
+        ours = record(
+            step, loss=2.1, gradients=("dense_0/bias", 1.0), parameters=("dense_0/bias", 1)
+        )
+        figures = compare(ours, record(step), FLOAT32)
+        assert figures[LOSS].ok is not loss_judged
+        assert figures[GRADIENTS].ok is not gradients_judged
+        assert figures[PARAMETERS].ok
+        assert figures[PARAMETERS].bound is None
+
+
+def test_a_zero_gradient_is_measured_by_the_global_norm() -> None:
+    """Rounding in a tensor whose gradient is zero by the mathematics is no difference."""
+    starts = np.array([0, 2])
+    theirs = np.array([3.0, 4.0, 0.0, 0.0])
+    ours = np.array([3.0, 4.0, 1e-14, 0.0])
+    assert gradient_differences(ours, theirs, starts) == pytest.approx([0, 1e-14 / 0.05])
+    assert gradient_differences(theirs * 0, theirs * 0, starts) == pytest.approx([0, 0])
+
+
+def test_not_a_number_is_larger_than_any_bound() -> None:
+    starts, ours = np.array([0, 1]), np.array([math.nan, 1.0])
+    assert list(absolute_differences(ours, np.ones(2), starts)) == [math.inf, 0]
+    assert math.isinf(gradient_differences(ours, np.ones(2), starts)[0])
+
+
+def test_a_comparison_survives_json_with_its_infinities() -> None:
+    comparison = Comparison("torch bare")
+    compare_frameworks(comparison, record(loss=math.nan), record(), LAYOUT, FLOAT64)
+    compare_frameworks(comparison, record(1), record(1), LAYOUT, FLOAT64)
+    again = Comparison.from_json(json.loads(to_json(comparison.to_json())))
+    assert again.figures == comparison.figures
+    assert not again.figures[LOSS].ok
