@@ -1,0 +1,85 @@
+"""Plants each bug of ``mutations.py`` in a copy of the code, and shows that parity finds it.
+
+    python -m tests.mutations [NAME ...]
+
+For each one: the code with the bug must run (exit 3 means that it does not), and ``isoscale
+parity`` must end with exit 1. Exit code: 0 all were found, 1 some were not.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common.config.errors import ConfigError, require_choice
+from common.machine.cores import available_cores
+from tests.conftest import copy_of_the_code
+from tests.mutations.mutations import MUTATIONS, Mutation
+
+FOUND = 1
+STEPS = 10
+
+
+def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProcess:
+    """Runs ``isoscale parity`` of a copy of the code."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "common.commands.main", "parity", "--dtype=float64"),
+            *(f"--steps={STEPS}", f"--out_dir={out_dir}", "--processes=1", *flags),
+        ],
+        cwd=code,
+        env={**_clean_environment(), "PYTHONPATH": str(code)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def _clean_environment() -> dict[str, str]:
+    import os
+
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def hunt(mutation: Mutation) -> tuple[bool, str]:
+    """Returns whether parity finds a bug, and what it says."""
+    with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
+        folder = Path(name)
+        code = copy_of_the_code(folder / "code")
+        mutation.apply(code)
+        answer = parity(code, *mutation.flags, out_dir=folder / "out")
+    said = [line for line in answer.stdout.splitlines() if line.startswith(("OUT", "FAILED"))]
+    text = said[0] if said else (answer.stderr.strip().splitlines() or ["nothing found"])[-1]
+    return answer.returncode == FOUND, f"exit {answer.returncode}: {text}"
+
+
+def main() -> int:
+    by_name = {mutation.name: mutation for mutation in MUTATIONS}
+    names = sys.argv[1:] or list(by_name)
+    try:
+        for name in names:
+            require_choice("mutation", name, by_name)
+    except ConfigError as error:
+        print(f"isoscale: {error}", file=sys.stderr)
+        return 2
+    began, missed = time.monotonic(), []
+
+    with ThreadPoolExecutor(len(available_cores())) as pool:
+        results = pool.map(lambda name: hunt(by_name[name]), names)
+        for index, (name, (found, said)) in enumerate(zip(names, results, strict=True), 1):
+            print(f"[{index}/{len(names)}] {'found ' if found else 'MISSED'} {name}: {said}")
+            sys.stdout.flush()
+            if not found:
+                missed.append(name)
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"{len(names) - len(missed)} of {len(names)} found in {minutes}:{seconds:02d} minutes")
+    if missed:
+        print(f"missed: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

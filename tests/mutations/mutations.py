@@ -1,0 +1,524 @@
+"""Realistic bugs, each a change of one expression, and where ``isoscale parity`` sees it."""
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+JAX, TF, TORCH = "frameworks/jax_runner", "frameworks/tensorflow_runner", "frameworks/torch_runner"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """One bug.
+
+    Attributes:
+      name: of the bug.
+      path: the file that has it.
+      old, new: the expression that is replaced, and the one that takes its place.
+      within: the function (or method) that has it; None: it is there once in the file.
+      places: how often the expression occurs there; all are replaced.
+      flags: what ``isoscale parity`` is asked to look at.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    within: str | None = None
+    places: int = 1
+    flags: tuple[str, ...]
+
+    def apply(self, root: Path) -> None:
+        """Plants the bug in a copy of the code.
+
+        Raises:
+          ValueError: the expression is not there, or not as often as was said.
+        """
+        path = root / self.path
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        replace = _Replace(self.old, self.new)
+        if self.within is None:
+            replace.visit(tree)
+        else:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef) and node.name == self.within:
+                    replace.visit(node)
+        if replace.count != self.places:
+            raise ValueError(
+                f"{self.name}: '{self.old}' is {replace.count} times in {self.path}"
+                f"{f' ({self.within})' if self.within else ''}, not {self.places}"
+            )
+        path.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+
+
+class _Replace(ast.NodeTransformer):
+    """Replaces every expression that equals another one."""
+
+    def __init__(self, old: str, new: str):
+        self._old = ast.dump(ast.parse(old, mode="eval").body)
+        self._new = new
+        self.count = 0
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.expr) and ast.dump(node) == self._old:
+            self.count += 1
+            return ast.parse(self._new, mode="eval").body
+        return self.generic_visit(node)
+
+
+def _look(*models: str, framework: str, devices: int = 1, strategy: str = "bare") -> Sequence[str]:
+    return (
+        f"--models={','.join(models)}",
+        f"--frameworks={framework}",
+        f"--devices={devices}",
+        f"--strategies={strategy}",
+    )
+
+
+def _jax(*models: str, **options: object) -> tuple[str, ...]:
+    return tuple(_look(*models, framework="jax", **options))  # type: ignore[arg-type]
+
+
+def _tf(*models: str, **options: object) -> tuple[str, ...]:
+    return tuple(_look(*models, framework="tensorflow", **options))  # type: ignore[arg-type]
+
+
+def _torch(*models: str, **options: object) -> tuple[str, ...]:
+    return tuple(_look(*models, framework="torch", **options))  # type: ignore[arg-type]
+
+
+PMAP = {"devices": 2, "strategy": "pmap"}
+PJIT = {"devices": 2, "strategy": "pjit"}
+MIRRORED = {"devices": 2, "strategy": "mirrored"}
+DDP = {"devices": 2, "strategy": "ddp"}
+
+MUTATIONS = (
+    # The optimizer.
+    Mutation(
+        name="torch-epsilon-moved",
+        path=f"{TORCH}/optimizer.py",
+        old="config.epsilon",
+        new="config.epsilon * 10",
+        flags=_torch("mlp"),
+    ),
+    Mutation(
+        name="tensorflow-epsilon-hat",
+        path=f"{TF}/optimizer.py",
+        old="config.epsilon * tf.sqrt(1.0 - power2)",
+        new="tf.constant(config.epsilon, tf.float64)",
+        flags=_tf("mlp"),
+    ),
+    Mutation(
+        name="torch-clipping-adds-1e-6",
+        path=f"{TORCH}/optimizer.py",
+        old="clip_norm / norm",
+        new="clip_norm / (norm + 1e-6)",
+        flags=_torch("mlp"),
+    ),
+    Mutation(
+        name="jax-clipping-forgets-to-stop-at-one",
+        path=f"{JAX}/optimizer.py",
+        old="jnp.minimum(1.0, clip_norm / optax.global_norm(gradients))",
+        new="clip_norm / optax.global_norm(gradients)",
+        flags=_jax("transformer_encoder"),
+    ),
+    Mutation(
+        name="tensorflow-clips-each-tensor",
+        path=f"{TF}/optimizer.py",
+        old="[gradient * scale for gradient in gradients]",
+        new="[tf.clip_by_norm(gradient, clip_norm) for gradient in gradients]",
+        flags=_tf("mlp"),
+    ),
+    Mutation(
+        name="jax-schedule-off-by-one",
+        path=f"{JAX}/optimizer.py",
+        old="(step + 1) / max(warmup, 1)",
+        new="step / max(warmup, 1)",
+        flags=_jax("mlp/adamw_linear_clipped"),
+    ),
+    Mutation(
+        name="tensorflow-decay-starts-a-step-early",
+        path=f"{TF}/optimizer.py",
+        old="(step - warmup) / (config.schedule_steps - warmup)",
+        new="(step - warmup + 1.0) / (config.schedule_steps - warmup)",
+        flags=_tf("mlp/sgd_cosine_clipped"),
+    ),
+    Mutation(
+        name="torch-schedule-a-step-ahead",
+        path=f"{TORCH}/runner.py",
+        old="learning_rate(config, self._updates)",
+        new="learning_rate(config, self._updates + 1)",
+        flags=_torch("mlp/adamw_linear_clipped"),
+    ),
+    Mutation(
+        name="torch-decays-biases-too",
+        path=f"{TORCH}/optimizer.py",
+        old="0.0",
+        new="config.weight_decay",
+        flags=_torch("mlp"),
+    ),
+    Mutation(
+        name="jax-decays-everything",
+        path=f"{JAX}/optimizer.py",
+        old="decayed",
+        new="None",
+        within="make",
+        places=2,
+        flags=_jax("mlp"),
+    ),
+    Mutation(
+        name="tensorflow-decays-after-the-update",
+        path=f"{TF}/optimizer.py",
+        old="variable * tf.cast(1.0 - rate * config.weight_decay, dtype)",
+        new="variable * tf.cast(1.0 - config.weight_decay, dtype)",
+        flags=_tf("mlp"),
+    ),
+    Mutation(
+        name="tensorflow-bias-correction-a-step-ahead",
+        path=f"{TF}/optimizer.py",
+        old="step + 1",
+        new="step + 2",
+        within="_adamw",
+        flags=_tf("mlp"),
+    ),
+    Mutation(
+        name="tensorflow-momentum-is-dampened",
+        path=f"{TF}/optimizer.py",
+        old="tf.constant(config.momentum, dtype)",
+        new="tf.constant(config.momentum * 0.9, dtype)",
+        flags=_tf("mlp/sgd_unclipped"),
+    ),
+    # The reduction over devices.
+    Mutation(
+        name="pmap-mean-for-sum",
+        path=f"{JAX}/strategies/pmap.py",
+        old="jax.lax.psum(gradients, AXIS)",
+        new="jax.lax.pmean(gradients, AXIS)",
+        flags=_jax("mlp", **PMAP),
+    ),
+    Mutation(
+        name="mirrored-mean-for-sum",
+        path=f"{TF}/strategies/mirrored.py",
+        old="tf.distribute.ReduceOp.SUM",
+        new="tf.distribute.ReduceOp.MEAN",
+        flags=_tf("mlp", **MIRRORED),
+    ),
+    Mutation(
+        name="ddp-mean-for-sum",
+        path=f"{TORCH}/strategies/ddp.py",
+        old="loss * self.world_size",
+        new="loss",
+        flags=_torch("mlp", **DDP),
+    ),
+    Mutation(
+        name="ddp-normaliser-of-its-own-shard",
+        path=f"{TORCH}/runner.py",
+        old="torch.dot(losses, batch['weights'].flatten()) / batch['normalizer']",
+        new=(
+            "torch.dot(losses, batch['weights'].flatten()) / "
+            "(batch['weights'].sum() * self._strategy.world_size)"
+        ),
+        flags=_torch("mlp", **DDP),
+    ),
+    Mutation(
+        name="pmap-groups-of-its-own-shard",
+        path=f"{JAX}/runner.py",
+        old="(auxiliary_B * batch['group_weights']).sum() / batch['groups']",
+        new=(
+            "(auxiliary_B * batch['group_weights']).sum() / "
+            "(batch['group_weights'].sum() * len(self._strategy.devices))"
+        ),
+        flags=_jax("moe_unused", **PMAP),
+    ),
+    Mutation(
+        name="mirrored-replicas-take-the-same-share",
+        path=f"{TF}/strategies/mirrored.py",
+        old="shares[replica]",
+        new="shares[0]",
+        flags=_tf("mlp", **MIRRORED),
+    ),
+    Mutation(
+        name="ddp-ranks-take-the-same-share",
+        path=f"{TORCH}/strategies/ddp.py",
+        old="value[self.rank * share : (self.rank + 1) * share]",
+        new="value[:share]",
+        flags=_torch("mlp", **DDP),
+    ),
+    Mutation(
+        name="ddp-shares-are-not-rescaled",
+        path=f"{TORCH}/runner.py",
+        old="value / ranks",
+        new="value",
+        flags=_torch("mlp", **DDP),
+    ),
+    # Layers.
+    Mutation(
+        name="jax-forgotten-bias",
+        path="models/mlp/flax_model.py",
+        old="y.astype(bias.dtype) + bias",
+        new="y.astype(bias.dtype) + 0 * bias",
+        flags=_jax("mlp"),
+    ),
+    Mutation(
+        name="tensorflow-wrong-gelu",
+        path="models/transformer/tf_model.py",
+        old="0.044715",
+        new="0.04471",
+        flags=_tf("transformer_encoder"),
+    ),
+    Mutation(
+        name="torch-exact-gelu-for-tanh",
+        path="models/transformer/torch_model.py",
+        old="functools.partial(functional.gelu, approximate='tanh')",
+        new="functional.gelu",
+        flags=_torch("transformer_encoder"),
+    ),
+    Mutation(
+        name="jax-tanh-gelu-for-exact",
+        path="models/transformer/flax_model.py",
+        old="functools.partial(jax.nn.gelu, approximate=False)",
+        new="functools.partial(jax.nn.gelu, approximate=True)",
+        flags=_jax("transformer_encoder_unpadded"),
+    ),
+    Mutation(
+        name="torch-fixed-layer-norm-epsilon",
+        path="models/transformer/torch_model.py",
+        old="spec.layer_norm_epsilon",
+        new="1e-05",
+        places=3,
+        flags=_torch("transformer_encoder_unpadded"),
+    ),
+    Mutation(
+        name="jax-keras-layer-norm-epsilon",
+        path="models/transformer/flax_model.py",
+        old="spec.layer_norm_epsilon",
+        new="1e-06",
+        within="__init__",
+        places=2,
+        flags=_jax("transformer_encoder"),
+    ),
+    Mutation(
+        name="tensorflow-unbiased-variance",
+        path="models/transformer/tf_model.py",
+        old="tf.reduce_mean(tf.square(centered), -1, keepdims=True)",
+        new="tf.reduce_sum(tf.square(centered), -1, keepdims=True) / (y.shape[-1] - 1)",
+        flags=_tf("transformer_encoder"),
+    ),
+    Mutation(
+        name="torch-square-kernels-transposed",
+        path=f"{TORCH}/parameters.py",
+        old="name in self._transposed",
+        new="name in self._transposed and array.shape[0] != array.shape[1]",
+        places=2,
+        flags=_torch("transformer_encoder"),
+    ),
+    Mutation(
+        name="jax-keys-from-the-query-kernel",
+        path="models/transformer/flax_model.py",
+        old="self.key(x_BTD)",
+        new="self.query(x_BTD) + 0 * self.key(x_BTD)",
+        flags=_jax("transformer_causal"),
+    ),
+    Mutation(
+        name="jax-padding-ignored-under-a-causal-mask",
+        path="models/transformer/flax_model.py",
+        old="allowed & padding_B11S",
+        new="allowed",
+        flags=_jax("transformer_causal_padded"),
+    ),
+    Mutation(
+        name="tensorflow-padding-counts-in-the-mean",
+        path="models/transformer/tf_model.py",
+        old="tf.reduce_sum(x_BTD * mask_BT1, 1)",
+        new="tf.reduce_sum(x_BTD, 1)",
+        flags=_tf("transformer_encoder"),
+    ),
+    Mutation(
+        name="tensorflow-sees-one-token-ahead",
+        path="models/transformer/tf_model.py",
+        old="tf.linalg.band_part(tf.ones((length, length), tf.bool), -1, 0)",
+        new="tf.linalg.band_part(tf.ones((length, length), tf.bool), -1, 1)",
+        flags=_tf("transformer_causal"),
+    ),
+    Mutation(
+        name="jax-scores-over-d-model",
+        path="models/transformer/flax_model.py",
+        old="query.shape[-1] ** (-0.5)",
+        new="(query.shape[-1] * query.shape[-2]) ** (-0.5)",
+        flags=_jax("transformer_causal"),
+    ),
+    Mutation(
+        name="torch-positions-reversed",
+        path="models/transformer/torch_model.py",
+        old="positions_TD.to(self.dtype)",
+        new="positions_TD.to(self.dtype).flip(0)",
+        flags=_torch("transformer_causal"),
+    ),
+    Mutation(
+        name="jax-tied-embedding-without-its-gradient",
+        path="models/transformer/flax_model.py",
+        old="self.token_embedding.embedding[...].astype(x_BTD.dtype)",
+        new="jax.lax.stop_gradient(self.token_embedding.embedding[...].astype(x_BTD.dtype))",
+        flags=(
+            "--models=transformer_causal_padded",
+            "--frameworks=jax,torch",
+            "--devices=1",
+            "--strategies=bare",
+        ),
+    ),
+    # Mixtures of experts.
+    Mutation(
+        name="jax-last-expert-dropped",
+        path="models/moe/flax_model.py",
+        old="jax.lax.top_k(probabilities_TE, top_k)",
+        new="jax.lax.top_k(probabilities_TE.at[:, -1].set(0.0), top_k)",
+        flags=_jax("moe"),
+    ),
+    Mutation(
+        name="tensorflow-one-slot-too-many",
+        path="models/moe/tf_model.py",
+        old="position_BTK < capacity",
+        new="position_BTK <= capacity",
+        flags=_tf("moe"),
+    ),
+    Mutation(
+        name="torch-slots-filled-token-by-token",
+        path="models/moe/torch_model.py",
+        old="expert_BTK.transpose(1, 2).reshape(batch, -1)",
+        new="expert_BTK.reshape(batch, -1)",
+        flags=_torch("moe"),
+    ),
+    Mutation(
+        name="jax-gates-not-renormalised",
+        path="models/moe/flax_model.py",
+        old="top_TK / top_TK.sum(-1, keepdims=True)",
+        new="top_TK",
+        flags=_jax("moe"),
+    ),
+    Mutation(
+        name="torch-ties-to-the-highest-index",
+        path="models/moe/torch_model.py",
+        old="torch.sort(probabilities_BTE, dim=-1, descending=True, stable=True)",
+        new=(
+            "(lambda s: (s[0].flip(-1), s[1].flip(-1)))"
+            "(torch.sort(probabilities_BTE, dim=-1, stable=True))"
+        ),
+        flags=_torch("moe_ties"),
+    ),
+    Mutation(
+        name="tensorflow-auxiliary-loss-without-k",
+        path="models/moe/tf_model.py",
+        old="length * top_k",
+        new="length",
+        flags=_tf("moe"),
+    ),
+    Mutation(
+        name="torch-auxiliary-coefficient-forgotten",
+        path=f"{TORCH}/runner.py",
+        old="self._spec.auxiliary_loss_coefficient * auxiliary",
+        new="auxiliary",
+        flags=_torch("moe"),
+    ),
+    Mutation(
+        name="jax-padding-is-routed",
+        path="models/moe/flax_model.py",
+        old="jnp.tile(mask_T, top_k)[:, None]",
+        new="1",
+        flags=_jax("moe_padded"),
+    ),
+    # The loss, the data, the start.
+    Mutation(
+        name="jax-weights-ignored",
+        path=f"{JAX}/runner.py",
+        old="(losses * batch['weights']).sum()",
+        new="losses.sum()",
+        flags=_jax("mlp"),
+    ),
+    Mutation(
+        name="jax-seed-shifted",
+        path=f"{JAX}/runner.py",
+        old="spec.initial_parameters(seed=config.seed)",
+        new="spec.initial_parameters(seed=config.seed + 1)",
+        flags=_jax("mlp"),
+    ),
+    Mutation(
+        name="glorot-bound-by-the-wrong-fan",
+        path="common/config/model_spec.py",
+        old="6.0 / (self.shape[-2] + self.shape[-1])",
+        new="6.0 / (2 * self.shape[-1])",
+        flags=_torch("mlp"),
+    ),
+    Mutation(
+        name="normal-of-another-width",
+        path="common/config/model_spec.py",
+        old="0.02 * generator.standard_normal(self.shape)",
+        new="0.025 * generator.standard_normal(self.shape)",
+        flags=_torch("transformer_causal"),
+    ),
+    # Accumulation, dropout, state, blocks.
+    Mutation(
+        name="jax-accumulation-keeps-the-last-part",
+        path=f"{JAX}/runner.py",
+        old="jax.tree.map(jnp.add, total, compute(*inputs))",
+        new="compute(*inputs)",
+        flags=_jax("mlp/accumulated"),
+    ),
+    Mutation(
+        name="tensorflow-accumulates-one-part-twice",
+        path=f"{TF}/runner.py",
+        old="value[index]",
+        new="value[0]",
+        flags=_tf("mlp/accumulated"),
+    ),
+    Mutation(
+        name="ddp-reduces-no-part",
+        path=f"{TORCH}/runner.py",
+        old="index == parts - 1",
+        new="False",
+        flags=_torch("mlp/accumulated", **DDP),
+    ),
+    Mutation(
+        name="torch-dropout-of-another-rate",
+        path="models/mlp/torch_model.py",
+        old="nn.Dropout(spec.dropout_rate)",
+        new="nn.Dropout(spec.dropout_rate + 0.05)",
+        flags=_torch("mlp/dropout"),
+    ),
+    Mutation(
+        name="torch-dropout-in-the-forward-pass-alone",
+        path=f"{TORCH}/runner.py",
+        old="self._model.eval()",
+        new="self._model.train()",
+        within="forward",
+        flags=_torch("mlp/dropout"),
+    ),
+    Mutation(
+        name="pmap-one-mask-for-all-devices",
+        path=f"{JAX}/strategies/pmap.py",
+        old="jax.random.fold_in(key, jax.lax.axis_index(AXIS))",
+        new="key",
+        flags=_jax("mlp/dropout", **PMAP),
+    ),
+    Mutation(
+        name="tensorflow-the-same-mask-in-every-step",
+        path=f"{TF}/runner.py",
+        old="step * 2**16",
+        new="0 * step",
+        flags=_tf("mlp/dropout"),
+    ),
+    Mutation(
+        name="jax-restoring-forgets-the-count",
+        path=f"{JAX}/runner.py",
+        old="np.asarray(self._updates, np.int32)",
+        new="np.asarray(0, np.int32)",
+        flags=_jax("mlp"),
+    ),
+    Mutation(
+        name="jax-blocks-begin-a-batch-late",
+        path=f"{JAX}/runner.py",
+        old="step % stacked.shape[0]",
+        new="(step + 1) % stacked.shape[0]",
+        flags=(*_jax("mlp"), "--tuning=tuned"),
+    ),
+)
