@@ -91,9 +91,9 @@ TOLERANCES = {
         update=None,
     ),
 }
-# A router whose input is rounded to bfloat16 chooses another expert here and there, and the logits of
-# that token are others: 1.7 apart were measured, gradients 1.7e-1, the auxiliary loss 1.6e-2. Only
-# losses are judged.
+# A router whose input is rounded to bfloat16 chooses another expert here and there, and logits of
+# that token are others: 1.7 apart were measured, gradients 1.7e-1, the auxiliary loss 1.6e-2.
+# So only losses are judged.
 _ROUTED = dataclasses.replace(
     TOLERANCES["bfloat16"],
     loss=4e-2,
