@@ -28,7 +28,7 @@ from common.measure.heartbeat import Heartbeat, path_for
 from common.measure.records import to_json
 from common.measure.runner import Runner
 from common.parity import checks, reference, trace
-from common.parity.compare import Comparison, compare_devices, compare_frameworks
+from common.parity.compare import Comparison, compare_steps
 from common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
 from common.parity.trace import Layout, Record
 from common.study import launch
@@ -182,14 +182,14 @@ class Run:
                 if reader is None:
                     continue
                 theirs = reader.record(step)
-                compare = compare_frameworks if name in job.frameworks else compare_devices
-                compare(
+                compare_steps(
                     compared[name],
                     record,
                     theirs,
                     self._layout,
                     self._tolerance,
                     preset=case.preset,
+                    between_devices=name not in job.frameworks,
                 )
         if writer:
             writer.finish()

@@ -127,29 +127,7 @@ GRADIENTS = "gradients, relative to the norm"
 PARAMETERS = "parameters, absolute"
 
 
-def _metrics(comparison: Comparison, ours: Record, theirs: Record, tolerance: Tolerance) -> None:
-    values = {
-        name: relative_difference(ours.metrics[name], value)
-        for name, value in theirs.metrics.items()
-    }
-    comparison.add(LOSS, ours.step, values, tolerance.loss_at(ours.step))
-
-
-def _state(
-    comparison: Comparison,
-    ours: Record,
-    theirs: Record,
-    layout: Layout,
-    bound: float | None,
-) -> None:
-    """Parameters, and what both sides have of the optimizer's state."""
-    for kind in ours.arrays.keys() & theirs.arrays.keys() - {"gradients", "step_gradients"}:
-        values = absolute_differences(ours.arrays[kind], theirs.arrays[kind], layout.starts)
-        name = PARAMETERS if kind == "parameters" else f"optimizer state {kind}, absolute"
-        comparison.add_tensors(name, ours.step, layout.names, values, bound)
-
-
-def compare_frameworks(
+def compare_steps(
     comparison: Comparison,
     ours: Record,
     theirs: Record,
@@ -157,39 +135,37 @@ def compare_frameworks(
     tolerance: Tolerance,
     *,
     preset: bool = False,
+    between_devices: bool = False,
 ) -> None:
-    """Two frameworks without a distribution wrapper: everything both have."""
-    _metrics(comparison, ours, theirs, tolerance)
-    bound = tolerance.gradient_at(ours.step, preset=preset)
-    kind = "gradients" if "gradients" in theirs.arrays else "step_gradients"
-    mine, other = ours.arrays[kind], theirs.arrays[kind]
-    values = gradient_differences(mine, other, layout.starts)
-    comparison.add_tensors(GRADIENTS, ours.step, layout.names, values, bound)
-    norms = (float(np.linalg.norm(tensor_norms(g, layout.starts))) for g in (mine, other))
-    difference = relative_difference(*norms)
-    comparison.add(NORM, ours.step, {"": difference}, bound)
-    parameter_bound = tolerance.parameter_at(ours.step, between_devices=False)
-    _state(comparison, ours, theirs, layout, parameter_bound)
+    """Everything that both sides have of a step.
 
+    Between N devices and one, gradients are those that the optimizer was given, read from its
+    state: what was really reduced and clipped in the step.
 
-def compare_devices(
-    comparison: Comparison,
-    ours: Record,
-    theirs: Record,
-    layout: Layout,
-    tolerance: Tolerance,
-    *,
-    preset: bool = False,
-) -> None:
-    """A strategy on N devices against one device without it, in the same framework.
-
-    Gradients are those that the optimizer was given, read from its state: what was really reduced
-    and clipped in the step.
+    Args:
+      comparison: takes the differences.
+      ours, theirs: the same step.
+      layout: of the flat arrays.
+      tolerance: of the dtype.
+      preset: whether it is one of the large sizes.
+      between_devices: a strategy on N devices against one without it; else two frameworks.
     """
-    _metrics(comparison, ours, theirs, tolerance)
-    mine, other = ours.arrays["step_gradients"], theirs.arrays["step_gradients"]
-    values = gradient_differences(mine, other, layout.starts)
-    bound = tolerance.gradient_at(ours.step, preset=preset)
-    comparison.add_tensors(GRADIENTS, ours.step, layout.names, values, bound)
-    parameter_bound = tolerance.parameter_at(ours.step, between_devices=True)
-    _state(comparison, ours, theirs, layout, parameter_bound)
+    step = ours.step
+    pairs = {name: (ours.metrics[name], value) for name, value in theirs.metrics.items()}
+    values = {name: relative_difference(*pair) for name, pair in pairs.items()}
+    comparison.add(LOSS, step, values, tolerance.loss_at(step))
+
+    explicit = not between_devices and "gradients" in theirs.arrays
+    kind = "gradients" if explicit else "step_gradients"
+    mine, other = ours.arrays[kind], theirs.arrays[kind]
+    bound = tolerance.gradient_at(step, preset=preset)
+    differences = gradient_differences(mine, other, layout.starts)
+    comparison.add_tensors(GRADIENTS, step, layout.names, differences, bound)
+    norms = (float(np.linalg.norm(tensor_norms(g, layout.starts))) for g in (mine, other))
+    comparison.add(NORM, step, {"": relative_difference(*norms)}, bound)
+
+    bound = tolerance.parameter_at(step, between_devices=between_devices)
+    for kind in ours.arrays.keys() & theirs.arrays.keys() - {"gradients", "step_gradients"}:
+        differences = absolute_differences(ours.arrays[kind], theirs.arrays[kind], layout.starts)
+        name = PARAMETERS if kind == "parameters" else f"optimizer state {kind}, absolute"
+        comparison.add_tensors(name, step, layout.names, differences, bound)

@@ -15,8 +15,7 @@ from common.parity.compare import (
     PARAMETERS,
     Comparison,
     Figure,
-    compare_devices,
-    compare_frameworks,
+    compare_steps,
 )
 from common.parity.tolerances import TOLERANCES, absolute_differences, gradient_differences
 from common.parity.trace import Layout, Record
@@ -40,7 +39,7 @@ def record(step: int = 0, *, loss: float = 2.0, **changes: tuple[str, float]) ->
 
 def compare(ours: Record, theirs: Record, tolerance=FLOAT64) -> dict[str, Figure]:
     comparison = Comparison("other")
-    compare_frameworks(comparison, ours, theirs, LAYOUT, tolerance)
+    compare_steps(comparison, ours, theirs, LAYOUT, tolerance)
     return comparison.figures
 
 
@@ -80,7 +79,7 @@ def test_the_first_step_and_the_largest_are_both_kept() -> None:
     comparison = Comparison("other")
     for step, amount in enumerate((0.0, 2e-10, 5e-10, 3e-10)):
         ours = record(step, parameters=("dense_1/kernel", amount))
-        compare_frameworks(comparison, ours, record(step), LAYOUT, FLOAT64)
+        compare_steps(comparison, ours, record(step), LAYOUT, FLOAT64)
     figure = comparison.figures[PARAMETERS]
     assert figure.first_outside[:2] == (1, "dense_1/kernel")
     assert (figure.step, figure.largest) == (2, pytest.approx(5e-10))
@@ -101,7 +100,7 @@ def test_devices_are_held_to_a_tighter_bound_at_first() -> None:
     for step, ok in ((9, False), (10, True)):
         comparison = Comparison("jax bare")
         ours = record(step, parameters=("dense_0/bias", 5e-11))
-        compare_devices(comparison, ours, record(step), LAYOUT, FLOAT64)
+        compare_steps(comparison, ours, record(step), LAYOUT, FLOAT64, between_devices=True)
         assert comparison.figures[PARAMETERS].ok is ok
 
 
@@ -109,7 +108,7 @@ def test_devices_are_compared_by_the_gradients_of_the_step() -> None:
     for kind, ok in (("gradients", True), ("step_gradients", False)):
         comparison = Comparison("jax bare")
         ours = record(**{kind: ("dense_0/bias", 1e-9)})
-        compare_devices(comparison, ours, record(), LAYOUT, FLOAT64)
+        compare_steps(comparison, ours, record(), LAYOUT, FLOAT64, between_devices=True)
         assert comparison.figures[GRADIENTS].ok is ok
 
 
@@ -146,8 +145,8 @@ def test_not_a_number_is_larger_than_any_bound() -> None:
 
 def test_a_comparison_survives_json_with_its_infinities() -> None:
     comparison = Comparison("torch bare")
-    compare_frameworks(comparison, record(loss=math.nan), record(), LAYOUT, FLOAT64)
-    compare_frameworks(comparison, record(1), record(1), LAYOUT, FLOAT64)
+    compare_steps(comparison, record(loss=math.nan), record(), LAYOUT, FLOAT64)
+    compare_steps(comparison, record(1), record(1), LAYOUT, FLOAT64)
     again = Comparison.from_json(json.loads(to_json(comparison.to_json())))
     assert again.figures == comparison.figures
     assert not again.figures[LOSS].ok
