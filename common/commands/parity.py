@@ -276,11 +276,7 @@ class _Probe:
     def poll(self) -> bool:
         """Reads what is new; returns whether nothing is owed any more."""
         outcome = self._supervision.poll()
-        path = self._folder / RESULTS
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = text[: text.rfind("\n") + 1].splitlines()[self._read :]
-        self._read += len(new)
-        for line in map(json.loads, new):
+        for line in map(json.loads, self._new_lines()):
             self.lines.append({**line, "error": None})
             self._owed.pop(0)
         if outcome is None:
@@ -292,6 +288,18 @@ class _Probe:
                 self.start()
                 return False
         return True
+
+    def _new_lines(self) -> list[bytes]:
+        """Returns the whole lines that were added since the last look."""
+        path = self._folder / RESULTS
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return whole.splitlines()
 
     def _fail(self, error: str) -> None:
         """Notes that the job at work failed; nobody waits for its trace."""
