@@ -17,11 +17,10 @@ from typing import Any
 
 from common.config.errors import ConfigError, require_choice, unknown
 from common.config.framework_info import FrameworkInfo, StrategyInfo
-from common.config.model_spec import ModelSpec, Preset
+from common.config.model_spec import DropoutProbe, ModelSpec, Preset
 from common.config.run_config import RunConfig
 from common.machine.tweaks import Tweak, environment
 from common.measure.runner import Runner
-from common.parity.checks import DropoutProbe
 
 ROOT = Path(__file__).resolve().parents[2]
 

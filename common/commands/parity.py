@@ -68,7 +68,11 @@ def define_flags() -> Flags:
     fv.names("models", None, "[list] which models, or pieces of training (default: all)")
     fv.names("frameworks", None, "[list] which frameworks (default: all)")
     fv.names("strategies", None, "[list] which strategies beside bare (default: all)")
-    fv.integers("devices", [1, 2, 4], "[list] numbers of devices")
+    fv.integers(
+        "devices",
+        [1, 2, 4],
+        "[list] numbers of devices; unless given, variants of models run on one of them alone",
+    )
     fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
     fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
     define_tuning_flag(fv.text, STOCK)
@@ -125,8 +129,10 @@ def read_request(argv: Sequence[str]) -> Request | None:
     frameworks = fv.frameworks or list(lookup.frameworks())
     for name in frameworks:
         require_choice("framework", name, lookup.frameworks())
+        require_choice(f"platform of {name}", fv.platform, lookup.framework_info(name).platforms)
+    known_strategies = {s for name in frameworks for s in lookup.strategies(name)}
     for name in fv.strategies or ():
-        require_choice("strategy", name, lookup.all_strategies())
+        require_choice("strategy", name, known_strategies)
     for dtype in fv.dtype:
         require_choice("dtype", dtype, DTYPES)
     require_choice("tuning", fv.tuning, (STOCK, TUNED))
@@ -138,7 +144,7 @@ def read_request(argv: Sequence[str]) -> Request | None:
     missing = {name: p.missing for name, p in programs.items() if p.missing}
     present = [name for name in frameworks if name not in missing]
     cases = {
-        dtype: select(known, wanted, pieces=fv.pieces and dtype == fv.dtype[0])
+        dtype: select(known, wanted, pieces=fv.pieces and dtype == _proving(fv))
         for dtype in fv.dtype
     }
     return Request(
@@ -157,16 +163,32 @@ def _fitting_batch(case: Case, devices: Sequence[int]) -> int:
     return math.ceil(case.global_batch_size / unit) * unit
 
 
+def _proving(fv: Flags) -> str:
+    """Returns the dtype that equality is proven in; pieces of training run in no other."""
+    return "float64" if "float64" in fv.dtype else fv.dtype[0]
+
+
+def _has_model(framework: str, case: Case) -> bool:
+    try:
+        lookup.require_model_file(lookup.framework_info(framework), case.spec)
+    except ConfigError:
+        return False
+    return True
+
+
 def _strategies(fv: Flags, framework: str, case: Case, dtype: str, devices: int) -> list[str]:
     """Returns what runs a case on so many devices; ``bare`` always does, on one."""
     bare = ["bare"] if devices == 1 else []
-    # A model's first size and the presets run on every count, in the dtype that proves equality.
-    # Else several devices are wanted, and how many is no matter; and presets are large.
-    several = min((count for count in fv.devices if count > 1), default=1)
-    proves = dtype == fv.dtype[0]
-    wanted = devices == several and (proves or not case.preset)
-    if devices not in fv.devices or not (wanted or (case.everywhere and proves)):
+    if devices not in fv.devices:
         return bare
+    if not fv.given("devices"):
+        # A model's first size and the presets run on every count, in the dtype that proves
+        # equality. Else several devices are wanted, how many is no matter, and presets are large.
+        several = min((count for count in fv.devices if count > 1), default=1)
+        proves = dtype == _proving(fv)
+        wanted = devices == several and (proves or not case.preset)
+        if not (wanted or (case.everywhere and proves)):
+            return bare
     limits = {
         name: lookup.strategy_info(framework, name).max_devices
         for name in lookup.strategies(framework)
@@ -194,6 +216,7 @@ def _jobs(
     def job(framework: str, case: Case, dtype: str, strategy: str, devices: int) -> Job:
         own, bare = trace_of(framework, case, dtype), strategy == "bare"
         before = order[: order.index(framework)] if bare and not case.dropout else []
+        before = [other for other in before if _has_model(other, case)]
         found = Job(
             case=case.name,
             framework=framework,
@@ -219,6 +242,7 @@ def _jobs(
         for framework in order
         for dtype, some in cases.items()
         for case in some
+        if _has_model(framework, case)
         for strategy in _strategies(fv, framework, case, dtype, devices)
     ]
 
@@ -282,7 +306,7 @@ class _Probe:
         if outcome is None:
             return False
         self.end()
-        if self._owed:
+        if self._owed:  # else all was compared: how it left is no matter
             self._fail(outcome.error or "left without a result")
             if self._owed:
                 self.start()

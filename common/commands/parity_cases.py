@@ -27,14 +27,14 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw_linear_clipped": {
         "schedule": "linear",
         "schedule_warmup_steps": 3,
-        "schedule_steps": 8,
+        "schedule_steps": 150,
         "clip_norm": 0.05,
     },
     "sgd_cosine_clipped": {
         "name": "sgd",
         "schedule": "cosine",
         "schedule_warmup_steps": 3,
-        "schedule_steps": 80,
+        "schedule_steps": 150,
         "clip_norm": 0.1,
         "learning_rate": 0.05,
     },

@@ -99,7 +99,8 @@ class Run:
         self._layout = Layout.of(case.spec)
         routed = case.spec.auxiliary_loss_coefficient is not None
         self._tolerance: Tolerance = tolerance_of(job.dtype, routed=routed)
-        decayed = [np.full(p.size, p.decay) for p in case.spec.parameters()]
+        dtype = config.parameter_dtype
+        decayed = [np.full(p.size, p.decay, dtype) for p in case.spec.parameters()]
         self._decayed = np.concatenate(decayed)
         self._own = Comparison(checks.ITSELF)
         # By NumPy: large sizes in float64 only, which is what proves that they are equal.
@@ -217,7 +218,8 @@ class Run:
         if self._judged:
             logits = runner.read_logits(runner.forward(placed))
         # Of presets, which take long to compile, the gradients of the step itself are enough.
-        if alone and not case.preset:
+        # On several devices once: what clipping would hide of their scale.
+        if (alone and not case.preset) or (case.checks and step == 0):
             found, (gradients,) = runner.read_gradients(runner.gradients(placed))
             metrics.append(found)
             arrays["gradients"] = self._layout.flat(gradients)
@@ -278,7 +280,7 @@ class Run:
             self._case.batches(self._config.parameter_dtype),
             self._layout,
             steps=self._config.steps_per_dispatch,
-            bound=self._tolerance.parameter,
+            tolerance=self._tolerance,
         )
 
     def _check_dropout(self) -> None:

@@ -2,14 +2,16 @@
 
 A model family is a folder ``models/<family>/`` whose ``spec.py`` holds one frozen dataclass derived
 from ``ModelSpec`` (its fields are the sizes a user may override by flag), ``PRESETS`` (name ->
-``Preset``) and ``PARITY_SPECS`` (small specs that together run every code path).
+``Preset``) and ``PARITY_SPECS`` (small specs that together run every code path; the first runs on
+every device count). It may hold ``PARITY_STARTS`` (parity spec -> ending of parameter names -> a
+constant that these start with) and ``PARITY_DROPOUT`` (a ``DropoutProbe``).
 """
 
 import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -160,6 +162,25 @@ class Preset:
     global_batch_size: int
     steps: int
     """Measured steps of a run: enough for about a second of one CPU core."""
+
+
+class DropoutProbe(Protocol):
+    """What a model with dropout says, so that its masks can be seen from outside.
+
+    Attributes:
+      spec: a size whose ``dropout_rate`` is not 0.
+    """
+
+    spec: ModelSpec
+
+    def start(self) -> Arrays:
+        """Returns parameters to start from."""
+
+    def batch(self, examples: int) -> Arrays:
+        """Returns a batch."""
+
+    def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
+        """Returns what dropout made of ones, [examples, units], from a plain SGD step of rate 1."""
 
 
 def check_sizes(spec: ModelSpec, *names: str) -> None:

@@ -1,14 +1,17 @@
 """What a runner must do beside training alike: shares, restoring, blocks of steps, dropout."""
 
-from typing import Protocol
-
 import numpy as np
 from scipy import stats
 
-from common.config.model_spec import Arrays, ModelSpec
+from common.config.model_spec import Arrays, DropoutProbe
 from common.measure.runner import Block, Placed, Runner
 from common.parity.compare import Comparison
-from common.parity.tolerances import absolute_differences, gradient_differences
+from common.parity.tolerances import (
+    Tolerance,
+    absolute_differences,
+    gradient_differences,
+    relative_difference,
+)
 from common.parity.trace import Layout
 
 ITSELF = "itself"
@@ -36,13 +39,21 @@ def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout:
     parameters, optimizer = runner.parameters(), runner.optimizer_state()
     runner.step(batch)
     runner.wait()
-    once = layout.flat(runner.parameters())
+    once, slots = layout.flat(runner.parameters()), runner.optimizer_state()
     runner.set_parameters(parameters)
     runner.set_optimizer_state(optimizer)
     runner.step(batch)
     runner.wait()
+    kind = "a step repeated after restoring"
     values = absolute_differences(layout.flat(runner.parameters()), once, layout.starts)
-    comparison.add_tensors("a step repeated after restoring", 0, layout.names, values, 0.0)
+    comparison.add_tensors(kind, 0, layout.names, values, 0.0)
+    for slot, again in runner.optimizer_state().items():
+        for name, value in again.items():
+            difference = float(np.abs(value - slots[slot][name]).max())
+            comparison.add(kind, 0, {f"{slot} of {name}": difference}, 0.0)
+    # A step that changes nothing would repeat itself, too.
+    still = float(np.array_equal(once, layout.flat(parameters)))
+    comparison.add("a step that moves nothing", 0, {"": still}, 0.0)
 
 
 def check_block(
@@ -52,7 +63,7 @@ def check_block(
     layout: Layout,
     *,
     steps: int,
-    bound: float | None,
+    tolerance: Tolerance,
 ) -> None:
     """A block of steps must do what its steps do one by one, and a rehearsal nothing."""
     start, state = runner.parameters(), runner.optimizer_state()
@@ -70,29 +81,11 @@ def check_block(
     runner.set_optimizer_state(state)
     together = runner.metrics([runner.step(block)])
     values = absolute_differences(layout.flat(runner.parameters()), one_by_one, layout.starts)
-    comparison.add_tensors("block of steps, parameters", 0, layout.names, values, bound)
+    kind = "block of steps, parameters"
+    comparison.add_tensors(kind, 0, layout.names, values, tolerance.parameter)
     for i, row in enumerate(losses):
-        relative = {n: abs(value - together[i][n]) / abs(value) for n, value in row.items()}
-        comparison.add("block of steps, loss", i, relative, bound)
-
-
-class DropoutProbe(Protocol):
-    """What a model with dropout says, so that its masks can be seen from outside.
-
-    Attributes:
-      spec: a size whose ``dropout_rate`` is not 0.
-    """
-
-    spec: ModelSpec
-
-    def start(self) -> Arrays:
-        """Returns parameters to start from."""
-
-    def batch(self, examples: int) -> Arrays:
-        """Returns a batch."""
-
-    def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
-        """Returns what dropout made of ones, [examples, units], from a plain SGD step of rate 1."""
+        relative = {n: relative_difference(together[i][n], value) for n, value in row.items()}
+        comparison.add("block of steps, loss", i, relative, tolerance.loss)
 
 
 def check_dropout(

@@ -43,7 +43,8 @@ class Figure:
 
     def add(self, step: int, values: Mapping[str, float], bound: float | None) -> None:
         """Takes the differences of a step, by tensor."""
-        tensor, value = max(values.items(), key=lambda item: item[1])
+        finite = {name: v if np.isfinite(v) else math.inf for name, v in values.items()}
+        tensor, value = max(finite.items(), key=lambda item: item[1])
         self.by_step[step] = max(value, self.by_step.get(step, 0.0))
         if bound is not None:
             self.bound = bound if self.bound is None else min(bound, self.bound)
@@ -123,6 +124,7 @@ class Comparison:
 
 LOSS = "loss, relative"
 NORM = "global gradient norm, relative"
+CLIPPED_NORM = "global norm of clipped gradients, relative"
 GRADIENTS = "gradients, relative to the norm"
 PARAMETERS = "parameters, absolute"
 
@@ -139,8 +141,9 @@ def compare_steps(
 ) -> None:
     """Everything that both sides have of a step.
 
-    Between N devices and one, gradients are those that the optimizer was given, read from its
-    state: what was really reduced and clipped in the step.
+    Gradients are those before clipping, where both sides have them. Between N devices and one, and
+    without them, they are those that the optimizer was given, read from its state: what was really
+    reduced and clipped in the step.
 
     Args:
       comparison: takes the differences.
@@ -155,14 +158,18 @@ def compare_steps(
     values = {name: relative_difference(*pair) for name, pair in pairs.items()}
     comparison.add(LOSS, step, values, tolerance.loss_at(step))
 
-    explicit = not between_devices and "gradients" in theirs.arrays
-    kind = "gradients" if explicit else "step_gradients"
-    mine, other = ours.arrays[kind], theirs.arrays[kind]
     bound = tolerance.gradient_at(step, preset=preset)
-    differences = gradient_differences(mine, other, layout.starts)
-    comparison.add_tensors(GRADIENTS, step, layout.names, differences, bound)
-    norms = (float(np.linalg.norm(tensor_norms(g, layout.starts))) for g in (mine, other))
-    comparison.add(NORM, step, {"": relative_difference(*norms)}, bound)
+    explicit = "gradients" in ours.arrays and "gradients" in theirs.arrays
+    kinds = ["gradients"] if explicit else []
+    if between_devices or not explicit:
+        kinds.append("step_gradients")
+    for kind in kinds:
+        mine, other = ours.arrays[kind], theirs.arrays[kind]
+        differences = gradient_differences(mine, other, layout.starts)
+        comparison.add_tensors(GRADIENTS, step, layout.names, differences, bound)
+        norms = (float(np.linalg.norm(tensor_norms(g, layout.starts))) for g in (mine, other))
+        name = NORM if kind == "gradients" else CLIPPED_NORM
+        comparison.add(name, step, {"": relative_difference(*norms)}, bound)
 
     bound = tolerance.parameter_at(step, between_devices=between_devices)
     for kind in ours.arrays.keys() & theirs.arrays.keys() - {"gradients", "step_gradients"}:

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import special
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -24,6 +23,8 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
 
 def gelu(x: np.ndarray) -> np.ndarray:
     """x times the normal distribution function of x (Hendrycks & Gimpel 2016)."""
+    from scipy import special  # every program imports this file; few come here
+
     return 0.5 * x * (1 + special.erf(x / math.sqrt(2)))
 
 

@@ -150,7 +150,7 @@ class MoeSpec(ModelSpec):
                 causal=True,
                 padding_mask_BS=mask_BT,
             )
-            y_BTD, layer_auxiliary = reference_experts(
+            y_BTD, layer_auxiliary_B = reference_experts(
                 self,
                 parameters,
                 f"{block}/experts",
@@ -158,7 +158,7 @@ class MoeSpec(ModelSpec):
                 mask_BT,
             )
             x_BTD = x_BTD + y_BTD
-            auxiliary_B += layer_auxiliary / self.num_layers
+            auxiliary_B += layer_auxiliary_B / self.num_layers
         x_BTD = norm("final_norm", x_BTD)
         logits = transformer.reference_head(parameters, x_BTD, tied=self.tie_embeddings)
         return logits, auxiliary_B

@@ -35,7 +35,8 @@ class LinearSpec(ModelSpec):
         return 2 * global_batch_size * self.linear_inputs * 3
 
     def reference_forward(self, parameters, batch):
-        return batch["inputs"] @ parameters["out/kernel"] + parameters["out/bias"], np.zeros(())
+        logits = batch["inputs"] @ parameters["out/kernel"] + parameters["out/bias"]
+        return logits, np.zeros(len(logits))
 
 PRESETS = {"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)}
 PARITY_SPECS = {"linear": LinearSpec()}

@@ -51,7 +51,7 @@ def test_a_difference_ends_with_1_and_names_step_and_tensor(
     rate = "lr=config.learning_rate{},\n            betas"
     path = "frameworks/torch_runner/optimizer.py"
     change(code, path, rate.format(""), rate.format(" * 1.001"))
-    answer = run_program(MAIN, "parity", *TORCH, code=code)
+    answer = run_program(MAIN, "parity", *TORCH, "--steps=5", code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
     assert "First: mlp float64, torch - NumPy" in line

@@ -30,11 +30,12 @@ FLOAT64, FLOAT32 = "--dtype=float64", "--dtype=float32"
 
 RUNS = {
     # All that is small, and the pieces of training.
-    "small": [f"--models={','.join(SMALL)}", "--devices=1,2", FLOAT64],
-    "four devices": ["--models=mlp,moe", "--devices=4", FLOAT64, "--nopieces"],
+    "small": [f"--models={','.join(SMALL)}", "--devices=2", FLOAT64],
+    "one and four devices": ["--models=mlp,moe", "--devices=1,4", FLOAT64, "--nopieces"],
     "presets": ["--models=gpt_tiny,moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp",
                 "--devices=2", FLOAT64],
-    "float32": [f"--models={SOME},mlp/dropout", "--devices=2", FLOAT32, "--nopieces"],
+    "float32": [f"--models={SOME},mlp/dropout,mlp/sgd_unclipped", "--devices=2", FLOAT32,
+                "--nopieces"],
     "bfloat16": [f"--models={SOME}", *BARE, "--dtype=bfloat16"],
     # No preset: the lane is about operations and blocks of steps, and small sizes have both. As
     # compiled in runs: once at least.
@@ -95,32 +96,23 @@ def _flag(name: str, flag: str) -> list[str] | None:
 
 
 def _expected(name: str) -> set[tuple[str, str, str, int, str]]:
-    """Returns (case, framework, strategy, devices, dtype) of all that a run must have.
-
-    Each case in ``bare``; under every other strategy on the smallest count of several devices; the
-    first size of a family and the presets on every count, in the first dtype.
-    """
+    """Returns (case, framework, strategy, devices, dtype) of all that a run must have."""
     wanted, pieces = _flag(name, "models") or [], "--nopieces" not in RUNS[name]
     counts = [int(text) for text in _flag(name, "devices") or []]
-    several = min((count for count in counts if count > 1), default=1)
-    dtypes = _flag(name, "dtype") or []
-    firsts = {"mlp", "transformer_encoder", "moe"}
+    chosen = _flag(name, "strategies")
     expected = set()
     for case in all_cases().values():
         if case.name not in wanted and not (pieces and case.is_piece and case.model in wanted):
             continue
-        for dtype in dtypes:
-            if case.is_piece and case.name not in wanted and dtype != dtypes[0]:
-                continue
-            widely = (case.preset or case.name in firsts) and dtype == dtypes[0]
+        for dtype in _flag(name, "dtype") or []:
             for framework in _flag(name, "frameworks") or lookup.frameworks():
                 expected.add((case.name, framework, "bare", 1, dtype))
-                for strategy in lookup.strategies(framework):
-                    chosen = _flag(name, "strategies")
-                    if strategy == "bare" or (chosen is not None and strategy not in chosen):
-                        continue
-                    places = counts if widely else [c for c in counts if c == several]
-                    expected |= {(case.name, framework, strategy, n, dtype) for n in places}
+                expected |= {
+                    (case.name, framework, strategy, count, dtype)
+                    for strategy in lookup.strategies(framework)
+                    if strategy != "bare" and (chosen is None or strategy in chosen)
+                    for count in counts
+                }
     return expected
 
 
@@ -136,6 +128,8 @@ def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
     frameworks = {run["framework"] for run in document["runs"]}
     for key, run in runs.items():
         case, framework, strategy, _, dtype = key
+        figures = [figure for c in run["comparisons"] for figure in c["figures"]]
+        assert dtype != "float64" or all(figure["bound"] is not None for figure in figures)
         assert run["error"] is None
         assert all(c["missing"] is None for c in run["comparisons"])
         kinds = _kinds(run)

@@ -104,12 +104,13 @@ def test_devices_are_held_to_a_tighter_bound_at_first() -> None:
         assert comparison.figures[PARAMETERS].ok is ok
 
 
-def test_devices_are_compared_by_the_gradients_of_the_step() -> None:
-    for kind, ok in (("gradients", True), ("step_gradients", False)):
-        comparison = Comparison("jax bare")
-        ours = record(**{kind: ("dense_0/bias", 1e-9)})
-        compare_steps(comparison, ours, record(), LAYOUT, FLOAT64, between_devices=True)
-        assert comparison.figures[GRADIENTS].ok is ok
+@pytest.mark.parametrize("kind", ["gradients", "step_gradients"])
+def test_devices_are_compared_before_and_after_clipping(kind: str) -> None:
+    """Clipping hides a scale; what only the step computes is hidden from the call beside it."""
+    comparison = Comparison("jax bare")
+    ours = record(**{kind: ("dense_0/bias", 1e-9)})
+    compare_steps(comparison, ours, record(), LAYOUT, FLOAT64, between_devices=True)
+    assert not comparison.figures[GRADIENTS].ok
 
 
 def test_float32_judges_first_gradients_and_ten_losses() -> None:
