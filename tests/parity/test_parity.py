@@ -157,17 +157,16 @@ def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
 
 def test_every_step_was_compared(parity) -> None:
     _, document = parity("small")
-    figures = [
-        figure
-        for run in document["runs"]
-        if not all_cases()[run["case"]].dropout
-        for comparison in run["comparisons"]
-        if comparison["against"] != ITSELF
-        for figure in comparison["figures"]
-    ]
-    assert figures
-    every = tuple(range(100))
-    assert {tuple(step for step, _ in figure["by_step"]) for figure in figures} == {every}
+    seen: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    for run in document["runs"]:
+        for comparison in run["comparisons"]:
+            if all_cases()[run["case"]].dropout or comparison["against"] == ITSELF:
+                continue
+            for figure in comparison["figures"]:
+                # On devices, gradients before clipping are asked for in the first step only.
+                first = run["strategy"] != "bare" and figure["kind"] == NORM
+                seen[first].add(tuple(step for step, _ in figure["by_step"]))
+    assert seen == {True: {(0,)}, False: {tuple(range(100))}}
 
 
 def test_shares_restoring_and_blocks_are_checked(parity) -> None:
