@@ -122,9 +122,10 @@ def _title(cell: dict[str, Any], named: list[str], scaling: Scaling) -> str:
         f"{'batch per device' if scaling == 'weak' else 'global batch'} {batch_of(cell, scaling)}"
     )
     accumulated = "gradient_accumulation_steps"
-    if cell.get(accumulated) and accumulated not in named:
+    if accumulated in cell and accumulated not in named:
         named = [accumulated, *named]  # rare: said also where all cells have it
-    extra = [f"{name} {_text(cell.get(name, 1))}" for name in named]
+    values = {accumulated: 1, **cell}  # a cell without it has none
+    extra = [f"{name} {_text(values.get(name))}" for name in named]
     return ", ".join([cell["model"], *overrides, batch, cell["dtype"], *extra])
 
 
