@@ -33,7 +33,6 @@ from common.machine.tweaks import read_wish
 from common.measure.heartbeat import last_beat
 from common.measure.records import write_json
 from common.parity import trace
-from common.parity.compare import Comparison
 from common.parity.reference import judge_initializers
 from common.parity.tolerances import TOLERANCES
 from common.study import launch
@@ -398,12 +397,8 @@ def _document(request: Request, lines: list[dict[str, Any]], seconds: float) -> 
 def verdict(document: dict[str, Any]) -> int:
     """Returns the exit code that a document's figures give."""
     comparisons = [c for run in document["runs"] for c in run["comparisons"]]
-    outside = any(
-        not figure.ok
-        for record in (*document["initializers"], *comparisons)
-        for figure in Comparison.from_json(record).figures.values()
-    )
-    if outside:
+    figures = [f for c in (*document["initializers"], *comparisons) for f in c["figures"]]
+    if any(figure["first_outside"] for figure in figures):
         return OUTSIDE
     return FAILED if any(run["error"] for run in document["runs"]) else 0
 

@@ -7,16 +7,16 @@ from common.config.model_spec import Arrays, DropoutProbe
 from common.measure.runner import Block, Placed, Runner
 from common.parity.compare import Comparison
 from common.parity.tolerances import (
+    SURPRISE_BOUND,
     Tolerance,
     absolute_differences,
     gradient_differences,
     relative_difference,
+    surprise,
 )
 from common.parity.trace import Layout
 
 ITSELF = "itself"
-SURPRISE = 1e-9
-"""A count of dropped units less likely than this is no accident."""
 
 
 def check_shares(
@@ -116,24 +116,16 @@ def check_dropout(
         comparison.add(
             "dropout, scale of what is kept", step, {"": float(np.abs(values - scaled).max())}, 1e-4
         )
-        p = stats.binomtest(int((~kept).sum()), kept.size, rate).pvalue
-        surprise = -np.log10(max(p, 1e-300))
-        comparison.add(
-            "dropout, rate: -log10 of p", step, {"": surprise}, float(-np.log10(SURPRISE))
-        )
+        value = surprise(stats.binomtest(int((~kept).sum()), kept.size, rate).pvalue)
+        comparison.add("dropout, rate: -log10 of p", step, {"": value}, SURPRISE_BOUND)
     # Masks of two examples (of one device, or of two), and of two steps, agree by chance only.
     agree = rate**2 + (1 - rate) ** 2
     pairs = {"two steps": (masks[0], masks[1])}
     pairs |= {f"examples 0 and {i}": (masks[0][0], masks[0][i]) for i in range(1, examples)}
     for name, (one, other) in pairs.items():
-        p = stats.binomtest(int((one == other).sum()), one.size, agree).pvalue
-        surprise = -np.log10(max(p, 1e-300))
-        comparison.add(
-            "dropout, masks are independent: -log10 of p",
-            0,
-            {name: surprise},
-            float(-np.log10(SURPRISE)),
-        )
+        value = surprise(stats.binomtest(int((one == other).sum()), one.size, agree).pvalue)
+        kind = "dropout, masks are independent: -log10 of p"
+        comparison.add(kind, 0, {name: value}, SURPRISE_BOUND)
     parameters = probe.spec.initial_parameters(seed=0)
     runner.set_parameters(parameters)
     expected, _ = probe.spec.reference_forward(parameters, batch)

@@ -10,7 +10,13 @@ from scipy import stats
 from common.config.model_spec import Arrays, ModelSpec
 from common.config.run_config import OptimizerConfig
 from common.parity.compare import Comparison
-from common.parity.tolerances import Tolerance, absolute_differences, relative_difference
+from common.parity.tolerances import (
+    SURPRISE_BOUND,
+    Tolerance,
+    absolute_differences,
+    relative_difference,
+    surprise,
+)
 from common.parity.trace import Layout
 from common.training.metrics import Evaluation
 from common.training.optimizer import reference_update
@@ -20,8 +26,6 @@ NUMPY = "NumPy reference"
 DRAWN = 20_000
 """Start values looked at for each tensor, by one seed after the other: so many tell a scale that is
 off by 10 % from chance."""
-SURPRISE = 1e-9
-"""A tensor of start values less likely than this does not follow its definition."""
 
 
 def judge_forward(
@@ -120,13 +124,13 @@ def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
     comparison = Comparison("definition of the initialisers")
     values = {}
     for parameter in spec.parameters():
+        if parameter.initializer in ("zeros", "ones"):
+            equal = parameter.initial_value(seed=seed) == float(parameter.initializer == "ones")
+            values[parameter.name] = 0.0 if np.all(equal) else np.inf
+            continue
         seeds = range(seed, seed + math.ceil(DRAWN / parameter.size))
         drawn = [parameter.initial_value(seed=s).ravel() for s in seeds]
-        value = np.concatenate(drawn).astype(np.float64)
-        if parameter.initializer in ("zeros", "ones"):
-            constant = float(parameter.initializer == "ones")
-            values[parameter.name] = 0.0 if np.all(value == constant) else np.inf
-            continue
+        value = np.concatenate(drawn)[:DRAWN].astype(np.float64)
         if parameter.initializer == "glorot_uniform":
             *_, fan_in, fan_out = parameter.shape
             bound = np.sqrt(6 / (fan_in + fan_out))
@@ -135,7 +139,6 @@ def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
             expected = stats.norm(0, 0.02)
         else:
             raise ValueError(f"{parameter.name}: no test for '{parameter.initializer}'")
-        p = stats.kstest(value[:DRAWN], expected.cdf).pvalue
-        values[parameter.name] = float(-np.log10(max(p, 1e-300)))
-    comparison.add("initial values, -log10 of p", 0, values, float(-np.log10(SURPRISE)))
+        values[parameter.name] = surprise(stats.kstest(value, expected.cdf).pvalue)
+    comparison.add("initial values, -log10 of p", 0, values, SURPRISE_BOUND)
     return comparison

@@ -109,6 +109,15 @@ def tolerance_of(dtype: str, *, routed: bool) -> Tolerance:
     return _ROUTED if routed and dtype == "bfloat16" else TOLERANCES[dtype]
 
 
+SURPRISE_BOUND = 9.0
+"""What is less likely than 1e-9 is no accident."""
+
+
+def surprise(p: float) -> float:
+    """Returns -log10 of a probability, 300 at most."""
+    return float(-np.log10(max(p, 1e-300)))
+
+
 def relative_difference(a: float, b: float) -> float:
     """|a - b| / |b|; infinite where one of them is not finite."""
     if not (np.isfinite(a) and np.isfinite(b)):

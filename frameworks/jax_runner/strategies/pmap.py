@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from common.config.model_spec import Arrays
 from common.config.run_config import RunConfig
+from frameworks.jax_runner.strategies import bare
 
 INFO = {
     "summary": "jax.pmap, one program per device with psum",
@@ -84,8 +85,7 @@ class Strategy:
 
         return jax.device_put({name: split(value) for name, value in pool.items()}, self._split)
 
-    def split_rows(self, rows: Tree, parts: int) -> Tree:
-        return jax.tree.map(lambda value: value.reshape(parts, -1, *value.shape[1:]), rows)
+    split_rows = bare.Strategy.split_rows  # each device sees its own rows alone
 
     def all_reduce(self, gradients: Tree) -> Tree:
         return jax.lax.psum(gradients, AXIS)
