@@ -39,6 +39,7 @@ from common.machine import describe
 from common.report.study_data import PLOTS, StudyData, load_study
 from common.study import launch, plan
 from common.study.execute import Program, Session, Study
+from common.study.lock import locked
 from common.study.store import Store
 
 SCALINGS = ("strong", "weak")
@@ -381,7 +382,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         machine = describe.machine()
         make_folder(store.folder, flag="--out_dir")
-        with store.locked():
+        with locked(store.folder, called=f"study '{store.folder.name}'"):
             study = make_study()
             session = {
                 "flags": request.sessions[-1].flags,

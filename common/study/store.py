@@ -3,16 +3,14 @@
 The run directories are the truth; ``results.jsonl`` is the index made from them.
 """
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from common.analysis.scaling import cell_key
 from common.config.errors import ConfigError
 from common.measure.records import to_json, write_atomically, write_json
+from common.study.lock import LOCK
 
 RESULT = "result.json"
 """A run's own record, in its directory; written last, so that its presence means a whole run."""
@@ -96,26 +94,6 @@ class Store:
         self._lines: dict[tuple[str, int], dict[str, Any]] = {}
         self._texts: dict[tuple[str, int], str] = {}
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes out of the study.
-
-        Raises:
-          ConfigError: another process works on it.
-        """
-        try:
-            lock = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise ConfigError(f"{self.folder} cannot be written: {error.strerror}") from None
-        with lock as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"study '{self.folder.name}' is in use by another process"
-                ) from None
-            yield
-
     def load(self) -> None:
         """Reads the lines that are there.
 
@@ -141,7 +119,7 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether there is anything of a study; a folder that holds nothing yet is none."""
-        return any(path.name != ".lock" for path in self.folder.glob("*"))
+        return any(path.name != LOCK for path in self.folder.glob("*"))
 
     def rounds(self, cell: dict[str, Any]) -> int:
         """Returns how many rounds the cell has been part of."""

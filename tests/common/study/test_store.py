@@ -79,15 +79,6 @@ def test_a_foreign_file_is_refused(tmp_path: Path, foreign: str) -> None:
         Store(tmp_path).load()
 
 
-def test_two_processes_cannot_share_a_study(tmp_path: Path) -> None:
-    with (
-        Store(tmp_path).locked(),
-        pytest.raises(ConfigError, match="in use"),
-        Store(tmp_path).locked(),
-    ):
-        pass
-
-
 def test_no_attempt_is_deleted(tmp_path: Path) -> None:
     run_dir = tmp_path / "run_0"
     for attempt in range(3):
