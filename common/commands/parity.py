@@ -34,8 +34,9 @@ from common.measure.heartbeat import last_beat
 from common.measure.records import write_json
 from common.parity import trace
 from common.parity.reference import judge_initializers
-from common.parity.tolerances import TOLERANCES
+from common.parity.tolerances import tolerance_of
 from common.study import launch
+from common.study.lock import locked
 
 _WORK = ".work"
 OUTSIDE, FAILED = 1, 3
@@ -76,9 +77,7 @@ def define_flags() -> Flags:
     fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
     define_tuning_flag(fv.text, STOCK)
     fv.names("tweaks", [], "[list] +name, -name: change what --tuning switches on")
-    fv.boolean(
-        "pieces", True, "optimizers, schedules, accumulation, dropout: on the smallest model"
-    )
+    fv.boolean("pieces", True, "optimizers, schedules, accumulation, dropout: on small models")
     fv.boolean(
         "quick_compile",
         True,
@@ -387,11 +386,22 @@ def _document(request: Request, lines: list[dict[str, Any]], seconds: float) -> 
         "tuning": fv.tuning,
         "tweaks": fv.tweaks,
         "platform": fv.platform,
-        "bounds": {dtype: dataclasses.asdict(TOLERANCES[dtype]) for dtype in fv.dtype},
+        "bounds": _bounds(fv.dtype),
         "missing": request.missing,
         "initializers": initializers,
         "runs": [{**dict(zip(names, line.pop("job"), strict=True)), **line} for line in lines],
     }
+
+
+def _bounds(dtypes: Sequence[str]) -> dict[str, Any]:
+    """Returns dtype -> its bounds; mixtures of experts are named where they have their own."""
+    found = {}
+    for dtype in dtypes:
+        found[dtype] = tolerance_of(dtype, routed=False)
+        routed = tolerance_of(dtype, routed=True)
+        if routed != found[dtype]:
+            found[f"{dtype}, mixtures of experts"] = routed
+    return {name: dataclasses.asdict(tolerance) for name, tolerance in found.items()}
 
 
 def verdict(document: dict[str, Any]) -> int:
@@ -412,22 +422,22 @@ def _parity(argv: Sequence[str]) -> int:
     if not request.jobs:
         raise ConfigError("nothing to run: no framework of those asked for is installed")
     make_folder(request.folder, flag="--out_dir")
-    work = request.folder / _WORK
-    shutil.rmtree(work, ignore_errors=True)
-    began = time.monotonic()
-    try:
-        lines = run(request)
-    finally:
-        shutil.rmtree(work / "traces", ignore_errors=True)
-    document = _document(request, lines, time.monotonic() - began)
-    code = verdict(document)
-    write_json(request.folder / "parity.json", document)
-    from common.report.parity import print_summary, write_page
+    with locked(request.folder, called=f"--out_dir={request.flags.out_dir}"):
+        work = request.folder / _WORK
+        shutil.rmtree(work, ignore_errors=True)
+        began = time.monotonic()
+        try:
+            lines = run(request)
+        finally:
+            shutil.rmtree(work / "traces", ignore_errors=True)
+        document = _document(request, lines, time.monotonic() - began)
+        write_json(request.folder / "parity.json", document)
+        from common.report.parity import print_summary, write_page
 
-    path = write_page(request.folder, document)
+        path = write_page(request.folder, document)
     print_summary(document)
     print(f"Page: {path}")
-    return code
+    return verdict(document)
 
 
 def main(argv: Sequence[str]) -> int:

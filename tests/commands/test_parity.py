@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.study.lock import locked
 from tests.commands.test_bad_input import check
 from tests.conftest import ROOT, copy_of_the_code
 
@@ -37,10 +38,15 @@ def test_what_is_equal_ends_with_0(run_program, tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "All 3 pairs of 1 runs are within their bounds." in answer.stdout
     folder = tmp_path / "runs/out/parity"
-    assert {path.name for path in folder.iterdir()} == {".work", "parity.html", "parity.json"}
+    written = {".lock", ".work", "parity.html", "parity.json"}
+    assert {path.name for path in folder.iterdir()} == written
     assert not (folder / ".work/traces").exists(), "gigabytes"
     document = json.loads((folder / "parity.json").read_text())
     assert document["bounds"]["float64"]["loss"] == 1e-12
+    with locked(folder, called="it"):
+        other = run_program(MAIN, "parity", *TORCH)
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr == "isoscale: --out_dir=runs/out/parity is in use by another process\n"
     again = run_program(MAIN, "parity", *TORCH)  # over its own result
     assert again.returncode == 0
 
