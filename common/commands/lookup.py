@@ -62,6 +62,11 @@ def parity_starts() -> dict[str, dict[str, float]]:
     return found
 
 
+def parity_optimizers() -> set[str]:
+    """Returns the parity specs that every optimizer and schedule is tried on."""
+    return {n for m in _families().values() for n in getattr(m, "PARITY_OPTIMIZERS", ())}
+
+
 def dropout_probe(spec: ModelSpec) -> DropoutProbe | None:
     """Returns how the dropout of a spec's family can be seen; None if it has none."""
     return getattr(_families()[family_of(spec)], "PARITY_DROPOUT", None)

@@ -1,4 +1,4 @@
-"""What ``isoscale parity`` trains: every model, and every piece of training on the smallest one."""
+"""What ``isoscale parity`` trains: every model, and every piece of training on a small one."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -137,27 +137,30 @@ def all_cases() -> dict[str, Case]:
         cases[name] = Case(name=name, spec=spec, **options)
 
     specs, starts = lookup.parity_specs(), lookup.parity_starts()
-    smallest = min(specs, key=lambda name: specs[name].parameter_count)
+    with_optimizers = lookup.parity_optimizers()
     firsts = {lookup.family_of(spec): name for name, spec in reversed(specs.items())}
     for name, spec in specs.items():
         first = name in firsts.values()
         add(name, spec, start=starts.get(name, {}), checks=first, everywhere=first)
         if first:
             add(f"{name}/accumulated", spec, gradient_accumulation_steps=2)
-        if name == smallest:
+        if name in with_optimizers:
             for piece, optimizer in OPTIMIZERS.items():
                 add(f"{name}/{piece}", spec, optimizer=OptimizerConfig(**optimizer), checks=True)
         probe = lookup.dropout_probe(spec) if first else None
         if probe is not None:
-            add(
-                f"{name}/dropout",
-                probe.spec,
-                dropout=True,
-                optimizer=OptimizerConfig(
-                    name="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.0
-                ),
-                global_batch_size=4,
+            plain = OptimizerConfig(
+                name="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.0
             )
+            for piece, parts in (("dropout", 1), ("dropout_accumulated", 2)):
+                add(
+                    f"{name}/{piece}",
+                    probe.spec,
+                    dropout=True,
+                    optimizer=plain,
+                    gradient_accumulation_steps=parts,
+                    global_batch_size=4,
+                )
     for name, preset in lookup.presets().items():
         add(
             name,

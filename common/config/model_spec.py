@@ -4,7 +4,8 @@ A model family is a folder ``models/<family>/`` whose ``spec.py`` holds one froz
 from ``ModelSpec`` (its fields are the sizes a user may override by flag), ``PRESETS`` (name ->
 ``Preset``) and ``PARITY_SPECS`` (small specs that together run every code path; the first runs on
 every device count). It may hold ``PARITY_STARTS`` (parity spec -> ending of parameter names -> a
-constant that these start with) and ``PARITY_DROPOUT`` (a ``DropoutProbe``).
+constant that these start with), ``PARITY_OPTIMIZERS`` (names of parity specs that every optimizer
+and schedule is tried on) and ``PARITY_DROPOUT`` (a ``DropoutProbe``).
 """
 
 import dataclasses

@@ -123,8 +123,8 @@ class TensorFlowRunner(Runner):
         def body(index: tf.Tensor, metrics: Metrics, gradients: list[tf.Tensor]) -> tuple:
             part = {name: value[index] for name, value in parts.items()}
             seed = dropout_seed
-            if seed is not None:  # the model counts layers, from 0
-                seed += tf.stack([tf.constant(0, tf.int64), 256 * tf.cast(index, tf.int64)])
+            if seed is not None:
+                seed += tf.stack([tf.constant(0, tf.int64), 2**16 * tf.cast(index, tf.int64)])
             found = self._compute({**part, **whole}, seed)
             return index + 1, *tf.nest.map_structure(tf.add, (metrics, gradients), found)
 
@@ -149,8 +149,9 @@ class TensorFlowRunner(Runner):
         if self._dropout:
             step = tf.identity(self._strategy.local(self._optimizer.step))
             replica = tf.cast(self._strategy.replica_id(), tf.int64)
-            # Two 64-bit words: (seed, replica) and (step, layer); the model adds the layer.
-            seed = tf.stack([self._config.seed * 2**16 + replica, step * 2**16])
+            # Two 64-bit words: (seed, replica) and (step, part of the batch, layer); the model adds
+            # the layer.
+            seed = tf.stack([self._config.seed * 2**16 + replica, step * 2**32])
         accumulates = self._config.gradient_accumulation_steps > 1
         compute = self._accumulated if accumulates else self._compute
         metrics, gradients = compute(batch, seed)

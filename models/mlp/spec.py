@@ -141,4 +141,6 @@ class DropoutProbe:
 
 
 PARITY_SPECS = {"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)}
+PARITY_OPTIMIZERS = ("mlp",)
+"""The sizes that every optimizer and schedule is tried on: the cheapest one is enough."""
 PARITY_DROPOUT = DropoutProbe()

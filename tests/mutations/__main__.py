@@ -3,7 +3,8 @@
     python -m tests.mutations [NAME ...]
 
 For each one: the code with the bug must run (exit 3 means that it does not), and ``isoscale
-parity`` must end with exit 1. Exit code: 0 all were found, 1 some were not.
+parity`` must end with exit 1, where it ends with exit 0 without the bug. Exit code: 0 all were
+found, 1 some were not.
 """
 
 import os
@@ -19,7 +20,7 @@ from common.machine.cores import available_cores
 from tests.conftest import copy_of_the_code
 from tests.mutations.mutations import MUTATIONS, Mutation
 
-FOUND = 1
+UNHARMED, FOUND = 0, 1
 STEPS = 10
 
 
@@ -56,6 +57,15 @@ def hunt(mutation: Mutation) -> tuple[bool, str]:
     return found, f"exit {answer.returncode}: {text}"
 
 
+def control(flags: tuple[str, ...]) -> str | None:
+    """Returns what parity finds in the code as it is, where there should be nothing."""
+    with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
+        folder = Path(name)
+        code = copy_of_the_code(folder / "code")
+        answer = parity(code, *flags, out_dir=folder / "out")
+    return None if answer.returncode == UNHARMED else answer.stdout + answer.stderr
+
+
 def main() -> int:
     by_name = {mutation.name: mutation for mutation in MUTATIONS}
     names = sys.argv[1:] or list(by_name)
@@ -68,10 +78,16 @@ def main() -> int:
     began, missed = time.monotonic(), []
 
     with ThreadPoolExecutor(len(available_cores())) as pool:
+        looks = list(dict.fromkeys(by_name[name].flags for name in names))
+        for index, (flags, said) in enumerate(zip(looks, pool.map(control, looks), strict=True), 1):
+            print(f"[{index}/{len(looks)}] without a bug: {' '.join(flags)}", flush=True)
+            if said is not None:
+                print(f"parity finds a difference in the code as it is:\n{said}")
+                return 1
         results = pool.map(lambda name: hunt(by_name[name]), names)
         for index, (name, (found, said)) in enumerate(zip(names, results, strict=True), 1):
-            print(f"[{index}/{len(names)}] {'found ' if found else 'MISSED'} {name}: {said}")
-            sys.stdout.flush()
+            word = "found " if found else "MISSED"
+            print(f"[{index}/{len(names)}] {word} {name}: {said}", flush=True)
             if not found:
                 missed.append(name)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)

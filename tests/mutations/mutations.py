@@ -503,9 +503,23 @@ MUTATIONS = (
     Mutation(
         name="tensorflow-the-same-mask-in-every-step",
         path=f"{TF}/runner.py",
-        old="step * 2**16",
+        old="step * 2**32",
         new="0 * step",
         flags=_tf("mlp/dropout"),
+    ),
+    Mutation(
+        name="jax-the-same-mask-in-every-part",
+        path=f"{JAX}/runner.py",
+        old="jax.random.fold_in(dropout_key, index)",
+        new="jax.random.fold_in(dropout_key, 0 * index)",
+        flags=_jax("mlp/dropout_accumulated"),
+    ),
+    Mutation(
+        name="tensorflow-the-same-mask-in-every-part",
+        path=f"{TF}/runner.py",
+        old="2**16 * tf.cast(index, tf.int64)",
+        new="0 * tf.cast(index, tf.int64)",
+        flags=_tf("mlp/dropout_accumulated"),
     ),
     Mutation(
         name="jax-restoring-forgets-the-count",
