@@ -1,4 +1,7 @@
-"""A new model is one new folder, a new strategy one new file; nothing existing is edited."""
+"""A new model is one new folder, a new strategy one new file; nothing existing is edited.
+
+Parity takes both up by itself.
+"""
 
 import hashlib
 import json
@@ -134,3 +137,24 @@ def test_a_model_and_a_strategy_grow_without_an_edit(
     assert {r["parameters"] for r in lines} == {5 * 3 + 3}
     first = [r["loss_first"] for r in lines]
     assert max(first) == pytest.approx(min(first), rel=1e-5)
+
+    answer = run_program(
+        "common.commands.main",
+        "parity",
+        "--models=linear",
+        "--strategies=ddp_again",
+        "--dtype=float64",
+        "--devices=2",
+        "--steps=5",
+        "--nopieces",
+        code=code_copy,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    document = json.loads((tmp_path / "runs/out/parity/parity.json").read_text())
+    assert sorted((run["framework"], run["strategy"]) for run in document["runs"]) == [
+        ("jax", "bare"),
+        ("tensorflow", "bare"),
+        ("torch", "bare"),
+        ("torch", "ddp_again"),
+    ]
+    assert all(run["comparisons"] for run in document["runs"])

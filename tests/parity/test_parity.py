@@ -29,17 +29,20 @@ BARE = ("--strategies=bare", "--devices=1", "--nopieces")
 FLOAT64, FLOAT32 = "--dtype=float64", "--dtype=float32"
 
 RUNS = {
-    # All that is small, and the pieces of training.
-    "small": [f"--models={','.join(SMALL)}", "--devices=2", FLOAT64],
-    "one and four devices": ["--models=mlp,moe", "--devices=1,4", FLOAT64, "--nopieces"],
-    "presets": ["--models=gpt_tiny,moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp",
-                "--devices=2", FLOAT64],
-    "float32": [f"--models={SOME},mlp/dropout,mlp/sgd_unclipped", "--devices=2", FLOAT32,
-                "--nopieces"],
+    "small": [f"--models={','.join(SMALL)}", *BARE, FLOAT64, "--steps=25"],
+    # And the pieces of training.
+    "two devices": ["--models=mlp,moe,transformer_causal_padded", "--devices=2", FLOAT64,
+                    "--steps=25"],
+    # With all the steps that users get.
+    "one and four devices": ["--models=mlp", "--devices=1,4", FLOAT64, "--nopieces"],
+    "presets": ["--models=moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp", "--devices=2",
+                FLOAT64],
+    "float32": [f"--models={SOME},mlp/sgd_unclipped", "--strategies=pjit,mirrored,ddp",
+                "--devices=2", FLOAT32, "--nopieces"],
     "bfloat16": [f"--models={SOME}", *BARE, "--dtype=bfloat16"],
     # No preset: the lane is about operations and blocks of steps, and small sizes have both. As
     # compiled in runs: once at least.
-    "tuned": [f"--models={','.join(SMALL)}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
+    "tuned": [f"--models={SOME}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
               "--noquick_compile"],
     "tuned on two devices": ["--models=mlp,moe_padded", "--devices=2", "--tuning=tuned", FLOAT64,
                              "--steps=10", "--nopieces"],
@@ -156,7 +159,7 @@ def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
 
 
 def test_every_step_was_compared(parity) -> None:
-    _, document = parity("small")
+    _, document = parity("two devices")
     seen: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
     for run in document["runs"]:
         for comparison in run["comparisons"]:
@@ -166,18 +169,18 @@ def test_every_step_was_compared(parity) -> None:
                 # On devices, gradients before clipping are asked for in the first step only.
                 first = run["strategy"] != "bare" and figure["kind"] == NORM
                 seen[first].add(tuple(step for step, _ in figure["by_step"]))
-    assert seen == {True: {(0,)}, False: {tuple(range(100))}}
+    assert seen == {True: {(0,)}, False: {tuple(range(25))}}
 
 
 def test_shares_restoring_and_blocks_are_checked(parity) -> None:
     for name, wanted in (
-        ("small", {"sum of unreduced gradients", "a step repeated after restoring"}),
+        ("two devices", {"sum of unreduced gradients", "a step repeated after restoring"}),
         ("tuned", {"rehearsal of a block", "block of steps, parameters", "block of steps, loss"}),
     ):
         _, document = parity(name)
         for run in document["runs"]:
             blocks = name == "tuned" and run["framework"] != "torch" and run["case"] == "mlp"
-            shares = name == "small" and all_cases()[run["case"]].checks
+            shares = name == "two devices" and all_cases()[run["case"]].checks
             if blocks or (shares and run["devices"] <= 2):
                 assert wanted <= _kinds(run)[ITSELF], (run["case"], run["framework"])
 
