@@ -1,5 +1,6 @@
 """The TensorFlow runner: one ``tf.function`` step over ``tf.Module`` models."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from frameworks.tensorflow_runner.parameters import canonical_variables
 
 Batch = Any
 Metrics = dict[str, tf.Tensor]
+
+# No Python `if` or loop depends on a tensor: AutoGraph would only make tracing longer.
+_function = functools.partial(tf.function, autograph=False)
 
 
 def _configure_devices(config: RunConfig) -> list[str]:
@@ -71,13 +75,13 @@ class TensorFlowRunner(Runner):
         # of their own in either mode.
         self._compute, self._predict_logits = self._loss_and_gradients, self._logits
         if config.compile_mode == "xla":
-            self._compute = tf.function(self._compute, jit_compile=True)
-            self._predict_logits = tf.function(self._predict_logits, jit_compile=True)
-        self._train = tf.function(lambda batch: run(self._train_step, batch))
-        self._train_block = tf.function(self._train_steps)
-        self._forward = tf.function(lambda batch: run(self._predict, batch))
-        self._gradients = tf.function(lambda batch: run(self._reduced_gradients, batch))
-        self._local_gradients = tf.function(lambda batch: run(self._unreduced_gradients, batch))
+            self._compute = _function(self._compute, jit_compile=True)
+            self._predict_logits = _function(self._predict_logits, jit_compile=True)
+        self._train = _function(lambda batch: run(self._train_step, batch))
+        self._train_block = _function(self._train_steps)
+        self._forward = _function(lambda batch: run(self._predict, batch))
+        self._gradients = _function(lambda batch: run(self._reduced_gradients, batch))
+        self._local_gradients = _function(lambda batch: run(self._unreduced_gradients, batch))
 
     # What a step computes on one replica.
 
