@@ -142,7 +142,8 @@ def all_cases() -> dict[str, Case]:
     for name, spec in specs.items():
         first = name in firsts.values()
         add(name, spec, start=starts.get(name, {}), checks=first, everywhere=first)
-        if first:
+        if name in with_optimizers or (first and spec.auxiliary_loss_coefficient is not None):
+            # The loss of one sum of weights, and that of two.
             add(f"{name}/accumulated", spec, gradient_accumulation_steps=2)
         if name in with_optimizers:
             for piece, optimizer in OPTIMIZERS.items():
