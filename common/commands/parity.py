@@ -71,7 +71,8 @@ def define_flags() -> Flags:
     fv.integers(
         "devices",
         [1, 2, 4],
-        "[list] numbers of devices; unless given, variants of models run on one of them alone",
+        "[list] numbers of devices; unless given, variants of models and large presets run on one "
+        "of them alone",
     )
     fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
     fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
@@ -182,8 +183,8 @@ def _strategies(fv: Flags, framework: str, case: Case, dtype: str, devices: int)
     if devices not in fv.devices:
         return bare
     if not fv.given("devices"):
-        # A model's first size and the presets run on every count, in the dtype that proves
-        # equality. Else several devices are wanted, how many is no matter, and presets are large.
+        # A model's first size and most presets run on every count, in the dtype that proves
+        # equality. Else several devices are wanted, how many is no matter.
         several = min((count for count in fv.devices if count > 1), default=1)
         proves = dtype == _proving(fv)
         wanted = devices == several and (proves or not case.preset)
