@@ -1,0 +1,263 @@
+"""Checkpoints on disk: written whole or not at all, and read with suspicion.
+
+``FOLDER/step_000000030/`` holds ``tensors.safetensors`` (names ``parameters/...``,
+``first_moment/...``) and ``manifest.json``. It is written under a temporary name, synced and
+renamed; the last ``KEPT`` of a folder are kept. Reading executes nothing, and takes no more memory
+than twice the tensors that the model has.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import psutil
+import safetensors
+import safetensors.numpy
+
+from common.checkpoint.manifest import LARGEST_BYTES, PARAMETERS, Manifest
+from common.config.errors import ConfigError
+from common.config.model_spec import Arrays
+
+KEPT = 2
+MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"
+LATEST = "latest"
+_NAME = re.compile(r"step_(\d{9,18})")
+_WRITING, _OLD = ".writing.", ".old."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """The arrays of a training, under canonical names.
+
+    Attributes:
+      parameters: of the model.
+      slots: of the optimizer: slot -> arrays.
+    """
+
+    parameters: Arrays
+    slots: dict[str, Arrays]
+
+    def tensors(self) -> Arrays:
+        """Returns name in the file -> array."""
+        groups = {PARAMETERS: self.parameters, **self.slots}
+        return {
+            f"{group}/{name}": value for group, a in groups.items() for name, value in a.items()
+        }
+
+    def first_not_finite(self) -> str | None:
+        """Returns the name of a tensor that holds NaN or an infinity; None if there is none."""
+        return next((n for n, v in self.tensors().items() if not np.isfinite(v).all()), None)
+
+
+def generations(folder: Path) -> list[tuple[int, Path]]:
+    """Returns (step, path) of the checkpoints in a folder, oldest first."""
+    found = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step_*")]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def save(folder: Path, state: State, **about: Any) -> Path:
+    """Writes a checkpoint; a crash at any moment leaves the ones before, and never half of one.
+
+    Args:
+      folder: exists; nobody else writes to it.
+      state: finite arrays of one dtype.
+      **about: the other fields of its ``Manifest``.
+
+    Returns:
+      Its path.
+
+    Raises:
+      OSError: the disk is full, or gone.
+    """
+    target = folder / f"step_{about['step']:09d}"
+    writing = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
+    try:
+        # safetensors 0.8 takes no notice of strides: it would write a transposed array wrongly.
+        tensors = {name: np.ascontiguousarray(v) for name, v in state.tensors().items()}
+        path = writing / TENSORS
+        safetensors.numpy.save_file(tensors, path)
+        _sync(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest = Manifest(
+            tensors={name: value.shape for name, value in tensors.items()},
+            file_bytes=path.stat().st_size,
+            file_sha256=digest,
+            **about,
+        )
+        (writing / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
+        _sync(writing / MANIFEST)
+        _sync(writing)
+        os.chmod(writing, 0o755)
+        if target.exists():  # damaged, or nobody would have come to this step again
+            _set_aside(target)
+        writing.rename(target)
+    except BaseException:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
+    _sync(folder)
+    for _, path in generations(folder)[:-KEPT]:
+        _set_aside(path)
+    for pattern in (_WRITING, _OLD):  # also of a process that was killed
+        for path in folder.glob(f"{pattern}*"):
+            shutil.rmtree(path, ignore_errors=True)
+    return target
+
+
+def _set_aside(path: Path) -> None:
+    """Gives a checkpoint another name at once: whoever reads finds it whole or not at all."""
+    path.rename(path.parent / f"{_OLD}{path.name}.{os.urandom(4).hex()}")
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def find(text: str, *, folder: Path | None = None) -> Path | None:
+    """Returns the checkpoint that ``--resume_from`` names.
+
+    Args:
+      text: a checkpoint, a folder of some (the newest is meant), or ``latest``.
+      folder: the folder of ``latest``.
+
+    Returns:
+      Its path; None if ``latest`` finds that nothing has been saved yet.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if text == LATEST:
+        if folder is None:
+            raise ConfigError(
+                f"--resume_from={LATEST} means the newest checkpoint of --save_checkpoint=FOLDER, "
+                "which is not given"
+            )
+        return generations(folder)[-1][1] if generations(folder) else None
+    path = Path(text)
+    try:
+        there, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"checkpoint {text[:200]!r} cannot be read: {error}") from None
+    if not there:
+        raise ConfigError(f"checkpoint {text[:200]!r} does not exist")
+    if not is_folder:
+        raise ConfigError(
+            f"checkpoint {text[:200]!r} is a file; a checkpoint is a folder with {MANIFEST} and "
+            f"{TENSORS}"
+        )
+    if _is_there(path / MANIFEST) or not generations(path):
+        return path
+    return generations(path)[-1][1]
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Opens a regular file; yields it and its size.
+
+    Raises:
+      ConfigError: it is something else, or cannot be read.
+    """
+    try:
+        # Not blocking: a pipe would keep us waiting for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path} is not a file")
+    with open(descriptor, "rb") as file:
+        yield file, status.st_size
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads what a checkpoint says about itself; its arrays are not looked at.
+
+    Raises:
+      ConfigError: it is damaged, or none.
+    """
+    with _opened(path / MANIFEST) as (file, _):
+        text = file.read(LARGEST_BYTES + 1)
+    try:
+        return Manifest.from_text(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path / MANIFEST} {error}") from None
+
+
+def read_state(path: Path, manifest: Manifest) -> State:
+    """Reads the arrays of a checkpoint whose manifest has been found to fit.
+
+    Raises:
+      ConfigError: they are damaged, not those of the manifest, or not finite.
+    """
+    name = path / TENSORS
+    with _opened(name) as (file, size):
+        if size != manifest.file_bytes:
+            raise ConfigError(f"{name} has {size} bytes; its manifest says {manifest.file_bytes}")
+        header_bytes = int.from_bytes(file.read(8), "little")
+        if size < 8 or header_bytes != size - 8 - manifest.tensor_bytes:
+            raise ConfigError(
+                f"{name} has a header of {header_bytes} bytes, which does not leave the "
+                f"{manifest.tensor_bytes} bytes of its tensors"
+            )
+        largest = 1024 + sum(256 + 2 * len(tensor) for tensor in manifest.tensors)
+        if header_bytes > largest:
+            raise ConfigError(f"{name} has a header of {header_bytes} bytes; at most {largest}")
+        free = psutil.virtual_memory().available
+        if 2 * size > free:
+            raise ConfigError(f"{name} has {size} bytes, too many for the {free} bytes of memory")
+        file.seek(0)
+        content = file.read(size)
+    if hashlib.sha256(content).hexdigest() != manifest.file_sha256:
+        raise ConfigError(f"{name} is damaged: its checksum differs from its manifest's")
+    return _parse(name, content, manifest)
+
+
+def _parse(name: Path, content: bytes, manifest: Manifest) -> State:
+    try:
+        tensors = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{name} is not a file of safetensors: {said}") from None
+    shapes = {key: value.shape for key, value in tensors.items()}
+    for key in (*manifest.tensors, *shapes):
+        if shapes.get(key) != manifest.tensors.get(key):
+            raise ConfigError(
+                f"{name}: {key[:200]} is {shapes.get(key, 'missing')}; its manifest says "
+                f"{manifest.tensors.get(key, 'there is none')}"
+            )
+        if tensors[key].dtype != manifest.tensor_dtype:
+            raise ConfigError(
+                f"{name}: {key[:200]} is {tensors[key].dtype}; its manifest says "
+                f"{manifest.tensor_dtype}"
+            )
+    groups: dict[str, Arrays] = {}
+    for key, value in tensors.items():
+        group, _, canonical = key.partition("/")
+        groups.setdefault(group, {})[canonical] = value
+    state = State(
+        parameters=groups.get(PARAMETERS, {}),
+        slots={slot: groups.get(slot, {}) for slot in manifest.slots},
+    )
+    broken = state.first_not_finite()
+    if broken:
+        raise ConfigError(f"{name}: {broken[:200]} holds NaN or an infinity")
+    return state

@@ -1,0 +1,227 @@
+"""What a checkpoint says about itself: everything about a training but its arrays.
+
+``manifest.json`` holds ``{"manifest": {...}, "sha256": "..."}``; the checksum is that of the inner
+object in canonical JSON (keys sorted, no spaces). It finds damage, not malice: whoever writes a
+wrong file can write a right checksum, too, so that everything is looked at all the same.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from common.config.errors import ConfigError
+from common.config.model_spec import ModelSpec
+from common.config.run_config import DTYPES, RunConfig
+
+FORMAT, VERSION = "isoscale checkpoint", 1
+LARGEST_BYTES = 16 * 2**20
+"""Of a manifest: a hundred times what any model here needs."""
+PARAMETERS = "parameters"
+SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
+_LARGEST_SIZE = 2**62
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("step", "next_batch", "seed", "file_bytes"), int),
+    **dict.fromkeys(("model", "family", "dtype", "file_sha256"), str),
+}
+"""Of the manifest's fields; the others are objects."""
+
+
+def tensor_shapes(spec: ModelSpec, *, slots: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Returns name in the file -> shape, for all tensors of a checkpoint, in order."""
+    return {
+        f"{group}/{parameter.name}": parameter.shape
+        for group in (PARAMETERS, *slots)
+        for parameter in spec.parameters()
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything about a training but its arrays.
+
+    At step 0 nothing has been trained: a checkpoint of weights that came from elsewhere, without
+    optimizer state, that any training may begin with.
+
+    Attributes:
+      step: training steps done, which is the number of the next one.
+      next_batch: the data cursor: place in the pool of the batch of the next step.
+      model: name of the model, for people.
+      family: folder of the model in ``models/``.
+      sizes: the fields of its specification.
+      dtype: of the computation; ``bfloat16`` keeps its tensors in float32.
+      seed: of parameters, batches and dropout.
+      optimizer: the fields of its configuration.
+      data: what decides the batches.
+      written_by: who wrote it, for people.
+      tensors: name in the file -> shape; all have one dtype.
+      file_bytes, file_sha256: of the tensors' file.
+    """
+
+    step: int
+    next_batch: int
+    model: str
+    family: str
+    sizes: dict[str, Any]
+    dtype: str
+    seed: int
+    optimizer: dict[str, Any]
+    data: dict[str, Any]
+    written_by: dict[str, Any]
+    tensors: dict[str, tuple[int, ...]]
+    file_bytes: int
+    file_sha256: str
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Of the optimizer, as far as it has state."""
+        return SLOTS.get(str(self.optimizer.get("name")), ()) if self.step else ()
+
+    @property
+    def tensor_dtype(self) -> str:
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def tensor_bytes(self) -> int:
+        item = np.dtype(self.tensor_dtype).itemsize
+        return item * sum(math.prod(shape) for shape in self.tensors.values())
+
+    def to_text(self) -> str:
+        """Returns the content of ``manifest.json``."""
+        record = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        return json.dumps({"manifest": record, "sha256": _digest(record)}, indent=1) + "\n"
+
+    @classmethod
+    def from_text(cls, text: bytes) -> Self:
+        """Reads what ``to_text`` wrote.
+
+        Raises:
+          ConfigError: it is something else; the message ends a sentence about the file.
+        """
+        if len(text) > LARGEST_BYTES:
+            raise ConfigError(f"is larger than {LARGEST_BYTES} bytes")
+        try:
+            outer = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise ConfigError("is not JSON") from None
+        record = outer.get("manifest") if isinstance(outer, dict) else None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ConfigError(f"is not the manifest of an {FORMAT}")
+        if record.get("version") != VERSION:
+            raise ConfigError(
+                f"has version {str(record.get('version'))[:20]!r} of the format; this isoscale "
+                f"reads version {VERSION}"
+            )
+        if outer.get("sha256") != _digest(record) or set(outer) != {"manifest", "sha256"}:
+            raise ConfigError("is damaged: its checksum differs from its content")
+        return cls(**_checked(record))
+
+
+def _digest(record: dict[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no figure")
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a manifest, each of its kind.
+
+    Raises:
+      ConfigError: one of them is not.
+    """
+    fields = {field.name for field in dataclasses.fields(Manifest)}
+    given = {name: value for name, value in record.items() if name not in ("format", "version")}
+    if set(given) != fields:
+        name = min(set(given) ^ fields)
+        raise ConfigError(f"{'lacks' if name in fields else 'has an unknown'} field '{name[:40]}'")
+    for name, value in given.items():
+        in_range = 0 <= value < _LARGEST_SIZE if type(value) is int else True
+        if type(value) is not _KINDS.get(name, dict) or not in_range:
+            raise ConfigError(f"has a bad {name}: {str(value)[:40]!r}")
+    if given["dtype"] not in DTYPES:
+        raise ConfigError(f"has a bad dtype: {given['dtype'][:40]!r}")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in given["tensors"].items():
+        sizes = shape if isinstance(shape, list) else []
+        usable = [size for size in sizes if type(size) is int and 0 < size < _LARGEST_SIZE]
+        if not usable or usable != shape:
+            raise ConfigError(f"has a bad shape of {name[:80]!r}: {str(shape)[:40]}")
+        shapes[name] = tuple(usable)
+    return {**given, "tensors": shapes}
+
+
+def describe_training(config: RunConfig, *, family: str) -> dict[str, Any]:
+    """Returns what a checkpoint of a run says of its training, as fields of ``Manifest``."""
+    return {
+        "model": config.model,
+        "family": family,
+        "sizes": _plain(dataclasses.asdict(config.spec)),
+        "dtype": config.dtype,
+        "seed": config.seed,
+        "optimizer": dataclasses.asdict(config.optimizer),
+        "data": {
+            "dataset": config.dataset,
+            "global_batch_size": config.global_batch_size,
+            "batch_pool": config.batch_pool,
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON gives it back."""
+    return json.loads(json.dumps(value))
+
+
+def check_agrees(
+    manifest: Manifest, training: dict[str, Any], spec: ModelSpec, *, called: str
+) -> None:
+    """Checks that a training can go on from a checkpoint as if it had never stopped.
+
+    Args:
+      manifest: the checkpoint's.
+      training: the run's, from ``describe_training``.
+      spec: the run's model.
+      called: what users know the checkpoint as.
+
+    Raises:
+      ConfigError: another model (with the first tensor that differs, and both shapes), dtype, seed,
+        optimizer or other batches.
+    """
+    slots = SLOTS[training["optimizer"]["name"]] if manifest.step else ()
+    here = tensor_shapes(spec, slots=slots)
+    for name in (*here, *manifest.tensors):
+        mine, theirs = here.get(name), manifest.tensors.get(name)
+        if mine != theirs:
+            raise ConfigError(
+                f"{called} does not fit: {name[:200]} is {_shape(theirs)} there and {_shape(mine)} "
+                f"in model '{training['model']}'"
+            )
+    names = ["family", "sizes", "dtype", "seed", "optimizer", "data"]
+    for name in names if manifest.step else names[:2]:
+        mine, theirs = training[name], getattr(manifest, name)
+        pairs = [(name, theirs, mine)]
+        if isinstance(mine, dict):
+            pairs = [(key, theirs.get(key), mine.get(key)) for key in (*mine, *theirs)]
+        for key, theirs_, mine_ in pairs:
+            if theirs_ != mine_:
+                raise ConfigError(
+                    f"{called} does not fit: it was trained with {str(key)[:40]}="
+                    f"{str(theirs_)[:40]}, this run has {mine_}"
+                )
+    wanted = "float64" if training["dtype"] == "float64" else "float32"
+    if manifest.tensor_dtype != wanted:
+        raise ConfigError(
+            f"{called} does not fit: its tensors are {manifest.tensor_dtype}, those of dtype="
+            f"{training['dtype']} are {wanted}"
+        )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else str(list(shape))

@@ -1,0 +1,75 @@
+"""Between a runner and its checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.checkpoint import files
+from common.checkpoint.files import State
+from common.measure.runner import Runner
+
+
+def restore(runner: Runner, state: State, *, step: int) -> None:
+    """Puts a checkpoint's arrays on the devices; the runner's next step is ``step``."""
+    runner.set_parameters(state.parameters)
+    if step == 0:  # weights alone: no optimizer has seen them
+        return
+    runner.set_optimizer_state({**state.slots, "step": {"step": np.asarray(step)}})
+
+
+class Saver:
+    """Saves a run's checkpoints when it is time to; the same on every rank, of which one writes.
+
+    Attributes:
+      saved_steps: of the checkpoints that were written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: int | None,
+        last_step: int,
+        batches: int,
+        about: dict[str, Any],
+    ):
+        """Args:
+        folder: exists; nobody else writes to it.
+        every: steps between checkpoints; None: at the end only.
+        last_step: the step at which the run ends.
+        batches: in the pool that the run walks through.
+        about: fields of the manifest that stay the same.
+        """
+        self._folder = folder
+        self._every, self._last = every, last_step
+        self._batches = batches
+        self._about = about
+        self.saved_steps: list[int] = []
+
+    def steps_until_due(self, step: int) -> int:
+        """Returns how many more steps there are before the next checkpoint, 1 or more."""
+        left = self._last - step
+        return left if self._every is None else min(left, self._every - step % self._every)
+
+    def is_due(self, step: int) -> bool:
+        return step == self._last or (self._every is not None and step % self._every == 0)
+
+    def save(self, runner: Runner, step: int) -> None:
+        """Saves what ``step`` steps have made of the parameters, unless that is not finite.
+
+        Raises:
+          OSError: the disk is full, or gone.
+        """
+        slots = runner.optimizer_state()
+        updates = slots.pop("step")
+        assert int(updates["step"]) == step
+        state = State(parameters=runner.parameters(), slots=slots)
+        if runner.rank:
+            return
+        broken = state.first_not_finite()
+        if broken:  # it would replace one that can be gone on from
+            print(f"isoscale: no checkpoint at step {step}: {broken} holds NaN or an infinity")
+            return
+        files.save(self._folder, state, step=step, next_batch=step % self._batches, **self._about)
+        self.saved_steps.append(step)

@@ -1,0 +1,49 @@
+"""A small training to make checkpoints of."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.checkpoint import files
+from common.checkpoint.files import State
+from common.checkpoint.manifest import SLOTS, describe_training
+from common.config.run_config import RunConfig
+from models.mlp.spec import MlpSpec
+
+SPEC = MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2)
+
+
+def config(**changes: Any) -> RunConfig:
+    values: dict[str, Any] = {
+        "framework": "torch",
+        "strategy": "bare",
+        "model": "mlp",
+        "spec": SPEC,
+        "global_batch_size": 8,
+        "compile_mode": "eager",
+        "steps": 10,
+        "window_steps": 5,
+        "latency_steps": 0,
+        "available_cores": 4,
+    }
+    return RunConfig(**{**values, **changes})
+
+
+def training(**changes: Any) -> dict[str, Any]:
+    return describe_training(config(**changes), family="mlp")
+
+
+def state(step: int, *, dtype: str = "float32", optimizer: str = "adamw", spec=SPEC) -> State:
+    """Arrays that tell which step they are of."""
+    random = np.random.default_rng(step)
+
+    def arrays() -> dict[str, np.ndarray]:
+        return {p.name: random.standard_normal(p.shape).astype(dtype) for p in spec.parameters()}
+
+    return State(parameters=arrays(), slots={slot: arrays() for slot in SLOTS[optimizer]})
+
+
+def save(folder: Path, step: int) -> Path:
+    about = {"next_batch": step % 4, "written_by": {"framework": "torch"}, **training()}
+    return files.save(folder, state(step), step=step, **about)

@@ -1,0 +1,182 @@
+"""Checkpoints that are whole: what is written comes back, and fits what it should fit."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.checkpoint import files
+from common.checkpoint.files import State
+from common.checkpoint.manifest import check_agrees
+from common.config.errors import ConfigError
+from common.config.run_config import OptimizerConfig
+from models.mlp.spec import MlpSpec
+from tests.common.checkpoint import small
+from tests.conftest import ROOT
+
+
+def equal(one: State, other: State) -> bool:
+    ours, theirs = one.tensors(), other.tensors()
+    return set(ours) == set(theirs) and all(np.array_equal(ours[n], theirs[n]) for n in ours)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_what_is_saved_comes_back(dtype: str, optimizer: str, tmp_path: Path) -> None:
+    state = small.state(7, dtype=dtype, optimizer=optimizer)
+    training = small.training(dtype=dtype, optimizer=OptimizerConfig(name=optimizer))
+    path = files.save(tmp_path, state, step=7, next_batch=3, written_by={}, **training)
+    manifest = files.read_manifest(path)
+    assert (manifest.step, manifest.next_batch, manifest.seed) == (7, 3, 0)
+    check_agrees(manifest, training, small.SPEC, called="it")
+    back = files.read_state(path, manifest)
+    assert equal(back, state)
+    assert {value.dtype for value in back.tensors().values()} == {np.dtype(dtype)}
+
+
+def test_strides_do_not_matter(tmp_path: Path) -> None:
+    """safetensors 0.8 writes the memory of an array, whatever its strides."""
+    plain = small.state(1)
+    strided = State(
+        parameters={n: np.asfortranarray(v) for n, v in plain.parameters.items()},
+        slots={s: {n: np.flip(np.flip(v).copy()) for n, v in a.items()}
+               for s, a in plain.slots.items()},
+    )  # fmt: skip
+    assert any(not v.flags.c_contiguous for v in strided.tensors().values())
+    about = {"next_batch": 0, "written_by": {}, **small.training()}
+    path = files.save(tmp_path, strided, step=1, **about)
+    assert equal(files.read_state(path, files.read_manifest(path)), plain)
+
+
+def test_two_generations_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 1_000_000_000, 15):
+        small.save(tmp_path, step)
+    assert [step for step, _ in files.generations(tmp_path)] == [15, 1_000_000_000]
+    assert {path.name for path in tmp_path.iterdir()} == {"step_000000015", "step_1000000000"}
+
+
+def test_a_step_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = small.save(tmp_path, 5)
+    (path / files.MANIFEST).write_text("damaged")
+    assert small.save(tmp_path, 5) == path
+    assert files.read_manifest(path).step == 5
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+    small.save(tmp_path, 5)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        small.save(tmp_path, 10)
+    assert {path.name for path in tmp_path.iterdir()} == {"step_000000005"}
+
+
+def test_what_resume_from_names(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    assert files.find("latest", folder=folder) is None
+    first, second = small.save(folder, 5), small.save(folder, 10)
+    assert files.find("latest", folder=folder) == second
+    assert files.find(str(folder)) == second
+    assert files.find(str(first)) == first
+    (folder / ".writing.left").mkdir()
+    (folder / "step_of_another_kind").mkdir()
+    assert files.find("latest", folder=folder) == second
+
+
+def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"\x80\x04")
+    for text, message in (
+        ("latest", "latest means the newest checkpoint of --save_checkpoint=FOLDER"),
+        (str(tmp_path / "none"), "does not exist"),
+        (str(tmp_path / "model.pt"), "is a file; a checkpoint is a folder"),
+        ("a\0b", "does not exist"),
+        ("x" * 5000, "cannot be read"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            files.find(text)
+
+
+OTHERS = {
+    "another model": ({"spec": MlpSpec(input_size=5, hidden_sizes=(4,), num_classes=2)},
+                      r"parameters/dense_0/kernel is \[3, 4\] there and \[5, 4\] in model 'mlp'"),
+    "more layers": ({"spec": MlpSpec(input_size=3, hidden_sizes=(4, 4), num_classes=2)},
+                    r"parameters/dense_1/kernel is \[4, 2\] there and \[4, 4\] in"),
+    "another optimizer": ({"optimizer": OptimizerConfig(name="sgd")},
+                          r"momentum/dense_0/kernel is missing there and \[3, 4\] in"),
+    "the same tensors, another model": (
+        {"spec": MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2, dropout_rate=0.5)},
+        r"trained with dropout_rate=0.0, this run has 0.5"),
+    "another dtype": ({"dtype": "float64"}, "trained with dtype=float32, this run has float64"),
+    "another seed": ({"seed": 1}, "trained with seed=0, this run has 1"),
+    "another rate": ({"optimizer": OptimizerConfig(learning_rate=0.5)},
+                     "trained with learning_rate=0.001, this run has 0.5"),
+    "other batches": ({"global_batch_size": 16}, "global_batch_size=8, this run has 16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
+    changes, message = OTHERS[name]
+    manifest = files.read_manifest(small.save(tmp_path, 5))
+    run = small.config(**changes)
+    with pytest.raises(ConfigError, match=message):
+        check_agrees(manifest, small.training(**changes), run.spec, called="'it'")
+
+
+def test_how_it_is_spread_does_not_matter(tmp_path: Path) -> None:
+    manifest = files.read_manifest(small.save(tmp_path, 5))
+    changes = {"framework": "jax", "strategy": "pjit", "devices": 4, "steps": 99}
+    check_agrees(manifest, small.training(**changes), small.SPEC, called="it")
+
+
+SAVING = """
+import sys
+from pathlib import Path
+from models.mlp.spec import MlpSpec
+from tests.common.checkpoint import small
+
+# Large enough that most of the time is spent in saving.
+small.SPEC = MlpSpec(input_size=300, hidden_sizes=(400,), num_classes=200)
+small.state.__kwdefaults__["spec"] = small.SPEC
+folder, step = Path(sys.argv[1]), int(sys.argv[2])
+while True:
+    small.save(folder, step)
+    print(step, flush=True)
+    step += 1
+"""
+
+
+@pytest.mark.slow
+def test_killed_20_times_and_never_half_a_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    step = halves = 0
+    for _ in range(20):
+        command = [sys.executable, "-c", SAVING, str(folder), str(step)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()  # it saves
+        time.sleep(random.uniform(0, 0.1))
+        process.kill()
+        said = process.communicate()[0].split()
+        halves += bool(list(folder.glob(".writing.*")))
+        kept = files.generations(folder)
+        assert 1 <= len(kept) <= files.KEPT + 1  # killed between saving and clearing up
+        for number, path in kept:
+            manifest = files.read_manifest(path)
+            assert manifest.step == number
+            files.read_state(path, manifest)
+        assert kept[-1][0] >= int(said[-1] if said else step), "a finished checkpoint is gone"
+        step = kept[-1][0] + 1
+    assert halves > 0, "never killed inside a save"
+    assert os.listdir(folder)
