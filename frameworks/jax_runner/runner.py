@@ -141,8 +141,10 @@ class JaxRunner(Runner):
     def _train_step(self, state: Tree, batch: Tree) -> tuple[Tree, dict[str, jax.Array]]:
         new_state, dropout_key = {}, None
         if self._dropout:
-            new_state["dropout_key"], used = jax.random.split(state["dropout_key"])
-            dropout_key = self._strategy.per_device_key(used)
+            # A function of seed and step: training goes on from a checkpoint with the same masks.
+            key = jax.random.fold_in(jax.random.key(self._config.seed), state["step"])
+            dropout_key = self._strategy.per_device_key(key)
+            new_state["step"] = state["step"] + 1
         accumulates = self._config.gradient_accumulation_steps > 1
         compute = self._accumulated_gradients if accumulates else self._reduced_gradients
         metrics, gradients = compute(state, batch, dropout_key)
@@ -235,7 +237,7 @@ class JaxRunner(Runner):
         if self._state is None:
             state = {"parameters": host, "optimizer": self._optimizer.init(host)}
             if self._dropout:
-                state["dropout_key"] = np.asarray(jax.random.PRNGKey(self._config.seed))
+                state["step"] = np.asarray(0, np.int32)
             self._state = self._strategy.place_state(state)
         else:
             self._state = {**self._state, "parameters": self._strategy.place_state(host)}
@@ -265,6 +267,9 @@ class JaxRunner(Runner):
         # Placed after it is put together: each leaf gets a buffer of its own, as donation wants.
         new = tree.tree_set(self._state["optimizer"], **fields)
         self._state = {**self._state, "optimizer": self._strategy.place_state(new)}
+        if self._dropout:
+            step = np.asarray(self._updates, np.int32)
+            self._state["step"] = self._strategy.place_state(step)
 
     def accelerator_peak_bytes(self) -> list[int] | None:
         statistics = [device.memory_stats() for device in self._strategy.devices]

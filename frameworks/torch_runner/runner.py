@@ -38,7 +38,7 @@ class TorchRunner(Runner):
         self._device = self._strategy.device
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
         self._foreach = "foreach-optimizer" in config.tweaks
-        torch.manual_seed(config.seed * 2**16 + self.rank)  # dropout, nothing else
+        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
         with torch.device("meta"):
             model = build_model(spec, dtype=getattr(torch, config.dtype), tweaks=config.tweaks)
         self._model = model.to(self._parameter_dtype).to_empty(device=self._device)
@@ -113,6 +113,11 @@ class TorchRunner(Runner):
         return placed
 
     def step(self, batch: Any) -> Any:
+        if self._dropout:
+            # A function of seed, step and rank: training goes on from a checkpoint with the same
+            # masks. PyTorch looks at 32 bits of a seed.
+            words = np.random.SeedSequence((self._config.seed, self._updates, self.rank))
+            torch.manual_seed(int(words.generate_state(1)[0]))
         parts = self._config.gradient_accumulation_steps
         metrics = self._backward(batch) if parts == 1 else self._accumulate(batch, parts)
         config = self._config.optimizer
