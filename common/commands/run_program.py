@@ -3,6 +3,7 @@
 flags -> RunConfig -> (start ranks, or) pin, import the framework, measure -> run directory.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ import psutil
 
 from common.commands import lookup
 from common.commands.build_config import build_config
+from common.commands.checkpoints import Checkpoints, define_checkpoint_flags
 from common.config.errors import ConfigError
 from common.config.flags import (
     Flags,
@@ -31,6 +33,7 @@ from common.machine.cores import available_cores, cores_of_devices, pin
 from common.measure import heartbeat
 from common.measure.records import Window, to_json, write_atomically, write_json
 from common.study import launch
+from common.study.lock import locked
 from common.study.store import RESULT, read_result
 
 
@@ -63,6 +66,7 @@ def define_flags(framework: str) -> Flags:
     define_tuning_flag(fv.text, STOCK)
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     fv.integer("watchdog_seconds", 300, "end ranks that make no progress for so long")
+    define_checkpoint_flags(fv)
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
     return fv
@@ -215,7 +219,7 @@ class _Startup:
         self._last = now
 
 
-def _work(config: RunConfig, run_dir: Path, rank: int) -> None:
+def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int) -> None:
     """Runs one rank from pinning to the run directory."""
     startup = _Startup()
     startup.mark("interpreter")
@@ -249,20 +253,30 @@ def _work(config: RunConfig, run_dir: Path, rank: int) -> None:
     startup.mark("data")
     beat.beat("building the model")
     runner = make()
+    checkpoints.restore(runner, batches=len(dataset.batches))
     startup.mark("build")
+    facts = runner.describe()
+    versions = {"python": sys.version.split()[0], **facts.pop("versions")}
 
     # Here, not at the top: it needs nothing above, and the import is counted with the rest.
     from common.measure.session import Session
 
-    session = Session(config, runner, dataset, heartbeat=beat)
+    saver = checkpoints.saver(config, batches=len(dataset.batches), versions=versions)
+    session = Session(
+        config,
+        runner,
+        dataset,
+        heartbeat=beat,
+        first_step=checkpoints.first_step,
+        saver=saver,
+    )
     measured = session.run()
-    facts = runner.describe()
     ranks = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
-    versions = {"python": sys.version.split()[0], **facts.pop("versions")}
     if rank == 0:
         result = {
             **_identity(config, run_dir),
             **measured,
+            "resumed_from": checkpoints.facts(),
             "startup_seconds": startup.seconds,
             "data": dataset.facts,
             "versions": versions,
@@ -309,7 +323,6 @@ def _write_run_dir(
 def summary(config: RunConfig, result: dict[str, Any]) -> str:
     """Returns the printed summary of a run; every figure with its unit and what it counts."""
     step, latency = result["step_seconds"], result["latency_seconds"]
-    tokens = result["tokens_per_second"]
     marks = [
         text
         for flag, text in (
@@ -335,12 +348,11 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
         f"  tuning      {_tuning(config)}",
         f"  step        {spread(step)} of up to {config.window_steps} steps",
         f"  latency     {spread(latency)} of 1 step",
-        f"  throughput  {result['items_per_second']:.1f} examples/s"
-        + (f", {tokens:.0f} real tokens/s" if tokens else ""),
+        f"  throughput  {_throughput(result)}",
         f"  compile     {result['compile_seconds']:.2f} s (first step less a median step"
         + (", and a block's rehearsal)" if config.steps_per_dispatch > 1 else ")"),
-        f"  loss        {result['loss_first']:.6f} -> {result['loss_last']:.6f} over "
-        f"{result['steps_trained']} steps",
+        f"  loss        {result['loss_first']:.6f} (step {result['first_step']}) -> "
+        f"{result['loss_last']:.6f} over {result['steps_trained'] - result['first_step']} steps",
         f"  memory      {result['peak_memory_bytes'] / 2**20:.0f} MiB, {result['memory']['kind']}",
     ]
     if result["eval"]:
@@ -349,8 +361,25 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
             f"  evaluation  accuracy {100 * entry['accuracy']:.2f} %, loss {entry['loss']:.4f} "
             f"(n = {entry['n']:.0f} held-out labels)"
         )
+    if result["resumed_from"]:
+        entry = result["resumed_from"]
+        lines.append(f"  resumed     at step {entry['step']} from {entry['path']}")
+    if result["checkpoints"]["saved_steps"]:
+        entry = result["checkpoints"]
+        lines.append(
+            f"  saved       {len(entry['saved_steps'])} checkpoints in {sum(entry['seconds']):.2f} "
+            f"s outside the windows, the last at step {entry['saved_steps'][-1]}"
+        )
     lines.append(f"  results in  {result['run_dir']}")
     return "\n".join(lines)
+
+
+def _throughput(result: dict[str, Any]) -> str:
+    if result["items_per_second"] is None:
+        return "not measured: too few steps were left"
+    tokens = result["tokens_per_second"]
+    text = f"{result['items_per_second']:.1f} examples/s"
+    return text + (f", {tokens:.0f} real tokens/s" if tokens else "")
 
 
 def _tuning(config: RunConfig) -> str:
@@ -362,15 +391,22 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input."""
     launched = launch.die_with_launcher()
     argv = list(sys.argv[1:] if argv is None else argv)
+    held = contextlib.ExitStack()  # until this process ends
     try:
         fv = define_flags(framework)
         if not fv.parse(argv):
             return 0
         config = read_config(fv, framework)
+        checkpoints = Checkpoints.read(fv, config)
         rank = read_rank(config, fv.run_dir)
         # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
         run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
         _with_environment(lookup.tweak_environment(config), framework, argv)
+        if checkpoints.folder:
+            make_folder(checkpoints.folder, flag="--save_checkpoint")
+            if rank is None or (rank == 0 and not launched):  # else the launcher has it
+                called = f"--save_checkpoint={checkpoints.folder}"
+                held.enter_context(locked(checkpoints.folder, called=called))
         make_folder(run_dir, flag="--run_dir")
     except ConfigError as error:
         return fail(error)
@@ -379,9 +415,10 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
         if config.process_model == "per_device" and rank is None:
             code = _launch_ranks(framework, config, run_dir, argv, fv.watchdog_seconds)
         else:
-            _work(config, run_dir, rank or 0)
+            _work(config, checkpoints, run_dir, rank or 0)
     except KeyboardInterrupt:
-        print("isoscale: interrupted; nothing was recorded", file=sys.stderr)
+        hint = checkpoints.hint()
+        print(f"isoscale: interrupted; nothing was recorded{hint}", file=sys.stderr)
         code = 130
     except Exception as error:
         # The boundary of the program: whatever went wrong becomes a recorded result.

@@ -184,6 +184,11 @@ class RunConfig:
         return self.devices if self.process_model == "per_device" else 1
 
     @property
+    def total_steps(self) -> int:
+        """Training steps of an unbroken run, from the compiling one on."""
+        return 1 + self.warmup_steps + self.steps + self.latency_steps
+
+    @property
     def mesh(self) -> Mesh:
         return Mesh(data=self.devices)
 

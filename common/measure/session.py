@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from common.checkpoint.saver import Saver
 from common.config.run_config import RunConfig
 from common.data.dataset import Dataset
 from common.machine.cores import available_cores
@@ -42,6 +43,21 @@ def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tu
     return plan
 
 
+def run_plan(config: RunConfig, *, first_step: int) -> list[tuple[str, int]]:
+    """Returns (phase, steps) of all windows of a run that goes on at ``first_step``.
+
+    It ends where an unbroken one does. It compiles and warms up again, as far as there are steps.
+    """
+    left = config.total_steps - first_step - 1
+    warmup = min(config.warmup_steps, max(0, left - 1))
+    left -= warmup
+    latency = min(config.latency_steps, left // 2) if first_step else config.latency_steps
+    windows = window_plan(
+        steps=left - latency, window_steps=config.window_steps, latency_steps=latency
+    )
+    return [("compile", 1), *([("warmup", warmup)] if warmup else []), *windows]
+
+
 def window_of(
     numbers: range, placed: list[Placed], *, pool: Placed, block_steps: int
 ) -> list[Placed | Block]:
@@ -62,7 +78,16 @@ class Session:
         *,
         heartbeat: Heartbeat,
         clock: Callable[[], float] = time.perf_counter,
+        first_step: int = 0,
+        saver: Saver | None = None,
     ):
+        """Args:
+        config, runner, dataset: of the run.
+        heartbeat: is told what is being done.
+        clock: in seconds.
+        first_step: 0, or the step that a checkpoint goes on with.
+        saver: saves checkpoints between windows, which end where one is due.
+        """
         self._config = config
         self._runner = runner
         self._dataset = dataset
@@ -71,7 +96,9 @@ class Session:
         self._placed: list[Placed] = []
         self._pool: Placed = None
         self._rehearsal_seconds = 0.0
-        self._step = 0
+        self._first_step = self._step = first_step
+        self._saver = saver
+        self._save_seconds: list[float] = []
         self.windows: list[Window] = []
 
     def _batches(self, steps: int) -> Iterable[Placed | Block]:
@@ -114,6 +141,18 @@ class Session:
         )
         self._step += steps
 
+    def _phase(self, phase: str, steps: int) -> None:
+        """One window, or several where checkpoints are due within it."""
+        while steps:
+            length = min(steps, self._saver.steps_until_due(self._step)) if self._saver else steps
+            self._window(phase, length)
+            steps -= length
+            if self._saver and self._saver.is_due(self._step):
+                self._heartbeat.beat(f"saving a checkpoint, step {self._step}")
+                start = self._clock()
+                self._saver.save(self._runner, self._step)
+                self._save_seconds.append(self._clock() - start)
+
     def _rehearse_block(self) -> None:
         self._heartbeat.beat("compile, block of steps")
         start = self._clock()
@@ -129,20 +168,17 @@ class Session:
         config = self._config
         if config.input_pipeline == "placed":
             self._placed = [self._runner.place(batch) for batch in self._dataset.batches]
-        self._window("compile", 1)
-        if config.steps_per_dispatch > 1:
-            self._rehearse_block()
-        if config.warmup_steps:
-            self._window("warmup", config.warmup_steps)
+        plan = run_plan(config, first_step=self._first_step)
+        unmeasured = [entry for entry in plan if entry[0] in ("compile", "warmup")]
+        for phase, steps in unmeasured:
+            self._phase(phase, steps)
+            if phase == "compile" and config.steps_per_dispatch > 1:
+                self._rehearse_block()
         gc.collect()
         gc.freeze()  # what exists now is not looked at again inside windows
         load = _OutsideLoad(self._runner)
-        for phase, steps in window_plan(
-            steps=config.steps,
-            window_steps=config.window_steps,
-            latency_steps=config.latency_steps,
-        ):
-            self._window(phase, steps)
+        for phase, steps in plan[len(unmeasured) :]:
+            self._phase(phase, steps)
         outside_share = load.share()
         result = self._figures()
         result["outside_load_share"] = outside_share
@@ -161,12 +197,22 @@ class Session:
         first = self.windows[0]
         step_seconds = summarize([window.seconds_per_step for window in throughput])
         measured_seconds = sum(window.seconds for window in throughput)
-        items_per_second = config.global_batch_size * config.steps / measured_seconds
+        items = config.global_batch_size * sum(window.steps for window in throughput)
+        # A run that goes on from a checkpoint may have too few steps left to measure.
+        items_per_second = items / measured_seconds if throughput else None
+        tokens = self._dataset.tokens_per_example()
+        tokens_per_second = (
+            items_per_second * tokens if items_per_second is not None and tokens else None
+        )
         losses = [loss for window in self.windows for loss in window.losses]
         diverged = next(
-            (step for step, loss in enumerate(losses) if not math.isfinite(loss["loss"])), None
+            (
+                step
+                for step, loss in enumerate(losses, self._first_step)
+                if not math.isfinite(loss["loss"])
+            ),
+            None,
         )
-        tokens = self._dataset.tokens_per_example()
         return {
             "status": "ok" if diverged is None else "diverged",
             "error": None if diverged is None else f"loss is not finite at step {diverged}",
@@ -175,7 +221,7 @@ class Session:
                 [window.seconds_per_step for window in self._of_phase("latency")]
             ),
             "items_per_second": items_per_second,
-            "tokens_per_second": items_per_second * tokens if tokens else None,
+            "tokens_per_second": tokens_per_second,
             # A block's rehearsal compiles it, and makes its steps once.
             "compile_seconds": max(0.0, first.seconds - (step_seconds["median"] or 0.0))
             + self._rehearsal_seconds,
@@ -184,10 +230,15 @@ class Session:
             "warmup_seconds": sum(window.seconds for window in self._of_phase("warmup")),
             "measured_seconds": measured_seconds,
             "rank_combination": "maximum over ranks of each window's seconds",
+            "first_step": self._first_step,
             "loss_first": losses[0]["loss"],
             "loss_last": losses[-1]["loss"],
             "losses_last": losses[-1],
             "steps_trained": self._step,
+            "checkpoints": {
+                "saved_steps": self._saver.saved_steps if self._saver else [],
+                "seconds": self._save_seconds,
+            },
             "clock_reading_seconds": _clock_step(self._clock),
         }
 

@@ -55,13 +55,14 @@ class FakeRunner(Runner):
         raise NotImplementedError
 
     def parameters(self) -> Arrays:
-        return {}
+        self.calls.append("parameters")
+        return {"steps": np.asarray([float(self._steps)], np.float32)}
 
     def set_parameters(self, parameters: Arrays) -> None:
         raise NotImplementedError
 
     def optimizer_state(self) -> dict[str, Arrays]:
-        return {}
+        return {"step": {"step": np.asarray(self._steps)}}
 
     def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
         raise NotImplementedError

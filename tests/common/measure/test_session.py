@@ -1,14 +1,20 @@
 import dataclasses
+import re
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from common.checkpoint.files import generations, read_manifest
+from common.checkpoint.manifest import describe_training
+from common.checkpoint.saver import Saver
 from common.commands import lookup
 from common.config.run_config import RunConfig
 from common.data.dataset import Dataset
 from common.measure.heartbeat import Heartbeat, last_beat, path_for, remove
-from common.measure.session import Session, window_of, window_plan
+from common.measure.session import Session, run_plan, window_of, window_plan
 from tests.common.measure.fake_runner import BlockRunner, FakeRunner, TwoRanks
 
 CONFIG = RunConfig(
@@ -137,3 +143,79 @@ def test_heartbeat(tmp_path) -> None:
     assert last_beat(tmp_path)[1] == "warmup, step 1"
     remove(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("first_step", range(19))
+def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(first_step: int) -> None:
+    plan = run_plan(CONFIG, first_step=first_step)
+    assert first_step + sum(steps for _, steps in plan) == CONFIG.total_steps == 19
+    assert plan[0] == ("compile", 1)
+    assert all(steps > 0 for _, steps in plan)
+    if first_step < 17:
+        assert any(phase == "throughput" for phase, _ in plan)
+    phases = [phase for phase, _ in plan if phase in ("compile", "warmup")]
+    assert [phase for phase, _ in plan[: len(phases)]] == phases
+
+
+def saved_in(tmp_path: Path, every: int | None, first_step: int = 0) -> tuple[FakeRunner, dict]:
+    """Returns the runner and the result of a run that saves."""
+    runner = FakeRunner()
+    runner._steps = first_step
+    digits = lookup.data_source("digits").load(
+        CONFIG.spec, global_batch_size=64, pool=3, seed=0, dtype="float32"
+    )
+    data = Dataset(batches=digits.batches, evaluation=[], facts={})
+    about = {"written_by": {}, **describe_training(CONFIG, family="mlp")}
+    saver = Saver(tmp_path, every=every, last_step=19, batches=3, about=about)
+    session = Session(
+        CONFIG,
+        runner,
+        data,
+        heartbeat=Heartbeat(None),
+        clock=runner.clock,
+        first_step=first_step,
+        saver=saver,
+    )
+    result = session.run()
+    steps = [step for window in session.windows for step in range(window.steps)]
+    assert len(steps) == 19 - first_step
+    return runner, result
+
+
+def test_checkpoints_are_saved_between_windows(tmp_path: Path) -> None:
+    runner, result = saved_in(tmp_path, every=4)
+    assert result["checkpoints"]["saved_steps"] == [4, 8, 12, 16, 19]
+    assert len(result["checkpoints"]["seconds"]) == 5
+    assert [step for step, _ in generations(tmp_path)] == [16, 19]
+    newest = generations(tmp_path)[-1][1]
+    manifest = read_manifest(newest)
+    assert manifest.next_batch == 19 % 3
+    # Nothing of a save lies between the two clock readings of a window.
+    calls = "".join({"clock": "|", "step": "s", "parameters": "P"}.get(c, "") for c in runner.calls)
+    assert re.fullmatch(r"(\|s+\||\|P\|)+\|*", calls), calls
+    assert calls.count("P") == 5
+
+
+def test_one_checkpoint_at_the_end(tmp_path: Path) -> None:
+    _, result = saved_in(tmp_path, every=None, first_step=15)
+    assert result["checkpoints"]["saved_steps"] == [19]
+    assert (result["first_step"], result["steps_trained"]) == (15, 19)
+
+
+def test_too_few_steps_to_measure_is_no_figure(tmp_path: Path) -> None:
+    _, result = saved_in(tmp_path, every=None, first_step=18)
+    assert result["items_per_second"] is None
+    assert result["step_seconds"]["n"] == 0
+    assert result["status"] == "ok"
+
+
+def test_what_is_not_finite_is_not_saved(tmp_path: Path, capsys) -> None:
+    saved_in(tmp_path, every=4)
+    runner = FakeRunner()
+    runner.parameters = lambda: {"steps": np.asarray([np.nan])}  # type: ignore[method-assign]
+    about = {"written_by": {}, **describe_training(CONFIG, family="mlp")}
+    saver = Saver(tmp_path, every=None, last_step=0, batches=3, about=about)
+    saver.save(runner, 0)
+    assert "no checkpoint at step 0: parameters/steps holds NaN" in capsys.readouterr().out
+    assert saver.saved_steps == []
+    assert [step for step, _ in generations(tmp_path)] == [16, 19]

@@ -1,0 +1,160 @@
+"""The flags of checkpoints: what a run goes on from, and what it leaves."""
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from common.checkpoint import files
+from common.checkpoint.files import State
+from common.checkpoint.manifest import Manifest, check_agrees, describe_training
+from common.checkpoint.saver import Saver, restore
+from common.commands import lookup
+from common.config.errors import ConfigError
+from common.config.flags import Flags
+from common.config.run_config import RunConfig, check_folder
+from common.measure.runner import Runner
+
+
+def define_checkpoint_flags(fv: Flags) -> None:
+    fv.text(
+        "save_checkpoint",
+        None,
+        f"folder for checkpoints: one at the end, and with --save_every between; the last "
+        f"{files.KEPT} are kept",
+    )
+    fv.integer("save_every", None, "steps between checkpoints (windows end where one is due)")
+    fv.text(
+        "resume_from",
+        None,
+        "checkpoint to go on from, of any framework, strategy and number of devices; or a folder "
+        f"of some; {files.LATEST}: the newest of --save_checkpoint, step 0 if there is none yet",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """What a run was told about checkpoints, validated.
+
+    Attributes:
+      folder: takes new ones; None: none are saved.
+      every: steps between them; None: at the end only.
+      source: the one to go on from; None: the run starts at step 0.
+      manifest, state: its content.
+      training: what the manifests of this run say.
+    """
+
+    folder: Path | None
+    every: int | None
+    source: Path | None
+    manifest: Manifest | None
+    state: State | None
+    training: dict[str, Any]
+
+    @classmethod
+    def read(cls, fv: Flags, config: RunConfig) -> Self:
+        """Reads the flags, and the checkpoint to go on from; nothing is written.
+
+        Raises:
+          ConfigError: there is no such checkpoint, it does not fit or is damaged, or the folder
+            holds what this run would mix up with its own.
+        """
+        training = describe_training(config, family=lookup.family_of(config.spec))
+        folder = None
+        if fv.save_checkpoint is not None:
+            folder = check_folder(fv.save_checkpoint, flag="--save_checkpoint")
+        elif fv.save_every is not None:
+            raise ConfigError(
+                f"--save_every={fv.save_every} needs --save_checkpoint=FOLDER for its checkpoints"
+            )
+        source = manifest = state = None
+        if fv.resume_from is not None:
+            source = files.find(fv.resume_from, folder=folder)
+        if source is not None:
+            called = f"checkpoint '{source}'"
+            manifest = files.read_manifest(source)
+            check_agrees(manifest, training, config.spec, called=called)
+            if manifest.step >= config.total_steps:
+                raise ConfigError(
+                    f"{called} has done {manifest.step} steps, and the run ends after "
+                    f"{config.total_steps} (compiling, warm-up and latency included): nothing is "
+                    f"left; --steps={config.steps + manifest.step - config.total_steps + 1} or "
+                    "more would go on"
+                )
+            state = files.read_state(source, manifest)
+        there = files.generations(folder)[-1:] if folder else []
+        for step, path in there:
+            if manifest is None:
+                raise ConfigError(
+                    f"--save_checkpoint={folder} holds '{path.name}' already: go on from it with "
+                    f"--resume_from={files.LATEST}, or choose a new folder"
+                )
+            if step > manifest.step:
+                raise ConfigError(
+                    f"--save_checkpoint={folder} holds '{path.name}', which is after step "
+                    f"{manifest.step} that this run goes on from: choose a new folder"
+                )
+        return cls(
+            folder=folder,
+            every=fv.save_every,
+            source=source,
+            manifest=manifest,
+            state=state,
+            training=training,
+        )
+
+    @property
+    def first_step(self) -> int:
+        return self.manifest.step if self.manifest else 0
+
+    def restore(self, runner: Runner, *, batches: int) -> None:
+        """Puts a runner where the checkpoint was; does nothing where there is none.
+
+        Args:
+          runner: has been built.
+          batches: in the pool.
+        """
+        if self.manifest is None or self.state is None:
+            return
+        if self.manifest.next_batch != self.manifest.step % batches:
+            raise ValueError(
+                f"checkpoint '{self.source}' goes on with batch {self.manifest.next_batch}; after "
+                f"{self.manifest.step} steps over {batches} batches that cannot be"
+            )
+        restore(runner, self.state, step=self.manifest.step)
+
+    def saver(self, config: RunConfig, *, batches: int, versions: dict[str, str]) -> Saver | None:
+        """Returns what saves this run's checkpoints; None: nothing does."""
+        if self.folder is None:
+            return None
+        written_by = {
+            "framework": config.framework,
+            "strategy": config.strategy,
+            "devices": config.devices,
+            "versions": versions,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return Saver(
+            self.folder,
+            every=self.every,
+            last_step=config.total_steps,
+            batches=batches,
+            about={**self.training, "written_by": written_by},
+        )
+
+    def hint(self) -> str:
+        """Returns how to go on after an interruption; nothing where there is no checkpoint."""
+        there = files.generations(self.folder)[-1:] if self.folder else []
+        return "".join(
+            f"; go on from step {step} with --resume_from={files.LATEST}" for step, _ in there
+        )
+
+    def facts(self) -> dict[str, Any] | None:
+        """Returns what a result says of the checkpoint that its run went on from."""
+        if self.manifest is None:
+            return None
+        return {
+            "path": str(self.source),
+            "step": self.manifest.step,
+            "written_by": self.manifest.written_by,
+        }
