@@ -17,6 +17,7 @@ import numpy as np
 from common.config.errors import ConfigError
 from common.config.model_spec import ModelSpec
 from common.config.run_config import DTYPES, RunConfig
+from common.measure.records import from_json
 
 FORMAT, VERSION = "isoscale checkpoint", 1
 LARGEST_BYTES = 16 * 2**20
@@ -105,7 +106,7 @@ class Manifest:
         if len(text) > LARGEST_BYTES:
             raise ConfigError(f"is larger than {LARGEST_BYTES} bytes")
         try:
-            outer = json.loads(text, parse_constant=_no_constant)
+            outer = from_json(text)
         except (ValueError, RecursionError):
             raise ConfigError("is not JSON") from None
         record = outer.get("manifest") if isinstance(outer, dict) else None
@@ -124,10 +125,6 @@ class Manifest:
 def _digest(record: dict[str, Any]) -> str:
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no figure")
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:

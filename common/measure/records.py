@@ -73,6 +73,20 @@ def to_json(record: Any, *, indent: int | None = None) -> str:
     return json.dumps(finite(record), indent=indent, default=_plain, allow_nan=False)
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no figure")
+
+
+def from_json(text: str | bytes) -> Any:
+    """Reads strict JSON, as ``to_json`` writes it.
+
+    Raises:
+      ValueError: it is something else; NaN and infinities have no place in JSON.
+      RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_no_constant)
+
+
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Writes a file so that a reader, or a crash, meets the old content or the new, never a part.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.analysis.scaling import cell_key
 from common.config.errors import ConfigError
-from common.measure.records import to_json, write_atomically, write_json
+from common.measure.records import from_json, to_json, write_atomically, write_json
 from common.study.lock import LOCK
 
 RESULT = "result.json"
@@ -82,10 +82,6 @@ def _checked(line: dict[str, Any], number: int) -> dict[str, Any]:
     return {**line, "sequence": order if isinstance(order, int) else number}
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no figure")
-
-
 class Store:
     """Reads and writes one study's folder."""
 
@@ -105,7 +101,7 @@ class Store:
             return
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                line = _checked(json.loads(text, parse_constant=_no_constant), number)
+                line = _checked(from_json(text), number)
                 self._keep(line, text)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ConfigError(f"{path}:{number} is not a result line ({error})") from None
