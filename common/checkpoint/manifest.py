@@ -16,14 +16,14 @@ import numpy as np
 
 from common.config.errors import ConfigError
 from common.config.model_spec import ModelSpec
-from common.config.run_config import DTYPES, RunConfig
+from common.config.run_config import DTYPES, RunConfig, parameter_dtype_of
 from common.measure.records import from_json
+from common.training.optimizer import SLOTS
 
 FORMAT, VERSION = "isoscale checkpoint", 1
 LARGEST_BYTES = 16 * 2**20
 """Of a manifest: a hundred times what any model here needs."""
 PARAMETERS = "parameters"
-SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
 _LARGEST_SIZE = 2**62
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("step", "next_batch", "seed", "file_bytes"), int),
@@ -84,7 +84,7 @@ class Manifest:
 
     @property
     def tensor_dtype(self) -> str:
-        return "float64" if self.dtype == "float64" else "float32"
+        return parameter_dtype_of(self.dtype)
 
     @property
     def tensor_bytes(self) -> int:
@@ -212,7 +212,7 @@ def check_agrees(
                     f"{called} does not fit: it was trained with {str(key)[:40]}="
                     f"{str(theirs_)[:40]}, this run has {mine_}"
                 )
-    wanted = "float64" if training["dtype"] == "float64" else "float32"
+    wanted = parameter_dtype_of(training["dtype"])
     if manifest.tensor_dtype != wanted:
         raise ConfigError(
             f"{called} does not fit: its tensors are {manifest.tensor_dtype}, those of dtype="

@@ -21,6 +21,11 @@ LARGEST_SEED = 2**31 - 1
 SCHEDULES = ("constant", "cosine", "linear")
 
 
+def parameter_dtype_of(dtype: str) -> str:
+    """Returns the dtype of parameters, gradients and optimizer state: float32 under bfloat16."""
+    return "float64" if dtype == "float64" else "float32"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """One formula for all frameworks; ``common/training/optimizer.py`` is its reference.
@@ -195,7 +200,7 @@ class RunConfig:
     @property
     def parameter_dtype(self) -> str:
         """dtype of parameters, gradients and optimizer state: float32 under bfloat16."""
-        return "float64" if self.dtype == "float64" else "float32"
+        return parameter_dtype_of(self.dtype)
 
     def cell(self) -> dict[str, Any]:
         """Everything that makes this run comparable, or not, with another one."""

@@ -19,6 +19,9 @@ import numpy as np
 from common.config.model_spec import Arrays
 from common.config.run_config import OptimizerConfig
 
+SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
+"""What an optimizer keeps of each parameter, under its canonical name."""
+
 
 def learning_rate(config: OptimizerConfig, step: int) -> float:
     """Returns the learning rate of step 0, 1, ...
@@ -68,7 +71,7 @@ def reference_update(
     rate = learning_rate(config, step)
     t = step + 1
     updated: Arrays = {}
-    slots = ("first_moment", "second_moment") if config.name == "adamw" else ("momentum",)
+    slots = SLOTS[config.name]
     new_state: dict[str, Arrays] = {slot: {} for slot in slots}
     for name, value in parameters.items():
         g = gradients[name] * scale

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from common.config.run_config import OptimizerConfig
-
-SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
+from common.training.optimizer import SLOTS
 
 
 def clip_by_global_norm(gradients: list[tf.Tensor], *, clip_norm: float) -> list[tf.Tensor]:

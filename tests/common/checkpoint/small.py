@@ -7,8 +7,9 @@ import numpy as np
 
 from common.checkpoint import files
 from common.checkpoint.files import State
-from common.checkpoint.manifest import SLOTS, describe_training
+from common.checkpoint.manifest import describe_training
 from common.config.run_config import RunConfig
+from common.training.optimizer import SLOTS
 from models.mlp.spec import MlpSpec
 
 SPEC = MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2)
