@@ -26,6 +26,7 @@ import safetensors.numpy
 from common.checkpoint.manifest import LARGEST_BYTES, PARAMETERS, Manifest
 from common.config.errors import ConfigError
 from common.config.model_spec import Arrays
+from common.measure.records import write_atomically
 
 KEPT = 2
 MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"
@@ -94,8 +95,7 @@ def save(folder: Path, state: State, **about: Any) -> Path:
             file_sha256=digest,
             **about,
         )
-        (writing / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
-        _sync(writing / MANIFEST)
+        write_atomically(writing / MANIFEST, manifest.to_text())
         _sync(writing)
         os.chmod(writing, 0o755)
         if target.exists():  # damaged, or nobody would have come to this step again
@@ -146,7 +146,7 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
                 f"--resume_from={LATEST} means the newest checkpoint of --save_checkpoint=FOLDER, "
                 "which is not given"
             )
-        return generations(folder)[-1][1] if generations(folder) else None
+        return _newest(folder)
     path = Path(text)
     try:
         there, is_folder = path.exists(), path.is_dir()
@@ -159,13 +159,13 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
             f"checkpoint {text[:200]!r} is a file; a checkpoint is a folder with {MANIFEST} and "
             f"{TENSORS}"
         )
-    if _is_there(path / MANIFEST) or not generations(path):
+    if os.path.lexists(path / MANIFEST):
         return path
-    return generations(path)[-1][1]
+    return _newest(path) or path
 
 
-def _is_there(path: Path) -> bool:
-    return os.path.lexists(path)
+def _newest(folder: Path) -> Path | None:
+    return next((path for _, path in reversed(generations(folder))), None)
 
 
 @contextlib.contextmanager

@@ -52,9 +52,6 @@ class Saver:
         left = self._last - step
         return left if self._every is None else min(left, self._every - step % self._every)
 
-    def is_due(self, step: int) -> bool:
-        return step == self._last or (self._every is not None and step % self._every == 0)
-
     def save(self, runner: Runner, step: int) -> None:
         """Saves what ``step`` steps have made of the parameters, unless that is not finite.
 

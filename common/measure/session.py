@@ -144,10 +144,11 @@ class Session:
     def _phase(self, phase: str, steps: int) -> None:
         """One window, or several where checkpoints are due within it."""
         while steps:
-            length = min(steps, self._saver.steps_until_due(self._step)) if self._saver else steps
+            due = self._saver.steps_until_due(self._step) if self._saver else None
+            length = min(steps, due or steps)
             self._window(phase, length)
             steps -= length
-            if self._saver and self._saver.is_due(self._step):
+            if self._saver and length == due:
                 self._heartbeat.beat(f"saving a checkpoint, step {self._step}")
                 start = self._clock()
                 self._saver.save(self._runner, self._step)
