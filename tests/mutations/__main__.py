@@ -40,16 +40,26 @@ def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProces
     )
 
 
-def hunt(mutation: Mutation) -> tuple[bool, str]:
-    """Returns whether parity finds a bug, and what it says."""
+def look(
+    flags: tuple[str, ...], mutation: Mutation | None = None
+) -> subprocess.CompletedProcess | None:
+    """Returns what parity says of a copy of the code, with a bug or as it is; None: nothing."""
     with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
         folder = Path(name)
         code = copy_of_the_code(folder / "code")
-        mutation.apply(code)
+        if mutation:
+            mutation.apply(code)
         try:
-            answer = parity(code, *mutation.flags, out_dir=folder / "out")
+            return parity(code, *flags, out_dir=folder / "out")
         except subprocess.TimeoutExpired:
-            return False, "no answer"
+            return None
+
+
+def hunt(mutation: Mutation) -> tuple[bool, str]:
+    """Returns whether parity finds a bug, and what it says."""
+    answer = look(mutation.flags, mutation)
+    if answer is None:
+        return False, "no answer"
     said = [line for line in answer.stdout.splitlines() if line.startswith(("OUT", "FAILED"))]
     text = said[0] if said else (answer.stderr.strip().splitlines() or ["nothing found"])[-1]
     # A command that breaks leaves with 1, too: it must have found a difference.
@@ -59,10 +69,9 @@ def hunt(mutation: Mutation) -> tuple[bool, str]:
 
 def control(flags: tuple[str, ...]) -> str | None:
     """Returns what parity finds in the code as it is, where there should be nothing."""
-    with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
-        folder = Path(name)
-        code = copy_of_the_code(folder / "code")
-        answer = parity(code, *flags, out_dir=folder / "out")
+    answer = look(flags)
+    if answer is None:
+        return "no answer"
     return None if answer.returncode == UNHARMED else answer.stdout + answer.stderr
 
 

@@ -32,15 +32,20 @@ CONFIG = RunConfig(
 )
 
 
+def digits(*, evaluation: bool = False) -> Dataset:
+    found = lookup.data_source("digits").load(
+        CONFIG.spec, global_batch_size=64, pool=3, seed=0, dtype="float32"
+    )
+    return Dataset(
+        batches=found.batches, evaluation=found.evaluation if evaluation else [], facts={}
+    )
+
+
 def run(runner: FakeRunner, *, evaluation: bool = False, **changes: Any) -> tuple[Session, dict]:
     config = dataclasses.replace(CONFIG, **changes)
-    digits = lookup.data_source("digits").load(
-        config.spec, global_batch_size=64, pool=3, seed=0, dtype="float32"
+    session = Session(
+        config, runner, digits(evaluation=evaluation), heartbeat=Heartbeat(None), clock=runner.clock
     )
-    data = Dataset(
-        batches=digits.batches, evaluation=digits.evaluation if evaluation else [], facts={}
-    )
-    session = Session(config, runner, data, heartbeat=Heartbeat(None), clock=runner.clock)
     return session, session.run()
 
 
@@ -161,16 +166,12 @@ def saved_in(tmp_path: Path, every: int | None, first_step: int = 0) -> tuple[Fa
     """Returns the runner and the result of a run that saves."""
     runner = FakeRunner()
     runner._steps = first_step
-    digits = lookup.data_source("digits").load(
-        CONFIG.spec, global_batch_size=64, pool=3, seed=0, dtype="float32"
-    )
-    data = Dataset(batches=digits.batches, evaluation=[], facts={})
     about = {"written_by": {}, **describe_training(CONFIG, family="mlp")}
     saver = Saver(tmp_path, every=every, last_step=19, batches=3, about=about)
     session = Session(
         CONFIG,
         runner,
-        data,
+        digits(),
         heartbeat=Heartbeat(None),
         clock=runner.clock,
         first_step=first_step,
