@@ -3,7 +3,7 @@
 ``FOLDER/step_000000030/`` holds ``tensors.safetensors`` (names ``parameters/...``,
 ``first_moment/...``) and ``manifest.json``. It is written under a temporary name, synced and
 renamed; the last ``KEPT`` of a folder are kept. Reading executes nothing, and takes no more memory
-than twice the tensors that the model has.
+than twice the tensors that the model has, and 64 MiB for the manifest.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import psutil
 import safetensors
 import safetensors.numpy
 
-from common.checkpoint.manifest import LARGEST_BYTES, PARAMETERS, Manifest
+from common.checkpoint.manifest import LARGEST_BYTES, PARAMETERS, Manifest, first_difference
 from common.config.errors import ConfigError
 from common.config.model_spec import Arrays
 from common.measure.records import write_atomically
@@ -77,15 +77,21 @@ def save(folder: Path, state: State, **about: Any) -> Path:
       Its path.
 
     Raises:
-      OSError: the disk is full, or gone.
+      OSError: the disk is full, or gone, or the folder holds a later checkpoint.
     """
+    for step, path in generations(folder)[-1:]:
+        if step > about["step"]:  # ours would be the oldest, which is not kept
+            raise FileExistsError(f"{path} is there already, which is later")
     target = folder / f"step_{about['step']:09d}"
     writing = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
     try:
         # safetensors 0.8 takes no notice of strides: it would write a transposed array wrongly.
         tensors = {name: np.ascontiguousarray(v) for name, v in state.tensors().items()}
         path = writing / TENSORS
-        safetensors.numpy.save_file(tensors, path)
+        try:
+            safetensors.numpy.save_file(tensors, path)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from None
         _sync(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -238,16 +244,13 @@ def _parse(name: Path, content: bytes, manifest: Manifest) -> State:
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"{name} is not a file of safetensors: {said}") from None
     shapes = {key: value.shape for key, value in tensors.items()}
-    for key in (*manifest.tensors, *shapes):
-        if shapes.get(key) != manifest.tensors.get(key):
+    difference = first_difference(shapes, manifest.tensors)
+    if difference:
+        raise ConfigError(f"{name}: {difference} in its manifest")
+    for key, value in tensors.items():
+        if value.dtype != manifest.tensor_dtype:
             raise ConfigError(
-                f"{name}: {key[:200]} is {shapes.get(key, 'missing')}; its manifest says "
-                f"{manifest.tensors.get(key, 'there is none')}"
-            )
-        if tensors[key].dtype != manifest.tensor_dtype:
-            raise ConfigError(
-                f"{name}: {key[:200]} is {tensors[key].dtype}; its manifest says "
-                f"{manifest.tensor_dtype}"
+                f"{name}: {key[:200]} is {value.dtype}; its manifest says {manifest.tensor_dtype}"
             )
     groups: dict[str, Arrays] = {}
     for key, value in tensors.items():

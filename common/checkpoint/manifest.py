@@ -9,25 +9,25 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from common.config.errors import ConfigError
-from common.config.model_spec import ModelSpec
+from common.config.model_spec import Arrays, ModelSpec
 from common.config.run_config import DTYPES, RunConfig, parameter_dtype_of
 from common.measure.records import from_json
 from common.training.optimizer import SLOTS
 
-FORMAT, VERSION = "isoscale checkpoint", 1
-LARGEST_BYTES = 16 * 2**20
-"""Of a manifest: a hundred times what any model here needs."""
+FORMAT, VERSION = "isoscale checkpoint", 2
+LARGEST_BYTES = 2 * 2**20
+"""Of a manifest: enough for four hundred layers, and read in less than a second."""
 PARAMETERS = "parameters"
 _LARGEST_SIZE = 2**62
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("step", "next_batch", "seed", "file_bytes"), int),
-    **dict.fromkeys(("model", "family", "dtype", "file_sha256"), str),
+    **dict.fromkeys(("step", "batches", "next_batch", "seed", "file_bytes"), int),
+    **dict.fromkeys(("model", "family", "dtype", "data_sha256", "file_sha256"), str),
 }
 """Of the manifest's fields; the others are objects."""
 
@@ -50,7 +50,8 @@ class Manifest:
 
     Attributes:
       step: training steps done, which is the number of the next one.
-      next_batch: the data cursor: place in the pool of the batch of the next step.
+      batches, data_sha256: how many batches the training walks through, and their checksum.
+      next_batch: the data cursor: the place among them of the batch of the next step.
       model: name of the model, for people.
       family: folder of the model in ``models/``.
       sizes: the fields of its specification.
@@ -64,6 +65,8 @@ class Manifest:
     """
 
     step: int
+    batches: int
+    data_sha256: str
     next_batch: int
     model: str
     family: str
@@ -94,7 +97,10 @@ class Manifest:
     def to_text(self) -> str:
         """Returns the content of ``manifest.json``."""
         record = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        return json.dumps({"manifest": record, "sha256": _digest(record)}, indent=1) + "\n"
+        text = json.dumps({"manifest": record, "sha256": _digest(record)}, indent=1) + "\n"
+        if len(text) > LARGEST_BYTES:
+            raise ValueError(f"a manifest of {len(text)} bytes could not be read again")
+        return text
 
     @classmethod
     def from_text(cls, text: bytes) -> Self:
@@ -142,6 +148,12 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
         in_range = 0 <= value < _LARGEST_SIZE if type(value) is int else True
         if type(value) is not _KINDS.get(name, dict) or not in_range:
             raise ConfigError(f"has a bad {name}: {str(value)[:40]!r}")
+    step, batches, next_batch = (given[name] for name in ("step", "batches", "next_batch"))
+    if not batches or next_batch != step % batches:
+        raise ConfigError(
+            f"goes on with batch {next_batch}; after {step} steps over {batches} batches that "
+            "cannot be"
+        )
     if given["dtype"] not in DTYPES:
         raise ConfigError(f"has a bad dtype: {given['dtype'][:40]!r}")
     shapes: dict[str, tuple[int, ...]] = {}
@@ -176,8 +188,43 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def identify(batches: Sequence[Arrays]) -> dict[str, Any]:
+    """Returns what a checkpoint says of the data of its training, as fields of ``Manifest``."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name, value in sorted(batch.items()):
+            digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+    return {"batches": len(batches), "data_sha256": digest.hexdigest()}
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def first_difference(there: Shapes, here: Shapes) -> str | None:
+    """Returns the first tensor (in our order) that two sides do not share, and both its shapes.
+
+    Args:
+      there: name -> shape of what was given.
+      here: of what is wanted.
+    """
+
+    def shape(shapes: Shapes, name: str) -> str:
+        return str(list(shapes[name])) if name in shapes else "missing"
+
+    for name in (*here, *there):
+        if here.get(name) != there.get(name):
+            return f"{name[:200]} is {shape(there, name)} there and {shape(here, name)}"
+    return None
+
+
 def check_agrees(
-    manifest: Manifest, training: dict[str, Any], spec: ModelSpec, *, called: str
+    manifest: Manifest,
+    training: dict[str, Any],
+    spec: ModelSpec,
+    *,
+    batches: Callable[[], Sequence[Arrays]],
+    called: str,
 ) -> None:
     """Checks that a training can go on from a checkpoint as if it had never stopped.
 
@@ -185,6 +232,7 @@ def check_agrees(
       manifest: the checkpoint's.
       training: the run's, from ``describe_training``.
       spec: the run's model.
+      batches: makes the run's batches, which is not done unless all else agrees.
       called: what users know the checkpoint as.
 
     Raises:
@@ -192,33 +240,31 @@ def check_agrees(
         optimizer or other batches.
     """
     slots = SLOTS[training["optimizer"]["name"]] if manifest.step else ()
-    here = tensor_shapes(spec, slots=slots)
-    for name in (*here, *manifest.tensors):
-        mine, theirs = here.get(name), manifest.tensors.get(name)
-        if mine != theirs:
-            raise ConfigError(
-                f"{called} does not fit: {name[:200]} is {_shape(theirs)} there and {_shape(mine)} "
-                f"in model '{training['model']}'"
-            )
+    difference = first_difference(manifest.tensors, tensor_shapes(spec, slots=slots))
+    if difference:
+        raise ConfigError(f"{called} does not fit: {difference} in model '{training['model']}'")
     names = ["family", "sizes", "dtype", "seed", "optimizer", "data"]
     for name in names if manifest.step else names[:2]:
-        mine, theirs = training[name], getattr(manifest, name)
-        pairs = [(name, theirs, mine)]
-        if isinstance(mine, dict):
-            pairs = [(key, theirs.get(key), mine.get(key)) for key in (*mine, *theirs)]
-        for key, theirs_, mine_ in pairs:
-            if theirs_ != mine_:
-                raise ConfigError(
-                    f"{called} does not fit: it was trained with {str(key)[:40]}="
-                    f"{str(theirs_)[:40]}, this run has {mine_}"
-                )
+        _check_equal(getattr(manifest, name), training[name], name=name, called=called)
     wanted = parameter_dtype_of(training["dtype"])
     if manifest.tensor_dtype != wanted:
         raise ConfigError(
             f"{called} does not fit: its tensors are {manifest.tensor_dtype}, those of dtype="
             f"{training['dtype']} are {wanted}"
         )
+    if manifest.step:
+        for name, mine in identify(batches()).items():
+            _check_equal(getattr(manifest, name), mine, name=name, called=called)
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else str(list(shape))
+def _check_equal(there: Any, here: Any, *, name: str, called: str) -> None:
+    """Raises ConfigError for two values, or the first entries of two dicts, that differ."""
+    pairs = [(name, there, here)]
+    if isinstance(here, dict):
+        pairs = [(key, there.get(key), here.get(key)) for key in (*here, *there)]
+    for key, theirs, mine in pairs:
+        if theirs != mine:
+            raise ConfigError(
+                f"{called} does not fit: it was trained with {str(key)[:40]}={str(theirs)[:40]}, "
+                f"this run has {str(mine)[:40]}"
+            )

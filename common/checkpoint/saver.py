@@ -23,6 +23,7 @@ class Saver:
 
     Attributes:
       saved_steps: of the checkpoints that were written.
+      failures: why one was not, a line each.
     """
 
     def __init__(
@@ -31,21 +32,19 @@ class Saver:
         *,
         every: int | None,
         last_step: int,
-        batches: int,
         about: dict[str, Any],
     ):
         """Args:
         folder: exists; nobody else writes to it.
         every: steps between checkpoints; None: at the end only.
         last_step: the step at which the run ends.
-        batches: in the pool that the run walks through.
         about: fields of the manifest that stay the same.
         """
         self._folder = folder
         self._every, self._last = every, last_step
-        self._batches = batches
         self._about = about
         self.saved_steps: list[int] = []
+        self.failures: list[str] = []
 
     def steps_until_due(self, step: int) -> int:
         """Returns how many more steps there are before the next checkpoint, 1 or more."""
@@ -55,8 +54,7 @@ class Saver:
     def save(self, runner: Runner, step: int) -> None:
         """Saves what ``step`` steps have made of the parameters, unless that is not finite.
 
-        Raises:
-          OSError: the disk is full, or gone.
+        A checkpoint that cannot be written does not end the run: ``failures`` says so.
         """
         slots = runner.optimizer_state()
         updates = slots.pop("step")
@@ -66,7 +64,12 @@ class Saver:
             return
         broken = state.first_not_finite()
         if broken:  # it would replace one that can be gone on from
-            print(f"isoscale: no checkpoint at step {step}: {broken} holds NaN or an infinity")
+            self.failures.append(f"no checkpoint at step {step}: {broken} holds NaN or an infinity")
             return
-        files.save(self._folder, state, step=step, next_batch=step % self._batches, **self._about)
+        next_batch = step % self._about["batches"]
+        try:
+            files.save(self._folder, state, step=step, next_batch=next_batch, **self._about)
+        except OSError as error:
+            self.failures.append(f"no checkpoint at step {step}: {error}")
+            return
         self.saved_steps.append(step)

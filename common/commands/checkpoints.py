@@ -1,17 +1,19 @@
 """The flags of checkpoints: what a run goes on from, and what it leaves."""
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from common.checkpoint import files
 from common.checkpoint.files import State
-from common.checkpoint.manifest import Manifest, check_agrees, describe_training
+from common.checkpoint.manifest import Manifest, check_agrees, describe_training, identify
 from common.checkpoint.saver import Saver, restore
 from common.commands import lookup
 from common.config.errors import ConfigError
 from common.config.flags import Flags
+from common.config.model_spec import Arrays
 from common.config.run_config import RunConfig, check_folder
 from common.measure.runner import Runner
 
@@ -32,7 +34,7 @@ def define_checkpoint_flags(fv: Flags) -> None:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Checkpoints:
     """What a run was told about checkpoints, validated.
 
@@ -40,8 +42,9 @@ class Checkpoints:
       folder: takes new ones; None: none are saved.
       every: steps between them; None: at the end only.
       source: the one to go on from; None: the run starts at step 0.
-      manifest, state: its content.
-      training: what the manifests of this run say.
+      manifest, state: its content; ``restore`` lets go of the state.
+      complete: it has done all steps already.
+      newest: what the folder held last; None: nothing.
     """
 
     folder: Path | None
@@ -49,7 +52,8 @@ class Checkpoints:
     source: Path | None
     manifest: Manifest | None
     state: State | None
-    training: dict[str, Any]
+    complete: bool
+    newest: Path | None
 
     @classmethod
     def read(cls, fv: Flags, config: RunConfig) -> Self:
@@ -59,7 +63,6 @@ class Checkpoints:
           ConfigError: there is no such checkpoint, it does not fit or is damaged, or the folder
             holds what this run would mix up with its own.
         """
-        training = describe_training(config, family=lookup.family_of(config.spec))
         folder = None
         if fv.save_checkpoint is not None:
             folder = check_folder(fv.save_checkpoint, flag="--save_checkpoint")
@@ -68,13 +71,22 @@ class Checkpoints:
                 f"--save_every={fv.save_every} needs --save_checkpoint=FOLDER for its checkpoints"
             )
         source = manifest = state = None
+        complete = False
         if fv.resume_from is not None:
             source = files.find(fv.resume_from, folder=folder)
         if source is not None:
             called = f"checkpoint '{source}'"
             manifest = files.read_manifest(source)
-            check_agrees(manifest, training, config.spec, called=called)
-            if manifest.step >= config.total_steps:
+            check_agrees(
+                manifest,
+                describe_training(config, family=lookup.family_of(config.spec)),
+                config.spec,
+                batches=lambda: lookup.load_dataset(config).batches,
+                called=called,
+            )
+            # A supervisor that gives the same command again and again must come to an end.
+            complete = fv.resume_from == files.LATEST and manifest.step == config.total_steps
+            if manifest.step >= config.total_steps and not complete:
                 raise ConfigError(
                     f"{called} has done {manifest.step} steps, and the run ends after "
                     f"{config.total_steps} (compiling, warm-up and latency included): nothing is "
@@ -82,16 +94,16 @@ class Checkpoints:
                     "more would go on"
                 )
             state = files.read_state(source, manifest)
-        there = files.generations(folder)[-1:] if folder else []
-        for step, path in there:
+        newest = None
+        for step, newest in files.generations(folder)[-1:] if folder else []:
             if manifest is None:
                 raise ConfigError(
-                    f"--save_checkpoint={folder} holds '{path.name}' already: go on from it with "
+                    f"--save_checkpoint={folder} holds '{newest.name}' already: go on from it with "
                     f"--resume_from={files.LATEST}, or choose a new folder"
                 )
             if step > manifest.step:
                 raise ConfigError(
-                    f"--save_checkpoint={folder} holds '{path.name}', which is after step "
+                    f"--save_checkpoint={folder} holds '{newest.name}', which is after step "
                     f"{manifest.step} that this run goes on from: choose a new folder"
                 )
         return cls(
@@ -100,30 +112,49 @@ class Checkpoints:
             source=source,
             manifest=manifest,
             state=state,
-            training=training,
+            complete=complete,
+            newest=newest,
         )
+
+    def check_apart(self, run_dir: Path) -> None:
+        """Raises ConfigError where a run's folder would hold its checkpoints: it must be empty."""
+        if self.folder and self.folder.resolve().is_relative_to(run_dir.resolve()):
+            raise ConfigError(
+                f"--save_checkpoint={self.folder} lies in --run_dir={run_dir}, which is new for "
+                "each run; checkpoints need a folder that stays"
+            )
+
+    def check_unchanged(self) -> None:
+        """Raises ConfigError if another run has saved since this one looked; now it cannot."""
+        assert self.folder is not None
+        newest = next((path for _, path in files.generations(self.folder)[-1:]), None)
+        if newest != self.newest:
+            raise ConfigError(
+                f"--save_checkpoint={self.folder} has just got '{newest and newest.name}' from "
+                "another run"
+            )
 
     @property
     def first_step(self) -> int:
         return self.manifest.step if self.manifest else 0
 
-    def restore(self, runner: Runner, *, batches: int) -> None:
-        """Puts a runner where the checkpoint was; does nothing where there is none.
+    def restore(self, runner: Runner) -> None:
+        """Puts a runner where the checkpoint was, once; does nothing where there is none.
 
-        Args:
-          runner: has been built.
-          batches: in the pool.
+        Raises:
+          RuntimeError: the ranks found different checkpoints.
         """
+        steps = runner.gather(self.first_step)
+        if len(set(steps)) > 1:
+            raise RuntimeError(f"the ranks go on from different checkpoints: steps {steps}")
         if self.manifest is None or self.state is None:
             return
-        if self.manifest.next_batch != self.manifest.step % batches:
-            raise ValueError(
-                f"checkpoint '{self.source}' goes on with batch {self.manifest.next_batch}; after "
-                f"{self.manifest.step} steps over {batches} batches that cannot be"
-            )
         restore(runner, self.state, step=self.manifest.step)
+        self.state = None  # it is not of the run's memory
 
-    def saver(self, config: RunConfig, *, batches: int, versions: dict[str, str]) -> Saver | None:
+    def saver(
+        self, config: RunConfig, *, batches: Sequence[Arrays], versions: dict[str, str]
+    ) -> Saver | None:
         """Returns what saves this run's checkpoints; None: nothing does."""
         if self.folder is None:
             return None
@@ -138,8 +169,11 @@ class Checkpoints:
             self.folder,
             every=self.every,
             last_step=config.total_steps,
-            batches=batches,
-            about={**self.training, "written_by": written_by},
+            about={
+                **describe_training(config, family=lookup.family_of(config.spec)),
+                **identify(batches),
+                "written_by": written_by,
+            },
         )
 
     def hint(self) -> str:

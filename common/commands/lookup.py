@@ -19,6 +19,7 @@ from common.config.errors import ConfigError, require_choice, unknown
 from common.config.framework_info import FrameworkInfo, StrategyInfo
 from common.config.model_spec import DropoutProbe, ModelSpec, Preset
 from common.config.run_config import RunConfig
+from common.data.dataset import Dataset
 from common.machine.tweaks import Tweak, environment
 from common.measure.runner import Runner
 
@@ -92,6 +93,16 @@ def size_fields() -> dict[str, tuple[Any, list[str]]]:
 def default_models() -> list[str]:
     """One model of each family: the first of its presets."""
     return [next(iter(module.PRESETS)) for _, module in sorted(_families().items())]
+
+
+def families() -> list[str]:
+    """Returns the names of all model families."""
+    return list(_families())
+
+
+def spec_class(family: str) -> type[ModelSpec]:
+    """Returns the class of a family's specifications."""
+    return type(next(iter(_families()[family].PRESETS.values())).spec)
 
 
 def family_of(spec: ModelSpec) -> str:
@@ -238,6 +249,17 @@ def data_source(name: str) -> ModuleType:
     known = _modules(ROOT / "common" / "data" / "sources")
     require_choice("dataset", name, known)
     return importlib.import_module(f"common.data.sources.{name}")
+
+
+def load_dataset(config: RunConfig) -> Dataset:
+    """Returns the data of a run."""
+    return data_source(config.dataset).load(
+        config.spec,
+        global_batch_size=config.global_batch_size,
+        pool=config.batch_pool,
+        seed=config.seed,
+        dtype=config.parameter_dtype,
+    )
 
 
 def data_sources() -> list[str]:

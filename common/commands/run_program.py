@@ -160,9 +160,18 @@ def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -
 
 
 def _launch_ranks(
-    framework: str, config: RunConfig, run_dir: Path, argv: list[str], watchdog_seconds: float
+    framework: str,
+    config: RunConfig,
+    checkpoints: Checkpoints,
+    run_dir: Path,
+    argv: list[str],
+    watchdog_seconds: float,
 ) -> int:
-    command = [sys.executable, "-m", lookup.program(framework), *argv, f"--run_dir={run_dir}"]
+    # What 'latest' is must be the same for all.
+    source = [f"--resume_from={checkpoints.source}"] if checkpoints.source else []
+    checkpoints.state = None  # the ranks have their own
+    program = [sys.executable, "-m", lookup.program(framework)]
+    command = [*program, *argv, f"--run_dir={run_dir}", *source]
     ranks = [
         launch.start(command, environment=environment)
         for environment in launch.rank_environments(config.devices)
@@ -243,17 +252,11 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
     beat.beat("importing the framework")
     make = lookup.load_runner(config)
     startup.mark("import")
-    dataset = lookup.data_source(config.dataset).load(
-        config.spec,
-        global_batch_size=config.global_batch_size,
-        pool=config.batch_pool,
-        seed=config.seed,
-        dtype=config.parameter_dtype,
-    )
+    dataset = lookup.load_dataset(config)
     startup.mark("data")
     beat.beat("building the model")
     runner = make()
-    checkpoints.restore(runner, batches=len(dataset.batches))
+    checkpoints.restore(runner)
     startup.mark("build")
     facts = runner.describe()
     versions = {"python": sys.version.split()[0], **facts.pop("versions")}
@@ -261,7 +264,7 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
     # Here, not at the top: it needs nothing above, and the import is counted with the rest.
     from common.measure.session import Session
 
-    saver = checkpoints.saver(config, batches=len(dataset.batches), versions=versions)
+    saver = checkpoints.saver(config, batches=dataset.batches, versions=versions)
     session = Session(
         config,
         runner,
@@ -364,6 +367,7 @@ def summary(config: RunConfig, result: dict[str, Any]) -> str:
     if result["resumed_from"]:
         entry = result["resumed_from"]
         lines.append(f"  resumed     at step {entry['step']} from {entry['path']}")
+    lines += [f"  NOT SAVED   {text}" for text in result["checkpoints"]["failures"]]
     if result["checkpoints"]["saved_steps"]:
         entry = result["checkpoints"]
         lines.append(
@@ -398,22 +402,29 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
             return 0
         config = read_config(fv, framework)
         checkpoints = Checkpoints.read(fv, config)
+        if checkpoints.complete:
+            print(
+                f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left"
+            )
+            return 0
         rank = read_rank(config, fv.run_dir)
         # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
         run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
+        checkpoints.check_apart(run_dir)
         _with_environment(lookup.tweak_environment(config), framework, argv)
         if checkpoints.folder:
             make_folder(checkpoints.folder, flag="--save_checkpoint")
             if rank is None or (rank == 0 and not launched):  # else the launcher has it
                 called = f"--save_checkpoint={checkpoints.folder}"
                 held.enter_context(locked(checkpoints.folder, called=called))
+                checkpoints.check_unchanged()
         make_folder(run_dir, flag="--run_dir")
     except ConfigError as error:
         return fail(error)
     code = 0
     try:
         if config.process_model == "per_device" and rank is None:
-            code = _launch_ranks(framework, config, run_dir, argv, fv.watchdog_seconds)
+            code = _launch_ranks(framework, config, checkpoints, run_dir, argv, fv.watchdog_seconds)
         else:
             _work(config, checkpoints, run_dir, rank or 0)
     except KeyboardInterrupt:

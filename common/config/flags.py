@@ -149,8 +149,10 @@ class Flags:
     def duration(self, name: str, default: str, help_: str) -> None:
         self._define(Duration(), name, default, help_, _DurationSerializer())
 
-    def names(self, name: str, default: list[str] | None, help_: str) -> None:
-        self._define(_List(), name, default, help_, _ListSerializer())
+    def names(
+        self, name: str, default: list[str] | None, help_: str, *, unique: bool = True
+    ) -> None:
+        self._define(_List(unique=unique), name, default, help_, _ListSerializer())
 
     def integers(
         self, name: str, default: list[int] | None, help_: str, *, unique: bool = True
@@ -222,7 +224,9 @@ class Flags:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Returns a text without line ends, and without what a terminal would obey."""
+    plain = "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
+    return " ".join(plain.split())
 
 
 def define_training_flags(fv: Flags) -> None:

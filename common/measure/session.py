@@ -238,6 +238,7 @@ class Session:
             "steps_trained": self._step,
             "checkpoints": {
                 "saved_steps": self._saver.saved_steps if self._saver else [],
+                "failures": self._saver.failures if self._saver else [],
                 "seconds": self._save_seconds,
             },
             "clock_reading_seconds": _clock_step(self._clock),

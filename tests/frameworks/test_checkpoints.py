@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,29 @@ import pytest
 
 from common.checkpoint import files
 from common.commands import lookup
+from common.study.lock import locked
+from tests.common.checkpoint.test_damaged import FOREIGN, forge
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 MODEL = ("--model=mlp_digits", "--dtype=float64", "--warmup_steps=2", "--latency_steps=3")
 TORCH = "frameworks.torch_runner"
+JAX = "frameworks.jax_runner"
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
     path = files.find(str(folder))
     assert path is not None
     return files.read_state(path, files.read_manifest(path)).tensors()
+
+
+def equal(ours: Path, theirs: Path) -> None:
+    """Two folders' newest checkpoints hold the same bits."""
+    found, expected = arrays(ours), arrays(theirs)
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -71,7 +84,7 @@ def test_saved_in_one_resumed_in_another(run_program, tmp_path: Path) -> None:
         np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-10, err_msg=name)
 
 
-@pytest.mark.parametrize("framework", ["jax", "torch"])
+@pytest.mark.parametrize("framework", lookup.frameworks())
 def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_path: Path) -> None:
     model = ("--model=mlp_digits", "--dropout_rate=0.5", "--warmup_steps=0", "--latency_steps=0")
     program = lookup.program(framework)
@@ -82,53 +95,162 @@ def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_pa
     ):
         answer = run_program(program, *model, *flags, f"--run_dir={name}")
         assert answer.returncode == 0, answer.stdout + answer.stderr
-    ours, theirs = arrays(tmp_path / "saved"), arrays(tmp_path / "u")
-    for name, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    equal(tmp_path / "saved", tmp_path / "u")
 
 
-KILLS = 6  # tests/common/checkpoint kills what saves 20 times
-
-
-def test_killed_again_and_again_it_ends_as_an_unbroken_one(run_program, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "program, flags, steps, kills",
+    [(JAX, (), 3000, 20), (TORCH, ("--strategy=ddp", "--devices=2"), 600, 2)],
+)
+def test_killed_again_and_again_it_ends_as_an_unbroken_one(
+    program: str, flags: tuple[str, ...], steps: int, kills: int, run_program, tmp_path: Path
+) -> None:
     """At random moments between the first checkpoint of a run and its end, inside saves too."""
-    training = (*MODEL, "--steps=1000", "--window_steps=100")
-    answer = run_program(TORCH, *training, "--run_dir=unbroken", "--save_checkpoint=u")
+    training = (*MODEL, *flags, f"--steps={steps}", "--window_steps=100")
+    answer = run_program(program, *training, "--run_dir=unbroken", "--save_checkpoint=u")
     assert answer.returncode == 0, answer.stderr
-    dice, kills, attempt = random.Random(0), 0, 0
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    dice, inside = random.Random(0), 0
     saved = tmp_path / "saved"
-    while True:
-        attempt += 1
-        assert attempt < 60
+    for attempt in range(kills + 1):
         before = files.generations(saved)[-1:]
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", TORCH, *training, f"--run_dir=run_{attempt}"),
+                *(sys.executable, "-m", program, *training, f"--run_dir=run_{attempt}"),
                 *("--save_checkpoint=saved", "--save_every=10", "--resume_from=latest"),
             ],
             cwd=tmp_path,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        if kills < KILLS:
+        if attempt < kills:
             # Once it has begun to save; else all kills would hit the import.
             while files.generations(saved)[-1:] == before and process.poll() is None:
                 time.sleep(0.001)
-            time.sleep(dice.uniform(0, 0.05))
+            time.sleep(dice.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
-        said = process.communicate(timeout=120)[1]
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
-            continue
-        assert process.returncode == 0, said
-        break
-    assert kills == KILLS
-    ours, theirs = arrays(saved), arrays(tmp_path / "u")
-    for name, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+        said = process.communicate(timeout=120)[1]  # ranks hold the pipe: they are gone, too
+        assert process.returncode == (-signal.SIGKILL if attempt < kills else 0), said
+        inside += bool(list(saved.glob(".writing.*")))
+    assert inside or kills < 20, "no kill was inside a save"
+    equal(saved, tmp_path / "u")
+    # Whoever starts the same command again and again comes to an end.
+    answer = run_program(
+        program, *training, "--run_dir=more", "--save_checkpoint=saved", "--resume_from=latest"
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert f"has done all {steps + 6} steps" in answer.stdout
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """Trains a little; returns the checkpoint that it left."""
+    folder = tmp_path_factory.mktemp("good")
+    answer = subprocess.run(
+        [*(sys.executable, "-m", TORCH, *MODEL, "--steps=5"), "--run_dir=r", "--save_checkpoint=s"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return folder / "s/step_000000011"
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path / files.TENSORS, 1000)
+
+
+def _flip(path: Path) -> None:
+    content = bytearray((path / files.TENSORS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (path / files.TENSORS).write_bytes(content)
+
+
+def _nan(path: Path) -> None:
+    content = (path / files.TENSORS).read_bytes()
+    forge(path, content[:-8] + np.float64(np.nan).tobytes())
+
+
+def _pickle(path: Path) -> None:
+    forge(path, FOREIGN["a pickle"])
+
+
+def _terminal(path: Path) -> None:
+    """Names that would write on the terminal what they like."""
+    manifest = files.read_manifest(path)
+    bad = {"parameters/\x1b[2J\nisoscale: all is well": (64, 128)}
+    forge(path, (path / files.TENSORS).read_bytes(), tensors=bad | manifest.tensors)
+
+
+@pytest.mark.parametrize(
+    "damage, flags, message",
+    [
+        (_cut, (), "has 1000 bytes; its manifest says"),
+        (_flip, (), "is damaged: its checksum differs"),
+        (_nan, (), "holds NaN or an infinity"),
+        (_pickle, (), "has a header of"),
+        (
+            _terminal,
+            (),
+            "\ufffd[2J isoscale: all is well is [64, 128] there and missing",
+        ),
+        (None, ("--model=mlp_medium",), "dense_0/kernel is [64, 128] there and [799, 256] in"),
+        (None, ("--model=gpt_tiny",), "parameters/token_embedding/embedding is missing there"),
+        (None, ("--hidden_sizes=128,9",), "dense_1/kernel is [128, 64] there and [128, 9] in"),
+        (None, ("--dtype=float32",), "trained with dtype=float64, this run has float32"),
+        (None, ("--optimizer=sgd",), "momentum/dense_0/kernel is missing there and [64, 128] in"),
+        (None, ("--learning_rate=0.5",), "trained with learning_rate=0.001, this run has 0.5"),
+        (None, ("--seed=4",), "trained with seed=0, this run has 4"),
+        (None, ("--global_batch_size=32",), "global_batch_size=64, this run has 32"),
+        (None, ("--steps=5",), "nothing is left; --steps=6 or more would go on"),
+        (
+            None,
+            ("--save_checkpoint=r/s",),
+            "--save_checkpoint=r/s lies in --run_dir=r, which is new",
+        ),
+        (None, ("--save_checkpoint=other",), "holds 'step_000000099', which is after step 11"),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value))[:30],
+)
+def test_what_cannot_be_gone_on_from(
+    damage: Callable[[Path], None] | None,
+    flags: tuple[str, ...],
+    message: str,
+    good: Path,
+    run_program,
+    tmp_path: Path,
+) -> None:
+    saved = tmp_path / "saved" / good.name
+    shutil.copytree(good, saved)
+    if damage:
+        damage(saved)
+    (tmp_path / "other/step_000000099").mkdir(parents=True)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    answer = run_program(TORCH, *MODEL, "--steps=50", *flags, "--run_dir=r", "--resume_from=saved")
+    assert (answer.returncode, answer.stdout) == (2, ""), answer.stderr
+    (line,) = answer.stderr.splitlines()
+    assert message in line
+    assert line.isprintable()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_folder_of_checkpoints_has_one_writer(good: Path, run_program, tmp_path: Path) -> None:
+    saved = tmp_path / "saved" / good.name
+    shutil.copytree(good, saved)
+    flags = (*MODEL, "--steps=50", "--run_dir=r", "--save_checkpoint=saved")
+    answer = run_program(TORCH, *flags)
+    assert answer.returncode == 2
+    assert (
+        "holds 'step_000000011' already: go on from it with --resume_from=latest" in answer.stderr
+    )
+    with locked(tmp_path / "saved", called="it"):
+        answer = run_program(TORCH, *flags, "--resume_from=latest")
+    assert answer.returncode == 2
+    assert "--save_checkpoint=saved is in use by another process" in answer.stderr
+    assert not (tmp_path / "r").exists()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import numpy as np
 
 from common.checkpoint import files
 from common.checkpoint.files import State
-from common.checkpoint.manifest import describe_training
+from common.checkpoint.manifest import describe_training, identify
 from common.config.run_config import RunConfig
 from common.training.optimizer import SLOTS
 from models.mlp.spec import MlpSpec
 
 SPEC = MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2)
+BATCHES = [{"inputs": np.full((8, 3), float(i))} for i in range(4)]
 
 
 def config(**changes: Any) -> RunConfig:
@@ -46,5 +47,15 @@ def state(step: int, *, dtype: str = "float32", optimizer: str = "adamw", spec=S
 
 
 def save(folder: Path, step: int) -> Path:
-    about = {"next_batch": step % 4, "written_by": {"framework": "torch"}, **training()}
-    return files.save(folder, state(step), step=step, **about)
+    return files.save(folder, state(step), **about(step))
+
+
+def about(step: int, **changes: Any) -> dict[str, Any]:
+    """The other fields of a manifest."""
+    return {
+        "step": step,
+        "next_batch": step % len(BATCHES),
+        "written_by": {"framework": "torch"},
+        **identify(BATCHES),
+        **training(**changes),
+    }

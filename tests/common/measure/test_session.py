@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from common.checkpoint.files import generations, read_manifest
-from common.checkpoint.manifest import describe_training
+from common.checkpoint.manifest import describe_training, identify
 from common.checkpoint.saver import Saver
 from common.commands import lookup
 from common.config.run_config import RunConfig
@@ -162,12 +163,17 @@ def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(first_step: int) -> 
     assert [phase for phase, _ in plan[: len(phases)]] == phases
 
 
+def about() -> dict[str, Any]:
+    """What the manifests of these runs say."""
+    training = describe_training(CONFIG, family="mlp")
+    return {"written_by": {}, **training, **identify(digits().batches)}
+
+
 def saved_in(tmp_path: Path, every: int | None, first_step: int = 0) -> tuple[FakeRunner, dict]:
     """Returns the runner and the result of a run that saves."""
     runner = FakeRunner()
     runner._steps = first_step
-    about = {"written_by": {}, **describe_training(CONFIG, family="mlp")}
-    saver = Saver(tmp_path, every=every, last_step=19, batches=3, about=about)
+    saver = Saver(tmp_path, every=every, last_step=19, about=about())
     session = Session(
         CONFIG,
         runner,
@@ -210,13 +216,27 @@ def test_too_few_steps_to_measure_is_no_figure(tmp_path: Path) -> None:
     assert result["status"] == "ok"
 
 
-def test_what_is_not_finite_is_not_saved(tmp_path: Path, capsys) -> None:
+def test_a_save_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    _, result = saved_in(tmp_path, every=10)
+    assert (result["status"], result["steps_trained"]) == ("ok", 19)
+    assert result["checkpoints"]["saved_steps"] == []
+    first, last = result["checkpoints"]["failures"]
+    assert first.startswith("no checkpoint at step 10: ")
+    assert last.endswith("cannot be written: No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     saved_in(tmp_path, every=4)
     runner = FakeRunner()
     runner.parameters = lambda: {"steps": np.asarray([np.nan])}  # type: ignore[method-assign]
-    about = {"written_by": {}, **describe_training(CONFIG, family="mlp")}
-    saver = Saver(tmp_path, every=None, last_step=0, batches=3, about=about)
-    saver.save(runner, 0)
-    assert "no checkpoint at step 0: parameters/steps holds NaN" in capsys.readouterr().out
+    saver = Saver(tmp_path, every=None, last_step=20, about=about())
+    runner._steps = 20
+    saver.save(runner, 20)
+    assert saver.failures == ["no checkpoint at step 20: parameters/steps holds NaN or an infinity"]
     assert saver.saved_steps == []
     assert [step for step, _ in generations(tmp_path)] == [16, 19]
