@@ -25,6 +25,8 @@ class Figure:
       kind: what differs, and in which measure.
       bound: the tightest that it was held to; None: it was not judged.
       largest, step, tensor: the largest difference, and where.
+      nearest: (step, tensor, difference, bound) of the one with the largest share of its bound;
+        None: nothing was judged.
       first_outside: (step, tensor, difference, bound) of the first one out of bounds.
       by_step: step -> the largest difference of that step.
     """
@@ -34,12 +36,18 @@ class Figure:
     largest: float = -1.0
     step: int = 0
     tensor: str = ""
+    nearest: tuple[int, str, float, float] | None = None
     first_outside: tuple[int, str, float, float] | None = None
     by_step: dict[int, float] = dataclasses.field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         return self.first_outside is None
+
+    @property
+    def share(self) -> float:
+        """The largest difference as a share of its bound; below 0 where nothing was judged."""
+        return -1.0 if self.nearest is None else _share(*self.nearest[2:])
 
     def add(self, step: int, values: Mapping[str, float], bound: float | None) -> None:
         """Takes the differences of a step, by tensor."""
@@ -48,19 +56,23 @@ class Figure:
         self.by_step[step] = max(value, self.by_step.get(step, 0.0))
         if bound is not None:
             self.bound = bound if self.bound is None else min(bound, self.bound)
+            if _share(value, bound) > self.share:
+                self.nearest = (step, tensor, value, bound)
             if not value <= bound and self.first_outside is None:
                 self.first_outside = (step, tensor, value, bound)
         if value > self.largest:
             self.largest, self.step, self.tensor = value, step, tensor
 
     def __str__(self) -> str:
-        if self.first_outside:
-            step, tensor, value, bound = self.first_outside
-            where = f" of {tensor}" if tensor else ""
-            return f"{self.kind}{where} at step {step}: {value:.2e} (bound {bound:.0e})"
-        where = f" of {self.tensor}" if self.tensor else ""
-        bound_text = "not judged" if self.bound is None else f"bound {self.bound:.0e}"
-        return f"{self.kind}{where} at step {self.step}: {self.largest:.2e} ({bound_text})"
+        shown = self.first_outside or self.nearest
+        step, tensor, value, bound = shown or (self.step, self.tensor, self.largest, None)
+        where = f" of {tensor}" if tensor else ""
+        judged = "not judged" if bound is None else f"bound {bound:.0e}"
+        return f"{self.kind}{where} at step {step}: {value:.2e} ({judged})"
+
+
+def _share(value: float, bound: float) -> float:
+    return value / bound if bound else (math.inf if value else 0.0)
 
 
 class Comparison:
@@ -106,17 +118,20 @@ class Comparison:
         def number(value: float | None) -> float:
             return math.inf if value is None else value
 
+        def judged(entry: list[Any] | None) -> Any:
+            return entry and (*entry[:2], number(entry[2]), entry[3])
+
         comparison = cls(record["against"])
         comparison.missing = record["missing"]
         for entry in record["figures"]:
-            outside = entry["first_outside"]
             comparison.figures[entry["kind"]] = Figure(
                 kind=entry["kind"],
                 bound=entry["bound"],
                 largest=number(entry["largest"]),
                 step=entry["step"],
                 tensor=entry["tensor"],
-                first_outside=outside and (*outside[:2], number(outside[2]), outside[3]),
+                nearest=judged(entry["nearest"]),
+                first_outside=judged(entry["first_outside"]),
                 by_step={step: number(value) for step, value in entry["by_step"]},
             )
         return comparison
