@@ -12,6 +12,9 @@ from common.machine.cores import available_cores
 from common.machine.describe import gpus
 from common.machine.tweaks import choose, read_wish
 
+_MOST_DEVICES = 256
+"""A number above is a slip of the hand, and would start so many processes."""
+
 
 @functools.cache
 def _gpu_count() -> int:
@@ -21,6 +24,8 @@ def _gpu_count() -> int:
 def check_devices(platform: str, devices: int) -> None:
     """Raises ConfigError for more GPUs than the driver shows. TPUs only their runtime can count."""
     require_choice("platform", platform, PLATFORMS)
+    if devices > _MOST_DEVICES:
+        raise ConfigError(f"devices={devices}: {_MOST_DEVICES} at most")
     if platform == "gpu" and devices > _gpu_count():
         raise ConfigError(
             f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"

@@ -1,10 +1,6 @@
 """``isoscale parity``: do the frameworks, strategies and device counts compute the same thing?"""
 
 import dataclasses
-import json
-import math
-import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -14,33 +10,32 @@ from typing import Any
 
 from common.commands import lookup
 from common.commands.build_config import check_devices
-from common.commands.parity_cases import Case, all_cases, models, select
-from common.commands.parity_probe import JOBS, RESULTS, Job
-from common.commands.programs import define_interpreter_flags, find_programs
+from common.commands.parity_cases import Case, all_cases, fitting_batch, models, select
+from common.commands.parity_probe import ParityJob
+from common.commands.programs import find_programs
+from common.commands.workers import (
+    FAILED_RUN,
+    LEAVES,
+    OUTSIDE,
+    WORK,
+    check_job_flags,
+    check_resumable,
+    define_job_flags,
+    finish,
+    run_command,
+    run_jobs,
+)
 from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags, define_tuning_flag, fail
+from common.config.flags import Flags
 from common.config.run_config import (
     DTYPES,
-    PLATFORMS,
-    STOCK,
-    TUNED,
-    check_folder,
     make_folder,
 )
 from common.machine import describe
-from common.machine.cores import available_cores
-from common.machine.tweaks import read_wish
-from common.measure.heartbeat import last_beat
 from common.measure.records import write_json
-from common.parity import trace
 from common.parity.reference import judge_initializers
 from common.parity.tolerances import tolerance_of
-from common.study import launch
 from common.study.lock import locked
-
-_WORK = ".work"
-OUTSIDE, FAILED = 1, 3
-"""Exit codes."""
 
 
 def define_flags() -> Flags:
@@ -76,20 +71,9 @@ def define_flags() -> Flags:
     )
     fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
     fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
-    define_tuning_flag(fv.text, STOCK)
-    fv.names("tweaks", [], "[list] +name, -name: change what --tuning switches on")
     fv.boolean("pieces", True, "optimizers, schedules, accumulation, dropout: on small models")
-    fv.boolean(
-        "quick_compile",
-        True,
-        "XLA compiles the same program without optimising the machine code; --noquick_compile: as "
-        "runs do, in twice the time",
-    )
-    fv.text("platform", "cpu", "|".join(PLATFORMS))
-    fv.text("out_dir", "runs/out/parity", "folder for parity.json, parity.html and logs")
     fv.integer("processes", None, "at work at the same time (default: one more than cores)")
-    fv.integer("watchdog_seconds", 300, "end a process that makes no progress for so long")
-    define_interpreter_flags(fv)
+    define_job_flags(fv, out_dir="runs/out/parity", holds="parity.json, parity.html and logs")
     return fv
 
 
@@ -107,7 +91,7 @@ class Request:
     flags: Flags
     folder: Path
     cases: list[Case]
-    jobs: list[Job]
+    jobs: list[ParityJob]
     missing: dict[str, str]
     pythons: dict[str, str]
 
@@ -121,6 +105,7 @@ def read_request(argv: Sequence[str]) -> Request | None:
     fv = define_flags()
     if not fv.parse(argv):
         return None
+    folder = check_job_flags(fv)
     known = all_cases()
     wanted = fv.models or models()
     for name in wanted:
@@ -134,11 +119,8 @@ def read_request(argv: Sequence[str]) -> Request | None:
         require_choice("strategy", name, known_strategies)
     for dtype in fv.dtype:
         require_choice("dtype", dtype, DTYPES)
-    require_choice("tuning", fv.tuning, (STOCK, TUNED))
-    read_wish(fv.tweaks, lookup.tweak_names())
     for count in fv.devices:
         check_devices(fv.platform, count)
-    folder = check_folder(fv.out_dir, flag="--out_dir")
     programs = find_programs(fv, frameworks)
     missing = {name: p.missing for name, p in programs.items() if p.missing}
     present = [name for name in frameworks if name not in missing]
@@ -148,20 +130,19 @@ def read_request(argv: Sequence[str]) -> Request | None:
         chosen = select(known, wanted, pieces=fv.pieces and proves)
         # Presets take long; unless they are asked for, they run where equality is proven.
         cases[dtype] = [c for c in chosen if proves or fv.models or not c.preset]
+    pythons = {name: programs[name].command[0] for name in present}
+    work = folder.resolve() / WORK
+    jobs = _jobs(fv, present, cases, work)
+    if fv.resume:
+        check_resumable(work, jobs, pythons=pythons, called=f"--out_dir={fv.out_dir}")
     return Request(
         flags=fv,
         folder=folder,
         cases=list({case.name: case for some in cases.values() for case in some}.values()),
-        jobs=_jobs(fv, present, cases, folder.resolve() / _WORK),
+        jobs=jobs,
         missing=missing,
-        pythons={name: programs[name].command[0] for name in present},
+        pythons=pythons,
     )
-
-
-def _fitting_batch(case: Case, devices: Sequence[int]) -> int:
-    """Returns the batch of a case, made larger where some device count does not divide it."""
-    unit = math.lcm(*devices) * case.gradient_accumulation_steps
-    return math.ceil(case.global_batch_size / unit) * unit
 
 
 def _proving(fv: Flags) -> str:
@@ -200,7 +181,7 @@ def _strategies(fv: Flags, framework: str, case: Case, dtype: str, devices: int)
 
 def _jobs(
     fv: Flags, frameworks: Sequence[str], cases: dict[str, list[Case]], work: Path
-) -> list[Job]:
+) -> list[ParityJob]:
     """Returns every run: first those that the others are compared with.
 
     Raises:
@@ -212,19 +193,19 @@ def _jobs(
     counts = (1, *sorted((count for count in fv.devices if count > 1), reverse=True))
 
     def trace_of(framework: str, case: Case, dtype: str) -> str:
-        return str(work / "traces" / framework / case.name.replace("/", "-") / dtype)
+        return str(work / LEAVES / framework / case.name.replace("/", "-") / dtype)
 
-    def job(framework: str, case: Case, dtype: str, strategy: str, devices: int) -> Job:
+    def job(framework: str, case: Case, dtype: str, strategy: str, devices: int) -> ParityJob:
         own, bare = trace_of(framework, case, dtype), strategy == "bare"
         before = order[: order.index(framework)] if bare and not case.dropout else []
         before = [other for other in before if _has_model(other, case)]
-        found = Job(
+        found = ParityJob(
             case=case.name,
             framework=framework,
             strategy=strategy,
             devices=devices,
             dtype=dtype,
-            global_batch_size=_fitting_batch(case, fv.devices),
+            global_batch_size=fitting_batch(case, fv.devices),
             steps=fv.steps,
             tuning=fv.tuning,
             tweaks=fv.tweaks,
@@ -234,7 +215,7 @@ def _jobs(
             frameworks={f"{other} bare": trace_of(other, case, dtype) for other in before},
             alone=None if bare or case.dropout else own,
         )
-        found.config(case)
+        found.config(found.of_case())
         return found
 
     return [
@@ -248,132 +229,9 @@ def _jobs(
     ]
 
 
-class _Probe:
-    """The process (or ranks) of one framework and device count, started again after a failure."""
-
-    def __init__(self, request: Request, jobs: list[Job]):
-        self._request = request
-        self._owed = list(jobs)
-        self.lines: list[dict[str, Any]] = []
-        self._read = 0
-        self._attempt = 0
-        self._processes: list[Any] = []
-        first = jobs[0]
-        self.name = f"{first.framework}-{first.devices}"
-        self._per_device = any(
-            lookup.strategy_info(job.framework, job.strategy).process_model == "per_device"
-            for job in jobs
-        )
-
-    @property
-    def doing(self) -> str:
-        return last_beat(self._folder)[1]
-
-    def start(self) -> None:
-        """Starts what is owed."""
-        request, first = self._request, self._owed[0]
-        self._folder = request.folder.resolve() / _WORK / f"{self.name}-{self._attempt}"
-        self._attempt += 1
-        self._folder.mkdir(parents=True)
-        self._read = 0
-        records = [dataclasses.asdict(job) for job in self._owed]
-        (self._folder / JOBS).write_text(json.dumps(records))
-        by_name = {case.name: case for case in request.cases}
-        environment: dict[str, str] = {}
-        for job in self._owed:
-            environment |= lookup.tweak_environment(job.config(by_name[job.case]))
-        command = [request.pythons[first.framework], "-m", "common.commands.parity_probe"]
-        ranks = launch.rank_environments(first.devices) if self._per_device else [{}]
-        self._processes = [
-            launch.start(
-                [*command, str(self._folder)],
-                environment={**environment, **rank},
-                log=self._folder / "log.txt",
-            )
-            for rank in ranks
-        ]
-        self._supervision = launch.Supervision(
-            self._processes,
-            run_dir=self._folder,
-            watchdog_seconds=request.flags.watchdog_seconds,
-        )
-
-    def poll(self) -> bool:
-        """Reads what is new; returns whether nothing is owed any more."""
-        outcome = self._supervision.poll()
-        for line in map(json.loads, self._new_lines()):
-            self.lines.append({**line, "error": None})
-            self._owed.pop(0)
-        if outcome is None:
-            return False
-        self.end()
-        if self._owed:  # else all was compared: how it left is no matter
-            self._fail(outcome.error or "left without a result")
-            if self._owed:
-                self.start()
-                return False
-        return True
-
-    def _new_lines(self) -> list[bytes]:
-        """Returns the whole lines that were added since the last look."""
-        path = self._folder / RESULTS
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            file.seek(self._read)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._read += len(whole)
-        return whole.splitlines()
-
-    def _fail(self, error: str) -> None:
-        """Notes that the job at work failed; nobody waits for its trace."""
-        job = self._owed.pop(0)
-        said = launch.last_line(self._folder / "log.txt")
-        if said and "watchdog" not in error:
-            error += f"; last line of its log: {said}"
-        line = {"job": list(job.key), "comparisons": [], "seconds": None, "error": error}
-        self.lines.append({**line, "log": str(self._folder / "log.txt")})
-        if job.trace:
-            Path(job.trace).mkdir(parents=True, exist_ok=True)
-            (Path(job.trace) / trace.FAILED).touch()
-
-    def end(self) -> None:
-        launch.end(self._processes)
-        self._processes = []
-
-
-def run(request: Request) -> list[dict[str, Any]]:
-    """Runs all jobs, some processes at a time; returns a line for each."""
-    from common.report.parity import Progress  # rich, needed here only
-
-    groups: dict[tuple[str, int], list[Job]] = {}
-    for job in request.jobs:
-        groups.setdefault((job.framework, job.devices), []).append(job)
-    waiting = [_Probe(request, jobs) for jobs in groups.values()]
-    probes = list(waiting)
-    running: list[_Probe] = []
-    # One more than cores: some wait for the traces of others.
-    slots = request.flags.processes or len(available_cores()) + 1
-    try:
-        with Progress(len(request.jobs)) as progress:
-            while waiting or running:
-                while waiting and len(running) < slots:
-                    running.append(waiting.pop(0))
-                    running[-1].start()
-                running = [probe for probe in running if not probe.poll()]
-                progress.show(
-                    [line for probe in probes for line in probe.lines],
-                    [probe.doing for probe in running],
-                )
-                time.sleep(launch.POLL_SECONDS)
-    finally:
-        for probe in running:
-            probe.end()
-    return [line for probe in probes for line in probe.lines]
-
-
-def _document(request: Request, lines: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _document(
+    request: Request, lines: Sequence[dict[str, Any]], *, kept: int, seconds: float
+) -> dict[str, Any]:
     """Returns everything that was found, as ``parity.json`` has it."""
     fv = request.flags
     initializers = [
@@ -392,7 +250,11 @@ def _document(request: Request, lines: list[dict[str, Any]], seconds: float) -> 
         "bounds": _bounds(fv.dtype),
         "missing": request.missing,
         "initializers": initializers,
-        "runs": [{**dict(zip(names, line.pop("job"), strict=True)), **line} for line in lines],
+        "kept_runs": kept,
+        "runs": [
+            {"comparisons": [], **dict(zip(names, line.pop("job"), strict=True)), **line}
+            for line in lines
+        ],
     }
 
 
@@ -413,7 +275,7 @@ def verdict(document: dict[str, Any]) -> int:
     figures = [f for c in (*document["initializers"], *comparisons) for f in c["figures"]]
     if any(figure["first_outside"] for figure in figures):
         return OUTSIDE
-    return FAILED if any(run["error"] for run in document["runs"]) else 0
+    return FAILED_RUN if any(run["error"] for run in document["runs"]) else 0
 
 
 def _parity(argv: Sequence[str]) -> int:
@@ -424,20 +286,27 @@ def _parity(argv: Sequence[str]) -> int:
         print(f"isoscale: skipped: {reason}", file=sys.stderr)
     if not request.jobs:
         raise ConfigError("nothing to run: no framework of those asked for is installed")
+    from common.report.parity import print_summary, run_name, write_page  # pictures: heavy
+
     make_folder(request.folder, flag="--out_dir")
     with locked(request.folder, called=f"--out_dir={request.flags.out_dir}"):
-        work = request.folder / _WORK
-        shutil.rmtree(work, ignore_errors=True)
+        work = request.folder.resolve() / WORK
         began = time.monotonic()
-        try:
-            lines = run(request)
-        finally:
-            shutil.rmtree(work / "traces", ignore_errors=True)
-        document = _document(request, lines, time.monotonic() - began)
+        lines, kept = run_jobs(
+            request.jobs,
+            module="common.commands.parity_probe",
+            pythons=request.pythons,
+            work=work,
+            resume=request.flags.resume,
+            processes=request.flags.processes,
+            watchdog_seconds=request.flags.watchdog_seconds,
+            title="parity",
+            name=run_name,
+        )
+        document = _document(request, lines, kept=kept, seconds=time.monotonic() - began)
         write_json(request.folder / "parity.json", document)
-        from common.report.parity import print_summary, write_page
-
         path = write_page(request.folder, document)
+        finish(request.jobs, work)
     print_summary(document)
     print(f"Page: {path}")
     return verdict(document)
@@ -445,11 +314,4 @@ def _parity(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code: see ``--help``."""
-    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
-    try:
-        return _parity(argv)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        print("isoscale: interrupted; nothing is kept: start it again", file=sys.stderr)
-        return 130
+    return run_command(_parity, argv)

@@ -1,6 +1,8 @@
 """What ``isoscale parity`` trains: every model, and every piece of training on a small one."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -131,6 +133,7 @@ def models() -> list[str]:
     return [*lookup.parity_specs(), *lookup.presets()]
 
 
+@functools.cache
 def all_cases() -> dict[str, Case]:
     """Returns name -> case; the same for every framework."""
     cases: dict[str, Case] = {}
@@ -225,3 +228,9 @@ def select(cases: Mapping[str, Case], wanted: Collection[str], *, pieces: bool) 
         for case in cases.values()
         if case.name in wanted or (case.is_piece and pieces and case.model in wanted)
     ]
+
+
+def fitting_batch(case: Case, devices: Sequence[int]) -> int:
+    """Returns the batch of a case, made larger where some device count does not divide it."""
+    unit = math.lcm(*devices) * case.gradient_accumulation_steps
+    return math.ceil(case.global_batch_size / unit) * unit

@@ -10,61 +10,36 @@ by step as it trains, with the traces it is told to, and adds a line to ``FOLDER
 
 import dataclasses
 import functools
-import gc
-import json
-import os
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.commands import lookup
-from common.commands.parity_cases import Case, all_cases, make_config
+from common.commands.parity_cases import Case
+from common.commands.workers import COMPILE_SECONDS, Job, serve
 from common.config.model_spec import Arrays
 from common.config.run_config import RunConfig
-from common.measure.heartbeat import Heartbeat, path_for
-from common.measure.records import to_json
+from common.measure.heartbeat import Heartbeat
 from common.measure.runner import Runner
 from common.parity import checks, reference, trace
 from common.parity.compare import Comparison, compare_steps
 from common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
 from common.parity.trace import Layout, Record
-from common.study import launch
 from common.training.optimizer import gradients_of_step
-
-JOBS, RESULTS = "jobs.json", "results.jsonl"
-_COMPILE_SECONDS = 60.0
-"""How long a step may be silent beyond the watchdog's patience: the first one compiles."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class ParityJob(Job):
     """One run of a case.
 
     Attributes:
-      case, framework, strategy, devices, dtype, tuning, tweaks, platform: what runs.
-      global_batch_size: the case's, or more where the devices want it.
-      steps: how many; None: as many as the case has.
-      quick_compile: whether compiled code may be slow, as long as it is compiled soon.
       trace: folder for its trace; None: nobody compares with it.
       frameworks: name -> trace of the same case in another framework.
       alone: trace of the same case in this framework without a distribution wrapper; None: this is
         that run.
     """
 
-    case: str
-    framework: str
-    strategy: str
-    devices: int
-    dtype: str
-    global_batch_size: int
-    steps: int | None
-    tuning: str
-    tweaks: list[str]
-    platform: str
-    quick_compile: bool
     trace: str | None
     frameworks: dict[str, str]
     alone: str | None
@@ -73,28 +48,25 @@ class Job:
     def key(self) -> tuple[str, str, str, int, str]:
         return (self.case, self.framework, self.strategy, self.devices, self.dtype)
 
-    def config(self, case: Case) -> RunConfig:
-        """Raises ConfigError if the case cannot be run so."""
-        return make_config(
-            dataclasses.replace(case, global_batch_size=self.global_batch_size),
-            framework=self.framework,
-            strategy=self.strategy,
-            devices=self.devices,
-            dtype=self.dtype,
-            steps=self.steps,
-            tuning=self.tuning,
-            tweaks=self.tweaks,
-            platform=self.platform,
-        )
+    @property
+    def leaves(self) -> Path | None:
+        return Path(self.trace) if self.trace else None
+
+    def is_there(self) -> bool:
+        return self.leaves is None or (self.leaves / trace.DONE).exists()
+
+    def is_done(self, line: dict[str, Any]) -> bool:
+        compared = not any(c["missing"] for c in line.get("comparisons", ()))
+        return compared and super().is_done(line)
 
 
 class Run:
     """One job at work."""
 
-    def __init__(self, job: Job, case: Case, config: RunConfig, beat: Heartbeat):
+    def __init__(self, job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat):
         self._job, self._case, self._config, self._beat = job, case, config, beat
         self._what = f"{case.name} {job.framework} {job.strategy} x{job.devices} {job.dtype}"
-        beat.beat(f"building {self._what}", expected_seconds=_COMPILE_SECONDS)
+        beat.beat(f"building {self._what}", expected_seconds=COMPILE_SECONDS)
         self._runner: Runner = lookup.load_runner(config)()
         self._layout = Layout.of(case.spec)
         routed = case.spec.auxiliary_loss_coefficient is not None
@@ -172,7 +144,7 @@ class Run:
         for step in range(self._config.steps):
             self._beat.beat(
                 f"step {step} of {self._what}",
-                expected_seconds=0.0 if step else _COMPILE_SECONDS,
+                expected_seconds=0.0 if step else COMPILE_SECONDS,
             )
             record, state = self._step(step, batches[step % len(batches)], state, numpy)
             if not self.leads:
@@ -295,39 +267,19 @@ class Run:
             dtype=self._config.parameter_dtype,
         )
 
-    def close(self) -> None:
-        self._runner.barrier()
+    @property
+    def runner(self) -> Runner:
+        return self._runner
 
 
-def main() -> None:
-    launch.die_with_launcher()
-    folder = Path(sys.argv[1])
-    jobs = [Job(**job) for job in json.loads((folder / JOBS).read_text())]
-    cases = all_cases()
-    # Not pinned, unlike runs: nothing is timed, and the probes share the cores better so.
-    first = jobs[0].config(cases[jobs[0].case])
-    os.environ.update(lookup.framework_environment(first.framework, first))
-    quick = lookup.framework_info(first.framework).quick_compile
-    if jobs[0].quick_compile and quick:
-        variable, word = quick
-        os.environ[variable] = f"{os.environ.get(variable, '')} {word}".strip()
-    beat = Heartbeat(path_for(folder, int(os.environ.get("RANK", "0"))))
-    for job in jobs:
-        began = time.monotonic()
-        case = dataclasses.replace(cases[job.case], global_batch_size=job.global_batch_size)
-        run = Run(job, case, job.config(case), beat)
-        comparisons = [comparison.to_json() for comparison in run.comparisons()]
-        if run.leads:
-            line = {"job": list(job.key), "comparisons": comparisons}
-            line["seconds"] = time.monotonic() - began
-            with (folder / RESULTS).open("a", encoding="utf-8") as file:
-                file.write(to_json(line) + "\n")
-        run.close()
-        del run
-        gc.collect()  # a runner holds itself through its compiled functions
-    sys.stdout.flush()
-    os._exit(0)  # see common/commands/run_program.py: native threads may outlive us
+def run(
+    job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat
+) -> tuple[Runner, dict[str, Any]]:
+    """Runs a job; returns its runner and what its line says."""
+    training = Run(job, case, config, beat)
+    comparisons = [comparison.to_json() for comparison in training.comparisons()]
+    return training.runner, {"comparisons": comparisons}
 
 
 if __name__ == "__main__":
-    main()
+    serve(ParityJob, run)

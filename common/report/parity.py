@@ -2,29 +2,22 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
-from common.measure.records import write_atomically
 from common.parity.checks import ITSELF
 from common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
 from common.parity.compare import Figure as Difference
 from common.parity.reference import NUMPY
+from common.report import jobs
 from common.report.plots import COLORS, DASHES, Plot
 from common.report.table import make_table, print_table
-from common.report.write import make_environment, with_own_ids
 
 HTML = "parity.html"
-_QUIET_SECONDS = 30.0
 _LEAST_STEPS = 5
 """Fewer are no curve."""
 COLUMNS = (
@@ -39,55 +32,7 @@ COLUMNS = (
 )
 
 
-class Progress:
-    """A bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, total: int):
-        console = Console(stderr=True, highlight=False)
-        self._total, self._console = total, console
-        self._began = self._said = time.monotonic()
-        self._failed: set[str] = set()
-        self._bar = Bar(
-            TextColumn("parity"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-            refresh_per_second=2,
-        )
-        self._task = self._bar.add_task("", total=total)
-
-    def __enter__(self) -> "Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def show(self, lines: Sequence[dict[str, Any]], doing: Sequence[str]) -> None:
-        """Takes what has finished and what is at work."""
-        for line in lines:
-            name = _run_name(line["job"])
-            if line["error"] and name not in self._failed:
-                self._failed.add(name)
-                self._console.print(Text(f"failed: {name}: {line['error']}"), soft_wrap=True)
-        self._bar.update(self._task, completed=len(lines), description="; ".join(doing))
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= _QUIET_SECONDS and lines:
-            self._said = now
-            left = (now - self._began) * (self._total - len(lines)) / len(lines)
-            eta = f"{int(left // 60)}:{int(left % 60):02d}"
-            what = "; ".join(doing)
-            self._console.print(
-                Text(f"[{len(lines)}/{self._total}, ETA {eta}] {what}"), soft_wrap=True
-            )
-
-
-def _run_name(job: Sequence[Any]) -> str:
+def run_name(job: Sequence[Any]) -> str:
     case, framework, strategy, devices, dtype = job
     return f"{case} {framework} {strategy} devices={devices} {dtype}"
 
@@ -126,12 +71,8 @@ class Pair:
         if outside:
             return min(outside, key=lambda entry: (entry[1].first_outside or (0,))[0])
 
-        def share(entry: tuple[str, Difference]) -> float:
-            figure = entry[1]
-            return figure.largest / figure.bound if figure.bound else -1.0
-
-        judged = [entry for entry in self.figures if entry[1].bound is not None]
-        return max(judged, key=share, default=None)
+        judged = [entry for entry in self.figures if entry[1].nearest]
+        return max(judged, key=lambda entry: entry[1].share, default=None)
 
 
 def pairs(document: dict[str, Any]) -> list[Pair]:
@@ -211,16 +152,18 @@ def sentences(document: dict[str, Any], found: Sequence[Pair]) -> list[str]:
     failed = [run for run in document["runs"] if run["error"]]
     names = ("case", "framework", "strategy", "devices", "dtype")
     lines += [
-        f"FAILED: {_run_name([run[name] for name in names])}: {run['error']} (log: {run['log']})"
+        f"FAILED: {run_name([run[name] for name in names])}: {run['error']} (log: {run['log']})"
         for run in failed
     ]
     lines += [f"skipped: {reason}" for reason in document["missing"].values()]
     if not outside:
-        done = len(document["runs"]) - len(failed)
-        lines.append(f"All {len(found)} pairs of {done} runs are within their bounds.")
-    minutes, seconds = divmod(round(document["seconds"]), 60)
+        whole = len(document["runs"]) - len(failed)
+        lines.append(f"All {len(found)} pairs of {whole} runs are within their bounds.")
+    done = jobs.said_of_runs(
+        len(document["runs"]), kept=document["kept_runs"], seconds=document["seconds"]
+    )
     lines.append(
-        f"{len(document['runs'])} runs in {minutes}:{seconds:02d} minutes, tuning "
+        f"{done}, tuning "
         f"{document['tuning']}{' ' + ','.join(document['tweaks']) if document['tweaks'] else ''}, "
         f"platform {document['platform']}, {document['machine']['cpu_model']}."
     )
@@ -315,31 +258,12 @@ def _plots(found: Sequence[Pair]) -> list[Plot]:
 def write_page(folder: Path, document: dict[str, Any]) -> Path:
     """Writes one page that needs nothing else; returns its path."""
     found = pairs(document)
-    figures = []
-    for index, plot in enumerate(_plots(found)):
-        svg = plot.render_svg()
-        figures.append(
-            Markup(
-                '<figure id="{}" role="img" aria-label="{}">{}<figcaption><b>{}.</b> {}'
-                "</figcaption></figure>"
-            ).format(
-                plot.slug,
-                plot.title,
-                Markup(with_own_ids(svg, f"f{index}-")),
-                plot.title,
-                plot.caption,
-            )
-        )
-    page = (
-        make_environment(autoescape=True)
-        .get_template(HTML)
-        .render(
-            document=document,
-            sentences=sentences(document, found),
-            columns=COLUMNS,
-            rows=[(pair.ok, row(pair)) for pair in found],
-            figures=figures,
-        )
+    return jobs.write_page(
+        folder / HTML,
+        HTML,
+        drawn=[(plot, plot.render_svg()) for plot in _plots(found)],
+        document=document,
+        sentences=sentences(document, found),
+        columns=COLUMNS,
+        rows=[(pair.ok, row(pair)) for pair in found],
     )
-    write_atomically(folder / HTML, page)
-    return folder / HTML

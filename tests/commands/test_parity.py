@@ -13,7 +13,7 @@ import pytest
 
 from common.study.lock import locked
 from tests.commands.test_bad_input import check
-from tests.conftest import ROOT, copy_of_the_code
+from tests.conftest import copy_of_the_code
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def test_what_is_equal_ends_with_0(run_program, tmp_path: Path) -> None:
     folder = tmp_path / "runs/out/parity"
     written = {".lock", ".work", "parity.html", "parity.json"}
     assert {path.name for path in folder.iterdir()} == written
-    assert not (folder / ".work/traces").exists(), "gigabytes"
+    assert not (folder / ".work/leaves").exists(), "gigabytes"
     document = json.loads((folder / "parity.json").read_text())
     assert document["bounds"]["float64"]["loss"] == 1e-12
     with locked(folder, called="it"):
@@ -101,11 +101,14 @@ def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Pat
     assert "torch - NumPy" in answer.stdout
 
 
-def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
+    run_program, code: Path, tmp_path: Path
+) -> None:
+    flags = ("--frameworks=torch", "--models=mlp,moe", *TORCH[2:])
     command = subprocess.Popen(
-        [sys.executable, "-m", MAIN, "parity", "--frameworks=torch", "--models=mlp"],
+        [sys.executable, "-m", MAIN, "parity", *flags],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(code)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -120,19 +123,36 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
                 found.append(process)
         return found
 
+    work = tmp_path / "runs/out/parity/.work"
     end = time.time() + 60
-    while not probes():
+    while not [path for path in work.glob("*/results.jsonl") if path.read_text()]:
         assert time.time() < end
-        time.sleep(0.05)
+        time.sleep(0.01)
     command.send_signal(signal.SIGINT)
     output, _ = command.communicate(timeout=30)
     assert command.returncode == 130, output
-    assert "interrupted" in output
+    assert "1 of 2 runs are kept" in output
     # One that was just being started finds out by itself that nobody waits for it.
     end = time.time() + 20
     while probes():
         assert time.time() < end, "a probe outlived the command"
         time.sleep(0.05)
+    spec = code / "models/mlp/spec.py"
+    unchanged = spec.read_text()
+    for more, text, message in (
+        ([], unchanged + "# changed", "the code has changed since --out_dir=runs/out/parity was"),
+        (["--steps=4"], unchanged, "was interrupted with other flags than these"),
+        (["--out_dir=other"], unchanged, "--out_dir=other holds nothing that was interrupted"),
+    ):
+        spec.write_text(text)
+        answer = run_program(MAIN, "parity", *flags, "--resume", *more, code=code)
+        assert (answer.returncode, answer.stdout) == (2, ""), message
+        assert message in answer.stderr
+        assert len(answer.stderr.splitlines()) == 1
+    answer = run_program(MAIN, "parity", *flags, "--resume", code=code)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "2 runs, 1 of them kept of an earlier session, in" in answer.stdout
+    assert not (work / "leaves").exists()
 
 
 @pytest.mark.parametrize(
