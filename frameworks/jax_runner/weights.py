@@ -1,0 +1,68 @@
+"""Checkpoints as plain Flax modules, and their weights as checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from common.commands import lookup
+from common.commands.weights import read_weights, spec_of, write_weights
+from frameworks.jax_runner import INFO
+from frameworks.jax_runner.parameters import canonical_name
+
+
+def load_model(path: str | Path) -> nnx.Module:
+    """Returns the model of a checkpoint as an ``nnx.Module``.
+
+    Args:
+      path: a checkpoint of any framework, or a folder of some, of which the newest is meant.
+
+    Raises:
+      ConfigError: it is damaged, or none.
+      RuntimeError: it is in float64, and ``jax_enable_x64`` is off: JAX would round it.
+    """
+    weights = read_weights(path)
+    if jax.dtypes.canonicalize_dtype(weights.parameter_dtype) != weights.parameter_dtype:
+        raise RuntimeError("a float64 model needs jax.config.update('jax_enable_x64', True) first")
+    build = lookup.model_builder(INFO, weights.spec)
+    model = nnx.eval_shape(
+        lambda: build(
+            weights.spec,
+            dtype=jnp.dtype(weights.dtype),
+            param_dtype=jnp.dtype(weights.parameter_dtype),
+            rngs=nnx.Rngs(0),
+            tweaks=(),
+        )
+    )
+    graph, state = nnx.split(model)
+    flat = [
+        (path, variable.replace(jnp.asarray(weights.parameters[canonical_name(tuple(path))])))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def save_model(model: nnx.Module, folder: str | Path, *, name: str, **sizes: Any) -> Path:
+    """Writes a module's weights as a checkpoint that every framework can begin with.
+
+    Args:
+      model: built like the one that ``load_model`` returns.
+      folder: for the checkpoint.
+      name: of the preset.
+      **sizes: those that differ from the preset's.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      ConfigError: a parameter is missing, unknown, has another shape, or is not finite.
+    """
+    parameters = {
+        canonical_name(tuple(path)): np.asarray(variable[...])
+        for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param))
+    }
+    spec = spec_of(name, **sizes)
+    return write_weights(folder, parameters, model=name, spec=spec, came_from="Flax")

@@ -1,0 +1,54 @@
+"""Checkpoints as plain TensorFlow modules, and their weights as checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from common.commands import lookup
+from common.commands.weights import read_weights, spec_of, write_weights
+from frameworks.tensorflow_runner import INFO
+from frameworks.tensorflow_runner.parameters import canonical_variables
+
+
+def load_model(path: str | Path) -> tf.Module:
+    """Returns the model of a checkpoint as a ``tf.Module`` that can be called.
+
+    Args:
+      path: a checkpoint of any framework, or a folder of some, of which the newest is meant.
+
+    Raises:
+      ConfigError: it is damaged, or none.
+    """
+    weights = read_weights(path)
+    build = lookup.model_builder(INFO, weights.spec)
+    model = build(
+        weights.spec,
+        dtype=tf.as_dtype(weights.dtype),
+        param_dtype=tf.as_dtype(weights.parameter_dtype),
+    )
+    for name, variable in canonical_variables(model, weights.spec).items():
+        variable.assign(weights.parameters[name])
+    return model
+
+
+def save_model(model: tf.Module, folder: str | Path, *, name: str, **sizes: Any) -> Path:
+    """Writes a module's weights as a checkpoint that every framework can begin with.
+
+    Args:
+      model: built like the one that ``load_model`` returns.
+      folder: for the checkpoint.
+      name: of the preset.
+      **sizes: those that differ from the preset's.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      ConfigError: a parameter is not finite.
+      ValueError: the module has other variables than the preset.
+    """
+    spec = spec_of(name, **sizes)
+    variables = canonical_variables(model, spec)
+    parameters = {key: variable.numpy() for key, variable in variables.items()}
+    return write_weights(folder, parameters, model=name, spec=spec, came_from="TensorFlow")

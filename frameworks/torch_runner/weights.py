@@ -1,0 +1,72 @@
+"""Checkpoints as plain PyTorch models, and plain PyTorch weights as checkpoints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common.checkpoint.manifest import first_difference
+from common.commands import lookup
+from common.commands.weights import read_weights, spec_of, write_weights
+from common.config.errors import ConfigError
+from common.config.model_spec import ModelSpec
+from frameworks.torch_runner import INFO
+from frameworks.torch_runner.parameters import CanonicalParameters
+
+
+def _build(spec: ModelSpec, *, dtype: str, parameter_dtype: str) -> nn.Module:
+    build = lookup.model_builder(INFO, spec)
+    return build(spec, dtype=getattr(torch, dtype), tweaks=()).to(getattr(torch, parameter_dtype))
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """Returns the model of a checkpoint, in evaluation mode on the CPU.
+
+    Args:
+      path: a checkpoint of any framework, or a folder of some, of which the newest is meant.
+
+    Raises:
+      ConfigError: it is damaged, or none.
+    """
+    weights = read_weights(path)
+    model = _build(weights.spec, dtype=weights.dtype, parameter_dtype=weights.parameter_dtype)
+    CanonicalParameters(model, weights.spec).write(weights.parameters)
+    return model.eval()
+
+
+def save_state_dict(
+    state_dict: Mapping[str, torch.Tensor], folder: str | Path, *, model: str, **sizes: Any
+) -> Path:
+    """Writes a ``state_dict`` as a checkpoint that every framework can begin with.
+
+    Args:
+      state_dict: of a model as ``load_model`` returns it, under PyTorch's own names.
+      folder: for the checkpoint.
+      model: name of the preset.
+      **sizes: those that differ from the preset's.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      ConfigError: a tensor is missing, unknown, has another shape, or is not finite.
+    """
+    spec = spec_of(model, **sizes)
+    for name, value in state_dict.items():
+        usable = isinstance(value, torch.Tensor) and value.layout == torch.strided
+        if not (usable and value.is_floating_point()):
+            raise ConfigError(f"{name} is not a dense tensor of floating-point numbers")
+    dtypes = {value.dtype for value in state_dict.values()}
+    dtype = "float64" if dtypes == {torch.float64} else "float32"
+    native = _build(spec, dtype=dtype, parameter_dtype=dtype)
+    difference = first_difference(
+        {name: tuple(value.shape) for name, value in state_dict.items()},
+        {name: tuple(value.shape) for name, value in native.state_dict().items()},
+    )
+    if difference:
+        raise ConfigError(f"{difference} in model '{model}'")
+    native.load_state_dict(state_dict)
+    parameters = CanonicalParameters(native, spec).read()
+    return write_weights(folder, parameters, model=model, spec=spec, came_from="PyTorch")

@@ -1,0 +1,207 @@
+"""Checkpoints as plain native models, and native weights as checkpoints; each framework apart."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.checkpoint import files
+from common.commands import lookup
+from common.commands.weights import read_weights, spec_of, write_weights
+from common.config.errors import ConfigError
+from common.training.reference import weighted_loss
+from models.moe.spec import MoeSpec
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+LOGITS = {
+    "torch": """
+import sys, numpy as np, torch
+from frameworks.torch_runner.weights import load_model
+model = load_model("saved")
+with torch.no_grad():
+    np.save("logits.npy", model(torch.from_numpy(np.load("inputs.npy"))).numpy())
+assert isinstance(model, torch.nn.Module) and not model.training
+""",
+    "jax": """
+import sys, numpy as np, jax, jax.numpy as jnp
+from flax import nnx
+jax.config.update("jax_enable_x64", True)
+from frameworks.jax_runner.weights import load_model
+model = load_model("saved")
+np.save("logits.npy", model(jnp.asarray(np.load("inputs.npy"))))
+assert isinstance(model, nnx.Module)
+""",
+    "tensorflow": """
+import sys, numpy as np, tensorflow as tf
+from frameworks.tensorflow_runner.weights import load_model
+model = load_model("saved")
+np.save("logits.npy", model(tf.constant(np.load("inputs.npy"))).numpy())
+assert isinstance(model, tf.Module)
+""",
+}
+SAVE = {
+    "torch": """
+from frameworks.torch_runner.weights import load_model, save_state_dict
+print(save_state_dict(load_model("saved").state_dict(), "again", model="mlp_digits"))
+""",
+    "jax": """
+import jax
+jax.config.update("jax_enable_x64", True)
+from frameworks.jax_runner.weights import load_model, save_model
+save_model(load_model("saved"), "again", name="mlp_digits")
+""",
+    "tensorflow": """
+from frameworks.tensorflow_runner.weights import load_model, save_model
+save_model(load_model("saved"), "again", name="mlp_digits")
+""",
+}
+
+
+def run(program: str, folder: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+def test_out_of_a_checkpoint_and_back(framework: str, tmp_path: Path) -> None:
+    spec = spec_of("mlp_digits")
+    parameters = {n: v.astype(np.float64) for n, v in spec.initial_parameters(seed=1).items()}
+    write_weights(tmp_path / "saved", parameters, model="mlp_digits", spec=spec, came_from="test")
+    inputs = np.random.default_rng(0).standard_normal((5, 64))
+    np.save(tmp_path / "inputs.npy", inputs)
+    run(LOGITS[framework] + SAVE[framework], tmp_path)
+    expected, _ = spec.reference_forward(parameters, {"inputs": inputs})
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=0, atol=1e-12)
+    again = read_weights(tmp_path / "again")
+    assert again.spec == spec
+    for name, value in again.parameters.items():
+        np.testing.assert_array_equal(value, parameters[name], err_msg=name)
+
+
+README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+def readme(word: str) -> str:
+    """Returns the one piece of the README's Python that has a word."""
+    (found,) = [text for text in README if word in text]
+    return found
+
+
+def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
+    """gpt_tiny out of one checkpoint: the three say the same of the README's own words."""
+    spec = spec_of("gpt_tiny")
+    start = spec.initial_parameters(seed=0)
+    write_weights(tmp_path / "saved", start, model="gpt_tiny", spec=spec, came_from="test")
+    logits = {}
+    for framework in lookup.frameworks():
+        lines = readme(f"frameworks.{framework}_runner.weights import load_model")
+        assert len([line for line in lines.splitlines() if line]) == 1 + 3  # the framework's import
+        detach = ".detach()" if framework == "torch" else ""
+        save = f"import numpy as np\nnp.save('{framework}.npy', logits{detach})\n"
+        run(lines + save, tmp_path)
+        logits[framework] = np.load(tmp_path / f"{framework}.npy")
+    tokens = np.array([list(b"def main(argv):")])
+    expected, _ = spec.reference_forward(start, {"tokens": tokens})
+    for framework, found in logits.items():
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=framework)
+    lines = readme("torch_runner.weights import load_model") + readme("save_state_dict")
+    run(lines, tmp_path)
+    for name, value in read_weights(tmp_path / "imported").parameters.items():
+        np.testing.assert_array_equal(value, start[name], err_msg=name)
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+def test_a_training_begins_with_them(framework: str, run_program, tmp_path: Path) -> None:
+    spec, sizes = spec_of("mlp_digits"), ("--model=mlp_digits", "--global_batch_size=32")
+    start = spec.initial_parameters(seed=9)
+    write_weights(tmp_path / "w", start, model="mlp_digits", spec=spec, came_from="test")
+    answer = run_program(
+        lookup.program(framework), *sizes, "--steps=5", "--optimizer=sgd", "--resume_from=w",
+        "--run_dir=r",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    first = json.loads((tmp_path / "r/steps.jsonl").read_text().splitlines()[0])
+    data = lookup.data_source("synthetic").load(
+        spec, global_batch_size=32, pool=0, seed=0, dtype="float32"
+    )
+    logits, _ = spec.reference_forward(start, data.batches[0])
+    expected = weighted_loss(logits, data.batches[0])
+    assert first["step"] == 0
+    assert first["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_foreign_state_dict_is_refused(tmp_path: Path) -> None:
+    program = """
+import torch
+from common.config.errors import ConfigError
+from common.training.reference import weighted_loss
+from models.moe.spec import MoeSpec
+from frameworks.torch_runner.weights import load_model, save_state_dict
+good = load_model("saved").state_dict()
+for change, message in (
+    (lambda d: d.pop("dense.0.weight"), "dense.0.weight is missing there and [128, 64]"),
+    (lambda d: d.update(extra=torch.ones(2)), "extra is [2] there and missing in"),
+    (lambda d: d.update({"dense.0.weight": d["dense.0.weight"].T}),
+     "dense.0.weight is [64, 128] there and [128, 64]"),
+    (lambda d: d.update({"dense.0.bias": torch.ones(128, dtype=torch.int64)}),
+     "dense.0.bias is not a dense tensor of floating-point numbers"),
+    (lambda d: d.update({"dense.0.bias": 1.0}), "dense.0.bias is not a dense tensor"),
+    (lambda d: d["dense.0.weight"].fill_(float("nan")), "dense_0/kernel holds NaN"),
+):
+    bad = {name: value.clone() for name, value in good.items()}
+    change(bad)
+    try:
+        save_state_dict(bad, "again", model="mlp_digits")
+    except ConfigError as error:
+        assert message in str(error), str(error)
+    else:
+        raise AssertionError(message)
+"""
+    spec = spec_of("mlp_digits")
+    write_weights(
+        tmp_path / "saved", spec.initial_parameters(seed=0), model="mlp_digits", spec=spec,
+        came_from="test",
+    )  # fmt: skip
+    run(program, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"family": "../evil"}, "unknown model family"),
+        ({"sizes": {"num_layers": 10**9}}, "size"),
+        ({"sizes": {"input_size": 3, "hidden_sizes": [1] * 100_000, "num_classes": 2,
+                    "dropout_rate": 0.0}}, "is no size of a model of 12 tensors"),
+        ({"sizes": {"input_size": 3, "hidden_sizes": [4.0], "num_classes": 2,
+                    "dropout_rate": 0.0}}, "is no size of a model"),
+        ({"family": "moe", "sizes": {**dataclasses.asdict(MoeSpec()), "num_layers": 10**9}},
+         "num_layers=1000000000 is no size of a model of 12 tensors"),
+        ({"sizes": {"input_size": 10**9, "hidden_sizes": [4], "num_classes": 2,
+                    "dropout_rate": 0.0}}, "dense_0/kernel is"),
+        ({"sizes": {"input_size": "x", "hidden_sizes": [4], "num_classes": 2,
+                    "dropout_rate": 0.0}}, "input_size"),
+        ({"sizes": {"input_size": 3, "hidden_sizes": None, "num_classes": 2,
+                    "dropout_rate": 0.0}}, "checkpoint"),
+    ],
+)  # fmt: skip
+def test_a_lie_about_the_model_is_refused(changes, message: str, tmp_path: Path) -> None:
+    from tests.common.checkpoint import small
+    from tests.common.checkpoint.test_damaged import forge
+
+    path = small.save(tmp_path, 5)
+    forge(path, (path / files.TENSORS).read_bytes(), **changes)
+    with pytest.raises(ConfigError, match=message):
+        read_weights(path)
