@@ -11,6 +11,7 @@ COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
     "explain": "what tuning does step by step, and what is left of the gap between frameworks",
     "parity": "show that all frameworks, strategies and device counts compute the same thing",
+    "relay": "hand one training from framework to framework, and show that it makes no difference",
     "tweaks": "list what can be tuned in each framework, and what this machine can have",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
     "board": "show one study or several in TensorBoard",

@@ -1,0 +1,198 @@
+"""``isoscale relay``: one training through three frameworks, in every order."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, copy_of_the_code
+
+pytestmark = pytest.mark.slow
+
+MAIN = "common.commands.main"
+MODELS = ("mlp", "moe", "transformer_causal")
+FRAMEWORKS = ("jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2")
+LEGS = ("--legs=torch:ddp:2,jax:pjit:2", "--steps=6", "--out_dir=relay")
+SHORT = ("--legs=torch:ddp:2,torch:bare:1", "--steps=6", "--out_dir=relay")
+
+
+@pytest.fixture(scope="module")
+def all_orders(tmp_path_factory) -> tuple[Path, str]:
+    """Runs all orders of all families once; returns its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("relay")
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", MAIN, "relay", f"--model={','.join(MODELS)}", "--all_orders"),
+            *("--steps=15", f"--out_dir={folder}"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder, answer.stdout
+
+
+def document(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "relay.json").read_text())
+
+
+def test_every_order_of_three_frameworks_is_one_training(all_orders) -> None:
+    folder, printed = all_orders
+    found = document(folder)
+    orders = {(r["model"], tuple(r["legs"])) for r in found["relays"]}
+    assert orders == set(itertools.product(MODELS, itertools.permutations(FRAMEWORKS)))
+    assert "All within bounds: 63 comparisons between 18 in relay and 9 unbroken." in printed
+    for relay in found["relays"]:
+        assert relay["ends"] == [5, 10, 15]
+        assert len(relay["losses"]) == 15
+        assert {c["against"] for c in relay["comparisons"]} == {
+            f"unbroken {leg}" for leg in FRAMEWORKS
+        }
+        for comparison in relay["comparisons"]:
+            figures = {figure["kind"]: figure for figure in comparison["figures"]}
+            assert [step for step, _ in figures["loss, relative"]["by_step"]] == list(range(15))
+            assert figures["loss, relative"]["bound"] == 1e-12
+            assert figures["parameters, absolute"]["bound"] == 1e-10
+            assert {"optimizer state first_moment, absolute",
+                    "optimizer state second_moment, absolute"} <= set(figures)  # fmt: skip
+
+
+def test_its_page_and_its_curves(all_orders) -> None:
+    folder, _ = all_orders
+    page = (folder / "relay.html").read_text()
+    assert page.count("<svg") == len(MODELS)
+    assert not any(word in page for word in ("<script", "src=", "href=http"))
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        f"relay_{model}.{ending}" for model in MODELS for ending in ("svg", "png")
+    }
+    runs = {path.parent.name for path in (folder / "tensorboard/moe").rglob("events.out*")}
+    assert len(runs) == 6 + 3
+    assert "relay-jax_pjit_2-tensorflow_mirrored_2-torch_ddp_2" in runs
+
+
+def test_a_difference_ends_with_1_and_names_the_step(run_program, tmp_path: Path) -> None:
+    """A checkpoint that loses the optimizer's state."""
+    code = copy_of_the_code(tmp_path / "code")
+    path = code / "common/checkpoint/saver.py"
+    text = path.read_text()
+    good = "runner.set_optimizer_state({**state.slots,"
+    assert text.count(good) == 1
+    bad = "{slot: {n: 0 * v for n, v in a.items()} for slot, a in state.slots.items()}"
+    path.write_text(text.replace(good, f"runner.set_optimizer_state({{**{bad},"))
+    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, code=code)
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
+    # The step after the hand-over is the first that the moments decide; its loss comes one later.
+    assert "loss, relative of loss at step 4" in line
+
+
+@pytest.mark.parametrize(
+    "path, good, bad, message",
+    [
+        (
+            "strategies/ddp.py",
+            "def __init__(",
+            "def __init__x(",
+            "left with exit code 1; last",
+        ),
+        # Its parameters are no numbers after a step: nothing to hand over, and nobody waits.
+        (
+            "optimizer.py",
+            "lr=config.learning_rate",
+            "lr=math.inf",
+            "no checkpoint at step 3: param",
+        ),
+    ],
+)
+def test_a_leg_that_fails_ends_with_3(
+    path: str, good: str, bad: str, message: str, run_program, tmp_path: Path
+) -> None:
+    code = copy_of_the_code(tmp_path / "code")
+    broken = code / "frameworks/torch_runner" / path
+    text = broken.read_text()
+    assert good in text
+    broken.write_text("import math\n" + text.replace(good, bad))
+    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, code=code)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    (line,) = [x for x in answer.stdout.splitlines() if x.startswith("FAILED: mlp torch:ddp:2 > ")]
+    assert message in line
+    assert "All within" not in answer.stdout
+
+
+def test_an_interrupted_relay_goes_on(tmp_path: Path, run_program) -> None:
+    flags = ("--model=mlp,mlp/sgd_cosine_clipped,mlp/accumulated,mlp/adamw_linear_clipped", *LEGS)
+    command = subprocess.Popen(
+        [sys.executable, "-m", MAIN, "relay", *flags],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    work, end = tmp_path / "relay/.work", time.time() + 60
+    while not [path for path in work.glob("*/results.jsonl") if path.read_text()]:
+        assert time.time() < end
+        time.sleep(0.01)
+    command.send_signal(signal.SIGINT)
+    said, _ = command.communicate(timeout=30)
+    assert command.returncode == 130, said
+    assert "of 16 runs are kept in" in said
+    # What a job has left is gone, whatever its line of results says: it is run again.
+    (gone,) = work.glob("leaves/mlp/torch_ddp_2-to-3")
+    shutil.rmtree(gone)
+    answer = run_program(MAIN, "relay", *flags, "--resume")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "All within bounds: 12 comparisons between 4 in relay and 8 unbroken." in answer.stdout
+    assert not (work / "leaves").exists()
+
+
+def test_float32_is_judged_where_it_can_be(run_program) -> None:
+    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, "--dtype=float32")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "In float32 the losses of the first 10 steps are judged, and nothing" in answer.stdout
+    refused = run_program(MAIN, "relay", "--model=mlp", *SHORT, "--dtype=float32", "--steps=20")
+    assert refused.returncode == 2
+    assert "--steps=19 or fewer" in refused.stderr
+
+
+def test_nothing_of_others_is_replaced(run_program, tmp_path: Path) -> None:
+    (tmp_path / "mine/plots").mkdir(parents=True)
+    answer = run_program(MAIN, "relay", "--model=mlp", "--out_dir=mine")
+    assert answer.returncode == 2
+    assert "--out_dir=mine holds 'plots', and no relay; choose another folder" in answer.stderr
+    assert (tmp_path / "mine/plots").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ((), "--model is required"),
+        (("--model=mpl",), "unknown model 'mpl': did you mean 'mlp'?"),
+        (("--model=mlp", "--legs=torch:ddp:2"), "there must be two legs"),
+        (("--model=mlp", "--legs=torch:ddp,jax:pjit:2"), "is not FRAMEWORK:STRATEGY:DEVICES"),
+        (("--model=mlp", "--legs=torch:dpd:2,jax:pjit:2"), "did you mean 'ddp'?"),
+        (("--model=mlp", "--legs=torch:bare:2,jax:pjit:2"), "runs on 1 at most, not 2"),
+        (("--model=mlp", "--steps=2"), "--steps=2 must be 3 or more"),
+        (("--model=mlp", "--dtype=float16"), "unknown dtype 'float16'"),
+        (("--model=mlp/dropout",), "unknown model 'mlp/dropout'"),
+        (("--model=mlp", "--dtype=float32"), "in float32 the losses of 10 steps are judged"),
+        (("--model=mlp", "--legs=torch:ddp:257,jax:pjit:2"), "devices=257: 256 at most"),
+        (("--model=mlp", f"--legs=torch:ddp:{'1' * 5000},jax:pjit:2"), "is not FRAMEWORK:STRATEGY"),
+        (("--model=mlp", "--resume"), "--resume: --out_dir=runs/out/relay holds nothing that was"),
+    ],
+)
+def test_bad_input(flags: tuple[str, ...], message: str, run_program, tmp_path: Path) -> None:
+    answer = run_program(MAIN, "relay", *flags)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
