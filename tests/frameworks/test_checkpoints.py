@@ -84,6 +84,24 @@ def test_saved_in_one_resumed_in_another(run_program, tmp_path: Path) -> None:
         np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-10, err_msg=name)
 
 
+def test_bfloat16_goes_on_elsewhere(run_program, tmp_path: Path) -> None:
+    """Its parameters and moments are float32, on disk as in every framework."""
+    model = ("--model=mlp_digits", "--dtype=bfloat16", "--warmup_steps=0", "--latency_steps=0")
+    for program, *flags in (
+        (TORCH, "--steps=10", "--save_checkpoint=saved", "--run_dir=first"),
+        (JAX, "--steps=20", "--save_checkpoint=saved", "--resume_from=latest", "--run_dir=second"),
+        (JAX, "--steps=20", "--run_dir=unbroken"),
+    ):
+        answer = run_program(program, *model, *flags)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert {value.dtype for value in arrays(tmp_path / "saved").values()} == {np.dtype("float32")}
+    unbroken = losses(tmp_path / "unbroken")
+    assert unbroken[19] < 0.9 * unbroken[0], "else any start would do"
+    second = losses(tmp_path / "second")
+    assert list(second) == list(range(10, 20))
+    assert second == pytest.approx({step: unbroken[step] for step in second}, rel=2e-2)
+
+
 @pytest.mark.parametrize("framework", lookup.frameworks())
 def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_path: Path) -> None:
     model = ("--model=mlp_digits", "--dropout_rate=0.5", "--warmup_steps=0", "--latency_steps=0")
@@ -96,11 +114,14 @@ def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_pa
         answer = run_program(program, *model, *flags, f"--run_dir={name}")
         assert answer.returncode == 0, answer.stdout + answer.stderr
     equal(tmp_path / "saved", tmp_path / "u")
+    first = losses(tmp_path / "first")[0]
+    assert first == losses(tmp_path / "unbroken")[0]
+    assert abs(first - 2.44584) > 1e-3, "the loss without dropout"
 
 
 @pytest.mark.parametrize(
     "program, flags, steps, kills",
-    [(JAX, (), 3000, 20), (TORCH, ("--strategy=ddp", "--devices=2"), 600, 2)],
+    [(JAX, (), 3000, 20), (TORCH, ("--strategy=ddp", "--devices=2"), 600, 1)],
 )
 def test_killed_again_and_again_it_ends_as_an_unbroken_one(
     program: str, flags: tuple[str, ...], steps: int, kills: int, run_program, tmp_path: Path
