@@ -65,6 +65,11 @@ def generations(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
+def newest_in(folder: Path) -> tuple[int, Path] | None:
+    """Returns (step, path) of a folder's newest checkpoint; None: there is none."""
+    return next(reversed(generations(folder)), None)
+
+
 def save(folder: Path, state: State, **about: Any) -> Path:
     """Writes a checkpoint; a crash at any moment leaves the ones before, and never half of one.
 
@@ -77,11 +82,11 @@ def save(folder: Path, state: State, **about: Any) -> Path:
       Its path.
 
     Raises:
-      OSError: the disk is full, or gone, or the folder holds a later checkpoint.
+      OSError: the disk is full, or gone, or the folder holds one of this step or a later one.
     """
-    for step, path in generations(folder)[-1:]:
-        if step > about["step"]:  # ours would be the oldest, which is not kept
-            raise FileExistsError(f"{path} is there already, which is later")
+    newest = newest_in(folder)
+    if newest and newest[0] >= about["step"]:  # ours would be the oldest, which is not kept
+        raise FileExistsError(f"'{newest[1]}' is there already")
     target = folder / f"step_{about['step']:09d}"
     writing = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
     try:
@@ -101,11 +106,12 @@ def save(folder: Path, state: State, **about: Any) -> Path:
             file_sha256=digest,
             **about,
         )
-        write_atomically(writing / MANIFEST, manifest.to_text())
+        text = manifest.to_text()
+        if len(text) > LARGEST_BYTES:
+            raise OSError(f"a manifest of {len(text)} bytes could not be read again")
+        write_atomically(writing / MANIFEST, text)
         _sync(writing)
         os.chmod(writing, 0o755)
-        if target.exists():  # damaged, or nobody would have come to this step again
-            _set_aside(target)
         writing.rename(target)
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
@@ -152,7 +158,8 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
                 f"--resume_from={LATEST} means the newest checkpoint of --save_checkpoint=FOLDER, "
                 "which is not given"
             )
-        return _newest(folder)
+        newest = newest_in(folder)
+        return newest and newest[1]
     path = Path(text)
     try:
         there, is_folder = path.exists(), path.is_dir()
@@ -167,11 +174,8 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
         )
     if os.path.lexists(path / MANIFEST):
         return path
-    return _newest(path) or path
-
-
-def _newest(folder: Path) -> Path | None:
-    return next((path for _, path in reversed(generations(folder))), None)
+    newest = newest_in(path)
+    return newest[1] if newest else path
 
 
 @contextlib.contextmanager

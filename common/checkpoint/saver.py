@@ -1,5 +1,6 @@
 """Between a runner and its checkpoints."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,16 @@ class Saver:
             return
         broken = state.first_not_finite()
         if broken:  # it would replace one that can be gone on from
-            self.failures.append(f"no checkpoint at step {step}: {broken} holds NaN or an infinity")
+            self._fail(step, f"{broken} holds NaN or an infinity")
             return
         next_batch = step % self._about["batches"]
         try:
             files.save(self._folder, state, step=step, next_batch=next_batch, **self._about)
         except OSError as error:
-            self.failures.append(f"no checkpoint at step {step}: {error}")
+            self._fail(step, str(error))
             return
         self.saved_steps.append(step)
+
+    def _fail(self, step: int, why: str) -> None:
+        self.failures.append(f"no checkpoint at step {step}: {why}")
+        print(f"isoscale: {self.failures[-1]}", file=sys.stderr, flush=True)

@@ -44,7 +44,7 @@ class Checkpoints:
       source: the one to go on from; None: the run starts at step 0.
       manifest, state: its content; ``restore`` lets go of the state.
       complete: it has done all steps already.
-      newest: what the folder held last; None: nothing.
+      newest: (step, path) of the last one that the folder holds; None: it holds none.
     """
 
     folder: Path | None
@@ -53,7 +53,7 @@ class Checkpoints:
     manifest: Manifest | None
     state: State | None
     complete: bool
-    newest: Path | None
+    newest: tuple[int, Path] | None
 
     @classmethod
     def read(cls, fv: Flags, config: RunConfig) -> Self:
@@ -94,18 +94,17 @@ class Checkpoints:
                     "more would go on"
                 )
             state = files.read_state(source, manifest)
-        newest = None
-        for step, newest in files.generations(folder)[-1:] if folder else []:
-            if manifest is None:
-                raise ConfigError(
-                    f"--save_checkpoint={folder} holds '{newest.name}' already: go on from it with "
-                    f"--resume_from={files.LATEST}, or choose a new folder"
-                )
-            if step > manifest.step:
-                raise ConfigError(
-                    f"--save_checkpoint={folder} holds '{newest.name}', which is after step "
-                    f"{manifest.step} that this run goes on from: choose a new folder"
-                )
+        newest = files.newest_in(folder) if folder else None
+        if newest and manifest is None:
+            raise ConfigError(
+                f"--save_checkpoint={folder} holds '{newest[1].name}' already: go on from it with "
+                f"--resume_from={files.LATEST}, or choose a new folder"
+            )
+        if newest and manifest and newest[0] > manifest.step:
+            raise ConfigError(
+                f"--save_checkpoint={folder} holds '{newest[1].name}', which is after step "
+                f"{manifest.step} that this run goes on from: choose a new folder"
+            )
         return cls(
             folder=folder,
             every=fv.save_every,
@@ -127,12 +126,8 @@ class Checkpoints:
     def check_unchanged(self) -> None:
         """Raises ConfigError if another run has saved since this one looked; now it cannot."""
         assert self.folder is not None
-        newest = next((path for _, path in files.generations(self.folder)[-1:]), None)
-        if newest != self.newest:
-            raise ConfigError(
-                f"--save_checkpoint={self.folder} has just got '{newest and newest.name}' from "
-                "another run"
-            )
+        if files.newest_in(self.folder) != self.newest:
+            raise ConfigError(f"--save_checkpoint={self.folder}: another run has just saved there")
 
     @property
     def first_step(self) -> int:
@@ -178,10 +173,8 @@ class Checkpoints:
 
     def hint(self) -> str:
         """Returns how to go on after an interruption; nothing where there is no checkpoint."""
-        there = files.generations(self.folder)[-1:] if self.folder else []
-        return "".join(
-            f"; go on from step {step} with --resume_from={files.LATEST}" for step, _ in there
-        )
+        newest = files.newest_in(self.folder) if self.folder else None
+        return f"; go on from step {newest[0]} with --resume_from={files.LATEST}" if newest else ""
 
     def facts(self) -> dict[str, Any] | None:
         """Returns what a result says of the checkpoint that its run went on from."""

@@ -323,6 +323,7 @@ BAD_MANIFESTS = {
     "a shape of text": (_fields(tensors={FIRST: ["3", 4]}), "bad shape"),
     "a shape that is none": (_fields(tensors={FIRST: 12}), "bad shape"),
     "a shape without end": (_fields(tensors={FIRST: [10**20]}), "bad shape"),
+    "a shape of many": (_fields(tensors={FIRST: [1] * 100_000}), r"kernel is \[1, 1, .* there and"),
     "one tensor only": (_fields(tensors={FIRST: [3, 4]}), "dense_0/bias is missing there"),
     "another size of file": (_fields(file_bytes=1), "its manifest says 1"),
     "another checksum": (_fields(file_sha256="0" * 64), "is damaged"),
