@@ -53,23 +53,20 @@ def read_weights(path: str | Path) -> Weights:
 
 def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
     """Raises ConfigError unless a model that we have has exactly these tensors."""
-    require_choice(f"model family of {called}:", manifest.family, lookup.families())
+    require_choice(f"model family of {called}:", manifest.family[:40], lookup.families())
     spec_class = lookup.spec_class(manifest.family)
     fields = {field.name for field in dataclasses.fields(spec_class)}
     if set(manifest.sizes) != fields:
         name = min(set(manifest.sizes) ^ fields)
         raise ConfigError(f"{called}: model family '{manifest.family}' and size '{name[:40]}'")
-    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest.sizes.items()}
-    # Nothing counts more layers than there are tensors; a lie would take all memory.
     most = len(manifest.tensors)
-    for field in dataclasses.fields(spec_class):
-        value, usual = sizes[field.name], field.default
-        count = len(value) if isinstance(value, tuple) else value
-        layers = field.name == "num_layers" or isinstance(value, tuple)
-        if not _kinds(value) <= _kinds(usual) or (layers and count > most):
-            raise ConfigError(
-                f"{called}: {field.name}={str(value)[:40]} is no size of a model of {most} tensors"
-            )
+    for name, value in manifest.sizes.items():
+        # Nothing counts more layers than there are tensors; a lie would take all memory.
+        count = len(value) if isinstance(value, list) else value if name == "num_layers" else 0
+        if isinstance(count, int) and count > most:
+            raise ConfigError(f"{called}: {name}={str(value)[:40]} in a model of {most} tensors")
+    usual = {field.name: field.default for field in dataclasses.fields(spec_class)}
+    sizes = {k: _like(usual[k], v, called=f"{called}: {k}") for k, v in manifest.sizes.items()}
     try:
         spec = spec_class(**sizes)
         shapes = tensor_shapes(spec, slots=manifest.slots)
@@ -83,20 +80,28 @@ def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
     return spec
 
 
-def _kinds(value: Any) -> set[type]:
-    return {tuple, *map(type, value)} if isinstance(value, tuple) else {type(value)}
+def _like(usual: Any, value: Any, *, called: str) -> Any:
+    """Returns a size in the kind of its usual value; raises ConfigError if it is of another."""
+    if isinstance(usual, tuple) and isinstance(value, list | tuple):
+        return tuple(_like(usual[0], element, called=called) for element in value)
+    if type(usual) is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if type(value) is not type(usual):
+        raise ConfigError(f"{called}={str(value)[:40]} is not of the kind of {usual}")
+    return value
 
 
 def spec_of(model: str, **sizes: Any) -> ModelSpec:
     """Returns the specification of a preset with some sizes changed.
 
     Raises:
-      ConfigError: there is no such model or size.
+      ConfigError: there is no such model or size, or it is of another kind.
     """
     spec = lookup.preset(model).spec
     for name in sizes:
         require_choice(f"size of {model}", name, spec.size_names())
-    return dataclasses.replace(spec, **sizes)
+    changed = {k: _like(getattr(spec, k), v, called=f"{model}: {k}") for k, v in sizes.items()}
+    return dataclasses.replace(spec, **changed)
 
 
 def write_weights(
@@ -127,8 +132,9 @@ def write_weights(
     if broken:
         raise ConfigError(f"{broken} holds NaN or an infinity")
     make_folder(Path(folder), flag="folder")
-    for _, path in files.generations(Path(folder))[-1:]:
-        raise ConfigError(f"'{folder}' holds '{path.name}' already; choose a new folder")
+    newest = files.newest_in(Path(folder))
+    if newest:
+        raise ConfigError(f"'{folder}' holds '{newest[1].name}' already; choose a new folder")
     return files.save(
         Path(folder),
         state,

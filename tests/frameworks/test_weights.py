@@ -17,13 +17,15 @@ from common.config.errors import ConfigError
 from common.config.model_spec import Arrays, ModelSpec
 from common.training.reference import weighted_loss
 from models.moe.spec import MoeSpec
+from tests.common.checkpoint import small
+from tests.common.checkpoint.test_damaged import forge
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 LOGITS = {
     "torch": """
-import sys, numpy as np, torch
+import numpy as np, torch
 from frameworks.torch_runner.weights import load_model
 model = load_model("saved")
 with torch.no_grad():
@@ -31,7 +33,7 @@ with torch.no_grad():
 assert isinstance(model, torch.nn.Module) and not model.training
 """,
     "jax": """
-import sys, numpy as np, jax, jax.numpy as jnp
+import numpy as np, jax, jax.numpy as jnp
 from flax import nnx
 jax.config.update("jax_enable_x64", True)
 from frameworks.jax_runner.weights import load_model
@@ -40,7 +42,7 @@ np.save("logits.npy", model(jnp.asarray(np.load("inputs.npy"))))
 assert isinstance(model, nnx.Module)
 """,
     "tensorflow": """
-import sys, numpy as np, tensorflow as tf
+import numpy as np, tensorflow as tf
 from frameworks.tensorflow_runner.weights import load_model
 model = load_model("saved")
 np.save("logits.npy", model(tf.constant(np.load("inputs.npy"))).numpy())
@@ -157,8 +159,6 @@ def test_a_foreign_state_dict_is_refused(tmp_path: Path) -> None:
     program = """
 import torch
 from common.config.errors import ConfigError
-from common.training.reference import weighted_loss
-from models.moe.spec import MoeSpec
 from frameworks.torch_runner.weights import load_model, save_state_dict
 good = load_model("saved").state_dict()
 for change, message in (
@@ -188,30 +188,47 @@ for change, message in (
     run(program, tmp_path)
 
 
+def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
+    spec = spec_of("mlp_digits", dropout_rate=0, hidden_sizes=[8])
+    assert (spec.dropout_rate, spec.hidden_sizes) == (0.0, (8,))
+    write_weights(tmp_path, some_parameters(spec), model="mlp_digits", spec=spec, came_from="test")
+    assert read_weights(tmp_path).spec == spec
+    with pytest.raises(ConfigError, match="holds 'step_000000000' already"):
+        write_weights(tmp_path, some_parameters(spec), model="mlp_digits", spec=spec, came_from="x")
+    for sizes, message in (
+        ({"hidden_sizes": 128}, "hidden_sizes=128 is not of the kind of"),
+        ({"input_size": "64"}, "input_size=64 is not of the kind of 64"),
+        ({"d_model": 64}, "unknown size of mlp_digits 'd_model'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            spec_of("mlp_digits", **sizes)
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"family": "../evil"}, "unknown model family"),
         ({"sizes": {"num_layers": 10**9}}, "size"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [1] * 100_000, "num_classes": 2,
-                    "dropout_rate": 0.0}}, "is no size of a model of 12 tensors"),
+                    "dropout_rate": 0.0}}, "in a model of 12 tensors"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [4.0], "num_classes": 2,
-                    "dropout_rate": 0.0}}, "is no size of a model"),
+                    "dropout_rate": 0.0}}, "is not of the kind of"),
         ({"family": "moe", "sizes": {**dataclasses.asdict(MoeSpec()), "num_layers": 10**9}},
-         "num_layers=1000000000 is no size of a model of 12 tensors"),
+         "num_layers=1000000000 in a model of 12 tensors"),
         ({"sizes": {"input_size": 10**9, "hidden_sizes": [4], "num_classes": 2,
                     "dropout_rate": 0.0}}, "dense_0/kernel is"),
         ({"sizes": {"input_size": "x", "hidden_sizes": [4], "num_classes": 2,
                     "dropout_rate": 0.0}}, "input_size"),
         ({"sizes": {"input_size": 3, "hidden_sizes": None, "num_classes": 2,
-                    "dropout_rate": 0.0}}, "checkpoint"),
+                    "dropout_rate": 0.0}}, "hidden_sizes=None is not of the kind of"),
+        ({"family": "x" * 100_000}, "unknown model family"),
+        ({"sizes": {"input_size": 3, "hidden_sizes": [4, 4], "num_classes": 2,
+                    "dropout_rate": 0}}, "dense_1/kernel is"),
     ],
 )  # fmt: skip
 def test_a_lie_about_the_model_is_refused(changes, message: str, tmp_path: Path) -> None:
-    from tests.common.checkpoint import small
-    from tests.common.checkpoint.test_damaged import forge
-
     path = small.save(tmp_path, 5)
     forge(path, (path / files.TENSORS).read_bytes(), **changes)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         read_weights(path)
+    assert len(str(caught.value)) < 1000
