@@ -37,6 +37,8 @@ from common.parity.reference import judge_initializers
 from common.parity.tolerances import tolerance_of
 from common.study.lock import locked
 
+RESULT = "parity.json"
+
 
 def define_flags() -> Flags:
     cases = all_cases().values()
@@ -105,7 +107,7 @@ def read_request(argv: Sequence[str]) -> Request | None:
     fv = define_flags()
     if not fv.parse(argv):
         return None
-    folder = check_job_flags(fv)
+    folder = check_job_flags(fv, ParityJob, result=RESULT)
     known = all_cases()
     wanted = fv.models or models()
     for name in wanted:
@@ -294,7 +296,6 @@ def _parity(argv: Sequence[str]) -> int:
         began = time.monotonic()
         lines, kept = run_jobs(
             request.jobs,
-            module="common.commands.parity_probe",
             pythons=request.pythons,
             work=work,
             resume=request.flags.resume,
@@ -304,7 +305,7 @@ def _parity(argv: Sequence[str]) -> int:
             name=run_name,
         )
         document = _document(request, lines, kept=kept, seconds=time.monotonic() - began)
-        write_json(request.folder / "parity.json", document)
+        write_json(request.folder / RESULT, document)
         path = write_page(request.folder, document)
         finish(request.jobs, work)
     print_summary(document)

@@ -43,7 +43,7 @@ from common.parity.tolerances import (
     tolerance_of,
 )
 from common.parity.trace import Layout
-from common.study.lock import LOCK, locked
+from common.study.lock import locked
 
 RESULT = "relay.json"
 LEGS = ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
@@ -164,23 +164,17 @@ def read_request(argv: Sequence[str]) -> Request | None:
     for name in fv.model:
         require_choice("model", name, known)
     require_choice("dtype", fv.dtype, DTYPES)
-    folder = check_job_flags(fv)
+    folder = check_job_flags(fv, RelayJob, result=RESULT)
     legs = [Leg.parse(text, fv.platform) for text in fv.legs]
     if not 2 <= len(legs) <= 6:
         raise ConfigError(f"--legs={','.join(fv.legs)}: there must be two legs, and six at most")
     if fv.steps < len(legs):
         raise ConfigError(f"--steps={fv.steps} must be {len(legs)} or more: one for each leg")
-    judged = tolerance_of(fv.dtype, routed=False).loss_steps
-    if judged is not None and fv.steps // len(legs) >= judged:
-        raise ConfigError(
-            f"--steps={fv.steps}: in {fv.dtype} the losses of {judged} steps are judged, of which "
-            f"the first leg must leave some to the next: --steps={judged * len(legs) - 1} or fewer"
-        )
+    _check_judged(fv, len(legs))
     frameworks = list(dict.fromkeys(leg.framework for leg in legs))
     for name in fv.model:
         for framework in frameworks:
             lookup.require_model_file(lookup.framework_info(framework), all_cases()[name].spec)
-    _check_is_ours(folder)
     programs = find_programs(fv, frameworks)
     for program in programs.values():
         if program.missing:
@@ -200,13 +194,28 @@ def read_request(argv: Sequence[str]) -> Request | None:
     )
 
 
-def _check_is_ours(folder: Path) -> None:
-    """Raises ConfigError for a folder with files of others: pictures and curves are replaced."""
-    there = {path.name for path in folder.glob("*")} - {LOCK}
-    if there and not there & {WORK, RESULT}:
+def _check_judged(fv: Flags, legs: int) -> None:
+    """Raises ConfigError where a dtype's losses are not judged far enough.
+
+    The first loss after a hand-over shows its parameters, the second one its optimizer state.
+    """
+    judged = tolerance_of(fv.dtype, routed=False).loss_steps
+
+    def fits(steps: int) -> bool:
+        return judged is None or _ends(steps, legs)[-2] + 2 <= judged
+
+    if not fits(fv.steps):
+        most = next((steps for steps in range(fv.steps, legs - 1, -1) if fits(steps)), None)
         raise ConfigError(
-            f"--out_dir={folder} holds '{min(there)}', and no relay; choose another folder"
+            f"--steps={fv.steps}: in {fv.dtype} the losses of {judged} steps are judged, two "
+            "of which must come after the last leg has taken over: "
+            + (f"--steps={most} or fewer" if most else "take fewer legs")
         )
+
+
+def _ends(steps: int, legs: int) -> list[int]:
+    """Returns the step before which each leg ends."""
+    return [steps * (index + 1) // legs for index in range(legs)]
 
 
 def _plan(
@@ -218,7 +227,7 @@ def _plan(
       ConfigError: a leg cannot be run so.
     """
     orders = list(dict.fromkeys(itertools.permutations(legs))) if fv.all_orders else [tuple(legs)]
-    ends = [fv.steps * (index + 1) // len(legs) for index in range(len(legs))]
+    ends = _ends(fv.steps, len(legs))
 
     def job(case: Case, path: tuple[Leg, ...], *, first_step: int, last_step: int) -> RelayJob:
         def folder(legs: tuple[Leg, ...], end: int) -> Path:
@@ -330,7 +339,8 @@ def _document(
         return [row for job in run.jobs for row in lines[job.key].get("metrics", [])]
 
     def error(run: Relay) -> str | None:
-        return next((lines[job.key]["error"] for job in run.jobs if lines[job.key]["error"]), None)
+        failed = (lines[job.key] for job in run.jobs if lines[job.key]["error"])
+        return next((f"{line['error']} (log: {line['log']})" for line in failed), None)
 
     def record(run: Relay, others: Sequence[Relay]) -> dict[str, Any]:
         spec = run.case.spec
@@ -391,7 +401,6 @@ def _relay(argv: Sequence[str]) -> int:
         began = time.monotonic()
         found, kept = run_jobs(
             request.jobs,
-            module="common.commands.relay_probe",
             pythons=request.pythons,
             work=work,
             resume=request.flags.resume,

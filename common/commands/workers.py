@@ -1,7 +1,7 @@
 """Processes that each serve many jobs of one framework and number of devices, one after the other.
 
 A job is a frozen dataclass of plain values that derives from ``Job``. A worker writes its jobs to a
-folder and starts ``python -m MODULE FOLDER``, whose main function is ``serve``; it reads a line of
+folder and starts the jobs' module with it, whose main function is ``serve``; it reads a line of
 results for each, and starts the process again for what is owed if one fails. What an interrupted
 session has finished is kept, for ``--resume``.
 """
@@ -33,6 +33,7 @@ from common.measure.records import to_json, write_json
 from common.measure.runner import Runner
 from common.parity.trace import FAILED
 from common.study import launch
+from common.study.lock import LOCK
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST = "request.json"
@@ -66,16 +67,29 @@ def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
     define_interpreter_flags(fv)
 
 
-def check_job_flags(fv: Flags) -> Path:
+def check_job_flags(fv: Flags, kind: type["Job"], *, result: str) -> Path:
     """Returns the folder of ``--out_dir``.
 
+    Args:
+      fv: has been parsed.
+      kind: of the jobs.
+      result: file in the folder that says whose it is.
+
     Raises:
-      ConfigError: one of the flags has a value that it cannot have.
+      ConfigError: one of the flags has a value that it cannot have, or the folder is of others.
     """
     require_choice("platform", fv.platform, PLATFORMS)
     require_choice("tuning", fv.tuning, (STOCK, TUNED))
     read_wish(fv.tweaks, lookup.tweak_names())
-    return check_folder(fv.out_dir, flag="--out_dir")
+    folder = check_folder(fv.out_dir, flag="--out_dir")
+    there = {path.name for path in folder.glob("*")} - {LOCK}
+    request = _read_request(folder / WORK)
+    ours = result in there or (request is not None and request["module"] == kind.__module__)
+    if there and not ours:  # what is in it is replaced
+        raise ConfigError(
+            f"--out_dir={fv.out_dir} holds '{min(there)}', and no {result}; choose another folder"
+        )
+    return folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,20 +170,18 @@ class _Worker:
         self,
         jobs: Sequence[Job],
         *,
-        module: str,
         python: str,
         work: Path,
         watchdog_seconds: float,
     ):
         """Args:
         jobs: of one framework and number of devices, in order.
-        module: what is started.
         python: the framework's interpreter.
         work: folder for logs and results.
         watchdog_seconds: longest time without a sign of life.
         """
         self._owed = list(jobs)
-        self._module, self._python = module, python
+        self._python = python
         self._work, self._watchdog_seconds = work, watchdog_seconds
         self.lines: list[dict[str, Any]] = []
         self._processes: list[Any] = []
@@ -178,6 +190,10 @@ class _Worker:
             lookup.strategy_info(job.framework, job.strategy).process_model == "per_device"
             for job in jobs
         )
+
+    @property
+    def _log(self) -> str:
+        return str(self._folder / "log.txt")
 
     @property
     def doing(self) -> str:
@@ -198,9 +214,9 @@ class _Worker:
         ranks = launch.rank_environments(first.devices) if self._per_device else [{}]
         self._processes = [
             launch.start(
-                [self._python, "-m", self._module, str(self._folder)],
+                [self._python, "-m", type(first).__module__, str(self._folder)],
                 environment={**environment, **rank},
-                log=self._folder / "log.txt",
+                log=Path(self._log),
             )
             for rank in ranks
         ]
@@ -212,7 +228,7 @@ class _Worker:
         """Reads what is new; returns whether nothing is owed any more."""
         outcome = self._supervision.poll()
         lines, self._read = _whole_lines(self._folder / RESULTS, self._read)
-        self.lines += lines
+        self.lines += [{**line, "log": self._log} for line in lines]
         del self._owed[: len(lines)]
         if outcome is None:
             return False
@@ -227,11 +243,11 @@ class _Worker:
     def _fail(self, error: str) -> None:
         """Notes that the job at work failed."""
         job = self._owed.pop(0)
-        said = launch.last_line(self._folder / "log.txt")
+        said = launch.last_line(Path(self._log))
         if said and "watchdog" not in error:
             error += f"; last line of its log: {said}"
         line = {"job": list(job.key), "seconds": None, "error": error}
-        self.lines.append({**line, "log": str(self._folder / "log.txt")})
+        self.lines.append({**line, "log": self._log})
         job.note_failure()
 
     def end(self) -> None:
@@ -265,10 +281,17 @@ def _describe(jobs: Sequence[Job], pythons: dict[str, str]) -> dict[str, Any]:
         for path in sorted((lookup.ROOT / top).rglob("*.py")):
             code.update(path.read_bytes())
     return {
+        "module": type(jobs[0]).__module__,
         "jobs": [dataclasses.asdict(job) for job in jobs],
         "pythons": pythons,
         "code_sha256": code.hexdigest(),
     }
+
+
+def _read_request(work: Path) -> dict[str, Any] | None:
+    """Returns what an unfinished session was to do; None: there is none."""
+    path = work / _REQUEST
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def check_resumable(
@@ -284,10 +307,9 @@ def check_resumable(
     Raises:
       ConfigError: nothing was interrupted there, or it was something else, or by other code.
     """
-    path = work / _REQUEST
-    if not path.exists():
+    before, now = _read_request(work), _describe(jobs, pythons)
+    if before is None:
         raise ConfigError(f"--resume: {called} holds nothing that was interrupted")
-    before, now = json.loads(path.read_text()), _describe(jobs, pythons)
     if before["code_sha256"] != now["code_sha256"]:
         raise ConfigError(
             f"--resume: the code has changed since {called} was interrupted; start it again "
@@ -300,7 +322,6 @@ def check_resumable(
 def run_jobs(
     jobs: Sequence[Job],
     *,
-    module: str,
     pythons: dict[str, str],
     work: Path,
     resume: bool,
@@ -313,7 +334,6 @@ def run_jobs(
 
     Args:
       jobs: in an order in which none waits for one that comes after it.
-      module: what a worker's process runs.
       pythons: framework -> its interpreter.
       work: folder for logs and results; what is in it goes, unless ``resume``.
       resume: go on with what ``check_resumable`` has seen.
@@ -340,7 +360,6 @@ def run_jobs(
     waiting = [
         _Worker(
             some,
-            module=module,
             python=pythons[framework],
             work=work,
             watchdog_seconds=watchdog_seconds,
@@ -365,7 +384,11 @@ def run_jobs(
                 time.sleep(launch.POLL_SECONDS)
     except KeyboardInterrupt:
         count = len(_done(jobs, work))
-        print(f"isoscale: {count} of {len(jobs)} runs are kept in {work}", file=sys.stderr)
+        print(
+            f"isoscale: {count} of {len(jobs)} runs are kept in {work}; the same command with "
+            "--resume goes on",
+            file=sys.stderr,
+        )
         raise
     finally:
         for worker in running:
@@ -389,7 +412,7 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str]) ->
     except ConfigError as error:
         return fail(error)
     except KeyboardInterrupt:
-        print("isoscale: interrupted; the same command with --resume goes on", file=sys.stderr)
+        print("isoscale: interrupted", file=sys.stderr)
         return 130
 
 

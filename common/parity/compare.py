@@ -49,6 +49,11 @@ class Figure:
         """The largest difference as a share of its bound; below 0 where nothing was judged."""
         return -1.0 if self.nearest is None else _share(*self.nearest[2:])
 
+    @property
+    def urgency(self) -> tuple[int, float]:
+        """Orders figures: the earliest out of bounds last, before it the nearest to its bound."""
+        return (1, -self.first_outside[0]) if self.first_outside else (0, self.share)
+
     def add(self, step: int, values: Mapping[str, float], bound: float | None) -> None:
         """Takes the differences of a step, by tensor."""
         finite = {name: v if np.isfinite(v) else math.inf for name, v in values.items()}

@@ -77,11 +77,16 @@ class Progress:
             )
 
 
-def said_of_runs(total: int, *, kept: int, seconds: float) -> str:
-    """Returns how many runs took how long, as words of a sentence."""
-    minutes, rest = divmod(round(seconds), 60)
+def said_of_runs(document: dict[str, Any], *, total: int) -> str:
+    """Returns how many runs of what took how long, in a sentence."""
+    minutes, seconds = divmod(round(document["seconds"]), 60)
+    kept = document["kept_runs"]
     of_before = f", {kept} of them kept of an earlier session," if kept else ""
-    return f"{total} runs{of_before} in {minutes}:{rest:02d} minutes"
+    return (
+        f"{total} runs{of_before} in {minutes}:{seconds:02d} minutes, tuning "
+        f"{document['tuning']}{' ' + ','.join(document['tweaks']) if document['tweaks'] else ''}, "
+        f"platform {document['platform']}, {document['machine']['cpu_model']}."
+    )
 
 
 def write_page(

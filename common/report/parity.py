@@ -67,12 +67,8 @@ class Pair:
 
     def nearest(self) -> tuple[str, Difference] | None:
         """Returns what is nearest to its bound, or the earliest out of it."""
-        outside = [entry for entry in self.figures if entry[1].first_outside]
-        if outside:
-            return min(outside, key=lambda entry: (entry[1].first_outside or (0,))[0])
-
         judged = [entry for entry in self.figures if entry[1].nearest]
-        return max(judged, key=lambda entry: entry[1].share, default=None)
+        return max(judged, key=lambda entry: entry[1].urgency, default=None)
 
 
 def pairs(document: dict[str, Any]) -> list[Pair]:
@@ -159,14 +155,7 @@ def sentences(document: dict[str, Any], found: Sequence[Pair]) -> list[str]:
     if not outside:
         whole = len(document["runs"]) - len(failed)
         lines.append(f"All {len(found)} pairs of {whole} runs are within their bounds.")
-    done = jobs.said_of_runs(
-        len(document["runs"]), kept=document["kept_runs"], seconds=document["seconds"]
-    )
-    lines.append(
-        f"{done}, tuning "
-        f"{document['tuning']}{' ' + ','.join(document['tweaks']) if document['tweaks'] else ''}, "
-        f"platform {document['platform']}, {document['machine']['cpu_model']}."
-    )
+    lines.append(jobs.said_of_runs(document, total=len(document["runs"])))
     return lines
 
 

@@ -56,13 +56,7 @@ def rows(document: dict[str, Any]) -> list[tuple[bool, list[str]]]:
             figures = comparison.figures
             ok = all(figure.ok for figure in figures.values())
             judged = [figure for figure in figures.values() if figure.nearest]
-            nearest = max(judged, key=lambda figure: figure.share, default=None)
-            outside = min(
-                (f for f in figures.values() if not f.ok),
-                key=lambda f: (f.first_outside or (0,))[0],
-                default=None,
-            )
-            shown = outside or nearest
+            shown = max(judged, key=lambda figure: figure.urgency, default=None)
             found.append(
                 (
                     ok,
@@ -123,12 +117,9 @@ def sentences(document: dict[str, Any]) -> list[str]:
             f"In {document['dtype']} the losses of the first {tolerance.loss_steps} steps are "
             "judged, and nothing else: trajectories part ways by rounding alone."
         )
-    done = jobs.said_of_runs(
-        document["runs"], kept=document["kept_runs"], seconds=document["seconds"]
-    )
     lines.append(
-        f"{document['steps']} steps in {document['dtype']}, tuning {document['tuning']}, platform "
-        f"{document['platform']}, {document['machine']['cpu_model']}; {done}."
+        f"{document['steps']} steps in {document['dtype']}; "
+        + jobs.said_of_runs(document, total=document["runs"])
     )
     return lines
 

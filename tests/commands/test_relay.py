@@ -79,8 +79,13 @@ def test_its_page_and_its_curves(all_orders) -> None:
     assert "relay-jax_pjit_2-tensorflow_mirrored_2-torch_ddp_2" in runs
 
 
-def test_a_difference_ends_with_1_and_names_the_step(run_program, tmp_path: Path) -> None:
-    """A checkpoint that loses the optimizer's state."""
+@pytest.mark.parametrize(
+    "flags, step", [((), 4), (("--dtype=float32", "--steps=17"), 9)], ids=["float64", "float32"]
+)
+def test_a_difference_ends_with_1_and_names_the_step(
+    flags: tuple[str, ...], step: int, run_program, tmp_path: Path
+) -> None:
+    """A checkpoint that loses the optimizer's state; in float32 at the last step that is judged."""
     code = copy_of_the_code(tmp_path / "code")
     path = code / "common/checkpoint/saver.py"
     text = path.read_text()
@@ -88,11 +93,11 @@ def test_a_difference_ends_with_1_and_names_the_step(run_program, tmp_path: Path
     assert text.count(good) == 1
     bad = "{slot: {n: 0 * v for n, v in a.items()} for slot, a in state.slots.items()}"
     path.write_text(text.replace(good, f"runner.set_optimizer_state({{**{bad},"))
-    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, code=code)
+    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, *flags, code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
     # The step after the hand-over is the first that the moments decide; its loss comes one later.
-    assert "loss, relative of loss at step 4" in line
+    assert f"loss, relative of loss at step {step}" in line
 
 
 @pytest.mark.parametrize(
@@ -159,17 +164,26 @@ def test_float32_is_judged_where_it_can_be(run_program) -> None:
     answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, "--dtype=float32")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "In float32 the losses of the first 10 steps are judged, and nothing" in answer.stdout
-    refused = run_program(MAIN, "relay", "--model=mlp", *SHORT, "--dtype=float32", "--steps=20")
-    assert refused.returncode == 2
-    assert "--steps=19 or fewer" in refused.stderr
 
 
-def test_nothing_of_others_is_replaced(run_program, tmp_path: Path) -> None:
-    (tmp_path / "mine/plots").mkdir(parents=True)
-    answer = run_program(MAIN, "relay", "--model=mlp", "--out_dir=mine")
+@pytest.mark.parametrize("command", ["relay", "parity"])
+@pytest.mark.parametrize(
+    "there", ["plots/a.png", ".work/request.json", ".work/x", "tensorboard/events.out"]
+)
+def test_nothing_of_others_is_replaced(
+    command: str, there: str, run_program, tmp_path: Path
+) -> None:
+    """``request.json`` is that of the other command."""
+    path = tmp_path / "mine" / there
+    path.parent.mkdir(parents=True)
+    other = "relay" if command == "parity" else "parity"
+    path.write_text(json.dumps({"module": f"common.commands.{other}_probe"}))
+    flags = ("--model=mlp",) if command == "relay" else ()
+    answer = run_program(MAIN, command, *flags, "--out_dir=mine")
     assert answer.returncode == 2
-    assert "--out_dir=mine holds 'plots', and no relay; choose another folder" in answer.stderr
-    assert (tmp_path / "mine/plots").exists()
+    expected = f"holds '{Path(there).parts[0]}', and no {command}.json; choose another folder"
+    assert expected in answer.stderr
+    assert path.exists()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +198,7 @@ def test_nothing_of_others_is_replaced(run_program, tmp_path: Path) -> None:
         (("--model=mlp", "--steps=2"), "--steps=2 must be 3 or more"),
         (("--model=mlp", "--dtype=float16"), "unknown dtype 'float16'"),
         (("--model=mlp/dropout",), "unknown model 'mlp/dropout'"),
-        (("--model=mlp", "--dtype=float32"), "in float32 the losses of 10 steps are judged"),
+        (("--model=mlp", "--dtype=float32"), "--steps=13 or fewer"),
         (("--model=mlp", "--legs=torch:ddp:257,jax:pjit:2"), "devices=257: 256 at most"),
         (("--model=mlp", f"--legs=torch:ddp:{'1' * 5000},jax:pjit:2"), "is not FRAMEWORK:STRATEGY"),
         (("--model=mlp", "--resume"), "--resume: --out_dir=runs/out/relay holds nothing that was"),
