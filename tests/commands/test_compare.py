@@ -262,7 +262,7 @@ def _workers(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_study_keeps_what_finished_and_goes_on(
     signal_number: int, run_program, tmp_path: Path
 ) -> None:

@@ -68,16 +68,14 @@ def test_real_text_with_timed_input(framework: str, run_program, tmp_path: Path)
     assert result["cell"]["input_pipeline"] == "timed"
 
 
-@pytest.mark.parametrize(
-    "framework, mode, marker", [("tensorflow", "xla", "(xla)"), ("torch", "compile", "(compile)")]
-)
-def test_other_compile_modes(framework, mode, marker, run_program, tmp_path: Path) -> None:
+def test_another_compile_mode(run_program, tmp_path: Path) -> None:
+    """PyTorch's takes 20 seconds to compile: the parity tests have it."""
     result = run(
-        run_program, tmp_path, framework, "--model=mlp_digits", f"--compile_mode={mode}",
+        run_program, tmp_path, "tensorflow", "--model=mlp_digits", "--compile_mode=xla",
         "--steps=10",
     )  # fmt: skip
-    assert result["cell"]["compile_mode"] == mode
-    assert marker in result["printed"]
+    assert result["cell"]["compile_mode"] == "xla"
+    assert "(xla)" in result["printed"]
     assert result["loss_first"] == pytest.approx(2.44584, abs=1e-4)
 
 

@@ -12,7 +12,6 @@ SOME = (
     "ddp-normaliser-of-its-own-shard",
     "torch-square-kernels-transposed",
     "torch-dropout-of-another-rate",
-    "pmap-mean-for-sum",
     "tensorflow-one-slot-too-many",
 )
 
