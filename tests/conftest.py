@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +56,30 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+def interrupted(
+    *arguments: str, signal_number: int, work: Path, folder: Path, code: Path = ROOT
+) -> str:
+    """Runs ``isoscale ARGUMENTS`` until a job of its is done; returns what it says at a signal.
+
+    Args:
+      work: folder of the command's workers.
+      folder: where it is run.
+    """
+    command = subprocess.Popen(
+        [sys.executable, "-m", "common.commands.main", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(code)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    end = time.time() + 60
+    while not [path for path in work.glob("*/results.jsonl") if path.read_text()]:
+        assert time.time() < end
+        time.sleep(0.01)
+    command.send_signal(signal_number)
+    said, _ = command.communicate(timeout=30)
+    assert command.returncode == 130, said
+    return said

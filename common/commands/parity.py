@@ -14,23 +14,19 @@ from common.commands.parity_cases import Case, all_cases, fitting_batch, models,
 from common.commands.parity_probe import ParityJob
 from common.commands.programs import find_programs
 from common.commands.workers import (
-    FAILED_RUN,
     LEAVES,
-    OUTSIDE,
     WORK,
     check_job_flags,
     check_resumable,
     define_job_flags,
+    exit_code,
     finish,
     run_command,
     run_jobs,
 )
 from common.config.errors import ConfigError, require_choice
 from common.config.flags import Flags
-from common.config.run_config import (
-    DTYPES,
-    make_folder,
-)
+from common.config.run_config import DTYPES, make_folder
 from common.machine import describe
 from common.measure.records import write_json
 from common.parity.reference import judge_initializers
@@ -274,10 +270,7 @@ def _bounds(dtypes: Sequence[str]) -> dict[str, Any]:
 def verdict(document: dict[str, Any]) -> int:
     """Returns the exit code that a document's figures give."""
     comparisons = [c for run in document["runs"] for c in run["comparisons"]]
-    figures = [f for c in (*document["initializers"], *comparisons) for f in c["figures"]]
-    if any(figure["first_outside"] for figure in figures):
-        return OUTSIDE
-    return FAILED_RUN if any(run["error"] for run in document["runs"]) else 0
+    return exit_code([*document["initializers"], *comparisons], document["runs"])
 
 
 def _parity(argv: Sequence[str]) -> int:

@@ -19,13 +19,12 @@ from common.commands.parity_cases import Case, all_cases, fitting_batch, models
 from common.commands.programs import find_programs
 from common.commands.relay_probe import RelayJob, read_end
 from common.commands.workers import (
-    FAILED_RUN,
     LEAVES,
-    OUTSIDE,
     WORK,
     check_job_flags,
     check_resumable,
     define_job_flags,
+    exit_code,
     finish,
     run_command,
     run_jobs,
@@ -385,10 +384,7 @@ def _document(
 def verdict(document: dict[str, Any]) -> int:
     """Returns the exit code that a document's figures give."""
     runs = (*document["unbroken"], *document["relays"])
-    comparisons = [c for run in runs for c in run["comparisons"]]
-    if any(figure["first_outside"] for c in comparisons for figure in c["figures"]):
-        return OUTSIDE
-    return FAILED_RUN if any(run["error"] for run in runs) else 0
+    return exit_code([c for run in runs for c in run["comparisons"]], runs)
 
 
 def _relay(argv: Sequence[str]) -> int:

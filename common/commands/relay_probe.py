@@ -56,12 +56,12 @@ class RelayJob(Job):
 
 def _wait_for(folder: Path, beat: Heartbeat, what: str) -> Path | None:
     """Waits for the leg before; returns its checkpoint, or None if it failed."""
-    while not (found := files.generations(folder)):
+    while not (found := files.newest_in(folder)):
         if (folder / FAILED).exists():
             return None
         beat.beat(f"waiting for the leg before {what}")
         time.sleep(_POLL_SECONDS)
-    return found[-1][1]
+    return found[1]
 
 
 def run(
@@ -114,7 +114,8 @@ def read_end(job: RelayJob) -> State:
     Raises:
       ConfigError: it is damaged.
     """
-    path = files.generations(job.leaves)[-1][1]
+    path = files.find(job.target)
+    assert path is not None  # only 'latest' may find nothing
     return files.read_state(path, files.read_manifest(path))
 
 

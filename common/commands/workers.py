@@ -39,8 +39,6 @@ JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST = "request.json"
 WORK, LEAVES = ".work", "leaves"
 """In a command's folder the one of its workers; in that, what jobs leave for others."""
-OUTSIDE, FAILED_RUN = 1, 3
-"""Exit codes of commands that compare runs."""
 COMPILE_SECONDS = 60.0
 """How long a step may be silent beyond the watchdog's patience: the first one compiles."""
 
@@ -402,6 +400,13 @@ def finish(jobs: Sequence[Job], work: Path) -> None:
         return  # --resume tries again
     (work / _REQUEST).unlink()
     shutil.rmtree(work / LEAVES, ignore_errors=True)
+
+
+def exit_code(comparisons: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> int:
+    """Returns what comparisons and runs come to: 1 out of bounds, 3 a run failed, else 0."""
+    if any(figure["first_outside"] for found in comparisons for figure in found["figures"]):
+        return 1
+    return 3 if any(run["error"] for run in runs) else 0
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:

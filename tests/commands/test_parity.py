@@ -1,7 +1,6 @@
 """``isoscale parity`` as a program: what it finds, what it does where a run fails, bad input."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 
 from common.study.lock import locked
 from tests.commands.test_bad_input import check
-from tests.conftest import copy_of_the_code
+from tests.conftest import copy_of_the_code, interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -105,14 +104,6 @@ def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
     run_program, code: Path, tmp_path: Path
 ) -> None:
     flags = ("--frameworks=torch", "--models=mlp,moe", *TORCH[2:])
-    command = subprocess.Popen(
-        [sys.executable, "-m", MAIN, "parity", *flags],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(code)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
     def probes() -> list[psutil.Process]:
         found = []
@@ -124,13 +115,9 @@ def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
         return found
 
     work = tmp_path / "runs/out/parity/.work"
-    end = time.time() + 60
-    while not [path for path in work.glob("*/results.jsonl") if path.read_text()]:
-        assert time.time() < end
-        time.sleep(0.01)
-    command.send_signal(signal.SIGINT)
-    output, _ = command.communicate(timeout=30)
-    assert command.returncode == 130, output
+    output = interrupted(
+        "parity", *flags, signal_number=signal.SIGINT, work=work, folder=tmp_path, code=code
+    )
     assert "1 of 2 runs are kept" in output
     # One that was just being started finds out by itself that nobody waits for it.
     end = time.time() + 20

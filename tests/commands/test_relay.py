@@ -2,18 +2,16 @@
 
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, copy_of_the_code
+from tests.conftest import ROOT, copy_of_the_code, interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -139,21 +137,8 @@ def test_a_leg_that_fails_ends_with_3(
 
 def test_an_interrupted_relay_goes_on(tmp_path: Path, run_program) -> None:
     flags = ("--model=mlp,mlp/sgd_cosine_clipped,mlp/accumulated,mlp/adamw_linear_clipped", *LEGS)
-    command = subprocess.Popen(
-        [sys.executable, "-m", MAIN, "relay", *flags],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    work, end = tmp_path / "relay/.work", time.time() + 60
-    while not [path for path in work.glob("*/results.jsonl") if path.read_text()]:
-        assert time.time() < end
-        time.sleep(0.01)
-    command.send_signal(signal.SIGTERM)  # as Ctrl-C
-    said, _ = command.communicate(timeout=30)
-    assert command.returncode == 130, said
+    work = tmp_path / "relay/.work"
+    said = interrupted("relay", *flags, signal_number=signal.SIGTERM, work=work, folder=tmp_path)
     assert "of 16 runs are kept in" in said
     # What a job has left is gone, whatever its line of results says: it is run again.
     (gone,) = work.glob("leaves/mlp/torch_ddp_2-to-3")
