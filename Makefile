@@ -53,6 +53,8 @@ setup: $(STAMP) ## create .venv and install the pinned dependencies
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
+	mkdir -p $(VENV)/tree/isoscale
+	ln -s ../../../common ../../../models ../../../frameworks ../../../runs $(VENV)/tree/isoscale
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 

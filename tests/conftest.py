@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+CODE = ("common", "models", "frameworks")
+
+
 def copy_of_the_code(folder: Path) -> Path:
-    """Copies what a program needs to run; the copy stands for a clone that grows."""
-    for name in ("common", "models", "frameworks"):
+    """Returns a copy of what a program needs to run, in ``folder/isoscale``."""
+    for name in CODE:
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    return folder
+        shutil.copytree(ROOT / name, folder / "isoscale" / name, ignore=ignore)
+    return folder / "isoscale"
+
+
+def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:
+    """Returns the environment in which programs run the code of a folder.
+
+    Args:
+      code: ROOT, which is installed, or a copy, whose folder must be named ``isoscale``.
+      **more: further variables.
+    """
+    path = {} if code == ROOT else {"PYTHONPATH": str(code.parent)}
+    return {**os.environ, **path, **more}
+
+
+def bare_environment() -> dict[str, str]:
+    """Returns an environment without anything but where the code is."""
+    return {"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+
+
+def files_under_two_names() -> dict[str, list[str]]:
+    """Returns our files that this process has imported under more than one name."""
+    names: dict[str, list[str]] = {}
+    for name, module in sorted(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "/").resolve()
+        if name != "__main__" and path.is_relative_to(ROOT) and ".venv" not in path.parts:
+            names.setdefault(str(path), []).append(name)
+    return {path: found for path, found in names.items() if len(found) > 1}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_name_for_each_file() -> Iterator[None]:
+    yield
+    assert not files_under_two_names()
 
 
 @pytest.fixture
@@ -45,10 +80,9 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         **environment: str,
     ) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             cwd=tmp_path,
-            # -m would put the working folder first on the path; the code is what we say it is.
-            env={**os.environ, "PYTHONPATH": str(code), **environment},
+            env=environment_of(code, **environment),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -68,9 +102,9 @@ def interrupted(
       folder: where it is run.
     """
     command = subprocess.Popen(
-        [sys.executable, "-m", "common.commands.main", *arguments],
+        [sys.executable, "-P", "-m", "isoscale.common.commands.main", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(code)},
+        env=environment_of(code),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from common.analysis.settings import Setting
+from isoscale.common.analysis.settings import Setting
 
 FIRST_LOSS_BOUND = {"float32": 1e-5, "float64": 1e-12}
 """Largest relative spread of the first loss between cells that compute the same thing."""

@@ -5,14 +5,14 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from common.analysis.estimates import (
+from isoscale.common.analysis.estimates import (
     Estimate,
     Ratio,
     median_estimate,
     outliers,
     ratio_estimates,
 )
-from common.config.run_config import LADDER
+from isoscale.common.config.run_config import LADDER
 
 Scaling = Literal["strong", "weak"]
 

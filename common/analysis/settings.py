@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from common.analysis.scaling import CellSummary, Scaling, batch_of
+from isoscale.common.analysis.scaling import CellSummary, Scaling, batch_of
 
 # What must be equal for two cells to be compared; the rest tells them apart.
 _EQUAL = (

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from statistics import geometric_mean, median
 from typing import Literal
 
-from common.analysis.estimates import CONFIDENCE, LEAST_RUNS, Ratio, corrected, ratio_estimates
-from common.analysis.scaling import CellSummary
-from common.analysis.settings import Setting
+from isoscale.common.analysis.estimates import (
+    CONFIDENCE,
+    LEAST_RUNS,
+    Ratio,
+    corrected,
+    ratio_estimates,
+)
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import Setting
 
 Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
 Question = Literal["at equal devices", "at any devices", "within the framework", "against bare"]

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from common.analysis.estimates import Ratio, corrected, ratio_estimates
-from common.analysis.losses import loss_spread
-from common.analysis.scaling import CellSummary, Scaling, cell_key
-from common.analysis.settings import Setting, split_into_settings
-from common.analysis.verdicts import Outcome, outcome_of, speed
-from common.config.run_config import LADDER, STOCK, TUNED
+from isoscale.common.analysis.estimates import Ratio, corrected, ratio_estimates
+from isoscale.common.analysis.losses import loss_spread
+from isoscale.common.analysis.scaling import CellSummary, Scaling, cell_key
+from isoscale.common.analysis.settings import Setting, split_into_settings
+from isoscale.common.analysis.verdicts import Outcome, outcome_of, speed
+from isoscale.common.config.run_config import LADDER, STOCK, TUNED
 
 # What may differ between the cells of a waterfall.
 _TUNED = ("tuning", "tweaks", "compile_mode", "steps_per_dispatch")

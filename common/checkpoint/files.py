@@ -22,11 +22,15 @@ import numpy as np
 import psutil
 import safetensors
 import safetensors.numpy
-
-from common.checkpoint.manifest import LARGEST_BYTES, PARAMETERS, Manifest, first_difference
-from common.config.errors import ConfigError
-from common.config.model_spec import Arrays
-from common.measure.records import write_atomically
+from isoscale.common.checkpoint.manifest import (
+    LARGEST_BYTES,
+    PARAMETERS,
+    Manifest,
+    first_difference,
+)
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.measure.records import write_atomically
 
 KEPT = 2
 MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-
-from common.config.errors import ConfigError
-from common.config.model_spec import Arrays, ModelSpec
-from common.config.run_config import DTYPES, RunConfig, parameter_dtype_of
-from common.measure.records import from_json
-from common.training.optimizer import SLOTS
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.run_config import DTYPES, RunConfig, parameter_dtype_of
+from isoscale.common.measure.records import from_json
+from isoscale.common.training.optimizer import SLOTS
 
 FORMAT, VERSION = "isoscale checkpoint", 2
 LARGEST_BYTES = 2 * 2**20

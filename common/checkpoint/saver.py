@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.checkpoint import files
-from common.checkpoint.files import State
-from common.measure.runner import Runner
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.measure.runner import Runner
 
 
 def restore(runner: Runner, state: State, *, step: int) -> None:

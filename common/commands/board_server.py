@@ -3,7 +3,7 @@
 import sys
 import types
 
-from common.study.launch import die_with_launcher
+from isoscale.common.study.launch import die_with_launcher
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from common.commands import lookup
-from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags, read_optimizer, read_overrides
-from common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
-from common.machine.cores import available_cores
-from common.machine.describe import gpus
-from common.machine.tweaks import choose, read_wish
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, read_optimizer, read_overrides
+from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.describe import gpus
+from isoscale.common.machine.tweaks import choose, read_wish
 
 _MOST_DEVICES = 256
 """A number above is a slip of the hand, and would start so many processes."""

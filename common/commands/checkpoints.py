@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from common.checkpoint import files
-from common.checkpoint.files import State
-from common.checkpoint.manifest import Manifest, check_agrees, describe_training, identify
-from common.checkpoint.saver import Saver, restore
-from common.commands import lookup
-from common.config.errors import ConfigError
-from common.config.flags import Flags
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig, check_folder
-from common.measure.runner import Runner
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.checkpoint.manifest import Manifest, check_agrees, describe_training, identify
+from isoscale.common.checkpoint.saver import Saver, restore
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig, check_folder
+from isoscale.common.measure.runner import Runner
 
 
 def define_checkpoint_flags(fv: Flags) -> None:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.commands import lookup
-from common.commands.build_config import build_config
-from common.commands.find_study import studies
-from common.commands.programs import define_interpreter_flags, find_programs
-from common.config.errors import ConfigError, require_choice, unknown
-from common.config.flags import (
+from isoscale.common.commands import lookup
+from isoscale.common.commands.build_config import build_config
+from isoscale.common.commands.find_study import studies
+from isoscale.common.commands.programs import define_interpreter_flags, find_programs
+from isoscale.common.config.errors import ConfigError, require_choice, unknown
+from isoscale.common.config.flags import (
     Flags,
     define_dtype_flag,
     define_size_flags,
@@ -25,7 +25,7 @@ from common.config.flags import (
     define_tuning_flag,
     fail,
 )
-from common.config.run_config import (
+from isoscale.common.config.run_config import (
     LADDER,
     STOCK,
     TUNED,
@@ -35,12 +35,12 @@ from common.config.run_config import (
     check_inside,
     make_folder,
 )
-from common.machine import describe
-from common.report.study_data import PLOTS, StudyData, load_study
-from common.study import launch, plan
-from common.study.execute import Program, Session, Study
-from common.study.lock import locked
-from common.study.store import Store
+from isoscale.common.machine import describe
+from isoscale.common.report.study_data import PLOTS, StudyData, load_study
+from isoscale.common.study import launch, plan
+from isoscale.common.study.execute import Program, Session, Study
+from isoscale.common.study.lock import locked
+from isoscale.common.study.store import Store
 
 SCALINGS = ("strong", "weak")
 
@@ -468,8 +468,8 @@ def _guarded(what: str, make: Callable[[], None]) -> bool:
 
 
 def _print_table(study: StudyData) -> None:
-    from common.report.answers import glance
-    from common.report.table import print_comparison
+    from isoscale.common.report.answers import glance
+    from isoscale.common.report.table import print_comparison
 
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
     print("\nIn short, fastest; how sure; do more devices pay:")
@@ -478,8 +478,8 @@ def _print_table(study: StudyData) -> None:
 
 
 def _write_views(study: StudyData) -> None:
-    from common.report.event_files import write_event_files
-    from common.report.write import write_report
+    from isoscale.common.report.event_files import write_event_files
+    from isoscale.common.report.write import write_report
 
     print(f"Report:  {write_report(study)}", flush=True)
     write_event_files(study, figures=study.folder / PLOTS)

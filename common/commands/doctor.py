@@ -10,15 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from common.commands import lookup
-from common.commands.examine import RESULT, check_size, define_size_flag
-from common.commands.programs import define_interpreter_flags, find_programs
-from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags, fail
-from common.config.run_config import check_folder
-from common.machine import describe, problems, settings
-from common.measure.records import to_json
-from common.study import launch
+from isoscale.common.commands import lookup
+from isoscale.common.commands.examine import RESULT, check_size, define_size_flag
+from isoscale.common.commands.programs import define_interpreter_flags, find_programs
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.run_config import check_folder
+from isoscale.common.machine import describe, problems, settings
+from isoscale.common.measure.records import to_json
+from isoscale.common.study import launch
 
 _ACTIVITY_SECONDS = 1.0
 
@@ -74,7 +74,7 @@ def _examine(
         folder = Path(name)
         process = launch.start(
             [
-                *(python, "-m", "common.commands.examine"),
+                *launch.module_command(python, "isoscale.common.commands.examine"),
                 f"--framework={framework}",
                 f"--platform={platform}",
                 f"--sgemm_size={size}",
@@ -172,7 +172,7 @@ def main(argv: Sequence[str]) -> int:
     if fv.json:
         print(to_json(facts, indent=2))
     else:
-        from common.report.diagnosis import lines
+        from isoscale.common.report.diagnosis import lines
 
         print("\n".join(lines(facts)))
     failed = any(entry["status"] == "failed" for entry in facts["frameworks"].values())

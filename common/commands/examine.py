@@ -1,4 +1,6 @@
-"""Looks at one framework, in a process of its own: ``python -m common.commands.examine --help``.
+"""Looks at one framework, in a process of its own.
+
+    python -m isoscale.common.commands.examine --help
 
 ``isoscale doctor`` starts it with each framework's interpreter. What needs the framework's own API
 is in the optional file ``frameworks/<name>_runner/examine.py``:
@@ -21,15 +23,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from common.commands import lookup
-from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags, fail
-from common.config.run_config import PLATFORMS, RunConfig
-from common.machine import describe
-from common.machine.cores import available_cores, pin
-from common.measure.heartbeat import Heartbeat, path_for
-from common.measure.records import summarize, to_json, write_json
-from common.study import launch
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.run_config import PLATFORMS, RunConfig
+from isoscale.common.machine import describe
+from isoscale.common.machine.cores import available_cores, pin
+from isoscale.common.measure.heartbeat import Heartbeat, path_for
+from isoscale.common.measure.records import summarize, to_json, write_json
+from isoscale.common.study import launch
 
 RESULT = "examination.json"
 SIZES = (256, 4096)
@@ -57,7 +59,7 @@ def define_flags() -> Flags:
         usage=(
             "Tells what one framework is here, and measures its float32 matrix product: on one\n"
             "pinned core, or on one GPU.\n\n"
-            "  python -m common.commands.examine --framework=jax"
+            "  python -m isoscale.common.commands.examine --framework=jax"
         )
     )
     fv.text("framework", None, "which (required): " + "|".join(lookup.frameworks()))

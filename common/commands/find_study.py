@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.config.errors import ConfigError, unknown
-from common.config.run_config import check_inside
-from common.study.store import RESULTS, SETTINGS, Store
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.run_config import check_inside
+from isoscale.common.study.store import RESULTS, SETTINGS, Store
 
 
 def split_studies(argv: Sequence[str]) -> tuple[list[str], list[str]]:

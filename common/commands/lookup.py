@@ -15,13 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from common.config.errors import ConfigError, require_choice, unknown
-from common.config.framework_info import FrameworkInfo, StrategyInfo
-from common.config.model_spec import DropoutProbe, ModelSpec, Preset
-from common.config.run_config import RunConfig
-from common.data.dataset import Dataset
-from common.machine.tweaks import Tweak, environment
-from common.measure.runner import Runner
+from isoscale.common.config.errors import ConfigError, require_choice, unknown
+from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
+from isoscale.common.config.model_spec import DropoutProbe, ModelSpec, Preset
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.data.dataset import Dataset
+from isoscale.common.machine.tweaks import Tweak, environment
+from isoscale.common.measure.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def _modules(folder: Path) -> list[str]:
 def _families() -> dict[str, ModuleType]:
     paths = sorted((ROOT / "models").glob("*/spec.py"))
     return {
-        path.parent.name: importlib.import_module(f"models.{path.parent.name}.spec")
+        path.parent.name: importlib.import_module(f"isoscale.models.{path.parent.name}.spec")
         for path in paths
     }
 
@@ -106,7 +106,7 @@ def spec_class(family: str) -> type[ModelSpec]:
 
 
 def family_of(spec: ModelSpec) -> str:
-    return type(spec).__module__.split(".")[1]
+    return type(spec).__module__.split(".")[2]
 
 
 def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> Any:
@@ -116,7 +116,7 @@ def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> Any:
       ConfigError: the family has no such version.
     """
     require_model_file(framework, spec)
-    name = f"models.{family_of(spec)}.{framework.model_module}"
+    name = f"isoscale.models.{family_of(spec)}.{framework.model_module}"
     return importlib.import_module(name).build
 
 
@@ -142,7 +142,7 @@ def frameworks() -> tuple[str, ...]:
 
 def _package(framework: str) -> str:
     require_choice("framework", framework, frameworks())
-    return f"frameworks.{framework}{_SUFFIX}"
+    return f"isoscale.frameworks.{framework}{_SUFFIX}"
 
 
 def program(framework: str) -> str:
@@ -186,7 +186,8 @@ def tweak_environment(config: RunConfig) -> dict[str, str]:
 
 
 def _strategy_folder(framework: str) -> Path:
-    return ROOT / _package(framework).replace(".", "/") / "strategies"
+    require_choice("framework", framework, frameworks())
+    return ROOT / "frameworks" / f"{framework}{_SUFFIX}" / "strategies"
 
 
 def strategies(framework: str) -> list[str]:
@@ -248,7 +249,7 @@ def data_source(name: str) -> ModuleType:
     """Raises ConfigError for an unknown data set."""
     known = _modules(ROOT / "common" / "data" / "sources")
     require_choice("dataset", name, known)
-    return importlib.import_module(f"common.data.sources.{name}")
+    return importlib.import_module(f"isoscale.common.data.sources.{name}")
 
 
 def load_dataset(config: RunConfig) -> Dataset:

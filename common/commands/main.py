@@ -4,8 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from common.config.errors import ConfigError, unknown
-from common.config.flags import fail
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.flags import fail
 
 COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
@@ -31,7 +31,7 @@ def usage() -> str:
             "Commands:",
             *lines,
             "",
-            "One framework by hand:  python -m frameworks.jax_runner --help",
+            "One framework by hand:  python -m isoscale.frameworks.jax_runner --help",
         ]
     )
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         error: ConfigError = unknown("command", argv[0], COMMANDS)
         return fail(error)
-    return importlib.import_module(f"common.commands.{argv[0]}").main(argv[1:])
+    return importlib.import_module(f"isoscale.common.commands.{argv[0]}").main(argv[1:])
 
 
 if __name__ == "__main__":

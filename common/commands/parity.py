@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.commands import lookup
-from common.commands.build_config import check_devices
-from common.commands.parity_cases import Case, all_cases, fitting_batch, models, select
-from common.commands.parity_probe import ParityJob
-from common.commands.programs import find_programs
-from common.commands.workers import (
+from isoscale.common.commands import lookup
+from isoscale.common.commands.build_config import check_devices
+from isoscale.common.commands.parity_cases import Case, all_cases, fitting_batch, models, select
+from isoscale.common.commands.parity_probe import ParityJob
+from isoscale.common.commands.programs import find_programs
+from isoscale.common.commands.workers import (
     LEAVES,
     WORK,
     check_job_flags,
@@ -24,14 +24,14 @@ from common.commands.workers import (
     run_command,
     run_jobs,
 )
-from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags
-from common.config.run_config import DTYPES, make_folder
-from common.machine import describe
-from common.measure.records import write_json
-from common.parity.reference import judge_initializers
-from common.parity.tolerances import tolerance_of
-from common.study.lock import locked
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import DTYPES, make_folder
+from isoscale.common.machine import describe
+from isoscale.common.measure.records import write_json
+from isoscale.common.parity.reference import judge_initializers
+from isoscale.common.parity.tolerances import tolerance_of
+from isoscale.common.study.lock import locked
 
 RESULT = "parity.json"
 
@@ -281,7 +281,7 @@ def _parity(argv: Sequence[str]) -> int:
         print(f"isoscale: skipped: {reason}", file=sys.stderr)
     if not request.jobs:
         raise ConfigError("nothing to run: no framework of those asked for is installed")
-    from common.report.parity import print_summary, run_name, write_page  # pictures: heavy
+    from isoscale.common.report.parity import print_summary, run_name, write_page  # pictures: heavy
 
     make_folder(request.folder, flag="--out_dir")
     with locked(request.folder, called=f"--out_dir={request.flags.out_dir}"):

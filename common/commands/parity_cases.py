@@ -7,13 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from common.commands import lookup
-from common.config.model_spec import Arrays, ModelSpec
-from common.config.run_config import OptimizerConfig, RunConfig
-from common.data.dataset import finish_batch
-from common.machine.cores import available_cores
-from common.machine.tweaks import choose, read_wish
+from isoscale.common.commands import lookup
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.run_config import OptimizerConfig, RunConfig
+from isoscale.common.data.dataset import finish_batch
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.tweaks import choose, read_wish
 
 SEED = 3
 POOL = 32

@@ -1,7 +1,7 @@
 """Trains cases in one framework on some devices and says how they differ from others; started by
 ``isoscale parity``.
 
-    python -m common.commands.parity_probe FOLDER
+    python -m isoscale.common.commands.parity_probe FOLDER
 
 One process (or one per device) serves all jobs of ``FOLDER/jobs.json``, in order. Each run without
 a distribution wrapper leaves a trace for those that come after it; every run compares itself, step
@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.commands import lookup
-from common.commands.parity_cases import Case
-from common.commands.workers import COMPILE_SECONDS, Job, serve
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
-from common.measure.heartbeat import Heartbeat
-from common.measure.runner import Runner
-from common.parity import checks, reference, trace
-from common.parity.compare import Comparison, compare_steps
-from common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
-from common.parity.trace import Layout, Record
-from common.training.optimizer import gradients_of_step
+from isoscale.common.commands import lookup
+from isoscale.common.commands.parity_cases import Case
+from isoscale.common.commands.workers import COMPILE_SECONDS, Job, serve
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.heartbeat import Heartbeat
+from isoscale.common.measure.runner import Runner
+from isoscale.common.parity import checks, reference, trace
+from isoscale.common.parity.compare import Comparison, compare_steps
+from isoscale.common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
+from isoscale.common.parity.trace import Layout, Record
+from isoscale.common.training.optimizer import gradients_of_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

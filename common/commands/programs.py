@@ -5,10 +5,23 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from common.commands import lookup
-from common.config.errors import ConfigError
-from common.config.flags import Flags
-from common.study.execute import Program
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.flags import Flags
+from isoscale.common.study.execute import Program
+from isoscale.common.study.launch import module_command
+
+_OURS = "isoscale.common"
+_LACKS = """
+import importlib.util, sys
+def has(name):
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return False
+    return found is not None and found.origin is not None
+print(*[name for name in sys.argv[1:] if not has(name)])
+"""
 
 
 def define_interpreter_flags(fv: Flags) -> None:
@@ -34,13 +47,9 @@ def _missing_packages(framework: str, path: str) -> list[str]:
     info = lookup.framework_info(framework)
     if path == sys.executable:
         return lookup.missing_packages(info)
-    code = (
-        "from importlib.util import find_spec as f; import sys; "
-        "print(*[n for n in sys.argv[1:] if not (f(n) and f(n).origin)])"
-    )
     try:
         answer = subprocess.run(
-            [path, "-c", code, *info.packages],
+            [path, "-P", "-c", _LACKS, *info.packages, _OURS],
             capture_output=True,
             text=True,
             check=True,
@@ -50,6 +59,18 @@ def _missing_packages(framework: str, path: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         raise ConfigError(f"--python_{framework}={path} is not a Python") from None
     return answer.stdout.split()
+
+
+def _install_line(framework: str, path: str, lacks: list[str]) -> str | None:
+    """Returns what an interpreter lacks and the command that installs it; None: nothing."""
+    if not lacks:
+        return None
+    if lacks == [_OURS]:
+        here = lookup.ROOT if (lookup.ROOT / "pyproject.toml").exists() else "isoscale"
+        return f"isoscale is not installed in {path}: {path} -m pip install --no-deps {here}"
+    names = ", ".join(name for name in lacks if name != _OURS)
+    install = lookup.framework_info(framework).install
+    return f"{framework} is not installed in {path} (no {names}): {install}"
 
 
 def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
@@ -62,11 +83,8 @@ def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
     for name in frameworks:
         path = _interpreter(getattr(fv, f"python_{name}") or sys.executable)
         lacks = _missing_packages(name, path)
-        install = lookup.framework_info(name).install
         programs[name] = Program(
-            command=[path, "-m", lookup.program(name)],
-            missing=f"{name} is not installed in {path} (no {', '.join(lacks)}): {install}"
-            if lacks
-            else None,
+            command=module_command(path, lookup.program(name)),
+            missing=_install_line(name, path, lacks),
         )
     return programs

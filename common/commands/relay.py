@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from common.checkpoint.files import State
-from common.commands import lookup
-from common.commands.build_config import check_devices
-from common.commands.parity_cases import Case, all_cases, fitting_batch, models
-from common.commands.programs import find_programs
-from common.commands.relay_probe import RelayJob, read_end
-from common.commands.workers import (
+from isoscale.common.checkpoint.files import State
+from isoscale.common.commands import lookup
+from isoscale.common.commands.build_config import check_devices
+from isoscale.common.commands.parity_cases import Case, all_cases, fitting_batch, models
+from isoscale.common.commands.programs import find_programs
+from isoscale.common.commands.relay_probe import RelayJob, read_end
+from isoscale.common.commands.workers import (
     LEAVES,
     WORK,
     check_job_flags,
@@ -29,20 +29,20 @@ from common.commands.workers import (
     run_command,
     run_jobs,
 )
-from common.config.errors import ConfigError, require_choice, require_positive
-from common.config.flags import Flags
-from common.config.run_config import DTYPES, make_folder
-from common.machine import describe
-from common.measure.records import write_json
-from common.parity.compare import LOSS, PARAMETERS, Comparison
-from common.parity.tolerances import (
+from isoscale.common.config.errors import ConfigError, require_choice, require_positive
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import DTYPES, make_folder
+from isoscale.common.machine import describe
+from isoscale.common.measure.records import write_json
+from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.tolerances import (
     Tolerance,
     absolute_differences,
     relative_difference,
     tolerance_of,
 )
-from common.parity.trace import Layout
-from common.study.lock import locked
+from isoscale.common.parity.trace import Layout
+from isoscale.common.study.lock import locked
 
 RESULT = "relay.json"
 LEGS = ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
@@ -408,7 +408,7 @@ def _relay(argv: Sequence[str]) -> int:
         lines = {(line["job"][0], line["job"][1]): line for line in found}
         document = _document(request, lines, kept=kept, seconds=time.monotonic() - began)
         write_json(request.folder / RESULT, document)
-        from common.report.relay import print_summary, write_event_files, write_page
+        from isoscale.common.report.relay import print_summary, write_event_files, write_page
 
         path = write_page(request.folder, document)
         board = write_event_files(request.folder, document)

@@ -1,6 +1,6 @@
 """Runs legs of relays in one framework on some devices; started by ``isoscale relay``.
 
-    python -m common.commands.relay_probe FOLDER
+    python -m isoscale.common.commands.relay_probe FOLDER
 
 A leg goes on from the checkpoint that another process has left, and leaves one itself.
 """
@@ -10,17 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.checkpoint import files
-from common.checkpoint.files import State
-from common.checkpoint.manifest import check_agrees, describe_training, identify
-from common.checkpoint.saver import Saver, restore
-from common.commands import lookup
-from common.commands.parity_cases import Case
-from common.commands.workers import COMPILE_SECONDS, Job, serve
-from common.config.run_config import RunConfig
-from common.measure.heartbeat import Heartbeat
-from common.measure.runner import Runner
-from common.parity.trace import FAILED
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.checkpoint.manifest import check_agrees, describe_training, identify
+from isoscale.common.checkpoint.saver import Saver, restore
+from isoscale.common.commands import lookup
+from isoscale.common.commands.parity_cases import Case
+from isoscale.common.commands.workers import COMPILE_SECONDS, Job, serve
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.heartbeat import Heartbeat
+from isoscale.common.measure.runner import Runner
+from isoscale.common.parity.trace import FAILED
 
 _POLL_SECONDS = 0.1
 

@@ -1,4 +1,4 @@
-"""The program that ``python -m frameworks.<framework>_runner`` is, for every framework.
+"""The program that ``python -m isoscale.frameworks.<framework>_runner`` is, for every framework.
 
 flags -> RunConfig -> (start ranks, or) pin, import the framework, measure -> run directory.
 """
@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from common.commands import lookup
-from common.commands.build_config import build_config
-from common.commands.checkpoints import Checkpoints, define_checkpoint_flags
-from common.config.errors import ConfigError
-from common.config.flags import (
+from isoscale.common.commands import lookup
+from isoscale.common.commands.build_config import build_config
+from isoscale.common.commands.checkpoints import Checkpoints, define_checkpoint_flags
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.flags import (
     Flags,
     define_dtype_flag,
     define_size_flags,
@@ -27,14 +26,14 @@ from common.config.flags import (
     define_tuning_flag,
     fail,
 )
-from common.config.run_config import STOCK, RunConfig, cell_id, check_folder, make_folder
-from common.machine import describe
-from common.machine.cores import available_cores, cores_of_devices, pin
-from common.measure import heartbeat
-from common.measure.records import Window, to_json, write_atomically, write_json
-from common.study import launch
-from common.study.lock import locked
-from common.study.store import RESULT, read_result
+from isoscale.common.config.run_config import STOCK, RunConfig, cell_id, check_folder, make_folder
+from isoscale.common.machine import describe
+from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
+from isoscale.common.measure import heartbeat
+from isoscale.common.measure.records import Window, to_json, write_atomically, write_json
+from isoscale.common.study import launch
+from isoscale.common.study.lock import locked
+from isoscale.common.study.store import RESULT, read_result
 
 
 def define_flags(framework: str) -> Flags:
@@ -155,7 +154,7 @@ def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -
     if different and _STARTED_AGAIN in os.environ:
         raise ConfigError(f"{different[0]} cannot be set to {needed[different[0]]!r}")
     if different:
-        command = [sys.executable, "-m", lookup.program(framework), *argv]
+        command = launch.module_command(sys.executable, lookup.program(framework), *argv)
         os.execve(sys.executable, command, {**os.environ, **needed, _STARTED_AGAIN: "1"})
 
 
@@ -170,8 +169,9 @@ def _launch_ranks(
     # What 'latest' is must be the same for all.
     source = [f"--resume_from={checkpoints.source}"] if checkpoints.source else []
     checkpoints.state = None  # the ranks have their own
-    program = [sys.executable, "-m", lookup.program(framework)]
-    command = [*program, *argv, f"--run_dir={run_dir}", *source]
+    command = launch.module_command(
+        sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
+    )
     ranks = [
         launch.start(command, environment=environment)
         for environment in launch.rank_environments(config.devices)
@@ -262,7 +262,7 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
     versions = {"python": sys.version.split()[0], **facts.pop("versions")}
 
     # Here, not at the top: it needs nothing above, and the import is counted with the rest.
-    from common.measure.session import Session
+    from isoscale.common.measure.session import Session
 
     saver = checkpoints.saver(config, batches=dataset.batches, versions=versions)
     session = Session(

@@ -4,14 +4,14 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from common.commands import lookup
-from common.commands.build_config import build_config
-from common.commands.run_program import define_flags as define_run_flags
-from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags, fail
-from common.config.run_config import TUNED
-from common.machine.tweaks import Tweak
-from common.measure.records import to_json
+from isoscale.common.commands import lookup
+from isoscale.common.commands.build_config import build_config
+from isoscale.common.commands.run_program import define_flags as define_run_flags
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.run_config import TUNED
+from isoscale.common.machine.tweaks import Tweak
+from isoscale.common.measure.records import to_json
 
 _WIDTH = 100
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.checkpoint import files
-from common.checkpoint.files import State
-from common.checkpoint.manifest import Manifest, first_difference, tensor_shapes
-from common.commands import lookup
-from common.config.errors import ConfigError, require_choice
-from common.config.model_spec import Arrays, ModelSpec
-from common.config.run_config import OptimizerConfig, make_folder
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.checkpoint.manifest import Manifest, first_difference, tensor_shapes
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.run_config import OptimizerConfig, make_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,20 +20,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.commands import lookup
-from common.commands.parity_cases import Case, all_cases, make_config
-from common.commands.programs import define_interpreter_flags
-from common.config.errors import ConfigError, require_choice
-from common.config.flags import Flags, define_tuning_flag, fail
-from common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig, check_folder
-from common.machine.cores import available_cores
-from common.machine.tweaks import read_wish
-from common.measure.heartbeat import Heartbeat, last_beat, path_for
-from common.measure.records import to_json, write_json
-from common.measure.runner import Runner
-from common.parity.trace import FAILED
-from common.study import launch
-from common.study.lock import LOCK
+from isoscale.common.commands import lookup
+from isoscale.common.commands.parity_cases import Case, all_cases, make_config
+from isoscale.common.commands.programs import define_interpreter_flags
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, define_tuning_flag, fail
+from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig, check_folder
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.tweaks import read_wish
+from isoscale.common.measure.heartbeat import Heartbeat, last_beat, path_for
+from isoscale.common.measure.records import to_json, write_json
+from isoscale.common.measure.runner import Runner
+from isoscale.common.parity.trace import FAILED
+from isoscale.common.study import launch
+from isoscale.common.study.lock import LOCK
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST = "request.json"
@@ -212,7 +212,7 @@ class _Worker:
         ranks = launch.rank_environments(first.devices) if self._per_device else [{}]
         self._processes = [
             launch.start(
-                [self._python, "-m", type(first).__module__, str(self._folder)],
+                launch.module_command(self._python, type(first).__module__, str(self._folder)),
                 environment={**environment, **rank},
                 log=Path(self._log),
             )
@@ -343,7 +343,7 @@ def run_jobs(
     Returns:
       A line for each job, and how many of them an earlier session has made.
     """
-    from common.report.jobs import Progress  # rich, needed here only
+    from isoscale.common.report.jobs import Progress  # rich, needed here only
 
     if not resume:
         shutil.rmtree(work, ignore_errors=True)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
-
-from common.config.errors import ConfigError, unknown
-from common.config.run_config import (
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.run_config import (
     DTYPES,
     INPUT_PIPELINES,
     OPTIMIZERS,

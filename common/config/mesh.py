@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from common.config.errors import require_positive
+from isoscale.common.config.errors import require_positive
 
 AXES = ("data", "fsdp", "expert", "tensor")
 

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from common.config.errors import ConfigError, require_choice, require_positive
-from common.config.mesh import Mesh
-from common.config.model_spec import ModelSpec
+from isoscale.common.config.errors import ConfigError, require_choice, require_positive
+from isoscale.common.config.mesh import Mesh
+from isoscale.common.config.model_spec import ModelSpec
 
 DTYPES = ("float32", "float64", "bfloat16")
 PLATFORMS = ("cpu", "gpu", "tpu")

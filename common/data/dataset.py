@@ -14,8 +14,7 @@ entries of rank 0 are the same on every device:
 import dataclasses
 
 import numpy as np
-
-from common.config.model_spec import Arrays, ModelSpec, TokenBatch
+from isoscale.common.config.model_spec import Arrays, ModelSpec, TokenBatch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from common.machine.cores import available_cores
+from isoscale.common.machine.cores import available_cores
 
 UNKNOWN = "unknown"
 QUERY_SECONDS = 30

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from common.machine.describe import UNKNOWN
+from isoscale.common.machine.describe import UNKNOWN
 
 Facts = dict[str, Any]
 """What ``isoscale doctor --json`` prints, less the problems."""

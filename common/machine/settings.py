@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from common.machine import describe
-from common.machine.describe import UNKNOWN, query
+from isoscale.common.machine import describe
+from isoscale.common.machine.describe import UNKNOWN, query
 
 _ROOT = Path("/")
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.errors import ConfigError, unknown
-from common.config.run_config import TUNED, RunConfig
-from common.machine.describe import UNKNOWN, cpu_info
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.run_config import TUNED, RunConfig
+from isoscale.common.machine.describe import UNKNOWN, cpu_info
 
 _SEPARATOR = ":"  # of GLIBC_TUNABLES and LD_PRELOAD
 

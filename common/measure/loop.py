@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-from common.measure.runner import Handle, Placed, Runner
+from isoscale.common.measure.runner import Handle, Placed, Runner
 
 
 def timed_window(

@@ -5,8 +5,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-
-from common.config.model_spec import Arrays
+from isoscale.common.config.model_spec import Arrays
 
 Placed = Any
 """A batch on its devices; opaque outside the runner that made it."""

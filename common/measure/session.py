@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from common.checkpoint.saver import Saver
-from common.config.run_config import RunConfig
-from common.data.dataset import Dataset
-from common.machine.cores import available_cores
-from common.measure.heartbeat import Heartbeat
-from common.measure.loop import timed_window
-from common.measure.records import Window, summarize
-from common.measure.runner import Block, Placed, Runner
-from common.training.metrics import Evaluation
+from isoscale.common.checkpoint.saver import Saver
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.data.dataset import Dataset
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.measure.heartbeat import Heartbeat
+from isoscale.common.measure.loop import timed_window
+from isoscale.common.measure.records import Window, summarize
+from isoscale.common.measure.runner import Block, Placed, Runner
+from isoscale.common.training.metrics import Evaluation
 
 DISTURBED_SHARE = 0.1
 """A run is marked as disturbed if others used more than this share of one of its cores."""

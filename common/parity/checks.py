@@ -1,12 +1,10 @@
 """What a runner must do beside training alike: shares, restoring, blocks of steps, dropout."""
 
 import numpy as np
-from scipy import stats
-
-from common.config.model_spec import Arrays, DropoutProbe
-from common.measure.runner import Block, Placed, Runner
-from common.parity.compare import Comparison
-from common.parity.tolerances import (
+from isoscale.common.config.model_spec import Arrays, DropoutProbe
+from isoscale.common.measure.runner import Block, Placed, Runner
+from isoscale.common.parity.compare import Comparison
+from isoscale.common.parity.tolerances import (
     SURPRISE_BOUND,
     Tolerance,
     absolute_differences,
@@ -14,7 +12,8 @@ from common.parity.tolerances import (
     relative_difference,
     surprise,
 )
-from common.parity.trace import Layout
+from isoscale.common.parity.trace import Layout
+from scipy import stats
 
 ITSELF = "itself"
 

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from common.parity.tolerances import (
+from isoscale.common.parity.tolerances import (
     Tolerance,
     absolute_differences,
     gradient_differences,
     relative_difference,
     tensor_norms,
 )
-from common.parity.trace import Layout, Record
+from isoscale.common.parity.trace import Layout, Record
 
 
 @dataclasses.dataclass

@@ -5,22 +5,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
-
-from common.config.model_spec import Arrays, ModelSpec
-from common.config.run_config import OptimizerConfig
-from common.parity.compare import Comparison
-from common.parity.tolerances import (
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.parity.compare import Comparison
+from isoscale.common.parity.tolerances import (
     SURPRISE_BOUND,
     Tolerance,
     absolute_differences,
     relative_difference,
     surprise,
 )
-from common.parity.trace import Layout
-from common.training.metrics import Evaluation
-from common.training.optimizer import reference_update
-from common.training.reference import weighted_loss
+from isoscale.common.parity.trace import Layout
+from isoscale.common.training.metrics import Evaluation
+from isoscale.common.training.optimizer import reference_update
+from isoscale.common.training.reference import weighted_loss
+from scipy import stats
 
 NUMPY = "NumPy reference"
 DRAWN = 20_000

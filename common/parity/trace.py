@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-
-from common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.model_spec import Arrays, ModelSpec
 
 DONE, FAILED = "done", "failed"
 _FIGURES = "figures.jsonl"

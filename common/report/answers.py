@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
-from common.analysis.estimates import LEAST_RUNS
-from common.analysis.scaling import CellSummary
-from common.analysis.settings import Setting
-from common.analysis.verdicts import (
+from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.verdicts import (
     Named,
     Verdict,
     champions,
@@ -17,8 +17,8 @@ from common.analysis.verdicts import (
     overall,
     ratio_text,
 )
-from common.report.study_data import StudyData
-from common.report.words import incomplete, joined, number
+from isoscale.common.report.study_data import StudyData
+from isoscale.common.report.words import incomplete, joined, number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

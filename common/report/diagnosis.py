@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from common.machine.describe import UNKNOWN
-from common.machine.problems import gib, is_disturbed
+from isoscale.common.machine.describe import UNKNOWN
+from isoscale.common.machine.problems import gib, is_disturbed
 
 _LABEL = 20
 _WIDTH = 100

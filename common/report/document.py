@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from common.analysis.estimates import LEAST_RUNS
-from common.analysis.losses import LossSpread
-from common.analysis.scaling import CellSummary, cell_key
-from common.analysis.settings import Setting
-from common.analysis.verdicts import (
+from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.losses import LossSpread
+from isoscale.common.analysis.scaling import CellSummary, cell_key
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.verdicts import (
     RULE,
     Verdict,
     champions,
@@ -21,19 +21,19 @@ from common.analysis.verdicts import (
     overall,
     ratio_text,
 )
-from common.measure.session import DISTURBED_SHARE
-from common.report.answers import Glance, answer, glance
-from common.report.lanes import introduction, rows, sentences
-from common.report.manifest import Manifest
-from common.report.plots import (
+from isoscale.common.measure.session import DISTURBED_SHARE
+from isoscale.common.report.answers import Glance, answer, glance
+from isoscale.common.report.lanes import introduction, rows, sentences
+from isoscale.common.report.manifest import Manifest
+from isoscale.common.report.plots import (
     Plot,
     draw_overview,
     loss_curves,
     setting_plots,
     waterfall_plots,
 )
-from common.report.study_data import StudyData
-from common.report.words import (
+from isoscale.common.report.study_data import StudyData
+from isoscale.common.report.words import (
     NO_VALUE,
     accuracy_of,
     estimate,

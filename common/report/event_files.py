@@ -17,6 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.analysis.estimates import Estimate, Ratio
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.waterfall import tweaks_of
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import cell_id
+from isoscale.common.report import event_records as records
+from isoscale.common.report.event_records import clean
+from isoscale.common.report.study_data import StudyData
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.custom_scalar.layout_pb2 import (
     Category,
@@ -32,15 +40,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionEndInfo,
     SessionStartInfo,
 )
-
-from common.analysis.estimates import Estimate, Ratio
-from common.analysis.scaling import CellSummary
-from common.analysis.waterfall import tweaks_of
-from common.config.errors import ConfigError
-from common.config.run_config import cell_id
-from common.report import event_records as records
-from common.report.event_records import clean
-from common.report.study_data import StudyData
 
 FOLDER = "tensorboard"
 PARTS = ("report", "runs", "scaling")

@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.measure.records import write_atomically
+from isoscale.common.report.plots import Plot
+from isoscale.common.report.write import make_environment, with_own_ids
 from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
-
-from common.measure.records import write_atomically
-from common.report.plots import Plot
-from common.report.write import make_environment, with_own_ids
 
 _QUIET_SECONDS = 30.0
 

@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from common.analysis.estimates import LEAST_RUNS
-from common.analysis.scaling import CellSummary
-from common.analysis.settings import cell_name
-from common.analysis.verdicts import evidence_text, ratio_text
-from common.analysis.waterfall import Change, Gap, LaneGap, Lanes, Step, Waterfall
-from common.config.run_config import STOCK, TUNED
-from common.report.answers import caveats, devices_text
-from common.report.words import NO_VALUE, estimate, incomplete, joined, marks, number
+from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import cell_name
+from isoscale.common.analysis.verdicts import evidence_text, ratio_text
+from isoscale.common.analysis.waterfall import Change, Gap, LaneGap, Lanes, Step, Waterfall
+from isoscale.common.config.run_config import STOCK, TUNED
+from isoscale.common.report.answers import caveats, devices_text
+from isoscale.common.report.words import NO_VALUE, estimate, incomplete, joined, marks, number
 
 INTRODUCTION = (
     "From stock (what the installed packages give) to tuned, one tweak more at a time. A change "

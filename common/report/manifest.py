@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from common.analysis.scaling import CellSummary
-from common.analysis.waterfall import lane_of, tweaks_of
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.waterfall import lane_of, tweaks_of
 
 UNKNOWN = "unknown"
 

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.parity.checks import ITSELF
+from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.reference import NUMPY
+from isoscale.common.report import jobs
+from isoscale.common.report.plots import COLORS, DASHES, Plot
+from isoscale.common.report.table import make_table, print_table
 from matplotlib.figure import Figure
 from rich.text import Text
-
-from common.parity.checks import ITSELF
-from common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
-from common.parity.compare import Figure as Difference
-from common.parity.reference import NUMPY
-from common.report import jobs
-from common.report.plots import COLORS, DASHES, Plot
-from common.report.table import make_table, print_table
 
 HTML = "parity.html"
 _LEAST_STEPS = 5

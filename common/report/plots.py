@@ -18,19 +18,18 @@ from functools import partial
 from typing import Any
 
 import matplotlib
+from isoscale.common.analysis.estimates import Estimate, Ratio
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.verdicts import champions, speed
+from isoscale.common.analysis.waterfall import Lanes, Waterfall
+from isoscale.common.config.run_config import STOCK, TUNED
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.report.lanes import step_name
+from isoscale.common.report.study_data import StudyData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-from common.analysis.estimates import Estimate, Ratio
-from common.analysis.scaling import CellSummary
-from common.analysis.settings import Setting
-from common.analysis.verdicts import champions, speed
-from common.analysis.waterfall import Lanes, Waterfall
-from common.config.run_config import STOCK, TUNED
-from common.machine.cores import available_cores
-from common.report.lanes import step_name
-from common.report.study_data import StudyData
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

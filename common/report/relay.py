@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.measure.records import write_atomically
+from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.tolerances import tolerance_of
+from isoscale.common.report import event_records as records
+from isoscale.common.report import jobs
+from isoscale.common.report.plots import COLORS, DASHES, Plot
+from isoscale.common.report.table import make_table, print_table
 from matplotlib.figure import Figure
 from rich.text import Text
-
-from common.measure.records import write_atomically
-from common.parity.compare import LOSS, PARAMETERS, Comparison
-from common.parity.compare import Figure as Difference
-from common.parity.tolerances import tolerance_of
-from common.report import event_records as records
-from common.report import jobs
-from common.report.plots import COLORS, DASHES, Plot
-from common.report.table import make_table, print_table
 
 HTML, PLOTS, TENSORBOARD = "relay.html", "plots", "tensorboard"
 COLUMNS = (

@@ -6,14 +6,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from common.analysis.losses import LossSpread, loss_spread
-from common.analysis.scaling import CellSummary, Scaling, cell_key, summarize_cells
-from common.analysis.settings import Setting, split_into_settings
-from common.analysis.verdicts import Verdict, judge
-from common.analysis.waterfall import Lanes, compare_lanes, lane_of
-from common.config.run_config import LADDER, TUNED
-from common.report.manifest import Manifest, make_manifest
-from common.study.store import Store
+from isoscale.common.analysis.losses import LossSpread, loss_spread
+from isoscale.common.analysis.scaling import CellSummary, Scaling, cell_key, summarize_cells
+from isoscale.common.analysis.settings import Setting, split_into_settings
+from isoscale.common.analysis.verdicts import Verdict, judge
+from isoscale.common.analysis.waterfall import Lanes, compare_lanes, lane_of
+from isoscale.common.config.run_config import LADDER, TUNED
+from isoscale.common.report.manifest import Manifest, make_manifest
+from isoscale.common.study.store import Store
 
 PLOTS = "plots"
 """Where a report has its plots, inside the study's folder."""

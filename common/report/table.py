@@ -4,18 +4,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from common.analysis.scaling import CellSummary, Scaling
-from common.analysis.settings import split_into_settings
-from common.analysis.waterfall import Lanes
-from common.report.lanes import COLUMNS as LANE_COLUMNS
-from common.report.lanes import introduction, rows, sentences
-from common.report.manifest import make_manifest
-from common.report.words import (
+from isoscale.common.analysis.scaling import CellSummary, Scaling
+from isoscale.common.analysis.settings import split_into_settings
+from isoscale.common.analysis.waterfall import Lanes
+from isoscale.common.report.lanes import COLUMNS as LANE_COLUMNS
+from isoscale.common.report.lanes import introduction, rows, sentences
+from isoscale.common.report.manifest import make_manifest
+from isoscale.common.report.words import (
     NO_VALUE,
     accuracy_of,
     estimate,
@@ -24,6 +19,10 @@ from common.report.words import (
     number,
     ratio,
 )
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def _row(name: str, summary: CellSummary) -> list[str]:

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from common.analysis.estimates import Estimate, Ratio
-from common.analysis.scaling import CellSummary
+from isoscale.common.analysis.estimates import Estimate, Ratio
+from isoscale.common.analysis.scaling import CellSummary
 
 NO_VALUE = "-"
 

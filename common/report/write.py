@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.measure.records import write_atomically
+from isoscale.common.report.document import CELL_COLUMNS, RUN_COLUMNS, Document, make_document
+from isoscale.common.report.lanes import COLUMNS as LANE_COLUMNS
+from isoscale.common.report.plots import Drawing, Plot
+from isoscale.common.report.study_data import PLOTS, StudyData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-
-from common.config.errors import ConfigError
-from common.measure.records import write_atomically
-from common.report.document import CELL_COLUMNS, RUN_COLUMNS, Document, make_document
-from common.report.lanes import COLUMNS as LANE_COLUMNS
-from common.report.plots import Drawing, Plot
-from common.report.study_data import PLOTS, StudyData
 
 HTML = "report.html"
 MARKDOWN = "report.md"
@@ -121,7 +120,7 @@ def with_own_ids(svg: str, prefix: str) -> str:
 
 def make_environment(**settings: Any) -> Environment:
     return Environment(
-        loader=PackageLoader("common.report"),
+        loader=PackageLoader("isoscale.common.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

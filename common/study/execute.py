@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.config.errors import ConfigError
-from common.config.run_config import RunConfig, cell_id
-from common.measure import heartbeat
-from common.study import launch, plan
-from common.study.store import RESULT, Store, read_result, set_aside
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import RunConfig, cell_id
+from isoscale.common.measure import heartbeat
+from isoscale.common.study import launch, plan
+from isoscale.common.study.store import RESULT, Store, read_result, set_aside
 
 # Every line has these, whatever its status; unknown is null.
 LINE_FIELDS = (
@@ -192,7 +192,7 @@ class Study:
           budget_seconds: None: only what is owed.
           on_round: called with the number of rounds before a further one begins.
         """
-        from common.study.progress import Progress  # rich, needed here only
+        from isoscale.common.study.progress import Progress  # rich, needed here only
 
         began = time.monotonic()
         durations = self._store.durations(self._records)

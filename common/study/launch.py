@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+from isoscale.common.measure.heartbeat import last_beat
 
-from common.measure.heartbeat import last_beat
-
-_ROOT = Path(__file__).resolve().parents[2]
 _PARENT = "ISOSCALE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.1
@@ -83,6 +81,11 @@ class Outcome:
     seconds: float
 
 
+def module_command(python: str, module: str, *arguments: str) -> list[str]:
+    """Returns the command that runs a module; ``-P`` keeps the working folder off its path."""
+    return [python, "-P", "-m", module, *arguments]
+
+
 def start(
     command: Sequence[str], *, environment: dict[str, str], log: Path | None = None
 ) -> subprocess.Popen:
@@ -92,14 +95,10 @@ def start(
 
     Args:
       command: program and arguments.
-      environment: added to this process's environment (less what a launcher of ranks set), with
-        isoscale's own code first on the path.
+      environment: added to this process's environment, less what a launcher of ranks set.
       log: takes standard output and error; None: ours.
     """
     variables = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
-    path = os.pathsep.join(filter(None, [str(_ROOT), variables.get("PYTHONPATH")]))
-    # What lies in the working folder is not ours: -m would put it first on the path.
-    variables |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     variables |= {**environment, _PARENT: str(os.getpid())}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None

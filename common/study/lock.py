@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError
 
 LOCK = ".lock"
 

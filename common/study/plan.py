@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from common.config.errors import ConfigError
-from common.config.run_config import RunConfig
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import RunConfig
 
 
 def choose_pairs(

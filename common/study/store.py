@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.analysis.scaling import cell_key
-from common.config.errors import ConfigError
-from common.measure.records import from_json, to_json, write_atomically, write_json
-from common.study.lock import LOCK
+from isoscale.common.analysis.scaling import cell_key
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.measure.records import from_json, to_json, write_atomically, write_json
+from isoscale.common.study.lock import LOCK
 
 RESULT = "result.json"
 """A run's own record, in its directory; written last, so that its presence means a whole run."""

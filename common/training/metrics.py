@@ -1,8 +1,7 @@
 """Evaluation figures from logits; the same NumPy code for every framework."""
 
 import numpy as np
-
-from common.training.reference import cross_entropy
+from isoscale.common.training.reference import cross_entropy
 
 
 class Evaluation:

@@ -15,9 +15,8 @@ Clipping, over all parameters together and after the reduction over devices:
 import math
 
 import numpy as np
-
-from common.config.model_spec import Arrays
-from common.config.run_config import OptimizerConfig
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import OptimizerConfig
 
 SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
 """What an optimizer keeps of each parameter, under its canonical name."""

@@ -2,8 +2,8 @@
 
 import os
 
-from common.config.framework_info import FrameworkInfo
-from common.config.run_config import RunConfig
+from isoscale.common.config.framework_info import FrameworkInfo
+from isoscale.common.config.run_config import RunConfig
 
 INFO = FrameworkInfo(
     name="jax",

@@ -1,7 +1,7 @@
-"""``python -m frameworks.jax_runner --help`` says what it does."""
+"""``python -m isoscale.frameworks.jax_runner --help`` says what it does."""
 
 import sys
 
-from common.commands import run_program
+from isoscale.common.commands import run_program
 
 sys.exit(run_program.main("jax"))

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-
-from common.config.run_config import OptimizerConfig
+from isoscale.common.config.run_config import OptimizerConfig
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule | float:

@@ -10,12 +10,11 @@ import jaxlib
 import numpy as np
 import optax
 from flax import nnx
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
-from common.measure.runner import Block, Runner
-from frameworks.jax_runner import optimizer as optimizers
-from frameworks.jax_runner.parameters import canonical_name
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.runner import Block, Runner
+from isoscale.frameworks.jax_runner import optimizer as optimizers
+from isoscale.frameworks.jax_runner.parameters import canonical_name
 
 Tree = Any
 

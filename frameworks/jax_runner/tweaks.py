@@ -1,6 +1,6 @@
 """What makes JAX faster than it is out of the box; see ``common/machine/tweaks.py``."""
 
-from common.machine.tweaks import (
+from isoscale.common.machine.tweaks import (
     Tweak,
     has_short_steps,
     huge_pages,

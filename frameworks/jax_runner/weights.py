@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-
-from common.commands import lookup
-from common.commands.weights import read_weights, spec_of, write_weights
-from frameworks.jax_runner import INFO
-from frameworks.jax_runner.parameters import canonical_name
+from isoscale.common.commands import lookup
+from isoscale.common.commands.weights import read_weights, spec_of, write_weights
+from isoscale.frameworks.jax_runner import INFO
+from isoscale.frameworks.jax_runner.parameters import canonical_name
 
 
 def load_model(path: str | Path) -> nnx.Module:

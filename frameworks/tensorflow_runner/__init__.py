@@ -1,7 +1,7 @@
 """TensorFlow. This file imports no framework: it is what others may know without one."""
 
-from common.config.framework_info import FrameworkInfo
-from common.config.run_config import RunConfig
+from isoscale.common.config.framework_info import FrameworkInfo
+from isoscale.common.config.run_config import RunConfig
 
 INFO = FrameworkInfo(
     name="tensorflow",

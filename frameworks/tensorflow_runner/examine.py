@@ -10,8 +10,7 @@ from typing import Any
 os.environ["ONEDNN_VERBOSE"] = "1"
 
 import tensorflow as tf
-
-from common.machine.native_output import printed_by
+from isoscale.common.machine.native_output import printed_by
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)

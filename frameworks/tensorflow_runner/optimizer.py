@@ -4,9 +4,8 @@ import math
 from collections.abc import Callable
 
 import tensorflow as tf
-
-from common.config.run_config import OptimizerConfig
-from common.training.optimizer import SLOTS
+from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.training.optimizer import SLOTS
 
 
 def clip_by_global_norm(gradients: list[tf.Tensor], *, clip_norm: float) -> list[tf.Tensor]:

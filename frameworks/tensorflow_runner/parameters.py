@@ -3,8 +3,7 @@
 import re
 
 import tensorflow as tf
-
-from common.config.model_spec import ModelSpec
+from isoscale.common.config.model_spec import ModelSpec
 
 
 def canonical_variables(model: tf.Module, spec: ModelSpec) -> dict[str, tf.Variable]:

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
-from common.measure.runner import Block, Runner
-from frameworks.tensorflow_runner import optimizer as optimizers
-from frameworks.tensorflow_runner.parameters import canonical_variables
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.runner import Block, Runner
+from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
+from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 
 Batch = Any
 Metrics = dict[str, tf.Tensor]

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-
-from common.commands import lookup
-from common.commands.weights import read_weights, spec_of, write_weights
-from frameworks.tensorflow_runner import INFO
-from frameworks.tensorflow_runner.parameters import canonical_variables
+from isoscale.common.commands import lookup
+from isoscale.common.commands.weights import read_weights, spec_of, write_weights
+from isoscale.frameworks.tensorflow_runner import INFO
+from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 
 
 def load_model(path: str | Path) -> tf.Module:

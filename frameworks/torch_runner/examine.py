@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from common.machine.native_output import printed_by
+from isoscale.common.machine.native_output import printed_by
 
 
 def _mkl_takes_for_intel() -> bool | str:

@@ -2,9 +2,8 @@
 
 import torch
 import torch._dynamo  # the first optimizer would import it: it belongs to the import, not the build
+from isoscale.common.config.run_config import OptimizerConfig
 from torch import nn
-
-from common.config.run_config import OptimizerConfig
 
 
 def make(

@@ -4,9 +4,8 @@ import re
 
 import numpy as np
 import torch
+from isoscale.common.config.model_spec import Arrays, ModelSpec
 from torch import nn
-
-from common.config.model_spec import Arrays, ModelSpec
 
 
 class CanonicalParameters:

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common.config.errors import ConfigError
-from common.config.run_config import RunConfig
-from common.machine.describe import UNKNOWN
-from common.machine.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages, keep_memory
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.machine.describe import UNKNOWN
+from isoscale.common.machine.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages, keep_memory
 
 _NAME = "isoscale-mkl-as-intel-"
 _PRELOADED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from isoscale.common.checkpoint.manifest import first_difference
+from isoscale.common.commands import lookup
+from isoscale.common.commands.weights import read_weights, spec_of, write_weights
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import ModelSpec
+from isoscale.frameworks.torch_runner import INFO
+from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
 from torch import nn
-
-from common.checkpoint.manifest import first_difference
-from common.commands import lookup
-from common.commands.weights import read_weights, spec_of, write_weights
-from common.config.errors import ConfigError
-from common.config.model_spec import ModelSpec
-from frameworks.torch_runner import INFO
-from frameworks.torch_runner.parameters import CanonicalParameters
 
 
 def _build(spec: ModelSpec, *, dtype: str, parameter_dtype: str) -> nn.Module:

@@ -5,8 +5,7 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-from models.mlp.spec import MlpSpec
+from isoscale.models.mlp.spec import MlpSpec
 
 
 @jax.custom_vjp

@@ -4,9 +4,8 @@ import dataclasses
 import itertools
 
 import numpy as np
-
-from common.config.errors import ConfigError
-from common.config.model_spec import (
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import (
     Arrays,
     FeatureBatch,
     ModelSpec,
@@ -15,7 +14,7 @@ from common.config.model_spec import (
     check_rate,
     check_sizes,
 )
-from common.training import reference
+from isoscale.common.training import reference
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
 """The MLP in TensorFlow. Dims: B batch, F features."""
 
 import tensorflow as tf
-
-from models.mlp.spec import MlpSpec
+from isoscale.models.mlp.spec import MlpSpec
 
 
 class Dense(tf.Module):

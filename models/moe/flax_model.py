@@ -9,10 +9,9 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-from models.mlp.flax_model import Dense
-from models.moe.spec import MoeSpec
-from models.transformer.flax_model import ACTIVATIONS, Attention, Embedder, LayerNorm
+from isoscale.models.mlp.flax_model import Dense
+from isoscale.models.moe.spec import MoeSpec
+from isoscale.models.transformer.flax_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(

@@ -15,9 +15,8 @@ import math
 from fractions import Fraction
 
 import numpy as np
-
-from common.config.errors import ConfigError
-from common.config.model_spec import (
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import (
     Arrays,
     ModelSpec,
     Parameter,
@@ -25,8 +24,8 @@ from common.config.model_spec import (
     TokenBatch,
     check_sizes,
 )
-from common.training import reference
-from models.transformer import spec as transformer
+from isoscale.common.training import reference
+from isoscale.models.transformer import spec as transformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,9 @@ S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 """
 
 import tensorflow as tf
-
-from models.mlp.tf_model import Dense
-from models.moe.spec import MoeSpec
-from models.transformer.tf_model import ACTIVATIONS, Attention, Embedder, LayerNorm
+from isoscale.models.mlp.tf_model import Dense
+from isoscale.models.moe.spec import MoeSpec
+from isoscale.models.transformer.tf_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(

@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-from models.mlp.flax_model import Dense
-from models.transformer.spec import TransformerSpec
+from isoscale.models.mlp.flax_model import Dense
+from isoscale.models.transformer.spec import TransformerSpec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),

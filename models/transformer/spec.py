@@ -5,9 +5,8 @@ import functools
 import math
 
 import numpy as np
-
-from common.config.errors import ConfigError, require_choice
-from common.config.model_spec import (
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.model_spec import (
     Arrays,
     ModelSpec,
     Parameter,
@@ -15,7 +14,7 @@ from common.config.model_spec import (
     TokenBatch,
     check_sizes,
 )
-from common.training import reference
+from isoscale.common.training import reference
 
 
 def check_heads(d_model: int, num_heads: int) -> None:

@@ -7,9 +7,8 @@ V vocabulary.
 import math
 
 import tensorflow as tf
-
-from models.mlp.tf_model import Dense
-from models.transformer.spec import TransformerSpec
+from isoscale.models.mlp.tf_model import Dense
+from isoscale.models.transformer.spec import TransformerSpec
 
 
 def gelu_tanh(x: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.slow
 SPEC = """
 import dataclasses
 import numpy as np
-from common.config.model_spec import FeatureBatch, ModelSpec, Parameter, Preset, check_sizes
+from isoscale.common.config.model_spec import (
+    FeatureBatch, ModelSpec, Parameter, Preset, check_sizes,
+)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearSpec(ModelSpec):
@@ -58,7 +60,7 @@ build = Linear
 """
 TF = """
 import tensorflow as tf
-from models.mlp.tf_model import Dense
+from isoscale.models.mlp.tf_model import Dense
 
 class Linear(tf.Module):
     def __init__(self, spec, *, dtype, param_dtype):
@@ -72,7 +74,7 @@ build = Linear
 """
 TORCH = """
 from torch import nn
-from models.mlp.torch_model import Dense
+from isoscale.models.mlp.torch_model import Dense
 
 class Linear(nn.Module):
     def __init__(self, spec, *, dtype, tweaks):
@@ -85,7 +87,7 @@ class Linear(nn.Module):
 build = Linear
 """
 STRATEGY = """
-from frameworks.torch_runner.strategies import ddp
+from isoscale.frameworks.torch_runner.strategies import ddp
 
 INFO = {"summary": "ddp under another name", "process_model": "per_device", "max_devices": 2}
 Strategy = ddp.Strategy
@@ -112,7 +114,7 @@ def test_a_model_and_a_strategy_grow_without_an_edit(
     assert {name: h for name, h in hashes(code_copy).items() if name in before} == before
 
     answer = run_program(
-        "common.commands.main",
+        "isoscale.common.commands.main",
         "compare",
         "--models=linear_tiny",
         "--strategies=bare,ddp_again",
@@ -139,7 +141,7 @@ def test_a_model_and_a_strategy_grow_without_an_edit(
     assert max(first) == pytest.approx(min(first), rel=1e-5)
 
     answer = run_program(
-        "common.commands.main",
+        "isoscale.common.commands.main",
         "parity",
         "--models=linear",
         "--frameworks=jax,torch",

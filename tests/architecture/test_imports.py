@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import CODE, ROOT, bare_environment
 
+OURS = "isoscale."
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "tensorflow", "keras", "torch"}
 SOURCES = [
-    path.relative_to(ROOT)
-    for folder in ("common", "models", "frameworks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
+    path.relative_to(ROOT) for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 
 
@@ -30,7 +29,14 @@ def imported(path: Path) -> set[str]:
 
 
 def tops(path: Path) -> set[str]:
-    return {name.split(".")[0] for name in imported(path)}
+    """Returns the packages that a file imports, and of our own the top-level folders."""
+    return {name.removeprefix(OURS).split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_our_own_code_has_one_name(path: Path) -> None:
+    """``common``, ``models`` and ``frameworks`` are names that any project may have."""
+    assert not {name.split(".")[0] for name in imported(path)} & set(CODE)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
@@ -55,8 +61,8 @@ def test_a_framework_knows_no_other(path: Path) -> None:
     families = [{"jax", "jaxlib", "flax", "optax"}, {"tensorflow", "keras"}, {"torch"}]
     assert sum(bool(tops(path) & family) for family in families) <= 1
     if path.parts[0] == "frameworks":
-        others = {name for name in imported(path) if name.startswith("frameworks.")}
-        assert all(name.split(".")[1] == path.parts[1] for name in others)
+        others = {name for name in imported(path) if name.startswith(f"{OURS}frameworks.")}
+        assert all(name.split(".")[2] == path.parts[1] for name in others)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
@@ -64,7 +70,7 @@ def test_only_commands_look_up_by_name(path: Path) -> None:
     if path.parts[:2] != ("common", "commands"):
         assert "importlib" not in tops(path)
         if path.parts[0] != "frameworks":
-            assert not any(name.startswith("common.commands") for name in imported(path))
+            assert not any(name.startswith("isoscale.common.commands") for name in imported(path))
 
 
 def test_nothing_carries_the_name_of_a_package() -> None:
@@ -78,7 +84,7 @@ def check_not_loaded(names: set[str], *, after: str, folder: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", after + report, ",".join(names)],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env=bare_environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -90,10 +96,10 @@ def test_no_framework_is_loaded_without_being_chosen(tmp_path: Path) -> None:
     """Imports all that must be lazy and plans a whole study, then looks at sys.modules."""
     code = """
 import importlib, pkgutil, sys
-import common
-for module in pkgutil.walk_packages(common.__path__, "common."):
+import isoscale.common
+for module in pkgutil.walk_packages(isoscale.common.__path__, "isoscale.common."):
     importlib.import_module(module.name)
-from common.commands import lookup, main
+from isoscale.common.commands import lookup, main
 for framework in lookup.frameworks():
     lookup.framework_info(framework)
     for strategy in lookup.strategies(framework):
@@ -108,7 +114,7 @@ def test_bad_input_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) ->
     """What keeps the answer to bad input well under two seconds."""
     code = """
 import sys
-from common.commands import main, run_program
+from isoscale.common.commands import main, run_program
 assert main.main(["compare", "--models=gpt_tyni"]) == 2
 assert run_program.main("jax", ["--model=gpt_tyni"]) == 2
 """

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from common.machine import describe
-from common.measure.records import write_atomically
+from isoscale.common.machine import describe
+from isoscale.common.measure.records import write_atomically
+
 from tests.benchmarks import against_keras, overhead, side_by_side, two_devices
 from tests.conftest import ROOT
 

@@ -15,8 +15,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from common.analysis.estimates import median_estimate
-from common.commands import lookup
+from isoscale.common.analysis.estimates import median_estimate
+from isoscale.common.commands import lookup
+
 from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, measure_in_child
 
 MODELS = ("mlp_medium", "mlp_large", "gpt_tiny", "transformer_small", "moe_tiny")

@@ -13,13 +13,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from isoscale.common.commands import lookup
+from isoscale.common.config.model_spec import ModelSpec
+from isoscale.models.mlp.spec import MlpSpec
+from isoscale.models.moe.spec import MoeSpec
+from isoscale.models.transformer.spec import TransformerSpec
 from keras import layers, ops
-
-from common.commands import lookup
-from common.config.model_spec import ModelSpec
-from models.mlp.spec import MlpSpec
-from models.moe.spec import MoeSpec
-from models.transformer.spec import TransformerSpec
 
 Step = Callable[[int, int], float]
 Parts = dict[str, layers.Layer]

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from common.commands import lookup
-from common.commands.build_config import build_config
-from common.commands.run_program import define_flags
-from common.config.run_config import RunConfig
-from common.machine.cores import available_cores, cores_of_devices, pin
-from common.study import launch
+from isoscale.common.commands import lookup
+from isoscale.common.commands.build_config import build_config
+from isoscale.common.commands.run_program import define_flags
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
+from isoscale.common.study import launch
 
 LANES = ("stock", "tuned")
 POOL = 8
@@ -76,8 +76,8 @@ class Ours:
 
     def window(self, steps: int) -> tuple[float, list[float]]:
         """Returns the seconds and the loss of each step."""
-        from common.measure.loop import timed_window
-        from common.measure.session import window_of
+        from isoscale.common.measure.loop import timed_window
+        from isoscale.common.measure.session import window_of
 
         window = window_of(
             range(self._done, self._done + steps),
@@ -99,7 +99,7 @@ def measure_in_child(module: str, framework: str, lane: str, model: str) -> dict
       RuntimeError: it failed; with the end of what it said.
     """
     answer = subprocess.run(
-        [sys.executable, "-m", module, framework, lane, model],
+        [sys.executable, "-P", "-m", module, framework, lane, model],
         env={
             **os.environ,
             **lookup.tweak_environment(make_config(framework, model, lane)),

@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.analysis.estimates import median_estimate
-from common.commands import lookup
+from isoscale.common.analysis.estimates import median_estimate
+from isoscale.common.commands import lookup
+
 from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, measure_in_child
 
 PAIRS = 30

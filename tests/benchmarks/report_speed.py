@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 from tests.common.report.fake_study import grid_lines, write_study
-from tests.conftest import ROOT
 
 CELLS_PER_MODEL = 11
 STUDIES = {
@@ -40,9 +39,9 @@ def measure(arguments: list[str], folder: Path) -> tuple[float, float]:
     """Returns seconds and peak MiB of ``isoscale`` with some arguments, its workers included."""
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "common.commands.main", *arguments],
+        [sys.executable, "-P", "-m", "isoscale.common.commands.main", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
         stdout=subprocess.DEVNULL,
         check=True,
     )

@@ -12,9 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.commands import examine, lookup
+from isoscale.common.commands import examine, lookup
+
 from tests.benchmarks.ours import LANES, make_config
 
+EXAMINE = "isoscale.common.commands.examine"
 SIZE = 1024
 REPEATS = 2
 
@@ -22,7 +24,13 @@ REPEATS = 2
 def rate(framework: str, lane: str) -> float:
     """Returns the FLOP/s of a framework's fastest product in a lane's environment."""
     environment = lookup.tweak_environment(make_config(framework, "mlp_large", lane))
-    command = [sys.executable, "-m", "common.commands.examine", f"--framework={framework}"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        EXAMINE,
+        f"--framework={framework}",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         options = [f"--sgemm_size={SIZE}", f"--out_dir={folder}"]
         subprocess.run(

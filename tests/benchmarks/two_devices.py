@@ -7,8 +7,9 @@ else runs meanwhile. The share of each round is taken, then the median over roun
 interval (order statistics).
 """
 
-from common.analysis.estimates import median_estimate
-from common.commands import lookup
+from isoscale.common.analysis.estimates import median_estimate
+from isoscale.common.commands import lookup
+
 from tests.benchmarks.ours import LANES, Workers, make_config
 
 TARGETS = {

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from tests.conftest import ROOT
+MAIN = "isoscale.common.commands.main"
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -75,9 +75,17 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
 def running_board(folder: Path, *arguments: str) -> Iterator[Board]:
     """Runs ``isoscale board`` in a folder; it is ended by SIGINT, as Ctrl-C would."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "common.commands.main", "board", "--port=0", *arguments],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            MAIN,
+            "board",
+            "--port=0",
+            *arguments,
+        ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
         stdout=subprocess.PIPE,
         text=True,
     )

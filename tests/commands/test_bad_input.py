@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from isoscale.common.machine.cores import available_cores
 
-from common.machine.cores import available_cores
+MAIN = "isoscale.common.commands.main"
 
 COMPARE = [
     (["--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
@@ -86,16 +87,16 @@ def check(answer, message: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("arguments, message", COMPARE, ids=lambda value: str(value)[:40])
 def test_compare(arguments: list[str], message: str, run_program, tmp_path: Path) -> None:
-    check(run_program("common.commands.main", "compare", *arguments), message, tmp_path)
+    check(run_program(MAIN, "compare", *arguments), message, tmp_path)
 
 
 @pytest.mark.parametrize("arguments, message", RUNNER, ids=lambda value: str(value)[:40])
 def test_runner(arguments: list[str], message: str, run_program, tmp_path: Path) -> None:
-    check(run_program("frameworks.jax_runner", *arguments), message, tmp_path)
+    check(run_program("isoscale.frameworks.jax_runner", *arguments), message, tmp_path)
 
 
 def test_unknown_command(run_program, tmp_path: Path) -> None:
-    answer = run_program("common.commands.main", "comprae")
+    answer = run_program(MAIN, "comprae")
     check(answer, "unknown command 'comprae': did you mean 'compare'?", tmp_path)
 
 
@@ -103,10 +104,10 @@ def test_existing_study(run_program, tmp_path: Path) -> None:
     folder = tmp_path / "runs/out/s"
     folder.mkdir(parents=True)
     (folder / "study.json").write_text("{}")
-    answer = run_program("common.commands.main", "compare", "--study=s")
+    answer = run_program(MAIN, "compare", "--study=s")
     assert answer.returncode == 2
     assert "--study=s exists" in answer.stderr
-    answer = run_program("common.commands.main", "compare", "--study=s", "--resume")
+    answer = run_program(MAIN, "compare", "--study=s", "--resume")
     assert answer.returncode == 2
     assert "study.json is not one of ours" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
@@ -116,7 +117,7 @@ def test_existing_study(run_program, tmp_path: Path) -> None:
 def test_existing_result(run_program, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r/result.json").write_text("{}")
-    answer = run_program("frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
+    answer = run_program("isoscale.frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
     assert answer.returncode == 2
     assert "holds the result of another run" in answer.stderr
     assert (tmp_path / "r/result.json").read_text() == "{}"
@@ -125,7 +126,7 @@ def test_existing_result(run_program, tmp_path: Path) -> None:
 def test_a_folder_of_somebody_else(run_program, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r/config.json").write_text("mine")
-    answer = run_program("frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
+    answer = run_program("isoscale.frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
     assert answer.returncode == 2
     assert "is not empty (config.json)" in answer.stderr
     assert (tmp_path / "r/config.json").read_text() == "mine"
@@ -149,14 +150,14 @@ def test_a_folder_of_somebody_else(run_program, tmp_path: Path) -> None:
 )
 def test_a_rank_that_makes_no_sense(environment, message, run_program, tmp_path: Path) -> None:
     arguments = ("--model=mlp_digits", "--strategy=ddp", "--devices=2")
-    answer = run_program("frameworks.torch_runner", *arguments, **environment)
+    answer = run_program("isoscale.frameworks.torch_runner", *arguments, **environment)
     check(answer, message, tmp_path)
 
 
 def test_more_devices_than_cores_is_named(run_program, tmp_path: Path) -> None:
     devices = len(available_cores()) + 1
     answer = run_program(
-        "frameworks.torch_runner",
+        "isoscale.frameworks.torch_runner",
         "--model=mlp_digits",
         "--strategy=ddp",
         f"--devices={devices}",
@@ -165,9 +166,9 @@ def test_more_devices_than_cores_is_named(run_program, tmp_path: Path) -> None:
     check(answer, f"needs {devices} cores and {devices - 1} are available", tmp_path)
 
 
-@pytest.mark.parametrize("module", ["common.commands.main", "frameworks.jax_runner"])
+@pytest.mark.parametrize("module", [MAIN, "isoscale.frameworks.jax_runner"])
 def test_help_is_no_mistake(module: str, run_program, tmp_path: Path) -> None:
-    arguments = ["compare", "--help"] if module == "common.commands.main" else ["--help"]
+    arguments = ["compare", "--help"] if module == MAIN else ["--help"]
     answer = run_program(module, *arguments)
     assert answer.returncode == 0
     for text in ("--global_batch_size", "gpt_tiny", "pjit", "default:"):

@@ -14,17 +14,16 @@ from typing import Any
 
 import psutil
 import pytest
+from isoscale.common.commands.board import links, run_filter
+from isoscale.common.commands.find_study import find_study, split_studies
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import cell_id
+from isoscale.common.study import launch
 
-from common.commands.board import links, run_filter
-from common.commands.find_study import find_study, split_studies
-from common.config.errors import ConfigError
-from common.config.run_config import cell_id
-from common.study import launch
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.commands.board_process import Board, running_board, wait_for
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 from tests.common.report.test_event_files import PNG, lines_of_a_study
-from tests.conftest import ROOT
 
 
 def test_names_and_flags_are_told_apart() -> None:
@@ -71,7 +70,7 @@ def test_bad_input(arguments: list[str], message: str, run_program, tmp_path: Pa
         taken.listen()
         port = str(taken.getsockname()[1])
         words = [word.replace("TAKEN", port) for word in arguments]
-        answer = run_program("common.commands.main", "board", *words)
+        answer = run_program("isoscale.common.commands.main", "board", *words)
     assert answer.returncode == 2, answer.stdout + answer.stderr
     assert message in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
@@ -82,7 +81,7 @@ def test_bad_input(arguments: list[str], message: str, run_program, tmp_path: Pa
 def test_bad_input_loads_nothing_heavy(tmp_path: Path) -> None:
     code = """
 import sys
-from common.commands import main
+from isoscale.common.commands import main
 assert main.main(["board", "nothing"]) == 2
 """
     check_not_loaded(FRAMEWORKS | {"scipy", "tensorboard"}, after=code, folder=tmp_path)
@@ -286,13 +285,13 @@ def test_without_the_data_server(out: Path, one: Board, tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "common.commands.board_server",
+            "isoscale.common.commands.board_server",
             f"--logdir={tmp_path}",
             f"--port={port}",
             "--load_fast=false",
             "--reload_multifile=true",
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.DEVNULL,
     )
     other = Board(process=process, text="", links={"scaling": f"http://127.0.0.1:{port}/"})

@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import ROOT, copy_of_the_code
+from tests.conftest import copy_of_the_code
 
 pytestmark = pytest.mark.slow
 
-MAIN = "common.commands.main"
+MAIN = "isoscale.common.commands.main"
 SMALL = ("--models=mlp_digits", "--steps=20", "--study=s", "--noreport")
 TORCH = (*SMALL, "--frameworks=torch", "--strategies=bare", "--devices=1")
 
@@ -162,7 +162,7 @@ def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Pat
 
 BROKEN = """
 import time
-from frameworks.torch_runner.strategies import bare
+from isoscale.frameworks.torch_runner.strategies import bare
 
 INFO = {{"summary": "fails", "process_model": "{process_model}", "max_devices": 2}}
 
@@ -234,11 +234,11 @@ def test_failing_runs_are_recorded_and_retried(
 def _start(tmp_path: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", MAIN, "compare", *SMALL),
+            *(sys.executable, "-P", "-m", MAIN, "compare", *SMALL),
             *("--strategies=bare,ddp", "--frameworks=torch", "--devices=2", "--runs=2"),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -11,15 +11,15 @@ from typing import Any
 
 import psutil
 import pytest
+from isoscale.common.commands import lookup
+from isoscale.common.commands.examine import FACTS
+from isoscale.common.machine.cores import available_cores
 
-from common.commands import lookup
-from common.commands.examine import FACTS
-from common.machine.cores import available_cores
-from tests.conftest import ROOT, copy_of_the_code
+from tests.conftest import copy_of_the_code
 
 pytestmark = pytest.mark.slow
 
-MAIN = "common.commands.main"
+MAIN = "isoscale.common.commands.main"
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -27,7 +27,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         # -P, as the installed command has it: the working folder is not on the path.
         [sys.executable, "-P", "-m", MAIN, "doctor", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -104,7 +104,7 @@ def test_the_environment_is_a_problem_that_names_itself(facts) -> None:
 
 
 def test_the_page_says_the_same(facts, tmp_path: Path) -> None:
-    from common.report.diagnosis import lines
+    from isoscale.common.report.diagnosis import lines
 
     page = "\n".join(lines(facts))
     assert max(map(len, page.splitlines())) < 200
@@ -176,7 +176,7 @@ def test_a_gpu_that_a_framework_does_not_see(tmp_path: Path) -> None:
 
 
 NEW_FRAMEWORK = """
-from common.config.framework_info import FrameworkInfo
+from isoscale.common.config.framework_info import FrameworkInfo
 
 INFO = FrameworkInfo(
     name="{name}", packages=("{package}",), install="pip install {package}",
@@ -208,14 +208,14 @@ def grown_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_framework_grows_without_a_file_for_doctor(grown_code: Path, tmp_path: Path) -> None:
-    answer = run(tmp_path, "--frameworks=plain", "--json", PYTHONPATH=str(grown_code))
+    answer = run(tmp_path, "--frameworks=plain", "--json", PYTHONPATH=str(grown_code.parent))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     entry = json.loads(answer.stdout)["frameworks"]["plain"]
     assert entry["status"] == "ok"
     assert {entry[name] for name in FACTS} == {"unknown"}
     assert entry["matrix_product"] == "unknown"
     assert entry["environment_set"] == {"MARK": "1"}
-    page = run(tmp_path, "--frameworks=plain", PYTHONPATH=str(grown_code))
+    page = run(tmp_path, "--frameworks=plain", PYTHONPATH=str(grown_code.parent))
     assert page.returncode == 0, page.stderr
     assert "unknown" in page.stdout
 
@@ -227,7 +227,7 @@ def test_what_fails_does_not_stop_the_rest(grown_code: Path, tmp_path: Path) -> 
         f"--frameworks={names}",
         "--watchdog_seconds=5",
         "--json",
-        PYTHONPATH=str(grown_code),
+        PYTHONPATH=str(grown_code.parent),
     )
     assert answer.returncode == 1
     found = json.loads(answer.stdout)["frameworks"]
@@ -277,10 +277,10 @@ def examinations(doctor: subprocess.Popen) -> list[psutil.Process]:
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_its_children_end_with_it(signal_number: int, grown_code: Path, tmp_path: Path) -> None:
     doctor = subprocess.Popen(
-        [sys.executable, "-m", MAIN, "doctor", "--frameworks=hangs"],
+        [sys.executable, "-P", "-m", MAIN, "doctor", "--frameworks=hangs"],
         cwd=tmp_path,
         # After kill -9 nobody removes its temporary folder.
-        env={**os.environ, "PYTHONPATH": str(grown_code), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(grown_code.parent), "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

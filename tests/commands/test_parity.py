@@ -9,14 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from isoscale.common.study.lock import locked
 
-from common.study.lock import locked
 from tests.commands.test_bad_input import check
 from tests.conftest import copy_of_the_code, interrupted
 
 pytestmark = pytest.mark.slow
 
-MAIN = "common.commands.main"
+MAIN = "isoscale.common.commands.main"
 TORCH = ("--models=mlp", "--frameworks=torch", "--strategies=bare", "--devices=1", "--nopieces",
          "--dtype=float64", "--steps=3")  # fmt: skip
 

@@ -15,7 +15,7 @@ from tests.conftest import ROOT, copy_of_the_code, interrupted
 
 pytestmark = pytest.mark.slow
 
-MAIN = "common.commands.main"
+MAIN = "isoscale.common.commands.main"
 MODELS = ("mlp", "moe", "transformer_causal")
 FRAMEWORKS = ("jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2")
 LEGS = ("--legs=torch:ddp:2,jax:pjit:2", "--steps=6", "--out_dir=relay")
@@ -28,8 +28,8 @@ def all_orders(tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("relay")
     answer = subprocess.run(
         [
-            *(sys.executable, "-m", MAIN, "relay", f"--model={','.join(MODELS)}", "--all_orders"),
-            *("--steps=15", f"--out_dir={folder}"),
+            *(sys.executable, "-P", "-m", MAIN, "relay", f"--model={','.join(MODELS)}"),
+            *("--all_orders", "--steps=15", f"--out_dir={folder}"),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -160,7 +160,7 @@ def test_nothing_of_others_is_replaced(
     path = tmp_path / "mine" / there
     path.parent.mkdir(parents=True)
     other = "relay" if command == "parity" else "parity"
-    path.write_text(json.dumps({"module": f"common.commands.{other}_probe"}))
+    path.write_text(json.dumps({"module": f"isoscale.common.commands.{other}_probe"}))
     flags = ("--model=mlp",) if command == "relay" else ()
     answer = run_program(MAIN, command, *flags, "--out_dir=mine")
     assert answer.returncode == 2

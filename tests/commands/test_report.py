@@ -6,7 +6,7 @@ import pytest
 
 from tests.common.report.fake_study import grid_lines, write_study
 
-MAIN = "common.commands.main"
+MAIN = "isoscale.common.commands.main"
 
 
 def out_dir(tmp_path: Path) -> Path:

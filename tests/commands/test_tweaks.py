@@ -2,7 +2,7 @@
 
 import json
 
-from common.commands import lookup, tweaks
+from isoscale.common.commands import lookup, tweaks
 
 
 def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:

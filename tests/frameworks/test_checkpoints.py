@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isoscale.common.checkpoint import files
+from isoscale.common.commands import lookup
+from isoscale.common.study.lock import locked
 
-from common.checkpoint import files
-from common.commands import lookup
-from common.study.lock import locked
 from tests.common.checkpoint.test_damaged import FOREIGN, forge
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 MODEL = ("--model=mlp_digits", "--dtype=float64", "--warmup_steps=2", "--latency_steps=3")
-TORCH = "frameworks.torch_runner"
-JAX = "frameworks.jax_runner"
+TORCH = "isoscale.frameworks.torch_runner"
+JAX = "isoscale.frameworks.jax_runner"
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -140,7 +139,7 @@ def test_killed_again_and_again_it_ends_as_an_unbroken_one(
                 *("--save_checkpoint=saved", "--save_every=10", "--resume_from=latest"),
             ],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=dict(os.environ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -172,7 +171,7 @@ def good(tmp_path_factory) -> Path:
     answer = subprocess.run(
         [*(sys.executable, "-m", TORCH, *MODEL, "--steps=5"), "--run_dir=r", "--save_checkpoint=s"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
         capture_output=True,
         text=True,
     )
@@ -281,7 +280,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
             *("--save_checkpoint=saved", "--save_every=10"),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
         stderr=subprocess.PIPE,
         text=True,
     )

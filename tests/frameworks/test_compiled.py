@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 import pytest
+from isoscale.common.config.run_config import RunConfig
 
-from common.config.run_config import RunConfig
 from tests.benchmarks.ours import make_config
 from tests.conftest import ROOT
 
@@ -41,7 +41,7 @@ def compiled_step(strategy: str, lane: str) -> tuple[RunConfig, str]:
     answer = subprocess.run(
         [sys.executable, "-c", SCRIPT, strategy, lane],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
         capture_output=True,
         text=True,
         timeout=120,

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from common.commands import lookup
-from common.machine.cores import available_cores
+from isoscale.common.commands import lookup
+from isoscale.common.machine.cores import available_cores
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +80,7 @@ def test_another_compile_mode(run_program, tmp_path: Path) -> None:
 
 def test_secrets_stay_out_of_the_record(run_program, tmp_path: Path) -> None:
     answer = run_program(
-        "frameworks.torch_runner", "--model=mlp_digits", "--steps=2", "--run_dir=r",
+        "isoscale.frameworks.torch_runner", "--model=mlp_digits", "--steps=2", "--run_dir=r",
         MY_API_TOKEN="hunter2", OMP_WAIT_POLICY="PASSIVE",
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr

@@ -9,24 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from isoscale.common.checkpoint import files
+from isoscale.common.commands import lookup
+from isoscale.common.commands.weights import read_weights, spec_of, write_weights
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.training.reference import weighted_loss
+from isoscale.models.moe.spec import MoeSpec
 
-from common.checkpoint import files
-from common.commands import lookup
-from common.commands.weights import read_weights, spec_of, write_weights
-from common.config.errors import ConfigError
-from common.config.model_spec import Arrays, ModelSpec
-from common.training.reference import weighted_loss
-from models.moe.spec import MoeSpec
 from tests.common.checkpoint import small
 from tests.common.checkpoint.test_damaged import forge
-from tests.conftest import ROOT
+from tests.conftest import ROOT, bare_environment
 
 pytestmark = pytest.mark.slow
 
 LOGITS = {
     "torch": """
 import numpy as np, torch
-from frameworks.torch_runner.weights import load_model
+from isoscale.frameworks.torch_runner.weights import load_model
 model = load_model("saved")
 with torch.no_grad():
     np.save("logits.npy", model(torch.from_numpy(np.load("inputs.npy"))).numpy())
@@ -36,14 +36,14 @@ assert isinstance(model, torch.nn.Module) and not model.training
 import numpy as np, jax, jax.numpy as jnp
 from flax import nnx
 jax.config.update("jax_enable_x64", True)
-from frameworks.jax_runner.weights import load_model
+from isoscale.frameworks.jax_runner.weights import load_model
 model = load_model("saved")
 np.save("logits.npy", model(jnp.asarray(np.load("inputs.npy"))))
 assert isinstance(model, nnx.Module)
 """,
     "tensorflow": """
 import numpy as np, tensorflow as tf
-from frameworks.tensorflow_runner.weights import load_model
+from isoscale.frameworks.tensorflow_runner.weights import load_model
 model = load_model("saved")
 np.save("logits.npy", model(tf.constant(np.load("inputs.npy"))).numpy())
 assert isinstance(model, tf.Module)
@@ -51,17 +51,17 @@ assert isinstance(model, tf.Module)
 }
 SAVE = {
     "torch": """
-from frameworks.torch_runner.weights import load_model, save_state_dict
+from isoscale.frameworks.torch_runner.weights import load_model, save_state_dict
 print(save_state_dict(load_model("saved").state_dict(), "again", model="mlp_digits"))
 """,
     "jax": """
 import jax
 jax.config.update("jax_enable_x64", True)
-from frameworks.jax_runner.weights import load_model, save_model
+from isoscale.frameworks.jax_runner.weights import load_model, save_model
 save_model(load_model("saved"), "again", name="mlp_digits")
 """,
     "tensorflow": """
-from frameworks.tensorflow_runner.weights import load_model, save_model
+from isoscale.frameworks.tensorflow_runner.weights import load_model, save_model
 save_model(load_model("saved"), "again", name="mlp_digits")
 """,
 }
@@ -71,7 +71,7 @@ def run(program: str, folder: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env=bare_environment(),
         capture_output=True,
         text=True,
     )
@@ -119,7 +119,7 @@ def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
     write_weights(tmp_path / "saved", start, model="gpt_tiny", spec=spec, came_from="test")
     logits = {}
     for framework in lookup.frameworks():
-        lines = readme(f"frameworks.{framework}_runner.weights import load_model")
+        lines = readme(f"isoscale.frameworks.{framework}_runner.weights import load_model")
         assert len([line for line in lines.splitlines() if line]) == 1 + 3  # the framework's import
         detach = ".detach()" if framework == "torch" else ""
         save = f"import numpy as np\nnp.save('{framework}.npy', logits{detach})\n"
@@ -158,8 +158,8 @@ def test_a_training_begins_with_them(framework: str, run_program, tmp_path: Path
 def test_a_foreign_state_dict_is_refused(tmp_path: Path) -> None:
     program = """
 import torch
-from common.config.errors import ConfigError
-from frameworks.torch_runner.weights import load_model, save_state_dict
+from isoscale.common.config.errors import ConfigError
+from isoscale.frameworks.torch_runner.weights import load_model, save_state_dict
 good = load_model("saved").state_dict()
 for change, message in (
     (lambda d: d.pop("dense.0.weight"), "dense.0.weight is missing there and [128, 64]"),

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-
-from common.commands import lookup
-from common.config.errors import ConfigError
-from models.moe.spec import MoeSpec, reference_experts
-from models.transformer.spec import TransformerSpec
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError
+from isoscale.models.moe.spec import MoeSpec, reference_experts
+from isoscale.models.transformer.spec import TransformerSpec
 
 PRESETS = lookup.presets()
 ALL = {**{name: preset.spec for name, preset in PRESETS.items()}, **lookup.parity_specs()}

@@ -7,7 +7,6 @@ parity`` must end with exit 1, where it ends with exit 0 without the bug. Exit c
 found, 1 some were not.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,11 +14,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.config.errors import ConfigError, require_choice
-from common.machine.cores import available_cores
-from tests.conftest import copy_of_the_code
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.machine.cores import available_cores
+
+from tests.conftest import copy_of_the_code, environment_of
 from tests.mutations.mutations import MUTATIONS, Mutation
 
+MAIN = "isoscale.common.commands.main"
 UNHARMED, FOUND = 0, 1
 STEPS = 10
 
@@ -28,11 +29,11 @@ def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProces
     """Runs ``isoscale parity`` of a copy of the code."""
     return subprocess.run(
         [
-            *(sys.executable, "-m", "common.commands.main", "parity", "--dtype=float64"),
+            *(sys.executable, "-P", "-m", MAIN, "parity", "--dtype=float64"),
             *(f"--steps={STEPS}", f"--out_dir={out_dir}", "--processes=1", *flags),
         ],
         cwd=code,
-        env={**os.environ, "PYTHONPATH": str(code)},
+        env=environment_of(code),
         capture_output=True,
         text=True,
         timeout=600,
@@ -46,7 +47,7 @@ def look(
     """Returns what parity says of a copy of the code, with a bug or as it is; None: nothing."""
     with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
         folder = Path(name)
-        code = copy_of_the_code(folder / "code")
+        code = copy_of_the_code(folder)
         if mutation:
             mutation.apply(code)
         try:

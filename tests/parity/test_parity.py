@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isoscale.common.commands import lookup
+from isoscale.common.commands.parity_cases import all_cases
+from isoscale.common.parity.checks import ITSELF
+from isoscale.common.parity.compare import CLIPPED_NORM, GRADIENTS, LOSS, NORM, PARAMETERS
+from isoscale.common.parity.reference import NUMPY
+from isoscale.models.moe import spec as moe
 
-from common.commands import lookup
-from common.commands.parity_cases import all_cases
-from common.parity.checks import ITSELF
-from common.parity.compare import CLIPPED_NORM, GRADIENTS, LOSS, NORM, PARAMETERS
-from common.parity.reference import NUMPY
-from models.moe import spec as moe
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -71,7 +71,7 @@ def parity(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[st
             folder = tmp_path_factory.mktemp("parity")
             answer = subprocess.run(
                 [
-                    *(sys.executable, "-m", "common.commands.main", "parity"),
+                    *(sys.executable, "-P", "-m", "isoscale.common.commands.main", "parity"),
                     *(*RUNS[name], f"--out_dir={folder}"),
                 ],
                 cwd=ROOT,

@@ -7,10 +7,9 @@ every seed: 1,437 images for training, 360 held out.
 import hashlib
 
 import numpy as np
-
-from common.config.errors import ConfigError
-from common.config.model_spec import FeatureBatch, ModelSpec
-from common.data.dataset import Dataset, finish_batch, generator
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import FeatureBatch, ModelSpec
+from isoscale.common.data.dataset import Dataset, finish_batch, generator
 
 TRAINING_IMAGES = 1437
 PIXELS, CLASSES = 64, 10

@@ -8,10 +8,9 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
-
-from common.config.errors import ConfigError
-from common.config.model_spec import ModelSpec, TokenBatch
-from common.data.dataset import Dataset, add_padding, finish_batch, generator
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.model_spec import ModelSpec, TokenBatch
+from isoscale.common.data.dataset import Dataset, add_padding, finish_batch, generator
 
 EVALUATION_BATCHES = 4
 LONGEST = 65536

@@ -1,7 +1,7 @@
 """Random batches from the seed, shaped for the model. Labels are random: nothing to generalise."""
 
-from common.config.model_spec import FeatureBatch, ModelSpec
-from common.data.dataset import Dataset, add_padding, finish_batch, generator
+from isoscale.common.config.model_spec import FeatureBatch, ModelSpec
+from isoscale.common.data.dataset import Dataset, add_padding, finish_batch, generator
 
 
 def check(spec: ModelSpec, *, global_batch_size: int) -> None:

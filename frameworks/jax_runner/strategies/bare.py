@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import numpy as np
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
 
 INFO = {
     "summary": "one device, jax.jit, no distribution wrapper",

@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from isoscale.common.config.mesh import AXES
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
 from jax.sharding import NamedSharding, PartitionSpec
-
-from common.config.mesh import AXES
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
 
 INFO = {
     "summary": "jax.jit with NamedSharding on a mesh (data, fsdp, expert, tensor)",

@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
+from isoscale.frameworks.jax_runner.strategies import bare
 from jax.sharding import NamedSharding, PartitionSpec
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
-from frameworks.jax_runner.strategies import bare
 
 INFO = {
     "summary": "jax.pmap, one program per device with psum",

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
 
 INFO = {
     "summary": "one device, tf.function, no distribution strategy",

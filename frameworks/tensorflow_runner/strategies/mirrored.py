@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
 
 INFO = {
     "summary": "tf.distribute.MirroredStrategy",

@@ -4,10 +4,9 @@ import contextlib
 from typing import Any
 
 import torch
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
 from torch import nn
-
-from common.config.model_spec import Arrays
-from common.config.run_config import RunConfig
 
 INFO = {
     "summary": "one device, no distribution wrapper",

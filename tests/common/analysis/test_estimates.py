@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from common.analysis.estimates import (
+from isoscale.common.analysis.estimates import (
     Ratio,
     corrected,
     median_estimate,

@@ -1,8 +1,7 @@
 from typing import Any
 
 import pytest
-
-from common.analysis.scaling import CellSummary, summarize_cells
+from isoscale.common.analysis.scaling import CellSummary, summarize_cells
 
 
 def line(strategy: str, devices: int, throughput: float, **changes: Any) -> dict[str, Any]:

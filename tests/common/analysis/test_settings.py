@@ -1,7 +1,8 @@
 from typing import Any
 
-from common.analysis.scaling import Scaling, summarize_cells
-from common.analysis.settings import Setting, split_into_settings
+from isoscale.common.analysis.scaling import Scaling, summarize_cells
+from isoscale.common.analysis.settings import Setting, split_into_settings
+
 from tests.common.report.fake_study import make_cell, make_line
 
 

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.checkpoint import files
-from common.checkpoint.files import State
-from common.checkpoint.manifest import describe_training, identify
-from common.config.run_config import RunConfig
-from common.training.optimizer import SLOTS
-from models.mlp.spec import MlpSpec
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.checkpoint.manifest import describe_training, identify
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.training.optimizer import SLOTS
+from isoscale.models.mlp.spec import MlpSpec
 
 SPEC = MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2)
 BATCHES = [{"inputs": np.full((8, 3), float(i))} for i in range(4)]

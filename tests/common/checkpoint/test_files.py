@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.checkpoint.manifest import check_agrees
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.models.mlp.spec import MlpSpec
 
-from common.checkpoint import files
-from common.checkpoint.files import State
-from common.checkpoint.manifest import check_agrees
-from common.config.errors import ConfigError
-from common.config.run_config import OptimizerConfig
-from models.mlp.spec import MlpSpec
 from tests.common.checkpoint import small
 from tests.conftest import ROOT
 
@@ -148,7 +148,7 @@ def test_how_it_is_spread_does_not_matter(tmp_path: Path) -> None:
 SAVING = """
 import sys
 from pathlib import Path
-from models.mlp.spec import MlpSpec
+from isoscale.models.mlp.spec import MlpSpec
 from tests.common.checkpoint import small
 
 # Large enough that most of the time is spent in saving.

@@ -1,7 +1,6 @@
 import pytest
-
-from common.config.errors import ConfigError
-from common.config.flags import Duration, Flags
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.flags import Duration, Flags
 
 
 def make() -> Flags:

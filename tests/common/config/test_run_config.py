@@ -2,11 +2,10 @@ import dataclasses
 from typing import Any
 
 import pytest
-
-from common.commands import lookup
-from common.config.errors import ConfigError, unknown
-from common.config.mesh import Mesh
-from common.config.run_config import OptimizerConfig, RunConfig, cell_id, check_inside
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.mesh import Mesh
+from isoscale.common.config.run_config import OptimizerConfig, RunConfig, cell_id, check_inside
 
 BASE: dict[str, Any] = {
     "framework": "jax",

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-
-from common.commands import lookup
-from common.config.errors import ConfigError
-from common.data.dataset import Dataset, finish_batch
-from common.data.sources import digits
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.data.dataset import Dataset, finish_batch
+from isoscale.common.data.sources import digits
 
 PAIRS = [
     ("synthetic", "mlp_medium"),

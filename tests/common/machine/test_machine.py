@@ -1,9 +1,8 @@
 import os
 
 import pytest
-
-from common.machine import describe
-from common.machine.cores import available_cores, cores_of_devices, pin
+from isoscale.common.machine import describe
+from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 
 
 @pytest.mark.parametrize(

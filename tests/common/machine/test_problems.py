@@ -4,9 +4,8 @@ import copy
 from typing import Any
 
 import pytest
-
-from common.machine import problems
-from common.machine.describe import UNKNOWN
+from isoscale.common.machine import problems
+from isoscale.common.machine.describe import UNKNOWN
 
 MIB, GIB = 2**20, 2**30
 

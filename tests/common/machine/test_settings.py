@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-
-from common.machine import describe, settings
-from common.machine.describe import UNKNOWN
-from common.machine.native_output import printed_by
+from isoscale.common.machine import describe, settings
+from isoscale.common.machine.describe import UNKNOWN
+from isoscale.common.machine.native_output import printed_by
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:

@@ -5,12 +5,11 @@ import re
 import subprocess
 
 import pytest
-
-from common.commands import lookup
-from common.config.errors import ConfigError
-from common.config.run_config import RunConfig
-from common.machine import tweaks as module
-from common.machine.tweaks import (
+from isoscale.common.commands import lookup
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.machine import tweaks as module
+from isoscale.common.machine.tweaks import (
     Tweak,
     Wish,
     choose,
@@ -19,7 +18,7 @@ from common.machine.tweaks import (
     keep_memory,
     read_wish,
 )
-from frameworks.torch_runner import tweaks as torch_tweaks
+from isoscale.frameworks.torch_runner import tweaks as torch_tweaks
 
 
 def make(name: str, **changes) -> Tweak:

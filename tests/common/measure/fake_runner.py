@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-
-from common.config.model_spec import Arrays
-from common.measure.runner import Block, Runner
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.measure.runner import Block, Runner
 
 
 class FakeRunner(Runner):

@@ -2,8 +2,7 @@ import json
 
 import numpy as np
 import pytest
-
-from common.measure.records import summarize, to_json, write_atomically
+from isoscale.common.measure.records import summarize, to_json, write_atomically
 
 
 def test_json_is_strict() -> None:

@@ -5,10 +5,9 @@ import math
 
 import numpy as np
 import pytest
-
-from common.commands import lookup
-from common.measure.records import to_json
-from common.parity.compare import (
+from isoscale.common.commands import lookup
+from isoscale.common.measure.records import to_json
+from isoscale.common.parity.compare import (
     GRADIENTS,
     LOSS,
     NORM,
@@ -17,8 +16,8 @@ from common.parity.compare import (
     Figure,
     compare_steps,
 )
-from common.parity.tolerances import TOLERANCES, absolute_differences, gradient_differences
-from common.parity.trace import Layout, Record
+from isoscale.common.parity.tolerances import TOLERANCES, absolute_differences, gradient_differences
+from isoscale.common.parity.trace import Layout, Record
 
 SPEC = lookup.parity_specs()["mlp"]
 LAYOUT = Layout.of(SPEC)

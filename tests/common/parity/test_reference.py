@@ -4,16 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-
-from common.commands import lookup
-from common.config.model_spec import ModelSpec, Parameter
-from common.config.run_config import OptimizerConfig
-from common.parity.compare import Comparison
-from common.parity.reference import judge_forward, judge_initializers, judge_update
-from common.parity.tolerances import TOLERANCES
-from common.parity.trace import Layout
-from common.training.optimizer import gradients_of_step, reference_update
-from common.training.reference import weighted_loss
+from isoscale.common.commands import lookup
+from isoscale.common.config.model_spec import ModelSpec, Parameter
+from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.parity.compare import Comparison
+from isoscale.common.parity.reference import judge_forward, judge_initializers, judge_update
+from isoscale.common.parity.tolerances import TOLERANCES
+from isoscale.common.parity.trace import Layout
+from isoscale.common.training.optimizer import gradients_of_step, reference_update
+from isoscale.common.training.reference import weighted_loss
 
 SPEC = lookup.parity_specs()["moe_padded"]
 FLOAT64 = TOLERANCES["float64"]

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from common.commands import lookup
-from common.parity import trace
-from common.parity.trace import Layout, Record
+from isoscale.common.commands import lookup
+from isoscale.common.parity import trace
+from isoscale.common.parity.trace import Layout, Record
 
 SPEC = lookup.parity_specs()["mlp"]
 

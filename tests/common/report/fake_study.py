@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.config.run_config import cell_id
-from common.study.store import Store
+from isoscale.common.config.run_config import cell_id
+from isoscale.common.study.store import Store
 
 MACHINE: dict[str, Any] = {
     "cpu_model": "Test CPU",

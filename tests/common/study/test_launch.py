@@ -9,17 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from isoscale.common.study import launch
 
-from common.study import launch
-from tests.conftest import ROOT
-
-WORKER = "from common.study import launch; launch.die_with_launcher(); "
+WORKER = "from isoscale.common.study import launch; launch.die_with_launcher(); "
 
 
 def start(code: str, log: Path | None = None) -> subprocess.Popen:
-    return launch.start(
-        [sys.executable, "-c", WORKER + code], environment={"PYTHONPATH": str(ROOT)}, log=log
-    )
+    return launch.start([sys.executable, "-c", WORKER + code], environment={}, log=log)
 
 
 def gone(pid: int) -> bool:
@@ -72,7 +68,7 @@ def test_the_watchdog_ends_what_makes_no_progress(tmp_path: Path) -> None:
 
 BEATS = (
     "import time; from pathlib import Path; "
-    "from common.measure.heartbeat import Heartbeat, path_for, remove; "
+    "from isoscale.common.measure.heartbeat import Heartbeat, path_for, remove; "
     "folder = Path({folder!r}); beat = Heartbeat(path_for(folder, 0)); "
 )
 
@@ -116,11 +112,11 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time; from common.study import launch; "
+            "import sys, time; from isoscale.common.study import launch; "
             f"launch.start([sys.executable, '-c', {WORKER + middle!r}], environment={{}}); "
             "time.sleep(600)",
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
     )
     files = [tmp_path / "middle", tmp_path / "inner"]
     assert wait_until(lambda: all(path.exists() and path.read_text() for path in files))

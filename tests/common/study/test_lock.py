@@ -1,9 +1,8 @@
 from pathlib import Path
 
 import pytest
-
-from common.config.errors import ConfigError
-from common.study.lock import locked
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.study.lock import locked
 
 
 def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 import pytest
-
-from common.config.errors import ConfigError
-from common.study.plan import another_round_fits, choose_pairs, round_order
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.study.plan import another_round_fits, choose_pairs, round_order
 
 KNOWN = {"jax": ["bare", "pjit", "pmap"], "torch": ["bare", "ddp"]}
 

@@ -2,9 +2,8 @@ import math
 
 import numpy as np
 import pytest
-
-from common.config.run_config import OptimizerConfig
-from common.training.optimizer import global_norm, learning_rate, reference_update
+from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.training.optimizer import global_norm, learning_rate, reference_update
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from isoscale.common.training import reference
+from isoscale.common.training.metrics import Evaluation
 from scipy import special
-
-from common.training import reference
-from common.training.metrics import Evaluation
 
 RANDOM = np.random.default_rng(0)
 

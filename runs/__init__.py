@@ -1,0 +1,1 @@
+"""Recipes: flag files, each opening with what it measures and how long that takes."""
