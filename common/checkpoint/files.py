@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import safetensors
 import safetensors.numpy
+
 from isoscale.common.checkpoint.manifest import (
     LARGEST_BYTES,
     PARAMETERS,
@@ -30,7 +31,7 @@ from isoscale.common.checkpoint.manifest import (
 )
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import Arrays
-from isoscale.common.measure.records import write_atomically
+from isoscale.common.disk.json_files import write_atomically
 
 KEPT = 2
 MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"

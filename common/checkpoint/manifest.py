@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 from isoscale.common.config.run_config import DTYPES, RunConfig, parameter_dtype_of
-from isoscale.common.measure.records import from_json
-from isoscale.common.training.optimizer import SLOTS
+from isoscale.common.disk.json_files import from_json
+from isoscale.common.reference.optimizer import SLOTS
 
 FORMAT, VERSION = "isoscale checkpoint", 2
 LARGEST_BYTES = 2 * 2**20

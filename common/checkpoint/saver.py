@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
 from isoscale.common.measure.runner import Runner

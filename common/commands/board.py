@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from isoscale.common.commands.find_study import find_study, split_studies
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, fail
-from isoscale.common.report.study_data import PLOTS, load_study
-from isoscale.common.study import launch
+from isoscale.common.processes import launch
+from isoscale.common.report.study.data import PLOTS, load_study
+from isoscale.common.study.find import find_study, split_studies
 from isoscale.common.study.store import RESULTS, Store
 
 LOOPBACK = "127.0.0.1"
@@ -177,7 +177,10 @@ class _Views:
             return
         self._seen = changed
         # Here, not at the top: bad input is answered before TensorBoard's parts are loaded.
-        from isoscale.common.report.event_files import join_event_files, write_event_files
+        from isoscale.common.report.board.event_files import (
+            join_event_files,
+            write_event_files,
+        )
 
         # All are read before anything is written.
         stores = self._studies.items()
@@ -192,7 +195,7 @@ class _Views:
 
     def cells(self) -> list[str]:
         """Returns the folder names of all cells, study by study."""
-        from isoscale.common.report.event_files import FOLDER
+        from isoscale.common.report.board.event_files import FOLDER
 
         return [
             path.name
@@ -205,7 +208,7 @@ class _Views:
         """What TensorBoard shows."""
         if len(self._studies) > 1:
             return self._folder
-        from isoscale.common.report.event_files import FOLDER
+        from isoscale.common.report.board.event_files import FOLDER
 
         (store,) = self._studies.values()
         return store.folder / FOLDER
@@ -285,7 +288,7 @@ def serve(request: Request) -> int:
       ConfigError: a study cannot be read or written.
       KeyboardInterrupt: the usual end; TensorBoard has gone then.
     """
-    from isoscale.common.report.event_files import most_points
+    from isoscale.common.report.board.event_files import most_points
 
     with contextlib.ExitStack() as stack:
         # TensorBoard's own temporary files go with this folder, however it ends.
@@ -305,7 +308,7 @@ def serve(request: Request) -> int:
         process = launch.start(
             launch.module_command(
                 sys.executable,
-                "isoscale.common.commands.board_server",
+                "isoscale.common.report.board.server",
                 f"--logdir={views.log_folder.resolve()}",
                 f"--host={request.host}",
                 f"--port={request.port}",

@@ -12,10 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.commands import lookup
-from isoscale.common.commands.build_config import build_config
-from isoscale.common.commands.find_study import studies
-from isoscale.common.commands.programs import define_interpreter_flags, find_programs
 from isoscale.common.config.errors import ConfigError, require_choice, unknown
 from isoscale.common.config.flags import (
     Flags,
@@ -25,21 +21,18 @@ from isoscale.common.config.flags import (
     define_tuning_flag,
     fail,
 )
-from isoscale.common.config.run_config import (
-    LADDER,
-    STOCK,
-    TUNED,
-    TUNINGS,
-    RunConfig,
-    check_folder,
-    check_inside,
-    make_folder,
-)
+from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
+from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.machine import describe
-from isoscale.common.report.study_data import PLOTS, StudyData, load_study
-from isoscale.common.study import launch, plan
-from isoscale.common.study.execute import Program, Session, Study
-from isoscale.common.study.lock import locked
+from isoscale.common.processes import launch
+from isoscale.common.processes.lock import locked
+from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import build_config
+from isoscale.common.registry.interpreters import Program, define_interpreter_flags, find_programs
+from isoscale.common.report.study.data import PLOTS, StudyData, load_study
+from isoscale.common.study import plan
+from isoscale.common.study.execute import Session, Study
+from isoscale.common.study.find import studies
 from isoscale.common.study.store import Store
 
 SCALINGS = ("strong", "weak")
@@ -468,8 +461,8 @@ def _guarded(what: str, make: Callable[[], None]) -> bool:
 
 
 def _print_table(study: StudyData) -> None:
-    from isoscale.common.report.answers import glance
-    from isoscale.common.report.table import print_comparison
+    from isoscale.common.report.study.answers import glance
+    from isoscale.common.report.study.table import print_comparison
 
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
     print("\nIn short, fastest; how sure; do more devices pay:")
@@ -478,8 +471,8 @@ def _print_table(study: StudyData) -> None:
 
 
 def _write_views(study: StudyData) -> None:
-    from isoscale.common.report.event_files import write_event_files
-    from isoscale.common.report.write import write_report
+    from isoscale.common.report.board.event_files import write_event_files
+    from isoscale.common.report.study.write import write_report
 
     print(f"Report:  {write_report(study)}", flush=True)
     write_event_files(study, figures=study.folder / PLOTS)

@@ -10,15 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.commands import lookup
-from isoscale.common.commands.examine import RESULT, check_size, define_size_flag
-from isoscale.common.commands.programs import define_interpreter_flags, find_programs
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags, fail
-from isoscale.common.config.run_config import check_folder
+from isoscale.common.disk.folders import check_folder
+from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problems, settings
-from isoscale.common.measure.records import to_json
-from isoscale.common.study import launch
+from isoscale.common.processes import launch
+from isoscale.common.program.examine import RESULT, check_size, define_size_flag
+from isoscale.common.registry import lookup
+from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
 _ACTIVITY_SECONDS = 1.0
 
@@ -74,7 +74,7 @@ def _examine(
         folder = Path(name)
         process = launch.start(
             [
-                *launch.module_command(python, "isoscale.common.commands.examine"),
+                *launch.module_command(python, "isoscale.common.program.examine"),
                 f"--framework={framework}",
                 f"--platform={platform}",
                 f"--sgemm_size={size}",

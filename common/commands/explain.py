@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isoscale.common.commands import compare, report
-from isoscale.common.commands.find_study import split_studies, study_folder
-from isoscale.common.commands.programs import find_programs
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, fail
-from isoscale.common.report.study_data import StudyData, load_study
+from isoscale.common.registry.interpreters import find_programs
+from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.study.find import split_studies, study_folder
 from isoscale.common.study.store import Store
 
 USAGE = """\
@@ -128,8 +128,8 @@ def _show(study: StudyData, *, write: bool) -> None:
       ConfigError: the report cannot be written.
     """
     # Here, not at the top: rich is not needed to say that a flag is wrong.
-    from isoscale.common.report.table import print_lanes
-    from isoscale.common.report.write import HTML
+    from isoscale.common.report.study.table import print_lanes
+    from isoscale.common.report.study.write import HTML
 
     print_lanes(study.lanes)
     path = report.write(study) if write else study.folder / HTML

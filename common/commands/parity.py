@@ -8,12 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.commands import lookup
-from isoscale.common.commands.build_config import check_devices
-from isoscale.common.commands.parity_cases import Case, all_cases, fitting_batch, models, select
-from isoscale.common.commands.parity_probe import ParityJob
-from isoscale.common.commands.programs import find_programs
-from isoscale.common.commands.workers import (
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import DTYPES
+from isoscale.common.disk.folders import make_folder
+from isoscale.common.disk.json_files import write_json
+from isoscale.common.machine import describe
+from isoscale.common.parity.cases import Case, all_cases, fitting_batch, models, select
+from isoscale.common.parity.probe import ParityJob
+from isoscale.common.parity.reference import judge_initializers
+from isoscale.common.parity.tolerances import tolerance_of
+from isoscale.common.parity.workers import (
     LEAVES,
     WORK,
     check_job_flags,
@@ -24,14 +29,10 @@ from isoscale.common.commands.workers import (
     run_command,
     run_jobs,
 )
-from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags
-from isoscale.common.config.run_config import DTYPES, make_folder
-from isoscale.common.machine import describe
-from isoscale.common.measure.records import write_json
-from isoscale.common.parity.reference import judge_initializers
-from isoscale.common.parity.tolerances import tolerance_of
-from isoscale.common.study.lock import locked
+from isoscale.common.processes.lock import locked
+from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import check_devices
+from isoscale.common.registry.interpreters import find_programs
 
 RESULT = "parity.json"
 
@@ -281,7 +282,11 @@ def _parity(argv: Sequence[str]) -> int:
         print(f"isoscale: skipped: {reason}", file=sys.stderr)
     if not request.jobs:
         raise ConfigError("nothing to run: no framework of those asked for is installed")
-    from isoscale.common.report.parity import print_summary, run_name, write_page  # pictures: heavy
+    from isoscale.common.report.parity.page import (  # pictures: heavy
+        print_summary,
+        run_name,
+        write_page,
+    )
 
     make_folder(request.folder, flag="--out_dir")
     with locked(request.folder, called=f"--out_dir={request.flags.out_dir}"):

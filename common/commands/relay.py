@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from isoscale.common.checkpoint.files import State
-from isoscale.common.commands import lookup
-from isoscale.common.commands.build_config import check_devices
-from isoscale.common.commands.parity_cases import Case, all_cases, fitting_batch, models
-from isoscale.common.commands.programs import find_programs
-from isoscale.common.commands.relay_probe import RelayJob, read_end
-from isoscale.common.commands.workers import (
+from isoscale.common.config.errors import ConfigError, require_choice, require_positive
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import DTYPES
+from isoscale.common.disk.folders import make_folder
+from isoscale.common.disk.json_files import write_json
+from isoscale.common.machine import describe
+from isoscale.common.parity.cases import Case, all_cases, fitting_batch, models
+from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.relay_probe import RelayJob, read_end
+from isoscale.common.parity.tolerances import (
+    Tolerance,
+    absolute_differences,
+    relative_difference,
+    tolerance_of,
+)
+from isoscale.common.parity.trace import Layout
+from isoscale.common.parity.workers import (
     LEAVES,
     WORK,
     check_job_flags,
@@ -29,20 +40,10 @@ from isoscale.common.commands.workers import (
     run_command,
     run_jobs,
 )
-from isoscale.common.config.errors import ConfigError, require_choice, require_positive
-from isoscale.common.config.flags import Flags
-from isoscale.common.config.run_config import DTYPES, make_folder
-from isoscale.common.machine import describe
-from isoscale.common.measure.records import write_json
-from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
-from isoscale.common.parity.tolerances import (
-    Tolerance,
-    absolute_differences,
-    relative_difference,
-    tolerance_of,
-)
-from isoscale.common.parity.trace import Layout
-from isoscale.common.study.lock import locked
+from isoscale.common.processes.lock import locked
+from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import check_devices
+from isoscale.common.registry.interpreters import find_programs
 
 RESULT = "relay.json"
 LEGS = ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
@@ -408,7 +409,11 @@ def _relay(argv: Sequence[str]) -> int:
         lines = {(line["job"][0], line["job"][1]): line for line in found}
         document = _document(request, lines, kept=kept, seconds=time.monotonic() - began)
         write_json(request.folder / RESULT, document)
-        from isoscale.common.report.relay import print_summary, write_event_files, write_page
+        from isoscale.common.report.parity.relay_page import (
+            print_summary,
+            write_event_files,
+            write_page,
+        )
 
         path = write_page(request.folder, document)
         board = write_event_files(request.folder, document)

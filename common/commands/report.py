@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from isoscale.common.commands.find_study import find_study, split_studies
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, fail
-from isoscale.common.report.study_data import StudyData, load_study
+from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.study.find import find_study, split_studies
 
 
 def define_flags() -> Flags:
@@ -52,7 +52,7 @@ def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
       ConfigError: the folder cannot be written to.
     """
     # Here, not at the top: matplotlib is not needed to say that a name is wrong.
-    from isoscale.common.report.write import write_report
+    from isoscale.common.report.study.write import write_report
 
     try:
         return write_report(study, most_drawn=most_drawn)

@@ -4,14 +4,14 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from isoscale.common.commands import lookup
-from isoscale.common.commands.build_config import build_config
-from isoscale.common.commands.run_program import define_flags as define_run_flags
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags, fail
 from isoscale.common.config.run_config import TUNED
-from isoscale.common.machine.tweaks import Tweak
-from isoscale.common.measure.records import to_json
+from isoscale.common.disk.json_files import to_json
+from isoscale.common.program.main import define_flags as define_run_flags
+from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import build_config
+from isoscale.common.tuning.tweaks import Tweak
 
 _WIDTH = 100
 

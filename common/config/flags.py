@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
+
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.run_config import (
     DTYPES,

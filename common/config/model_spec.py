@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError, require_positive
 
 Arrays = dict[str, np.ndarray]

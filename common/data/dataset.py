@@ -14,6 +14,7 @@ entries of rank 0 are the same on every device:
 import dataclasses
 
 import numpy as np
+
 from isoscale.common.config.model_spec import Arrays, ModelSpec, TokenBatch
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from isoscale.common.machine.cores import available_cores
 
 UNKNOWN = "unknown"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from isoscale.common.machine import describe
 from isoscale.common.machine.describe import UNKNOWN, query
 

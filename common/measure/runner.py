@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+
 from isoscale.common.config.model_spec import Arrays
 
 Placed = Any

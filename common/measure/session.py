@@ -9,18 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
-from isoscale.common.checkpoint.saver import Saver
+
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
 from isoscale.common.machine.cores import available_cores
-from isoscale.common.measure.heartbeat import Heartbeat
 from isoscale.common.measure.loop import timed_window
-from isoscale.common.measure.records import Window, summarize
 from isoscale.common.measure.runner import Block, Placed, Runner
-from isoscale.common.training.metrics import Evaluation
+from isoscale.common.measure.windows import Window, summarize
+from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.reference.evaluation import Evaluation
 
 DISTURBED_SHARE = 0.1
 """A run is marked as disturbed if others used more than this share of one of its cores."""
@@ -64,6 +64,24 @@ def window_of(
     blocked = len(numbers) - len(numbers) % block_steps if pool is not None else 0
     blocks = [Block(pool, first, block_steps) for first in numbers[:blocked:block_steps]]
     return [*blocks, *(placed[number % len(placed)] for number in numbers[blocked:])]
+
+
+class Saver(Protocol):
+    """Saves checkpoints when they are due (``common/checkpoint/saver.py``).
+
+    Attributes:
+      saved_steps: steps of the checkpoints that were written.
+      failures: one line for each checkpoint that could not be written.
+    """
+
+    saved_steps: list[int]
+    failures: list[str]
+
+    def steps_until_due(self, step: int) -> int:
+        """Returns how many more steps there are before the next checkpoint, 1 or more."""
+
+    def save(self, runner: Runner, step: int) -> None:
+        """Saves the training as it is after ``step`` steps."""
 
 
 class Session:

@@ -1,6 +1,8 @@
 """What a runner must do beside training alike: shares, restoring, blocks of steps, dropout."""
 
 import numpy as np
+from scipy import stats
+
 from isoscale.common.config.model_spec import Arrays, DropoutProbe
 from isoscale.common.measure.runner import Block, Placed, Runner
 from isoscale.common.parity.compare import Comparison
@@ -13,7 +15,6 @@ from isoscale.common.parity.tolerances import (
     surprise,
 )
 from isoscale.common.parity.trace import Layout
-from scipy import stats
 
 ITSELF = "itself"
 

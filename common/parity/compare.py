@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from isoscale.common.parity.tolerances import (
     Tolerance,
     absolute_differences,

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
+
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 from isoscale.common.config.run_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
@@ -16,10 +18,9 @@ from isoscale.common.parity.tolerances import (
     surprise,
 )
 from isoscale.common.parity.trace import Layout
-from isoscale.common.training.metrics import Evaluation
-from isoscale.common.training.optimizer import reference_update
-from isoscale.common.training.reference import weighted_loss
-from scipy import stats
+from isoscale.common.reference.evaluation import Evaluation
+from isoscale.common.reference.functions import weighted_loss
+from isoscale.common.reference.optimizer import reference_update
 
 NUMPY = "NumPy reference"
 DRAWN = 20_000

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 
 DONE, FAILED = "done", "failed"

@@ -10,9 +10,11 @@ from typing import Any
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig, cell_id
-from isoscale.common.measure import heartbeat
-from isoscale.common.study import launch, plan
-from isoscale.common.study.store import RESULT, Store, read_result, set_aside
+from isoscale.common.measure.result import RESULT, read_result
+from isoscale.common.processes import heartbeat, launch
+from isoscale.common.registry.interpreters import Program
+from isoscale.common.study import plan
+from isoscale.common.study.store import Store, set_aside
 
 # Every line has these, whatever its status; unknown is null.
 LINE_FIELDS = (
@@ -33,19 +35,6 @@ LINE_FIELDS = (
     "versions",
     "run_dir",
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
-    """How a framework's runs are started.
-
-    Attributes:
-      command: interpreter and module.
-      missing: the line that installs the framework, or None if it is there.
-    """
-
-    command: list[str]
-    missing: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

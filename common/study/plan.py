@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.measure.heartbeat import last_beat
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from isoscale.common.processes.heartbeat import last_beat
 
 LATEST = 8
 """Finished runs that the live view shows."""

@@ -9,11 +9,9 @@ from typing import Any
 
 from isoscale.common.analysis.scaling import cell_key
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.measure.records import from_json, to_json, write_atomically, write_json
-from isoscale.common.study.lock import LOCK
+from isoscale.common.disk.json_files import from_json, to_json, write_atomically, write_json
+from isoscale.common.processes.lock import LOCK
 
-RESULT = "result.json"
-"""A run's own record, in its directory; written last, so that its presence means a whole run."""
 RESULTS = "results.jsonl"
 SETTINGS = "study.json"
 
@@ -169,14 +167,6 @@ class Store:
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         write_json(self.folder / SETTINGS, settings)
-
-
-def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """Returns a run's result record, or None while there is none."""
-    try:
-        return json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def set_aside(run_dir: Path) -> None:

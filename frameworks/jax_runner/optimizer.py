@@ -1,8 +1,9 @@
-"""The optimizer in optax; the formula is in ``common/training/optimizer.py``."""
+"""The optimizer in optax; the formula is in ``common/reference/optimizer.py``."""
 
 import jax
 import jax.numpy as jnp
 import optax
+
 from isoscale.common.config.run_config import OptimizerConfig
 
 

@@ -10,6 +10,7 @@ import jaxlib
 import numpy as np
 import optax
 from flax import nnx
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Block, Runner

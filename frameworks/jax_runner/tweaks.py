@@ -1,6 +1,6 @@
-"""What makes JAX faster than it is out of the box; see ``common/machine/tweaks.py``."""
+"""What makes JAX faster than it is out of the box; see ``common/tuning/tweaks.py``."""
 
-from isoscale.common.machine.tweaks import (
+from isoscale.common.tuning.tweaks import (
     Tweak,
     has_short_steps,
     huge_pages,

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from isoscale.common.commands import lookup
-from isoscale.common.commands.weights import read_weights, spec_of, write_weights
+
+from isoscale.common.program.weights import read_weights, spec_of, write_weights
+from isoscale.common.registry import lookup
 from isoscale.frameworks.jax_runner import INFO
 from isoscale.frameworks.jax_runner.parameters import canonical_name
 

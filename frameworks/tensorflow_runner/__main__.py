@@ -2,6 +2,6 @@
 
 import sys
 
-from isoscale.common.commands import run_program
+from isoscale.common.program.main import main
 
-sys.exit(run_program.main("tensorflow"))
+sys.exit(main("tensorflow"))

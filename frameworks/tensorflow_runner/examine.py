@@ -10,6 +10,7 @@ from typing import Any
 os.environ["ONEDNN_VERBOSE"] = "1"
 
 import tensorflow as tf
+
 from isoscale.common.machine.native_output import printed_by
 
 tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -1,11 +1,12 @@
-"""The optimizer in TensorFlow's fused kernels; formula in ``common/training/optimizer.py``."""
+"""The optimizer in TensorFlow's fused kernels; formula in ``common/reference/optimizer.py``."""
 
 import math
 from collections.abc import Callable
 
 import tensorflow as tf
+
 from isoscale.common.config.run_config import OptimizerConfig
-from isoscale.common.training.optimizer import SLOTS
+from isoscale.common.reference.optimizer import SLOTS
 
 
 def clip_by_global_norm(gradients: list[tf.Tensor], *, clip_norm: float) -> list[tf.Tensor]:

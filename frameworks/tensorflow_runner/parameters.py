@@ -3,6 +3,7 @@
 import re
 
 import tensorflow as tf
+
 from isoscale.common.config.model_spec import ModelSpec
 
 

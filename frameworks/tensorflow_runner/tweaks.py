@@ -1,6 +1,6 @@
-"""What makes TensorFlow faster than it is out of the box; see ``common/machine/tweaks.py``."""
+"""What makes TensorFlow faster than it is out of the box; see ``common/tuning/tweaks.py``."""
 
-from isoscale.common.machine.tweaks import (
+from isoscale.common.tuning.tweaks import (
     Tweak,
     huge_pages,
     keep_memory,

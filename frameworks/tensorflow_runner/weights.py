@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from isoscale.common.commands import lookup
-from isoscale.common.commands.weights import read_weights, spec_of, write_weights
+
+from isoscale.common.program.weights import read_weights, spec_of, write_weights
+from isoscale.common.registry import lookup
 from isoscale.frameworks.tensorflow_runner import INFO
 from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 

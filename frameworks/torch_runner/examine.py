@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from isoscale.common.machine.native_output import printed_by
 
 

@@ -1,9 +1,10 @@
-"""The optimizer in PyTorch; the formula is in ``common/training/optimizer.py``."""
+"""The optimizer in PyTorch; the formula is in ``common/reference/optimizer.py``."""
 
 import torch
 import torch._dynamo  # the first optimizer would import it: it belongs to the import, not the build
-from isoscale.common.config.run_config import OptimizerConfig
 from torch import nn
+
+from isoscale.common.config.run_config import OptimizerConfig
 
 
 def make(

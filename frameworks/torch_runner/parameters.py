@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import torch
-from isoscale.common.config.model_spec import Arrays, ModelSpec
 from torch import nn
+
+from isoscale.common.config.model_spec import Arrays, ModelSpec
 
 
 class CanonicalParameters:

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Runner
-from isoscale.common.training.optimizer import learning_rate
+from isoscale.common.reference.optimizer import learning_rate
 from isoscale.frameworks.torch_runner import optimizer as optimizers
 from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
-from torch import nn
-from torch.nn import functional
 
 Batch = dict[str, torch.Tensor]
 

@@ -1,4 +1,4 @@
-"""What makes PyTorch faster than it is out of the box; see ``common/machine/tweaks.py``."""
+"""What makes PyTorch faster than it is out of the box; see ``common/tuning/tweaks.py``."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine.describe import UNKNOWN
-from isoscale.common.machine.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages, keep_memory
+from isoscale.common.tuning.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages, keep_memory
 
 _NAME = "isoscale-mkl-as-intel-"
 _PRELOADED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"

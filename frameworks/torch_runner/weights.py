@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from isoscale.common.checkpoint.manifest import first_difference
-from isoscale.common.commands import lookup
-from isoscale.common.commands.weights import read_weights, spec_of, write_weights
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import ModelSpec
+from isoscale.common.program.weights import read_weights, spec_of, write_weights
+from isoscale.common.registry import lookup
 from isoscale.frameworks.torch_runner import INFO
 from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
-from torch import nn
 
 
 def _build(spec: ModelSpec, *, dtype: str, parameter_dtype: str) -> nn.Module:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
 from isoscale.models.mlp.spec import MlpSpec
 
 

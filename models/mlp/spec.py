@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     Arrays,
@@ -14,7 +15,7 @@ from isoscale.common.config.model_spec import (
     check_rate,
     check_sizes,
 )
-from isoscale.common.training import reference
+from isoscale.common.reference import functions as reference
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

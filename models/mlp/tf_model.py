@@ -1,6 +1,7 @@
 """The MLP in TensorFlow. Dims: B batch, F features."""
 
 import tensorflow as tf
+
 from isoscale.models.mlp.spec import MlpSpec
 
 

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from isoscale.models.mlp.spec import MlpSpec
 from torch import nn
 from torch.nn import functional
+
+from isoscale.models.mlp.spec import MlpSpec
 
 
 class OneDnnLinear(torch.autograd.Function):

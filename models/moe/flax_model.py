@@ -9,6 +9,7 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
 from isoscale.models.mlp.flax_model import Dense
 from isoscale.models.moe.spec import MoeSpec
 from isoscale.models.transformer.flax_model import ACTIVATIONS, Attention, Embedder, LayerNorm

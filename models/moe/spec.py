@@ -15,6 +15,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     Arrays,
@@ -24,7 +25,7 @@ from isoscale.common.config.model_spec import (
     TokenBatch,
     check_sizes,
 )
-from isoscale.common.training import reference
+from isoscale.common.reference import functions as reference
 from isoscale.models.transformer import spec as transformer
 
 

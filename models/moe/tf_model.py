@@ -5,6 +5,7 @@ S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 """
 
 import tensorflow as tf
+
 from isoscale.models.mlp.tf_model import Dense
 from isoscale.models.moe.spec import MoeSpec
 from isoscale.models.transformer.tf_model import ACTIVATIONS, Attention, Embedder, LayerNorm

@@ -7,11 +7,12 @@ S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 from collections.abc import Collection
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from isoscale.models.mlp.torch_model import Dense
 from isoscale.models.moe.spec import MoeSpec
 from isoscale.models.transformer.torch_model import ACTIVATIONS, Attention, Embedder, LayerNorm
-from torch import nn
-from torch.nn import functional
 
 
 def route(

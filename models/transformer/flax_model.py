@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
 from isoscale.models.mlp.flax_model import Dense
 from isoscale.models.transformer.spec import TransformerSpec
 

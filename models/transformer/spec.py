@@ -5,6 +5,7 @@ import functools
 import math
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.model_spec import (
     Arrays,
@@ -14,7 +15,7 @@ from isoscale.common.config.model_spec import (
     TokenBatch,
     check_sizes,
 )
-from isoscale.common.training import reference
+from isoscale.common.reference import functions as reference
 
 
 def check_heads(d_model: int, num_heads: int) -> None:

@@ -7,6 +7,7 @@ V vocabulary.
 import math
 
 import tensorflow as tf
+
 from isoscale.models.mlp.tf_model import Dense
 from isoscale.models.transformer.spec import TransformerSpec
 

@@ -8,10 +8,11 @@ import functools
 from collections.abc import Callable, Collection
 
 import torch
-from isoscale.models.mlp.torch_model import Dense
-from isoscale.models.transformer.spec import TransformerSpec
 from torch import nn
 from torch.nn import functional
+
+from isoscale.models.mlp.torch_model import Dense
+from isoscale.models.transformer.spec import TransformerSpec
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": functional.gelu,

@@ -46,7 +46,7 @@ print("AFTER", list(files_under_two_names().values()))
 def test_a_copy_is_what_its_programs_run(tmp_path: Path) -> None:
     code = copy_of_the_code(tmp_path)
     program = (
-        "import sys; from isoscale.common.commands import lookup; lookup.presets(); "
+        "import sys; from isoscale.common.registry import lookup; lookup.presets(); "
         "print(*[m.__file__ for n, m in sys.modules.items() if n.startswith('isoscale.')])"
     )
     answer = subprocess.run(
@@ -81,7 +81,7 @@ def test_folders_of_the_same_names_are_no_matter(run_program, tmp_path: Path) ->
 def test_children_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text("print('from the working folder')")
     program = (
-        "import sys, pathlib; from isoscale.common.study import launch; "
+        "import sys, pathlib; from isoscale.common.processes import launch; "
         "process = launch.start(launch.module_command(sys.executable, 'probe'), environment={}, "
         "log=pathlib.Path('log')); process.wait()"
     )

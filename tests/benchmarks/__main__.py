@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from isoscale.common.disk.json_files import write_atomically
 from isoscale.common.machine import describe
-from isoscale.common.measure.records import write_atomically
-
 from tests.benchmarks import against_keras, overhead, side_by_side, two_devices
 from tests.conftest import ROOT
 

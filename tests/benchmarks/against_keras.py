@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from isoscale.common.analysis.estimates import median_estimate
-from isoscale.common.commands import lookup
-
+from isoscale.common.registry import lookup
 from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, measure_in_child
 
 MODELS = ("mlp_medium", "mlp_large", "gpt_tiny", "transformer_small", "moe_tiny")

@@ -13,12 +13,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from isoscale.common.commands import lookup
+from keras import layers, ops
+
 from isoscale.common.config.model_spec import ModelSpec
+from isoscale.common.registry import lookup
 from isoscale.models.mlp.spec import MlpSpec
 from isoscale.models.moe.spec import MoeSpec
 from isoscale.models.transformer.spec import TransformerSpec
-from keras import layers, ops
 
 Step = Callable[[int, int], float]
 Parts = dict[str, layers.Layer]

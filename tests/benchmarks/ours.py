@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from isoscale.common.commands import lookup
-from isoscale.common.commands.build_config import build_config
-from isoscale.common.commands.run_program import define_flags
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
-from isoscale.common.study import launch
+from isoscale.common.processes import launch
+from isoscale.common.program.main import define_flags
+from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import build_config
 
 LANES = ("stock", "tuned")
 POOL = 8

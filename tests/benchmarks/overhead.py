@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 
 from isoscale.common.analysis.estimates import median_estimate
-from isoscale.common.commands import lookup
-
+from isoscale.common.registry import lookup
 from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, measure_in_child
 
 PAIRS = 30

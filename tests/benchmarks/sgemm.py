@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from isoscale.common.commands import examine, lookup
-
+from isoscale.common.program import examine
+from isoscale.common.registry import lookup
 from tests.benchmarks.ours import LANES, make_config
 
-EXAMINE = "isoscale.common.commands.examine"
+EXAMINE = "isoscale.common.program.examine"
 SIZE = 1024
 REPEATS = 2
 

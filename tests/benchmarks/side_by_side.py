@@ -9,8 +9,7 @@ over the best float32 rate that any of the three reaches with a product of 1024 
 import statistics
 
 from isoscale.common.analysis.estimates import median_estimate
-from isoscale.common.commands import lookup
-
+from isoscale.common.registry import lookup
 from tests.benchmarks.ours import LANES, Workers, make_config
 from tests.benchmarks.sgemm import best_rate
 

@@ -8,8 +8,7 @@ interval (order statistics).
 """
 
 from isoscale.common.analysis.estimates import median_estimate
-from isoscale.common.commands import lookup
-
+from isoscale.common.registry import lookup
 from tests.benchmarks.ours import LANES, Workers, make_config
 
 TARGETS = {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from isoscale.common.machine.cores import available_cores
 
 MAIN = "isoscale.common.commands.main"

@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+
 from isoscale.common.commands.board import links, run_filter
-from isoscale.common.commands.find_study import find_study, split_studies
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import cell_id
-from isoscale.common.study import launch
-
+from isoscale.common.processes import launch
+from isoscale.common.study.find import find_study, split_studies
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.commands.board_process import Board, running_board, wait_for
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
@@ -285,7 +285,7 @@ def test_without_the_data_server(out: Path, one: Board, tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "isoscale.common.commands.board_server",
+            "isoscale.common.report.board.server",
             f"--logdir={tmp_path}",
             f"--port={port}",
             "--load_fast=false",

@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from isoscale.common.commands import lookup
-from isoscale.common.commands.examine import FACTS
-from isoscale.common.machine.cores import available_cores
 
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.program.examine import FACTS
+from isoscale.common.registry import lookup
 from tests.conftest import copy_of_the_code
 
 pytestmark = pytest.mark.slow

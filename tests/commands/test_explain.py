@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from isoscale.common.commands import compare, explain
 from isoscale.common.study.store import Store
-
 from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed
 from tests.common.report.fake_study import grid_lines, ladder_lines, write_study
 

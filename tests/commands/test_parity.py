@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from isoscale.common.study.lock import locked
 
+from isoscale.common.processes.lock import locked
 from tests.commands.test_bad_input import check
 from tests.conftest import copy_of_the_code, interrupted
 

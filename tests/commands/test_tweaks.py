@@ -2,7 +2,8 @@
 
 import json
 
-from isoscale.common.commands import lookup, tweaks
+from isoscale.common.commands import tweaks
+from isoscale.common.registry import lookup
 
 
 def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from isoscale.common.checkpoint import files
-from isoscale.common.commands import lookup
-from isoscale.common.study.lock import locked
 
+from isoscale.common.checkpoint import files
+from isoscale.common.processes.lock import locked
+from isoscale.common.registry import lookup
 from tests.common.checkpoint.test_damaged import FOREIGN, forge
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 import pytest
-from isoscale.common.config.run_config import RunConfig
 
+from isoscale.common.config.run_config import RunConfig
 from tests.benchmarks.ours import make_config
 from tests.conftest import ROOT
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isoscale.common.commands import lookup
+
 from isoscale.common.machine.cores import available_cores
+from isoscale.common.registry import lookup
 
 pytestmark = pytest.mark.slow
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from isoscale.common.checkpoint import files
-from isoscale.common.commands import lookup
-from isoscale.common.commands.weights import read_weights, spec_of, write_weights
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import Arrays, ModelSpec
-from isoscale.common.training.reference import weighted_loss
+from isoscale.common.program.weights import read_weights, spec_of, write_weights
+from isoscale.common.reference.functions import weighted_loss
+from isoscale.common.registry import lookup
 from isoscale.models.moe.spec import MoeSpec
-
 from tests.common.checkpoint import small
 from tests.common.checkpoint.test_damaged import forge
 from tests.conftest import ROOT, bare_environment

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from isoscale.common.commands import lookup
+
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.registry import lookup
 from isoscale.models.moe.spec import MoeSpec, reference_experts
 from isoscale.models.transformer.spec import TransformerSpec
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.machine.cores import available_cores
-
 from tests.conftest import copy_of_the_code, environment_of
 from tests.mutations.mutations import MUTATIONS, Mutation
 

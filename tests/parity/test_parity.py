@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from isoscale.common.commands import lookup
-from isoscale.common.commands.parity_cases import all_cases
+
+from isoscale.common.parity.cases import all_cases
 from isoscale.common.parity.checks import ITSELF
 from isoscale.common.parity.compare import CLIPPED_NORM, GRADIENTS, LOSS, NORM, PARAMETERS
 from isoscale.common.parity.reference import NUMPY
+from isoscale.common.registry import lookup
 from isoscale.models.moe import spec as moe
-
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]

@@ -7,6 +7,7 @@ every seed: 1,437 images for training, 360 held out.
 import hashlib
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import FeatureBatch, ModelSpec
 from isoscale.common.data.dataset import Dataset, finish_batch, generator

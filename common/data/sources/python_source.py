@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import ModelSpec, TokenBatch
 from isoscale.common.data.dataset import Dataset, add_padding, finish_batch, generator

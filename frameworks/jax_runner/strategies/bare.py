@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 

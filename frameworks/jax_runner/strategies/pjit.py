@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
 from isoscale.common.config.mesh import AXES
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
-from jax.sharding import NamedSharding, PartitionSpec
 
 INFO = {
     "summary": "jax.jit with NamedSharding on a mesh (data, fsdp, expert, tensor)",

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.frameworks.jax_runner.strategies import bare
-from jax.sharding import NamedSharding, PartitionSpec
 
 INFO = {
     "summary": "jax.pmap, one program per device with psum",

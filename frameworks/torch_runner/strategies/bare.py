@@ -4,9 +4,10 @@ import contextlib
 from typing import Any
 
 import torch
+from torch import nn
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
-from torch import nn
 
 INFO = {
     "summary": "one device, no distribution wrapper",

@@ -9,11 +9,12 @@ import os
 from typing import Any
 
 import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.frameworks.torch_runner.strategies import bare
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 INFO = {
     "summary": "DistributedDataParallel, gloo on CPU and nccl on GPU",

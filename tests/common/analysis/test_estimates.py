@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from isoscale.common.analysis.estimates import (
     Ratio,
     corrected,

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from isoscale.common.analysis.scaling import CellSummary, summarize_cells
 
 

@@ -2,7 +2,6 @@ from typing import Any
 
 from isoscale.common.analysis.scaling import Scaling, summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
-
 from tests.common.report.fake_study import make_cell, make_line
 
 

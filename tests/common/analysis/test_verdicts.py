@@ -2,10 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, champions, judge, overall
-
 from tests.common.report.fake_study import grid_lines, make_cell, make_line
 
 

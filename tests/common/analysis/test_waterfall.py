@@ -2,10 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from isoscale.common.analysis.estimates import corrected, ratio_estimates
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.analysis.waterfall import Gap, Lanes, Waterfall, compare_lanes
-
 from tests.common.report.fake_study import ladder_lines, make_cell, make_line
 
 TWEAKS = {

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
 from isoscale.common.checkpoint.manifest import describe_training, identify
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.training.optimizer import SLOTS
+from isoscale.common.reference.optimizer import SLOTS
 from isoscale.models.mlp.spec import MlpSpec
 
 SPEC = MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import MANIFEST, TENSORS
 from isoscale.common.checkpoint.manifest import LARGEST_BYTES, Manifest, check_agrees
 from isoscale.common.config.errors import ConfigError
-
 from tests.common.checkpoint import small
 
 

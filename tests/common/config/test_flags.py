@@ -1,4 +1,5 @@
 import pytest
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Duration, Flags
 

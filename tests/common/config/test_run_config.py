@@ -2,10 +2,12 @@ import dataclasses
 from typing import Any
 
 import pytest
-from isoscale.common.commands import lookup
+
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.mesh import Mesh
-from isoscale.common.config.run_config import OptimizerConfig, RunConfig, cell_id, check_inside
+from isoscale.common.config.run_config import OptimizerConfig, RunConfig, cell_id
+from isoscale.common.disk.folders import check_inside
+from isoscale.common.registry import lookup
 
 BASE: dict[str, Any] = {
     "framework": "jax",

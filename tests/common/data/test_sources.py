@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from isoscale.common.commands import lookup
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.data.dataset import Dataset, finish_batch
 from isoscale.common.data.sources import digits
+from isoscale.common.registry import lookup
 
 PAIRS = [
     ("synthetic", "mlp_medium"),

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 

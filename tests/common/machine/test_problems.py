@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from isoscale.common.machine import problems
 from isoscale.common.machine.describe import UNKNOWN
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from isoscale.common.machine import describe, settings
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.native_output import printed_by

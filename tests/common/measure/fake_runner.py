@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.measure.runner import Block, Runner
 

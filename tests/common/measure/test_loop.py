@@ -1,6 +1,6 @@
 import pytest
-from isoscale.common.measure.loop import timed_window
 
+from isoscale.common.measure.loop import timed_window
 from tests.common.measure.fake_runner import FakeRunner
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+
 from isoscale.common.checkpoint.files import generations, read_manifest
 from isoscale.common.checkpoint.manifest import describe_training, identify
 from isoscale.common.checkpoint.saver import Saver
-from isoscale.common.commands import lookup
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
-from isoscale.common.measure.heartbeat import Heartbeat, last_beat, path_for, remove
 from isoscale.common.measure.session import Session, run_plan, window_of, window_plan
-
+from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for, remove
+from isoscale.common.registry import lookup
 from tests.common.measure.fake_runner import BlockRunner, FakeRunner, TwoRanks
 
 CONFIG = RunConfig(

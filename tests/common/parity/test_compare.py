@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from isoscale.common.commands import lookup
-from isoscale.common.measure.records import to_json
+
+from isoscale.common.disk.json_files import to_json
 from isoscale.common.parity.compare import (
     GRADIENTS,
     LOSS,
@@ -18,6 +18,7 @@ from isoscale.common.parity.compare import (
 )
 from isoscale.common.parity.tolerances import TOLERANCES, absolute_differences, gradient_differences
 from isoscale.common.parity.trace import Layout, Record
+from isoscale.common.registry import lookup
 
 SPEC = lookup.parity_specs()["mlp"]
 LAYOUT = Layout.of(SPEC)

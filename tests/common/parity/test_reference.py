@@ -4,15 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
-from isoscale.common.commands import lookup
+
 from isoscale.common.config.model_spec import ModelSpec, Parameter
 from isoscale.common.config.run_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.reference import judge_forward, judge_initializers, judge_update
 from isoscale.common.parity.tolerances import TOLERANCES
 from isoscale.common.parity.trace import Layout
-from isoscale.common.training.optimizer import gradients_of_step, reference_update
-from isoscale.common.training.reference import weighted_loss
+from isoscale.common.reference.functions import weighted_loss
+from isoscale.common.reference.optimizer import gradients_of_step, reference_update
+from isoscale.common.registry import lookup
 
 SPEC = lookup.parity_specs()["moe_padded"]
 FLOAT64 = TOLERANCES["float64"]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from isoscale.common.commands import lookup
+
 from isoscale.common.parity import trace
 from isoscale.common.parity.trace import Layout, Record
+from isoscale.common.registry import lookup
 
 SPEC = lookup.parity_specs()["mlp"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from isoscale.common.config.run_config import cell_id
 from isoscale.common.study.store import Store
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isoscale.common.report.answers import Glance, answer, glance
-from isoscale.common.report.study_data import StudyData, load_study
 
+from isoscale.common.report.study.answers import Glance, answer, glance
+from isoscale.common.report.study.data import StudyData, load_study
 from tests.common.report.fake_study import make_cell, make_line, write_study
 
 # Six runs whose geometric mean is 1, the same for each cell: ratios come out exact.

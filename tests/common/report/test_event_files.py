@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import cell_id
-from isoscale.common.report import event_files
-from isoscale.common.report.event_files import join_event_files, plain_name, write_event_files
-from isoscale.common.report.study_data import StudyData, load_study
-from isoscale.common.study.store import Store
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import cell_id
+from isoscale.common.report.board import event_files
+from isoscale.common.report.board.event_files import (
+    join_event_files,
+    plain_name,
+    write_event_files,
+)
+from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.study.store import Store
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 
@@ -390,8 +394,8 @@ def test_writing_loads_no_framework(study: StudyData, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from isoscale.common.report.event_files import write_event_files
-from isoscale.common.report.study_data import load_study
+from isoscale.common.report.board.event_files import write_event_files
+from isoscale.common.report.study.data import load_study
 from isoscale.common.study.store import Store
 write_event_files(load_study(Store(Path({str(study.folder)!r}))), figures=None)
 """

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isoscale.common.analysis.scaling import summarize_cells
-from isoscale.common.report.event_files import hparams_of
-from isoscale.common.report.lanes import rows, sentences
-from isoscale.common.report.manifest import make_manifest
-from isoscale.common.report.plots import COLORS
-from isoscale.common.report.study_data import StudyData, load_study
-from isoscale.common.report.table import print_lanes
-from isoscale.common.report.write import write_report
 
+from isoscale.common.analysis.scaling import summarize_cells
+from isoscale.common.report.board.event_files import hparams_of
+from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.report.study.lanes import rows, sentences
+from isoscale.common.report.study.manifest import make_manifest
+from isoscale.common.report.study.plots import COLORS
+from isoscale.common.report.study.table import print_lanes
+from isoscale.common.report.study.write import write_report
 from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed, two, without
 from tests.common.report.fake_study import grid_lines, ladder_lines, make_cell, make_line
 from tests.common.report.fake_study import write_study as write

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isoscale.common.config.errors import ConfigError
-from isoscale.common.report.document import drift
-from isoscale.common.report.plots import COLORS
-from isoscale.common.report.study_data import StudyData, load_study
-from isoscale.common.report.table import print_comparison
-from isoscale.common.report.write import escape_markdown, to_csv, write_report
 from PIL import Image
 
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.report.study.document import drift
+from isoscale.common.report.study.plots import COLORS
+from isoscale.common.report.study.table import print_comparison
+from isoscale.common.report.study.write import escape_markdown, to_csv, write_report
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 
 KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")

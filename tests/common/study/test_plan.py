@@ -1,4 +1,5 @@
 import pytest
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.study.plan import another_round_fits, choose_pairs, round_order
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isoscale.common.measure.heartbeat import Heartbeat, path_for
-from isoscale.common.study.progress import QUIET_SECONDS, Progress
 from rich.console import Console
+
+from isoscale.common.processes.heartbeat import Heartbeat, path_for
+from isoscale.common.study.progress import QUIET_SECONDS, Progress
 
 CELL = {"model": "m", "framework": "torch", "strategy": "ddp", "devices": 4, "oversubscribed": True}
 

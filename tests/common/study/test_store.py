@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.study.store import Store, set_aside
-
 from tests.common.report.fake_study import make_cell, make_line
 
 CELL = make_cell("torch", "ddp", 2)

@@ -1,0 +1,44 @@
+"""Typed records of what was measured, with units in the names."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window:
+    """Consecutive steps between two synchronised clock readings.
+
+    Attributes:
+      phase: ``compile`` (the first step), ``warmup``, ``throughput`` or ``latency``.
+      first_step, steps: which steps.
+      seconds: the longest over ranks.
+      rank_seconds: of each rank.
+      losses: metrics of every step.
+    """
+
+    phase: str
+    first_step: int
+    steps: int
+    seconds: float
+    rank_seconds: tuple[float, ...]
+    losses: tuple[dict[str, float], ...]
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / self.steps
+
+
+def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Returns ``median``, ``mean``, ``p10``, ``p90`` and ``n``; None where there is no value."""
+    if not values:
+        return {"median": None, "mean": None, "p10": None, "p90": None, "n": 0}
+    p10, median, p90 = np.percentile(values, [10, 50, 90])
+    return {
+        "median": float(median),
+        "mean": float(np.mean(values)),
+        "p10": float(p10),
+        "p90": float(p90),
+        "n": len(values),
+    }

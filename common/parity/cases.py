@@ -1,0 +1,236 @@
+"""What ``isoscale parity`` trains: every model, and every piece of training on a small one."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.run_config import OptimizerConfig, RunConfig
+from isoscale.common.data.dataset import finish_batch
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.registry import lookup
+from isoscale.common.tuning.tweaks import choose, read_wish
+
+SEED = 3
+POOL = 32
+"""So many batches are not learnt by heart in 100 steps: gradients would become small against the
+rounding of parameters, and differences relative to them large."""
+LARGE = 5_000_000
+"""Parameters; presets of more take a quarter of all time if they run on every device count."""
+WIDER = np.float32(10)
+SHORT = slice(2, None, 4)
+"""Of these batches some examples are missing."""
+STEPS, PRESET_STEPS, FLOAT32_STEPS = 100, 3, 10
+BATCH, PRESET_BATCH = 8, 4
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adamw_linear_clipped": {
+        "schedule": "linear",
+        "schedule_warmup_steps": 3,
+        "schedule_steps": 150,
+        "clip_norm": 0.05,
+    },
+    "sgd_cosine_clipped": {
+        "name": "sgd",
+        "schedule": "cosine",
+        "schedule_warmup_steps": 3,
+        "schedule_steps": 150,
+        "clip_norm": 0.1,
+        "learning_rate": 0.05,
+    },
+    "sgd_unclipped": {"name": "sgd", "clip_norm": 0.0, "weight_decay": 0.1, "learning_rate": 0.01},
+}
+"""What the defaults (AdamW, constant rate, clipped at 1) do not show."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One training that every framework and strategy must repeat.
+
+    Attributes:
+      name: of the model or, for a piece of training, ``<model>/<piece>``.
+      spec: the model's size.
+      preset: whether it is a named preset: large, few steps, the optimizer's state not compared.
+      everywhere: whether it runs on every device count asked for, or on one of several devices.
+      global_batch_size: examples per step.
+      optimizer: of the training.
+      gradient_accumulation_steps: parts that each device's share of a batch is computed in.
+      start: ending of parameter names -> the constant that they start with.
+      dropout: the steps are those of ``check_dropout``.
+      checks: whether shares, restoring and blocks of steps are checked too.
+    """
+
+    name: str
+    spec: ModelSpec
+    preset: bool = False
+    everywhere: bool = False
+    global_batch_size: int = BATCH
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    gradient_accumulation_steps: int = 1
+    start: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    dropout: bool = False
+    checks: bool = False
+
+    def steps(self, dtype: str) -> int:
+        if self.preset:
+            return PRESET_STEPS
+        return STEPS if dtype == "float64" else FLOAT32_STEPS
+
+    @property
+    def model(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def is_piece(self) -> bool:
+        return "/" in self.name
+
+    def initial(self) -> Arrays:
+        """Returns the parameters that training starts with.
+
+        Small sizes start with larger values than their initialisers give: in a product of few terms
+        these would leave activations so near to 0 that one GELU were as good as another.
+        """
+        values = self.spec.initial_parameters(seed=SEED)
+        for parameter in self.spec.parameters():
+            name = parameter.name
+            if not self.preset and parameter.initializer == "normal_0.02":
+                values[name] = WIDER * values[name]
+            for ending, constant in self.start.items():
+                if name.endswith(ending):
+                    values[name] = np.full_like(values[name], constant)
+        return values
+
+    def batches(self, dtype: str) -> list[Arrays]:
+        """Returns the pool; some batches are short.
+
+        As the last batch of an epoch is: the shares of the devices then differ, and with 4 devices
+        the last one has nothing.
+        """
+        size = self.global_batch_size
+        data = lookup.data_source("synthetic").load(
+            self.spec, global_batch_size=size, pool=POOL, seed=SEED, dtype=dtype
+        )
+        given = ("inputs", "tokens", "labels", "padding_mask")
+        batches = list(data.batches)
+        batches[SHORT] = [
+            finish_batch(
+                self.spec,
+                dtype,
+                {name: value for name, value in batch.items() if name in given},
+                examples=size * 5 // 8,
+            )
+            for batch in batches[SHORT]
+        ]
+        return batches
+
+
+def models() -> list[str]:
+    """Returns what ``--models`` takes: small sizes of every family, and the presets."""
+    return [*lookup.parity_specs(), *lookup.presets()]
+
+
+@functools.cache
+def all_cases() -> dict[str, Case]:
+    """Returns name -> case; the same for every framework."""
+    cases: dict[str, Case] = {}
+
+    def add(name: str, spec: ModelSpec, **options: Any) -> None:
+        cases[name] = Case(name=name, spec=spec, **options)
+
+    specs, starts = lookup.parity_specs(), lookup.parity_starts()
+    with_optimizers = lookup.parity_optimizers()
+    firsts = {lookup.family_of(spec): name for name, spec in reversed(specs.items())}
+    for name, spec in specs.items():
+        first = name in firsts.values()
+        add(name, spec, start=starts.get(name, {}), checks=first, everywhere=first)
+        if name in with_optimizers or (first and spec.auxiliary_loss_coefficient is not None):
+            # The loss of one sum of weights, and that of two.
+            add(f"{name}/accumulated", spec, gradient_accumulation_steps=2)
+        if name in with_optimizers:
+            for piece, optimizer in OPTIMIZERS.items():
+                add(f"{name}/{piece}", spec, optimizer=OptimizerConfig(**optimizer), checks=True)
+        probe = lookup.dropout_probe(spec) if first else None
+        if probe is not None:
+            plain = OptimizerConfig(
+                name="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.0
+            )
+            for piece, parts in (("dropout", 1), ("dropout_accumulated", 2)):
+                add(
+                    f"{name}/{piece}",
+                    probe.spec,
+                    dropout=True,
+                    optimizer=plain,
+                    gradient_accumulation_steps=parts,
+                    global_batch_size=4,
+                )
+    for name, preset in lookup.presets().items():
+        add(
+            name,
+            preset.spec,
+            preset=True,
+            everywhere=preset.spec.parameter_count < LARGE,
+            global_batch_size=PRESET_BATCH,
+        )
+    return cases
+
+
+def make_config(
+    case: Case,
+    *,
+    framework: str,
+    strategy: str,
+    devices: int,
+    dtype: str,
+    steps: int | None,
+    tuning: str,
+    tweaks: Sequence[str],
+    platform: str,
+) -> RunConfig:
+    """Returns the configuration of one run of a case.
+
+    Raises:
+      ConfigError: it cannot be.
+    """
+    info = lookup.framework_info(framework)
+    steps = steps or case.steps(dtype)
+    config = RunConfig(
+        framework=framework,
+        strategy=strategy,
+        model=case.name,
+        spec=case.spec,
+        devices=devices,
+        process_model=lookup.strategy_info(framework, strategy).process_model,
+        global_batch_size=case.global_batch_size,
+        gradient_accumulation_steps=case.gradient_accumulation_steps,
+        dtype=dtype,
+        platform=platform,
+        compile_mode=info.compile_modes[0],
+        optimizer=case.optimizer,
+        steps=steps,
+        window_steps=steps,
+        latency_steps=0,
+        available_cores=len(available_cores()),
+        allow_oversubscription=True,
+        seed=SEED,
+    )
+    wish = read_wish(tweaks, lookup.tweak_names())
+    return choose(config, lookup.tweaks(framework), tuning=tuning, wish=wish)
+
+
+def select(cases: Mapping[str, Case], wanted: Collection[str], *, pieces: bool) -> list[Case]:
+    """Returns the cases of some models, with their pieces or without; a piece may be named too."""
+    return [
+        case
+        for case in cases.values()
+        if case.name in wanted or (case.is_piece and pieces and case.model in wanted)
+    ]
+
+
+def fitting_batch(case: Case, devices: Sequence[int]) -> int:
+    """Returns the batch of a case, made larger where some device count does not divide it."""
+    unit = math.lcm(*devices) * case.gradient_accumulation_steps
+    return math.ceil(case.global_batch_size / unit) * unit

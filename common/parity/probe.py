@@ -1,0 +1,285 @@
+"""Trains cases in one framework on some devices and says how they differ from others; started by
+``isoscale parity``.
+
+    python -m isoscale.common.parity.probe FOLDER
+
+One process (or one per device) serves all jobs of ``FOLDER/jobs.json``, in order. Each run without
+a distribution wrapper leaves a trace for those that come after it; every run compares itself, step
+by step as it trains, with the traces it is told to, and adds a line to ``FOLDER/results.jsonl``.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isoscale.common.config.model_spec import Arrays
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.runner import Runner
+from isoscale.common.parity import checks, reference, trace
+from isoscale.common.parity.cases import Case
+from isoscale.common.parity.compare import Comparison, compare_steps
+from isoscale.common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
+from isoscale.common.parity.trace import Layout, Record
+from isoscale.common.parity.workers import COMPILE_SECONDS, Job, serve
+from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.reference.optimizer import gradients_of_step
+from isoscale.common.registry import lookup
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParityJob(Job):
+    """One run of a case.
+
+    Attributes:
+      trace: folder for its trace; None: nobody compares with it.
+      frameworks: name -> trace of the same case in another framework.
+      alone: trace of the same case in this framework without a distribution wrapper; None: this is
+        that run.
+    """
+
+    trace: str | None
+    frameworks: dict[str, str]
+    alone: str | None
+
+    @property
+    def key(self) -> tuple[str, str, str, int, str]:
+        return (self.case, self.framework, self.strategy, self.devices, self.dtype)
+
+    @property
+    def leaves(self) -> Path | None:
+        return Path(self.trace) if self.trace else None
+
+    def is_there(self) -> bool:
+        return self.leaves is None or (self.leaves / trace.DONE).exists()
+
+    def is_done(self, line: dict[str, Any]) -> bool:
+        compared = not any(c["missing"] for c in line.get("comparisons", ()))
+        return compared and super().is_done(line)
+
+
+class Run:
+    """One job at work."""
+
+    def __init__(self, job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat):
+        self._job, self._case, self._config, self._beat = job, case, config, beat
+        self._what = f"{case.name} {job.framework} {job.strategy} x{job.devices} {job.dtype}"
+        beat.beat(f"building {self._what}", expected_seconds=COMPILE_SECONDS)
+        self._runner: Runner = lookup.load_runner(config)()
+        self._layout = Layout.of(case.spec)
+        routed = case.spec.auxiliary_loss_coefficient is not None
+        self._tolerance: Tolerance = tolerance_of(job.dtype, routed=routed)
+        dtype = config.parameter_dtype
+        decayed = [np.full(p.size, p.decay, dtype) for p in case.spec.parameters()]
+        self._decayed = np.concatenate(decayed)
+        self._own = Comparison(checks.ITSELF)
+        # By NumPy: large sizes in float64 only, which is what proves that they are equal.
+        proves = not case.preset or job.dtype == "float64"
+        self._judged = job.alone is None and proves
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks for the run."""
+        return self._runner.rank == 0
+
+    def comparisons(self) -> list[Comparison]:
+        """Trains; returns what the run differs by from each other side."""
+        if self._case.dropout:
+            self._check_dropout()
+            return [self._own]
+        self._start()
+        compared = self._train()
+        if self._case.checks and self._job.devices in (1, 2):
+            self._check()
+        elif self._config.steps_per_dispatch > 1:
+            self._check_block()
+        return [self._own, *compared]
+
+    def _start(self) -> None:
+        """Every run starts with the same bits, by its own initialisation and as it is told to."""
+        dtype = self._config.parameter_dtype
+        first = self._case.spec.initial_parameters(seed=self._config.seed)
+        for wanted in [first] if self._case.preset else [first, self._case.initial()]:
+            if wanted is not first:
+                self._runner.set_parameters({n: v.astype(dtype) for n, v in wanted.items()})
+            found = self._layout.flat(self._runner.parameters())
+            expected = self._layout.flat(wanted).astype(dtype)
+            unequal = np.add.reduceat(found != expected, self._layout.starts).astype(float)
+            kind = "initial parameters, unequal entries"
+            self._own.add_tensors(kind, 0, self._layout.names, unequal, 0.0)
+
+    def _readers(self) -> dict[str, trace.Reader | None]:
+        """Waits for the traces of others; None for one that has failed."""
+        job = self._job
+        folders = dict(job.frameworks)
+        if job.alone:
+            folders[f"{job.framework} bare"] = job.alone
+        readers: dict[str, trace.Reader | None] = {}
+        for name, folder in folders.items():
+            waiting = f"waiting for {name} before {self._what}"
+            on_wait = functools.partial(self._beat.beat, waiting)
+            whole = trace.wait_for(Path(folder), on_wait=on_wait)
+            dtype = self._config.parameter_dtype
+            readers[name] = trace.Reader(Path(folder), dtype=dtype) if whole else None
+        return readers
+
+    def _train(self) -> list[Comparison]:
+        job, case = self._job, self._case
+        batches = case.batches(self._config.parameter_dtype)
+        readers = self._readers() if self.leads else {}
+        compared = {name: Comparison(name) for name in readers}
+        for name, reader in readers.items():
+            if reader is None:
+                compared[name].missing = f"{name} failed"
+        numpy = Comparison(reference.NUMPY)
+        writer = None
+        if job.trace and self.leads:
+            kinds = ["step_gradients"] if case.preset else ["step_gradients", "gradients"]
+            if self._tolerance.parameter is not None:
+                kinds += ["parameters", *([] if case.preset else self._slots())]
+            writer = trace.Writer(Path(job.trace), tuple(kinds))
+        state = self._read_state()
+        for step in range(self._config.steps):
+            self._beat.beat(
+                f"step {step} of {self._what}",
+                expected_seconds=0.0 if step else COMPILE_SECONDS,
+            )
+            record, state = self._step(step, batches[step % len(batches)], state, numpy)
+            if not self.leads:
+                continue
+            if writer:
+                writer.add(record)
+            for name, reader in readers.items():
+                if reader is None:
+                    continue
+                theirs = reader.record(step)
+                compare_steps(
+                    compared[name],
+                    record,
+                    theirs,
+                    self._layout,
+                    self._tolerance,
+                    preset=case.preset,
+                    between_devices=name not in job.frameworks,
+                )
+        if writer:
+            writer.finish()
+        return [numpy, *compared.values()] if numpy.figures else list(compared.values())
+
+    def _slots(self) -> list[str]:
+        return [slot for slot in self._runner.optimizer_state() if slot != "step"]
+
+    def _read_state(self) -> dict[str, Any]:
+        """Returns parameters and optimizer state, as they are and (``flat``) as one array each."""
+        parameters, state = self._runner.parameters(), self._runner.optimizer_state()
+        flat = {slot: self._layout.flat(v) for slot, v in state.items() if slot != "step"}
+        flat["parameters"] = self._layout.flat(parameters)
+        return {"parameters": parameters, "state": state, "flat": flat}
+
+    def _step(
+        self, step: int, batch: Arrays, before: dict[str, Any], numpy: Comparison
+    ) -> tuple[Record, dict[str, Any]]:
+        """Trains one step; judges it by NumPy where no distribution wrapper is in between."""
+        runner, case, alone = self._runner, self._case, self._job.alone is None
+        placed = runner.place(batch)
+        arrays: dict[str, np.ndarray] = {}
+        gradients: Arrays = {}
+        metrics = []
+        if self._judged:
+            logits = runner.read_logits(runner.forward(placed))
+        # Of presets, which take long to compile, the gradients of the step itself are enough.
+        # On several devices once: what clipping would hide of their scale.
+        if (alone and not case.preset) or (case.checks and step == 0):
+            found, (gradients,) = runner.read_gradients(runner.gradients(placed))
+            metrics.append(found)
+            arrays["gradients"] = self._layout.flat(gradients)
+        handle = runner.step(placed)
+        runner.wait()
+        metrics = [*runner.metrics([handle]), *metrics]
+        after = self._read_state()
+        if not self.leads:
+            return Record(step=step, metrics=metrics[0], arrays=arrays), after
+        kept = ["parameters"] if case.preset else after["flat"]
+        arrays |= {kind: after["flat"][kind] for kind in kept}
+        arrays["step_gradients"] = gradients_of_step(
+            case.optimizer,
+            parameters=before["flat"]["parameters"],
+            before=before["flat"],
+            after=after["flat"],
+            decayed=self._decayed,
+        )
+        if self._judged:
+            reference.judge_forward(
+                numpy,
+                case.spec,
+                self._tolerance,
+                step=step,
+                parameters=before["parameters"],
+                batch=batch,
+                logits=logits,
+                metrics=metrics,
+            )
+        if alone and not case.preset:
+            reference.judge_update(
+                numpy,
+                case.spec,
+                case.optimizer,
+                self._tolerance,
+                self._layout,
+                step=step,
+                before=before,
+                gradients=gradients,
+                after=after,
+            )
+        return Record(step=step, metrics=metrics[0], arrays=arrays), after
+
+    def _check(self) -> None:
+        """What one figure of each kind says, without a trace."""
+        layout, bound = self._layout, TOLERANCES[self._job.dtype].gradient
+        batches = self._case.batches(self._config.parameter_dtype)
+        placed = self._runner.place(batches[0])
+        checks.check_shares(self._own, self._runner, placed, layout, bound)
+        checks.check_restore(self._own, self._runner, placed, layout)
+        if self._config.steps_per_dispatch > 1:
+            self._check_block()
+
+    def _check_block(self) -> None:
+        checks.check_block(
+            self._own,
+            self._runner,
+            self._case.batches(self._config.parameter_dtype),
+            self._layout,
+            steps=self._config.steps_per_dispatch,
+            tolerance=self._tolerance,
+        )
+
+    def _check_dropout(self) -> None:
+        probe = lookup.dropout_probe(self._case.spec)
+        assert probe is not None
+        checks.check_dropout(
+            self._own,
+            self._runner,
+            probe,
+            rate=self._case.spec.dropout_rate,  # type: ignore[attr-defined]
+            examples=self._case.global_batch_size,
+            dtype=self._config.parameter_dtype,
+        )
+
+    @property
+    def runner(self) -> Runner:
+        return self._runner
+
+
+def run(
+    job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat
+) -> tuple[Runner, dict[str, Any]]:
+    """Runs a job; returns its runner and what its line says."""
+    training = Run(job, case, config, beat)
+    comparisons = [comparison.to_json() for comparison in training.comparisons()]
+    return training.runner, {"comparisons": comparisons}
+
+
+if __name__ == "__main__":
+    serve(ParityJob, run)

@@ -1,0 +1,123 @@
+"""Runs legs of relays in one framework on some devices; started by ``isoscale relay``.
+
+    python -m isoscale.common.parity.relay_probe FOLDER
+
+A leg goes on from the checkpoint that another process has left, and leaves one itself.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from isoscale.common.checkpoint import files
+from isoscale.common.checkpoint.files import State
+from isoscale.common.checkpoint.manifest import check_agrees, describe_training, identify
+from isoscale.common.checkpoint.saver import Saver, restore
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.runner import Runner
+from isoscale.common.parity.cases import Case
+from isoscale.common.parity.trace import FAILED
+from isoscale.common.parity.workers import COMPILE_SECONDS, Job, serve
+from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.registry import lookup
+
+_POLL_SECONDS = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RelayJob(Job):
+    """One leg, or an unbroken run.
+
+    Attributes:
+      name: what its line of results is known by.
+      source: folder of the checkpoint to go on from; None: the leg begins the training.
+      first_step, last_step: it trains the steps from the first on, and ends before the last.
+      target: folder for the checkpoint that it leaves.
+    """
+
+    name: str
+    source: str | None
+    first_step: int
+    last_step: int
+    target: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.case, self.name)
+
+    @property
+    def leaves(self) -> Path:
+        return Path(self.target)
+
+    def is_there(self) -> bool:
+        return [step for step, _ in files.generations(self.leaves)] == [self.last_step]
+
+
+def _wait_for(folder: Path, beat: Heartbeat, what: str) -> Path | None:
+    """Waits for the leg before; returns its checkpoint, or None if it failed."""
+    while not (found := files.newest_in(folder)):
+        if (folder / FAILED).exists():
+            return None
+        beat.beat(f"waiting for the leg before {what}")
+        time.sleep(_POLL_SECONDS)
+    return found[1]
+
+
+def run(
+    job: RelayJob, case: Case, config: RunConfig, beat: Heartbeat
+) -> tuple[Runner | None, dict[str, Any]]:
+    """Runs a leg; returns its runner and what its line says."""
+    what = f"{case.name} {job.framework}:{job.strategy}:{job.devices}"
+    source = _wait_for(Path(job.source), beat, what) if job.source else None
+    if job.source and source is None:
+        job.note_failure()
+        return None, {"error": "the leg before it failed", "metrics": []}
+    beat.beat(f"building {what}", expected_seconds=COMPILE_SECONDS)
+    runner: Runner = lookup.load_runner(config)()
+    batches = case.batches(config.parameter_dtype)
+    training = describe_training(config, family=lookup.family_of(case.spec))
+    if source:
+        manifest = files.read_manifest(source)
+        called = f"checkpoint '{source}'"
+        check_agrees(manifest, training, case.spec, batches=lambda: batches, called=called)
+        restore(runner, files.read_state(source, manifest), step=manifest.step)
+    else:
+        dtype = config.parameter_dtype
+        runner.set_parameters({name: v.astype(dtype) for name, v in case.initial().items()})
+    metrics = []
+    for step in range(job.first_step, job.last_step):
+        expected = COMPILE_SECONDS if step == job.first_step else 0.0
+        beat.beat(f"step {step} of {what}", expected_seconds=expected)
+        handle = runner.step(runner.place(batches[step % len(batches)]))
+        runner.wait()
+        metrics += runner.metrics([handle])
+    job.leaves.mkdir(parents=True, exist_ok=True)
+    written_by = {"framework": job.framework, "strategy": job.strategy, "devices": job.devices}
+    saver = Saver(
+        job.leaves,
+        every=None,
+        last_step=job.last_step,
+        about={**training, **identify(batches), "written_by": written_by},
+    )
+    saver.save(runner, job.last_step)
+    line: dict[str, Any] = {"metrics": metrics}
+    if saver.failures:  # of the rank that writes, which also leaves the line
+        job.note_failure()
+        line["error"] = saver.failures[0]
+    return runner, line
+
+
+def read_end(job: RelayJob) -> State:
+    """Returns what a job left.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    path = files.find(job.target)
+    assert path is not None  # only 'latest' may find nothing
+    return files.read_state(path, files.read_manifest(path))
+
+
+if __name__ == "__main__":
+    serve(RelayJob, run)

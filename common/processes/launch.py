@@ -1,0 +1,256 @@
+"""Starts processes, watches them, and ends them: the one place where isoscale does that."""
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from isoscale.common.processes.heartbeat import last_beat
+
+_PARENT = "ISOSCALE_PARENT_PID"
+_PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 0.1
+_LEAVE_SECONDS = 10.0
+"""How long processes may go on when all is done, or when one has failed (to say why)."""
+
+
+# What torchrun and its like set for a rank; a worker gets them from us or not at all.
+_RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+
+
+def interrupt_on(*numbers: signal.Signals) -> None:
+    """Makes signals do what Ctrl-C does, but those that this process was told to ignore (nohup)."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+def die_with_launcher() -> bool:
+    """Asks the kernel to kill this process when its launcher dies, even by kill -9 (Linux).
+
+    Called first thing by every program that isoscale starts.
+
+    Returns:
+      Whether isoscale started this process; by hand, nothing is done.
+    """
+    launcher = os.environ.pop(_PARENT, None)
+    if launcher is None:
+        return False
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if not psutil.pid_exists(int(launcher)):  # it died before the call above
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a group of processes ended.
+
+    Attributes:
+      ok: every process left with exit code 0.
+      exit_code: the first one that is not 0, else 0; negative for a signal.
+      error: one line for people; None if ok.
+      seconds: from start to end.
+    """
+
+    ok: bool
+    exit_code: int
+    error: str | None
+    seconds: float
+
+
+def module_command(python: str, module: str, *arguments: str) -> list[str]:
+    """Returns the command that runs a module; ``-P`` keeps the working folder off its path."""
+    return [python, "-P", "-m", module, *arguments]
+
+
+def start(
+    command: Sequence[str], *, environment: dict[str, str], log: Path | None = None
+) -> subprocess.Popen:
+    """Starts a worker in a session of its own that dies with this process.
+
+    Must be called from the main thread: the kernel ties the worker to the thread that started it.
+
+    Args:
+      command: program and arguments.
+      environment: added to this process's environment, less what a launcher of ranks set.
+      log: takes standard output and error; None: ours.
+    """
+    variables = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+    variables |= {**environment, _PARENT: str(os.getpid())}
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("ab")) if log else None
+        return subprocess.Popen(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
+
+
+def end(processes: Sequence[subprocess.Popen]) -> None:
+    """Kills processes and all their descendants; returns when they are gone.
+
+    SIGKILL at once: a rank that waits for a dead peer is deaf to anything milder.
+    """
+    descendants: list[psutil.Process] = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendants += psutil.Process(process.pid).children(recursive=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for descendant in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendant.kill()
+    for process in processes:
+        process.wait()
+    psutil.wait_procs(descendants, timeout=_LEAVE_SECONDS)
+
+
+class Supervision:
+    """Processes under watch; ``poll`` says how they ended, and ``end`` belongs after it."""
+
+    def __init__(
+        self,
+        processes: Sequence[subprocess.Popen],
+        *,
+        run_dir: Path,
+        watchdog_seconds: float,
+        result: Path | None = None,
+    ):
+        """Begins the watch.
+
+        Args:
+          processes: the ranks of one run, or its one program.
+          run_dir: where their heartbeats are.
+          watchdog_seconds: longest time without a sign of life.
+          result: appears when all is done; after that there is little time left to leave.
+        """
+        self._processes = processes
+        self._run_dir = run_dir
+        self._watchdog_seconds = watchdog_seconds
+        self._result = result
+        self._began = time.time()
+        self._newest, self._doing = self._began, "starting"
+        self._failure: tuple[float, int, int] | None = None
+        self._finished: float | None = None
+
+    def poll(self) -> Outcome | None:
+        """Returns None until all have left, one has failed, or there is no progress."""
+        codes = [process.poll() for process in self._processes]
+        if all(code == 0 for code in codes):
+            return self._outcome(0, None)
+        failed = [(rank, code) for rank, code in enumerate(codes) if code]
+        if failed:
+            self._failure = self._failure or (time.time(), *failed[0])
+            since, rank, code = self._failure
+            left = all(code is not None for code in codes)
+            if left or time.time() - since > _LEAVE_SECONDS:
+                who = f"rank {rank} " if len(self._processes) > 1 else ""
+                return self._outcome(code, f"{who}{describe_exit(code)}")
+        if self._result is not None and self._result.exists():
+            self._finished = self._finished or time.time()
+            if time.time() - self._finished > _LEAVE_SECONDS:
+                error = f"was done but did not leave within {_LEAVE_SECONDS:g} s; ended"
+                return self._outcome(-signal.SIGKILL, error)
+        # Never backwards: a worker may clean up before it is gone.
+        self._newest, self._doing = max((self._newest, self._doing), last_beat(self._run_dir))
+        if time.time() - self._newest > self._watchdog_seconds:
+            error = (
+                f"ended by the watchdog: no progress for {self._watchdog_seconds:g} s in "
+                f"'{self._doing}'"
+            )
+            return self._outcome(-signal.SIGKILL, error)
+        return None
+
+    def _outcome(self, exit_code: int, error: str | None) -> Outcome:
+        seconds = time.time() - self._began
+        return Outcome(ok=error is None, exit_code=exit_code, error=error, seconds=seconds)
+
+
+def supervise(
+    processes: Sequence[subprocess.Popen],
+    *,
+    run_dir: Path,
+    watchdog_seconds: float,
+    result: Path | None = None,
+) -> Outcome:
+    """Waits until a ``Supervision`` is over; returns how, and none of its processes is left."""
+    supervision = Supervision(
+        processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=result
+    )
+    try:
+        while (outcome := supervision.poll()) is None:
+            time.sleep(POLL_SECONDS)
+        return outcome
+    finally:
+        end(processes)
+
+
+def describe_exit(code: int) -> str:
+    """Returns an exit code in words; negative codes are signals."""
+    if code >= 0:
+        return f"left with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
+
+
+def free_port() -> int:
+    """Returns a TCP port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def rank_environments(count: int) -> list[dict[str, str]]:
+    """Returns what torchrun would set, for each rank of a run on this machine."""
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        # Without it gloo looks the host name up, which may point anywhere or nowhere.
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+def last_line(log: Path) -> str | None:
+    """Returns the last line of a log that says something, shortened to 300 characters."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else None

@@ -1,0 +1,70 @@
+"""Progress of jobs that workers do: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+_QUIET_SECONDS = 30.0
+
+
+class JobProgress:
+    """A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(
+        self, title: str, total: int, *, name: Callable[[Sequence[Any]], str], kept: int = 0
+    ):
+        """Args:
+        title: of the bar.
+        total: jobs.
+        name: what a job's key is shown as.
+        kept: jobs that an earlier session has done.
+        """
+        self._name = name
+        self._kept = kept
+        console = Console(stderr=True, highlight=False)
+        self._total, self._console = total, console
+        self._began = self._said = time.monotonic()
+        self._failed: set[str] = set()
+        self._bar = Progress(
+            TextColumn(title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=2,
+        )
+        self._task = self._bar.add_task("", total=total, completed=kept)
+
+    def __enter__(self) -> "JobProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def show(self, lines: Sequence[dict[str, Any]], doing: Sequence[str]) -> None:
+        """Takes what has finished and what is at work."""
+        for line in lines:
+            name = self._name(line["job"])
+            if line["error"] and name not in self._failed:
+                self._failed.add(name)
+                self._console.print(Text(f"failed: {name}: {line['error']}"), soft_wrap=True)
+        self._bar.update(self._task, completed=len(lines), description="; ".join(doing))
+        now = time.monotonic()
+        done = len(lines) - self._kept
+        if not self._console.is_terminal and now - self._said >= _QUIET_SECONDS and done:
+            self._said = now
+            left = (now - self._began) * (self._total - len(lines)) / done
+            eta = f"{int(left // 60)}:{int(left % 60):02d}"
+            what = "; ".join(doing)
+            self._console.print(
+                Text(f"[{len(lines)}/{self._total}, ETA {eta}] {what}"), soft_wrap=True
+            )

@@ -1,0 +1,237 @@
+"""Looks at one framework, in a process of its own.
+
+    python -m isoscale.common.program.examine --help
+
+``isoscale doctor`` starts it with each framework's interpreter. What needs the framework's own API
+is in the optional file ``frameworks/<name>_runner/examine.py``:
+
+    facts(*, platform, cuda_packages) -> dict          any of the keys of ``FACTS``, and more
+    matrix_product(size, *, platform) -> () -> None    a blocking float32 product, without TF32
+
+Importing that file must leave the framework with one CPU thread, where it has a choice.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.run_config import PLATFORMS, RunConfig
+from isoscale.common.disk.json_files import to_json, write_json
+from isoscale.common.machine import describe
+from isoscale.common.machine.cores import available_cores, pin
+from isoscale.common.measure.windows import summarize
+from isoscale.common.processes import launch
+from isoscale.common.processes.heartbeat import Heartbeat, path_for
+from isoscale.common.registry import lookup
+
+RESULT = "examination.json"
+SIZES = (256, 4096)
+"""Smallest and largest matrix that is multiplied: between the time of a call, and minutes."""
+
+FACTS = (
+    "devices",  # names of what it sees, GPUs only where --platform=gpu
+    "build",  # what it was built for, in words
+    "cuda",  # CUDA version it was built for; None: none
+    "matrix_library",  # what multiplies matrices on the CPU
+    "instruction_set",  # library -> what it says it uses
+    "threads",  # of its pool on one pinned core
+    "tf32_by_default",
+)
+"""What is ``unknown`` where a framework does not say it."""
+
+_MEASURE_SECONDS = 1.0
+_GPU_FACTOR = 4
+"""A GPU multiplies larger matrices: the CPU's would measure the time of a launch."""
+_CUDA_PACKAGES = ("nvidia-", "jax-cuda", "tensorrt")
+
+
+def define_flags() -> Flags:
+    fv = Flags(
+        usage=(
+            "Tells what one framework is here, and measures its float32 matrix product: on one\n"
+            "pinned core, or on one GPU.\n\n"
+            "  python -m isoscale.common.program.examine --framework=jax"
+        )
+    )
+    fv.text("framework", None, "which (required): " + "|".join(lookup.frameworks()))
+    fv.text("platform", "cpu", "|".join(PLATFORMS))
+    define_size_flag(fv)
+    fv.text("out_dir", None, f"folder for {RESULT} (default: it is printed)")
+    return fv
+
+
+def define_size_flag(fv: Flags) -> None:
+    """Defines ``--sgemm_size``, which ``doctor`` hands on."""
+    low, high = SIZES
+    fv.integer("sgemm_size", 1024, f"rows and columns of the matrices, {low} to {high}")
+
+
+def check_size(size: int) -> int:
+    """Raises ConfigError for a size that says nothing, or that takes minutes."""
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ConfigError(f"--sgemm_size={size} must be {SIZES[0]} to {SIZES[1]}")
+    return size
+
+
+def measure(product: Callable[[], None], *, size: int) -> dict[str, Any]:
+    """Measures the rate of a blocking product of two size x size matrices, after a first one.
+
+    Returns:
+      ``best`` and ``median`` in FLOP/s, ``n`` products, ``core_share``: processor time of this
+      process per time that passed, well below 1 on a busy CPU core (or where a GPU works).
+    """
+    product()
+    seconds: list[float] = []
+    used, began = time.process_time(), time.perf_counter()
+    while len(seconds) < 3 or time.perf_counter() - began < _MEASURE_SECONDS:
+        start = time.perf_counter()
+        product()
+        seconds.append(time.perf_counter() - start)
+    share = (time.process_time() - used) / (time.perf_counter() - began)
+    flops = 2 * size**3
+    return {
+        "size": size,
+        "best_flops_per_second": flops / min(seconds),
+        "median_flops_per_second": flops / float(summarize(seconds)["median"] or 0),
+        "n": len(seconds),
+        "core_share": share,
+    }
+
+
+def _config(framework: str, platform: str) -> RunConfig:
+    """Returns the configuration of a run that a framework's ``environment`` is asked for."""
+    devices = max(1, len(describe.gpus())) if platform == "gpu" else 1
+    preset = lookup.preset(lookup.default_models()[0])
+    info = lookup.framework_info(framework)
+    return RunConfig(
+        framework=framework,
+        strategy=info.default_strategy,
+        model=lookup.default_models()[0],
+        spec=preset.spec,
+        devices=devices,
+        global_batch_size=devices,
+        platform=platform,
+        compile_mode=info.compile_modes[0],
+        steps=1,
+        window_steps=1,
+        latency_steps=0,
+        available_cores=len(available_cores()),
+    )
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the installed version of each importable package, without importing it."""
+    owners = metadata.packages_distributions()
+    return {
+        name: metadata.version(owners[name][0]) if name in owners else describe.UNKNOWN
+        for name in packages
+    }
+
+
+def _cuda_packages() -> list[str]:
+    found = ((d.metadata["Name"] or "", d.version) for d in metadata.distributions())
+    return sorted({f"{n} {v}" for n, v in found if n.lower().startswith(_CUDA_PACKAGES)})
+
+
+def examine(
+    framework: str, *, platform: str, size: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Returns all that is found out about a framework; imports it into this process.
+
+    Args:
+      framework: its name.
+      platform: ``cpu``: on one pinned core, GPUs hidden; ``gpu``: on the GPUs it sees.
+      size: of the matrices on a CPU.
+      say: is told what is done next.
+
+    Raises:
+      Exception: whatever the framework raises while it is imported or used.
+    """
+    info = lookup.framework_info(framework)
+    pinned = None
+    if platform == "cpu":
+        first = available_cores()[:1]
+        pinned = first if pin(first) else None
+    environment = lookup.framework_environment(framework, _config(framework, platform))
+    os.environ.update(environment)
+    record: dict[str, Any] = {
+        "interpreter": {"python": sys.version.split()[0], "executable": sys.executable},
+        "versions": _versions((*info.packages, "numpy")),
+        "cuda_packages": _cuda_packages(),
+        "environment_set": environment,
+        "pinned_cores": pinned or describe.UNKNOWN,
+        **dict.fromkeys(FACTS, describe.UNKNOWN),
+        "matrix_product": describe.UNKNOWN,
+    }
+    say(f"importing {framework}")
+    began = time.perf_counter()
+    module = lookup.load_examination(framework)
+    record["import_seconds"] = time.perf_counter() - began
+    if module is not None:
+        say(f"asking {framework} what it is")
+        facts = module.facts(platform=platform, cuda_packages=record["cuda_packages"])
+        record["versions"] |= facts.pop("versions", {})
+        record |= facts
+        # Without its GPU a framework would measure the CPU once more.
+        if platform == "cpu" or record["devices"]:
+            size *= 1 if platform == "cpu" else _GPU_FACTOR
+            say(f"multiplying matrices with {framework}")
+            try:
+                product = module.matrix_product(size, platform=platform)
+                record["matrix_product"] = measure(product, size=size)
+            except Exception as error:
+                # What the framework said of itself stands: too little memory is one thing, a
+                # GPU that is not seen another.
+                if platform == "cpu":
+                    raise
+                record["product_error"] = _words(error)
+    record["native_libraries"] = describe.native_libraries()
+    return record
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 the framework failed, 2 bad input."""
+    launch.die_with_launcher()
+    fv = define_flags()
+    try:
+        if not fv.parse(list(sys.argv[1:] if argv is None else argv)):
+            return 0
+        if fv.framework is None:
+            raise ConfigError(f"--framework is required; known: {', '.join(lookup.frameworks())}")
+        require_choice("framework", fv.framework, lookup.frameworks())
+        require_choice("platform", fv.platform, PLATFORMS)
+        size = check_size(fv.sgemm_size)
+    except ConfigError as error:
+        return fail(error)
+    folder = Path(fv.out_dir) if fv.out_dir else None
+    heart = Heartbeat(path_for(folder, 0) if folder else None)
+    try:
+        record = examine(fv.framework, platform=fv.platform, size=size, say=heart.beat)
+    except Exception as error:
+        # The boundary of the program: whatever went wrong is what the examination found.
+        traceback.print_exc()
+        record = {"error": _words(error)}
+    if folder is None:
+        print(to_json(record, indent=2))
+    else:
+        write_json(folder / RESULT, record)
+    return 1 if "error" in record else 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not through the interpreter's shutdown: a framework's threads have aborted it before.
+    os._exit(code)

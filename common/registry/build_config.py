@@ -1,0 +1,131 @@
+"""Flags + what is known of models, frameworks and strategies -> a validated ``RunConfig``."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags, read_optimizer, read_overrides
+from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.describe import gpus
+from isoscale.common.registry import lookup
+from isoscale.common.tuning.tweaks import choose, read_wish
+
+_MOST_DEVICES = 256
+"""A number above is a slip of the hand, and would start so many processes."""
+
+
+@functools.cache
+def _gpu_count() -> int:
+    return len(gpus())
+
+
+def check_devices(platform: str, devices: int) -> None:
+    """Raises ConfigError for more GPUs than the driver shows. TPUs only their runtime can count."""
+    require_choice("platform", platform, PLATFORMS)
+    if devices > _MOST_DEVICES:
+        raise ConfigError(f"devices={devices}: {_MOST_DEVICES} at most")
+    if platform == "gpu" and devices > _gpu_count():
+        raise ConfigError(
+            f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"
+        )
+
+
+def default_window_steps(steps: int) -> int:
+    """A tenth of the steps, and five at least: shorter windows would measure latency."""
+    return min(steps, max(5, steps // 10))
+
+
+def default_latency_steps(steps: int) -> int:
+    return min(50, max(1, steps // 5))
+
+
+def build_config(
+    fv: Flags,
+    *,
+    framework: str,
+    strategy: str,
+    model: str,
+    devices: int,
+    global_batch_size: int | None,
+    dtype: str,
+    compile_mode: str | None,
+    tuning: str = STOCK,
+    tweaks: Sequence[str] | None = None,
+    tweaks_must_apply: bool = False,
+    seed: int | None = None,
+) -> RunConfig:
+    """Returns the configuration of one run.
+
+    Args:
+      fv: flags of ``define_training_flags`` and ``define_size_flags``.
+      framework, strategy, model, devices, dtype: the cell.
+      global_batch_size: None for the model's.
+      compile_mode: None for the framework's default.
+      tuning: the lane.
+      tweaks: changes to it; None for ``--tweaks``.
+      tweaks_must_apply: one that can change nothing for this run is an error.
+      seed: None for ``--seed``.
+
+    Raises:
+      ConfigError: anything that cannot be run; nothing has been written or started.
+    """
+    info = lookup.framework_info(framework)
+    strategy_info = lookup.strategy_info(framework, strategy)
+    preset = lookup.preset(model)
+    overrides = read_overrides(fv, lookup.size_fields(), model=model, spec=preset.spec)
+    spec = preset.spec.with_overrides(dict(overrides))
+    lookup.require_model_file(info, spec)
+    batch = global_batch_size or preset.global_batch_size
+    lookup.data_source(fv.dataset).check(spec, global_batch_size=batch)
+    if strategy_info.max_devices is not None and devices > strategy_info.max_devices:
+        raise ConfigError(
+            f"devices={devices}: strategy '{strategy}' of {framework} runs on "
+            f"{strategy_info.max_devices} at most"
+        )
+    check_devices(fv.platform, devices)
+    require_choice(f"platform of {framework}", fv.platform, info.platforms)
+    if compile_mode is not None:
+        require_choice(f"compile_mode of {framework}", compile_mode, info.compile_modes)
+    require_choice("tuning", tuning, TUNINGS)
+    known = lookup.tweaks(framework)
+    names = {tweak.name for tweak in known} if tweaks_must_apply else lookup.tweak_names()
+    wish = read_wish(fv.tweaks if tweaks is None else tweaks, names)
+    steps = fv.steps or preset.steps
+    latency_steps: Any = fv.latency_steps
+    config = RunConfig(
+        framework=framework,
+        strategy=strategy,
+        model=model,
+        spec=spec,
+        overrides=overrides,
+        devices=devices,
+        process_model=strategy_info.process_model,
+        global_batch_size=batch,
+        gradient_accumulation_steps=fv.gradient_accumulation_steps,
+        dtype=dtype,
+        dataset=fv.dataset,
+        platform=fv.platform,
+        compile_mode=compile_mode or info.compile_modes[0],
+        optimizer=read_optimizer(fv),
+        threads_per_device=fv.threads_per_device,
+        input_pipeline=fv.input_pipeline,
+        steps=steps,
+        window_steps=fv.window_steps or default_window_steps(steps),
+        warmup_steps=fv.warmup_steps,
+        latency_steps=default_latency_steps(steps) if latency_steps is None else latency_steps,
+        batch_pool=fv.batch_pool,
+        max_in_flight=fv.max_in_flight,
+        available_cores=len(available_cores()),
+        allow_oversubscription=fv.allow_oversubscription,
+        seed=fv.seed if seed is None else seed,
+    )
+    return choose(
+        config,
+        known,
+        tuning=tuning,
+        wish=wish,
+        compile_mode_given=compile_mode is not None,
+        must_apply=tweaks_must_apply,
+    )

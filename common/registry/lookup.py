@@ -1,0 +1,277 @@
+"""Finds models, frameworks, strategies and data sets by name, without importing a framework.
+
+Nothing is registered anywhere: a folder with a ``spec.py`` is a model family, a ``*_runner`` folder
+is a framework, a file in its ``strategies/`` is a strategy, a file in ``common/data/sources`` is a
+data set.
+"""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from isoscale.common.config.errors import ConfigError, require_choice, unknown
+from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
+from isoscale.common.config.model_spec import DropoutProbe, ModelSpec, Preset
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.data.dataset import Dataset
+from isoscale.common.measure.runner import Runner
+from isoscale.common.tuning.tweaks import Tweak, environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_SUFFIX = "_runner"
+
+
+@functools.cache
+def _modules(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+# Models.
+
+
+@functools.cache
+def _families() -> dict[str, ModuleType]:
+    paths = sorted((ROOT / "models").glob("*/spec.py"))
+    return {
+        path.parent.name: importlib.import_module(f"isoscale.models.{path.parent.name}.spec")
+        for path in paths
+    }
+
+
+def presets() -> dict[str, Preset]:
+    """Returns every named size of every model family."""
+    return {name: p for module in _families().values() for name, p in module.PRESETS.items()}
+
+
+def parity_specs() -> dict[str, ModelSpec]:
+    """Returns the small specs that together run every code path of every model."""
+    return {name: s for module in _families().values() for name, s in module.PARITY_SPECS.items()}
+
+
+def parity_starts() -> dict[str, dict[str, float]]:
+    """Returns parity spec -> ending of parameter names -> a constant that these start with."""
+    found: dict[str, dict[str, float]] = {}
+    for module in _families().values():
+        found |= getattr(module, "PARITY_STARTS", {})
+    return found
+
+
+def parity_optimizers() -> set[str]:
+    """Returns the parity specs that every optimizer and schedule is tried on."""
+    return {n for m in _families().values() for n in getattr(m, "PARITY_OPTIMIZERS", ())}
+
+
+def dropout_probe(spec: ModelSpec) -> DropoutProbe | None:
+    """Returns how the dropout of a spec's family can be seen; None if it has none."""
+    return getattr(_families()[family_of(spec)], "PARITY_DROPOUT", None)
+
+
+def preset(name: str) -> Preset:
+    """Raises ConfigError for an unknown model."""
+    known = presets()
+    require_choice("model", name, known)
+    return known[name]
+
+
+def size_fields() -> dict[str, tuple[Any, list[str]]]:
+    """Returns every size that a flag can override -> (an example value, families that have it)."""
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for family, module in _families().items():
+        spec = next(iter(module.PRESETS.values())).spec
+        for field in spec.size_names():
+            fields.setdefault(field, (getattr(spec, field), []))[1].append(family)
+    return fields
+
+
+def default_models() -> list[str]:
+    """One model of each family: the first of its presets."""
+    return [next(iter(module.PRESETS)) for _, module in sorted(_families().items())]
+
+
+def families() -> list[str]:
+    """Returns the names of all model families."""
+    return list(_families())
+
+
+def spec_class(family: str) -> type[ModelSpec]:
+    """Returns the class of a family's specifications."""
+    return type(next(iter(_families()[family].PRESETS.values())).spec)
+
+
+def family_of(spec: ModelSpec) -> str:
+    return type(spec).__module__.split(".")[2]
+
+
+def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> Any:
+    """Imports the framework's version of a model and returns its ``build``.
+
+    Raises:
+      ConfigError: the family has no such version.
+    """
+    require_model_file(framework, spec)
+    name = f"isoscale.models.{family_of(spec)}.{framework.model_module}"
+    return importlib.import_module(name).build
+
+
+def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
+    """Raises ConfigError if the model is not written for the framework."""
+    family = family_of(spec)
+    if not (ROOT / "models" / family / f"{framework.model_module}.py").exists():
+        raise ConfigError(
+            f"model family '{family}' has no {framework.model_module}.py for framework "
+            f"'{framework.name}'"
+        )
+
+
+# Frameworks and strategies.
+
+
+@functools.cache
+def frameworks() -> tuple[str, ...]:
+    """Returns the names of all frameworks."""
+    paths = (ROOT / "frameworks").glob(f"*{_SUFFIX}/__init__.py")
+    return tuple(sorted(path.parent.name.removesuffix(_SUFFIX) for path in paths))
+
+
+def _package(framework: str) -> str:
+    require_choice("framework", framework, frameworks())
+    return f"isoscale.frameworks.{framework}{_SUFFIX}"
+
+
+def program(framework: str) -> str:
+    """Returns the module to start with ``python -m``."""
+    return _package(framework)
+
+
+def framework_info(framework: str) -> FrameworkInfo:
+    """Raises ConfigError for an unknown framework."""
+    return importlib.import_module(_package(framework)).INFO
+
+
+def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:
+    """Returns what must be set in the environment before the framework is imported."""
+    return importlib.import_module(_package(framework)).environment(config)
+
+
+@functools.cache
+def tweaks(framework: str) -> tuple[Tweak, ...]:
+    """Returns a framework's tweaks, in the order in which they are switched on."""
+    name = f"{_package(framework)}.tweaks"
+    return importlib.import_module(name).TWEAKS if importlib.util.find_spec(name) else ()
+
+
+def tweak_names() -> set[str]:
+    """Returns the names of all tweaks of all frameworks."""
+    return {tweak.name for framework in frameworks() for tweak in tweaks(framework)}
+
+
+def tweaks_in_force(config: RunConfig) -> list[Tweak]:
+    return [tweak for tweak in tweaks(config.framework) if tweak.name in config.tweaks]
+
+
+def tweak_environment(config: RunConfig) -> dict[str, str]:
+    """Returns what a run's lane wants in the environment before its process starts.
+
+    Raises:
+      ConfigError: something that has to be built cannot be.
+    """
+    return environment(tweaks(config.framework), config.tweaks, os.environ)
+
+
+def _strategy_folder(framework: str) -> Path:
+    require_choice("framework", framework, frameworks())
+    return ROOT / "frameworks" / f"{framework}{_SUFFIX}" / "strategies"
+
+
+def strategies(framework: str) -> list[str]:
+    """Returns the names of a framework's strategies."""
+    return _modules(_strategy_folder(framework))
+
+
+def all_strategies() -> list[str]:
+    return sorted({name for framework in frameworks() for name in strategies(framework)})
+
+
+@functools.cache
+def strategy_info(framework: str, strategy: str) -> StrategyInfo:
+    """Reads the literal ``INFO`` of a strategy's file without running the file.
+
+    Raises:
+      ConfigError: the framework has no such strategy.
+    """
+    known = strategies(framework)
+    if strategy not in known:
+        owners = [name for name in frameworks() if strategy in strategies(name)]
+        if owners:
+            raise ConfigError(
+                f"strategy '{strategy}' belongs to {', '.join(owners)}, not to {framework}, which "
+                f"has {', '.join(known)}"
+            )
+        raise unknown("strategy", strategy, known)
+    path = _strategy_folder(framework) / f"{strategy}.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
+            return StrategyInfo(**ast.literal_eval(node.value))
+    raise RuntimeError(f"{path} has no literal INFO")
+
+
+def load_runner(config: RunConfig) -> Callable[[], Runner]:
+    """Imports the framework and returns what builds the runner for ``config``.
+
+    The only place where a framework enters a process.
+    """
+    package = _package(config.framework)
+    info = framework_info(config.framework)
+    runner_class = importlib.import_module(f"{package}.runner").RUNNER
+    strategy = importlib.import_module(f"{package}.strategies.{config.strategy}").Strategy
+    build = model_builder(info, config.spec)
+    return lambda: runner_class(config, build_model=build, make_strategy=strategy)
+
+
+def load_examination(framework: str) -> ModuleType | None:
+    """Imports the framework; returns its ``examine`` module, or None if it has none."""
+    name = f"{_package(framework)}.examine"
+    if importlib.util.find_spec(name) is not None:
+        return importlib.import_module(name)
+    for package in framework_info(framework).packages:
+        importlib.import_module(package)
+    return None
+
+
+def missing_packages(info: FrameworkInfo) -> list[str]:
+    """Returns the packages of a framework that this interpreter does not have."""
+    # A name in the working folder is not an installed package (an empty folder would pass).
+    found = {name: importlib.util.find_spec(name) for name in info.packages}
+    return [name for name, spec in found.items() if spec is None or spec.origin is None]
+
+
+# Data.
+
+
+def data_source(name: str) -> ModuleType:
+    """Raises ConfigError for an unknown data set."""
+    known = _modules(ROOT / "common" / "data" / "sources")
+    require_choice("dataset", name, known)
+    return importlib.import_module(f"isoscale.common.data.sources.{name}")
+
+
+def load_dataset(config: RunConfig) -> Dataset:
+    """Returns the data of a run."""
+    return data_source(config.dataset).load(
+        config.spec,
+        global_batch_size=config.global_batch_size,
+        pool=config.batch_pool,
+        seed=config.seed,
+        dtype=config.parameter_dtype,
+    )
+
+
+def data_sources() -> list[str]:
+    return _modules(ROOT / "common" / "data" / "sources")

@@ -1,0 +1,43 @@
+"""The page of jobs that workers have done, as parity and the relay show it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.report.study.plots import Plot
+from isoscale.common.report.study.write import make_environment, with_own_ids
+
+
+def said_of_runs(document: dict[str, Any], *, total: int) -> str:
+    """Returns how many runs of what took how long, in a sentence."""
+    minutes, seconds = divmod(round(document["seconds"]), 60)
+    kept = document["kept_runs"]
+    of_before = f", {kept} of them kept of an earlier session," if kept else ""
+    return (
+        f"{total} runs{of_before} in {minutes}:{seconds:02d} minutes, tuning "
+        f"{document['tuning']}{' ' + ','.join(document['tweaks']) if document['tweaks'] else ''}, "
+        f"platform {document['platform']}, {document['machine']['cpu_model']}."
+    )
+
+
+def write_page(
+    path: Path, template: str, *, drawn: Sequence[tuple[Plot, str]], **content: Any
+) -> Path:
+    """Writes one page that needs nothing else; returns its path.
+
+    Args:
+      path: of the page.
+      template: extends ``jobs.html``.
+      drawn: plots and their SVG.
+      **content: what else the template shows.
+    """
+    figures = [
+        (plot, Markup(with_own_ids(svg, f"f{index}-"))) for index, (plot, svg) in enumerate(drawn)
+    ]
+    environment = make_environment(autoescape=True)
+    page = environment.get_template(template).render(figures=figures, **content)
+    write_atomically(path, page)
+    return path

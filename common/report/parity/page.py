@@ -1,0 +1,258 @@
+"""What ``isoscale parity`` found: a table, a page with the difference growing over steps."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.text import Text
+
+from isoscale.common.parity.checks import ITSELF
+from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.reference import NUMPY
+from isoscale.common.report.parity import jobs
+from isoscale.common.report.study.plots import COLORS, DASHES, Plot
+from isoscale.common.report.study.table import make_table, print_table
+
+HTML = "parity.html"
+_LEAST_STEPS = 5
+"""Fewer are no curve."""
+COLUMNS = (
+    "model",
+    "dtype",
+    "pair",
+    "loss\n(relative)",
+    "gradients\n(to norm)",
+    "parameters\n(absolute)",
+    "nearest to its bound",
+    "",
+)
+
+
+def run_name(job: Sequence[Any]) -> str:
+    case, framework, strategy, devices, dtype = job
+    return f"{case} {framework} {strategy} devices={devices} {dtype}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two sides of a model, and what they differ by.
+
+    Attributes:
+      model, dtype: what was trained.
+      name: ``jax - torch``, ``jax on N devices - one``, ...
+      runs: (what ran, comparison).
+    """
+
+    model: str
+    dtype: str
+    name: str
+    runs: list[tuple[str, Comparison]]
+
+    @property
+    def figures(self) -> list[tuple[str, Difference]]:
+        return [(run, f) for run, c in self.runs for f in c.figures.values()]
+
+    @property
+    def ok(self) -> bool:
+        return all(figure.ok for _, figure in self.figures)
+
+    def largest(self, kind: str) -> Difference | None:
+        """Returns the largest difference of a kind; None where it was not compared."""
+        found = [figure for _, figure in self.figures if figure.kind == kind]
+        return max(found, key=lambda figure: figure.largest, default=None)
+
+    def nearest(self) -> tuple[str, Difference] | None:
+        """Returns what is nearest to its bound, or the earliest out of it."""
+        judged = [entry for entry in self.figures if entry[1].nearest]
+        return max(judged, key=lambda entry: entry[1].urgency, default=None)
+
+
+def pairs(document: dict[str, Any]) -> list[Pair]:
+    """Returns what was compared: frameworks, N devices against one, and the reference."""
+    found: dict[tuple[str, str, str], Pair] = {}
+    for run in document["runs"]:
+        framework, devices = run["framework"], run["devices"]
+        what = f"{framework} {run['strategy']} on {devices}"
+        for record in run["comparisons"]:
+            comparison = Comparison.from_json(record)
+            if comparison.against == NUMPY:
+                name = f"{framework} - NumPy"
+            elif comparison.against == ITSELF:
+                name = f"{framework}, by itself"
+            elif comparison.against == f"{framework} bare":
+                name = f"{framework}, N devices - bare"
+            else:
+                name = f"{framework} - {comparison.against.removesuffix(' bare')}"
+            key = (run["case"], run["dtype"], name)
+            pair = found.setdefault(key, Pair(model=key[0], dtype=key[1], name=name, runs=[]))
+            pair.runs.append((what, comparison))
+    for record in document["initializers"]:
+        name = "initialisers - definition"
+        pair = Pair(model=record["model"], dtype="float32", name=name, runs=[])
+        pair.runs.append(("NumPy", Comparison.from_json(record)))
+        found[record["model"], "", name] = pair
+    order = {key: index for index, key in enumerate(found)}
+    models = list(dict.fromkeys(model for model, _, _ in found))
+    return [found[key] for key in sorted(found, key=lambda key: (models.index(key[0]), order[key]))]
+
+
+def _figure(figure: Difference | None) -> str:
+    """Returns a difference, and at which step."""
+    if figure is None:
+        return ""
+    return f"{figure.largest:.1e} @{figure.step}" if figure.largest else "0"
+
+
+def _nearest(pair: Pair) -> str:
+    entry = pair.nearest()
+    missing = [c.missing for _, c in pair.runs if c.missing]
+    if entry is None:
+        return "; ".join(missing)
+    run, figure = entry
+    many = len({name for name, _ in pair.runs}) > 1
+    return "; ".join([f"{figure}, {run}" if many else str(figure), *missing])
+
+
+def row(pair: Pair) -> list[str]:
+    """Returns the cells of a pair's row, as ``COLUMNS`` has them."""
+    return [
+        pair.model,
+        pair.dtype,
+        pair.name,
+        *(_figure(pair.largest(kind)) for kind in (LOSS, GRADIENTS, PARAMETERS)),
+        _nearest(pair),
+        "" if pair.ok else "OUT OF BOUNDS",
+    ]
+
+
+def sentences(document: dict[str, Any], found: Sequence[Pair]) -> list[str]:
+    """Returns what it comes to, the first step and tensor out of bounds before all."""
+    lines = []
+    outside = [
+        (figure.first_outside[0], pair, run, figure)
+        for pair in found
+        for run, figure in pair.figures
+        if figure.first_outside
+    ]
+    if outside:
+        _, pair, run, figure = min(outside, key=lambda entry: entry[0])
+        count = sum(not pair.ok for pair in found)
+        lines.append(
+            f"OUT OF BOUNDS: {count} of {len(found)} pairs. First: {pair.model} {pair.dtype}, "
+            f"{pair.name} ({run}): {figure}"
+        )
+    failed = [run for run in document["runs"] if run["error"]]
+    names = ("case", "framework", "strategy", "devices", "dtype")
+    lines += [
+        f"FAILED: {run_name([run[name] for name in names])}: {run['error']} (log: {run['log']})"
+        for run in failed
+    ]
+    lines += [f"skipped: {reason}" for reason in document["missing"].values()]
+    if not outside:
+        whole = len(document["runs"]) - len(failed)
+        lines.append(f"All {len(found)} pairs of {whole} runs are within their bounds.")
+    lines.append(jobs.said_of_runs(document, total=len(document["runs"])))
+    return lines
+
+
+def print_summary(document: dict[str, Any]) -> None:
+    """Prints a row for each model and pair, then what it comes to."""
+    found = pairs(document)
+    table = make_table("")
+    for name in COLUMNS:
+        table.add_column(name, no_wrap=True)
+    for pair in found:
+        table.add_row(*map(Text, row(pair)), style=None if pair.ok else "bold red")
+    print_table(table)
+    print("@N: at step N. Bounds: common/parity/tolerances.py.")
+    print("\n".join(sentences(document, found)))
+
+
+def _draw(title: str, entries: Sequence[Pair]) -> Figure:
+    """Draws the largest difference of each step, a panel for each kind, a line for each pair."""
+    kinds = [
+        kind for kind in (LOSS, GRADIENTS, PARAMETERS) if any(p.largest(kind) for p in entries)
+    ]
+    figure = Figure(figsize=(3.4 * len(kinds) + 2.7, 3.0), dpi=110)
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    # At fixed places: looking for them takes longer than drawing.
+    width = figure.get_figwidth()
+    figure.subplots_adjust(
+        left=0.6 / width, right=1 - 2.5 / width, bottom=0.17, top=0.8, wspace=0.3
+    )
+    figure.suptitle(title, x=0.1 / width, y=0.97, ha="left", fontsize=9)
+    smallest = 1e-17
+    for axes, kind in zip(panels, kinds, strict=True):
+        bounds = []
+        for index, pair in enumerate(entries):
+            figures = [f for _, f in pair.figures if f.kind == kind]
+            if not figures:
+                continue
+            steps = sorted({step for f in figures for step in f.by_step})
+            # Nothing at all has no place on a logarithmic axis: it lies on its bottom.
+            values = [
+                max(smallest, max(f.by_step.get(step, 0.0) for f in figures)) for step in steps
+            ]
+            axes.plot(
+                steps,
+                [value if math.isfinite(value) else 1e3 for value in values],
+                color=COLORS[index % len(COLORS)],
+                linestyle=DASHES[index % len(DASHES)],
+                marker="o",
+                markersize=2.5,
+                linewidth=1.1,
+                label=pair.name,
+            )
+            bounds += [f.bound for f in figures if f.bound is not None]
+        for bound in sorted(set(bounds)):
+            axes.axhline(bound, color="#000000", linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+        axes.set_title(kind)
+        axes.set_xlabel("step")
+        axes.margins(y=0.1)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(1 - 2.45 / width, 0.85))
+    return figure
+
+
+def _plots(found: Sequence[Pair]) -> list[Plot]:
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for pair in found:
+        figure = pair.largest(LOSS)
+        if pair.dtype and figure and len(figure.by_step) >= _LEAST_STEPS:
+            groups.setdefault((pair.model, pair.dtype), []).append(pair)
+
+    def draw(title: str, entries: list[Pair]) -> Callable[[], Figure]:
+        return lambda: _draw(title, entries)
+
+    return [
+        Plot(
+            slug=f"{model}_{dtype}".replace("/", "_"),
+            title=f"{model}, {dtype}",
+            caption=(
+                "The largest difference of each step (at the bottom: none); dotted: bounds, where "
+                "the figure is judged."
+            ),
+            draw=draw(f"{model}, {dtype}", entries),
+        )
+        for (model, dtype), entries in groups.items()
+    ]
+
+
+def write_page(folder: Path, document: dict[str, Any]) -> Path:
+    """Writes one page that needs nothing else; returns its path."""
+    found = pairs(document)
+    return jobs.write_page(
+        folder / HTML,
+        HTML,
+        drawn=[(plot, plot.render_svg()) for plot in _plots(found)],
+        document=document,
+        sentences=sentences(document, found),
+        columns=COLUMNS,
+        rows=[(pair.ok, row(pair)) for pair in found],
+    )

@@ -1,0 +1,271 @@
+"""What ``isoscale relay`` found: a table, a page with its pictures, curves for TensorBoard."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.text import Text
+
+from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.tolerances import tolerance_of
+from isoscale.common.report.board import event_records as records
+from isoscale.common.report.parity import jobs
+from isoscale.common.report.study.plots import COLORS, DASHES, Plot
+from isoscale.common.report.study.table import make_table, print_table
+
+HTML, PLOTS, TENSORBOARD = "relay.html", "plots", "tensorboard"
+COLUMNS = (
+    "model",
+    "legs",
+    "against",
+    "loss\n(relative)",
+    "parameters at\nthe end (absolute)",
+    "nearest to its bound",
+    "",
+)
+_SMALLEST = 1e-17
+"""Where no difference at all lies on a logarithmic axis."""
+
+
+def _name(run: dict[str, Any]) -> str:
+    legs = run["legs"]
+    return " > ".join(legs) if len(legs) > 1 else f"unbroken {legs[0]}"
+
+
+def _runs(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*document["relays"], *document["unbroken"]]
+
+
+def _comparisons(run: dict[str, Any]) -> list[Comparison]:
+    return [Comparison.from_json(record) for record in run["comparisons"]]
+
+
+def rows(document: dict[str, Any]) -> list[tuple[bool, list[str]]]:
+    """Returns (whether it is within its bounds, the texts of ``COLUMNS``) of all comparisons."""
+    found = []
+    for run in _runs(document):
+        if run["error"]:
+            found.append((False, [run["model"], _name(run), "", "", "", run["error"], ""]))
+        for comparison in _comparisons(run):
+            figures = comparison.figures
+            ok = all(figure.ok for figure in figures.values())
+            judged = [figure for figure in figures.values() if figure.nearest]
+            shown = max(judged, key=lambda figure: figure.urgency, default=None)
+            found.append(
+                (
+                    ok,
+                    [
+                        run["model"],
+                        _name(run),
+                        comparison.against,
+                        *(
+                            f"{figures[kind].largest:.1e} @{figures[kind].step}"
+                            for kind in (LOSS, PARAMETERS)
+                        ),
+                        "not judged" if shown is None else str(shown),
+                        "" if ok else "OUT OF BOUNDS",
+                    ],
+                )
+            )
+    return found
+
+
+def _outside(runs: Sequence[dict[str, Any]]) -> list[tuple[int, str, Difference]]:
+    """Returns (step, who differs from whom, figure) of all that is out of bounds, by step."""
+    found = [
+        (figure.first_outside[0], f"{run['model']}, {_name(run)}, {comparison.against}", figure)
+        for run in runs
+        for comparison in _comparisons(run)
+        for figure in comparison.figures.values()
+        if figure.first_outside
+    ]
+    return sorted(found, key=lambda entry: entry[0])
+
+
+def sentences(document: dict[str, Any]) -> list[str]:
+    """Returns what it comes to, what is out of bounds before all."""
+    comparisons = [c for run in _runs(document) for c in _comparisons(run)]
+    count = sum(any(not f.ok for f in c.figures.values()) for c in comparisons)
+    lines = []
+    for _, who, figure in _outside(_runs(document))[:1]:
+        lines.append(
+            f"OUT OF BOUNDS: {count} of {len(comparisons)} comparisons. First: {who}: {figure}"
+        )
+    for step, who, _ in _outside(document["unbroken"])[:1]:
+        lines.append(
+            f"Unbroken runs part ways, too, without any hand-over: {who}, at step {step}. That "
+            "training amplifies rounding (isoscale parity says whether each step is equal); fewer "
+            "--steps show the hand-over alone."
+        )
+    failed = [run for run in _runs(document) if run["error"]]
+    lines += [f"FAILED: {run['model']} {_name(run)}: {run['error']}" for run in failed]
+    if comparisons and not count and not failed:
+        relays, unbroken = len(document["relays"]), len(document["unbroken"])
+        lines.append(
+            f"All within bounds: {len(comparisons)} comparisons between {relays} in relay and "
+            f"{unbroken} unbroken."
+        )
+    tolerance = tolerance_of(document["dtype"], routed=False)
+    if tolerance.loss_steps is not None:
+        lines.append(
+            f"In {document['dtype']} the losses of the first {tolerance.loss_steps} steps are "
+            "judged, and nothing else: trajectories part ways by rounding alone."
+        )
+    lines.append(
+        f"{document['steps']} steps in {document['dtype']}; "
+        + jobs.said_of_runs(document, total=document["runs"])
+    )
+    return lines
+
+
+def print_summary(document: dict[str, Any]) -> None:
+    """Prints a row for each comparison, then what it comes to."""
+    table = make_table("")
+    for name in COLUMNS:
+        table.add_column(name, no_wrap=True)
+    for ok, texts in rows(document):
+        table.add_row(*map(Text, texts), style=None if ok else "bold red")
+    print_table(table)
+    print("@N: at step N. Bounds: common/parity/tolerances.py.")
+    print("\n".join(sentences(document)))
+
+
+def _draw(relay: dict[str, Any], unbroken: Sequence[dict[str, Any]]) -> Figure:
+    """Draws the loss, a colour for each framework, and below what the curves differ by."""
+    frameworks = sorted({leg.split(":")[0] for leg in relay["legs"]})  # as in every plot
+    color = dict(zip(frameworks, COLORS, strict=False))
+    figure = Figure(figsize=(7.8, 5.2), dpi=110)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure.subplots_adjust(left=0.1, right=0.74, bottom=0.1, top=0.9, hspace=0.16)
+    figure.suptitle(f"{relay['model']}: {_name(relay)}", x=0.1, y=0.97, ha="left", fontsize=9)
+    for run, dash in zip(unbroken, DASHES[1:], strict=False):
+        above.plot(
+            run["losses"],
+            color="#555555",
+            linestyle=dash,
+            linewidth=1.0,
+            label=f"unbroken\n{run['legs'][0]}",
+        )
+    first = 0
+    for number, (leg, end) in enumerate(zip(relay["legs"], relay["ends"], strict=True), 1):
+        shade = color[leg.split(":")[0]]
+        above.plot(
+            range(first, end),
+            relay["losses"][first:end],
+            color=shade,
+            linewidth=3.5,
+            alpha=0.55,
+            solid_capstyle="butt",
+            label=f"leg {number}\n{leg}",
+        )
+        for axes in (above, below):
+            if first:
+                axes.axvline(first, color="#000000", linewidth=0.6, linestyle=(0, (4, 3)))
+        first = end
+    above.set_title("loss (nats); at each dashed line another framework takes over")
+    bounds: set[float] = set()
+    for comparison, dash in zip(_comparisons(relay), DASHES[1:], strict=False):
+        by_step = comparison.figures[LOSS].by_step
+        values = [min(max(value, _SMALLEST), 1e3) for value in by_step.values()]
+        below.plot(
+            list(by_step),
+            values,
+            color="#555555",
+            linestyle=dash,
+            linewidth=1.0,
+            label=f"relay against unbroken\n{comparison.against.removeprefix('unbroken ')}",
+        )
+        bound = comparison.figures[LOSS].bound
+        bounds |= {bound} if bound else set()
+    for bound in bounds:
+        below.axhline(bound, color="#D55E00", linewidth=1.0)
+        below.annotate(
+            f"bound {bound:.0e}",
+            (0.01, bound),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=8,
+            color="#D55E00",
+        )
+    below.set_yscale("log")
+    below.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+    below.set_title("difference of the losses, relative (at the bottom: none)")
+    below.set_xlabel("step")
+    for axes in (above, below):
+        axes.margins(x=0.01, y=0.12)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.03), fontsize=7.5)
+    return figure
+
+
+def _plots(document: dict[str, Any]) -> list[Plot]:
+    """Returns a picture of each relay that ran, of those of a model the given order only."""
+
+    def draw(relay: dict[str, Any]) -> Callable[[], Figure]:
+        runs = [r for r in document["unbroken"] if r["model"] == relay["model"] and not r["error"]]
+        return lambda: _draw(relay, runs)
+
+    shown: dict[str, dict[str, Any]] = {}
+    for relay in document["relays"]:
+        if not relay["error"] and relay["comparisons"]:
+            shown.setdefault(relay["model"], relay)
+    return [
+        Plot(
+            slug=f"relay_{model.replace('/', '-')}",
+            title=f"{model}, {document['dtype']}",
+            caption="Thick: the relay, a colour for each framework. Thin: unbroken runs.",
+            draw=draw(relay),
+        )
+        for model, relay in shown.items()
+    ]
+
+
+def write_page(folder: Path, document: dict[str, Any]) -> Path:
+    """Writes one page that needs nothing else, and its pictures beside it; returns its path."""
+    shutil.rmtree(folder / PLOTS, ignore_errors=True)
+    (folder / PLOTS).mkdir()
+    drawn = []
+    for plot in _plots(document):
+        svg, png = plot.render()
+        write_atomically(folder / PLOTS / f"{plot.slug}.svg", svg, durable=False)
+        write_atomically(folder / PLOTS / f"{plot.slug}.png", png, durable=False)
+        drawn.append((plot, svg))
+    return jobs.write_page(
+        folder / HTML,
+        HTML,
+        drawn=drawn,
+        document=document,
+        sentences=sentences(document),
+        columns=COLUMNS,
+        rows=rows(document),
+    )
+
+
+def write_event_files(folder: Path, document: dict[str, Any]) -> Path:
+    """Writes a curve of each relay and unbroken run; returns the folder for TensorBoard."""
+    board = folder / TENSORBOARD
+    shutil.rmtree(board, ignore_errors=True)
+    now = time.time()
+
+    for run in _runs(document):
+        curves = {"relay/loss": dict(enumerate(run["losses"]))}
+        for comparison in _comparisons(run):
+            tag = f"relay/loss_difference_relative/{comparison.against}"
+            curves[tag.replace(" ", "_").replace(":", "_")] = comparison.figures[LOSS].by_step
+        name = "-".join(["relay" if len(run["legs"]) > 1 else "unbroken", *run["legs"]])
+        target = board / run["model"].replace("/", "-") / name.replace(":", "_")
+        target.mkdir(parents=True)
+        events = [
+            records.event([records.scalar(tag, value)], wall_time=now, step=step)
+            for tag, curve in curves.items()
+            for step, value in curve.items()
+            if value is not None and math.isfinite(value)
+        ]
+        content = records.encode(events, wall_time=now)
+        records.write_event_file(target, content, records.digest(content))
+    return board

@@ -1,0 +1,225 @@
+"""What stands between stock and tuned, and what is left of a gap: in a table and in sentences."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import cell_name
+from isoscale.common.analysis.verdicts import evidence_text, ratio_text
+from isoscale.common.analysis.waterfall import Change, Gap, LaneGap, Lanes, Step, Waterfall
+from isoscale.common.config.run_config import STOCK, TUNED
+from isoscale.common.report.study.answers import caveats, devices_text
+from isoscale.common.report.words import NO_VALUE, estimate, incomplete, joined, marks, number
+
+INTRODUCTION = (
+    "From stock (what the installed packages give) to tuned, one tweak more at a time. A change "
+    "is the ratio of examples per second to the step before, above 1 where a tweak makes it "
+    "faster; it is called shown by the rule of the comparisons above, with p corrected for all "
+    "{n} tests of this section together. A gap is the ratio of the fastest framework to the "
+    "slowest, each with the strategy whose stock median is fastest; shares of it are shares of its "
+    "logarithm, so that factors add up."
+)
+COLUMNS = (
+    "framework",
+    "step",
+    "runs",
+    "time per step, ms",
+    "change to the step before",
+    "shown?",
+    "marks",
+)
+
+
+def introduction(lanes: Sequence[Lanes]) -> str:
+    """Returns how to read all that is said of lanes."""
+    tests = {id(c) for found in lanes for c in found.changes if c.p is not None}
+    return INTRODUCTION.format(n=len(tests))
+
+
+# The table.
+
+
+def step_name(waterfall: Waterfall, step: Step) -> str:
+    """Returns for example ``+ huge-pages``; the last one is also called tuned."""
+    name = ", ".join(f"+ {tweak}" for tweak in step.added)
+    if step.lane != TUNED:
+        return name or step.lane
+    if not name and waterfall.tweaks:
+        return TUNED
+    return f"{name} = tuned" if name else "tuned = stock: no tweak"
+
+
+def _few(runs: int) -> str:
+    return f" (no interval from {runs} run{'s' if runs > 1 else ''})"
+
+
+def _seconds(cell: CellSummary | None) -> str:
+    if cell is None:
+        return "not measured"
+    if cell.step_seconds is None:
+        return f"no result: {joined(incomplete(cell))}"
+    text = estimate(cell.step_seconds, scale=1e3)
+    return text + (_few(len(cell.ok)) if len(cell.ok) < LEAST_RUNS else "")
+
+
+def _change(change: Change | None) -> tuple[str, str]:
+    if change is None:
+        return NO_VALUE, NO_VALUE
+    ratio = ratio_text(change.ratio)
+    if change.p is None:
+        return ratio + _few(min(change.ratio.n)), change.outcome
+    return ratio, f"{change.outcome} ({evidence_text(change.ratio, change.p)})"
+
+
+def rows(lanes: Lanes) -> list[list[str]]:
+    """Returns the table of a setting, under ``COLUMNS``."""
+    several = len({waterfall.devices for waterfall in lanes.waterfalls}) > 1
+    found = []
+    for waterfall in lanes.waterfalls:
+        name = waterfall.name
+        name = cell_name(name, waterfall.devices) if several else name
+        for step in waterfall.steps:
+            found.append(
+                [
+                    name,
+                    step_name(waterfall, step),
+                    str(len(step.cell.ok)) if step.cell else "0",
+                    _seconds(step.cell),
+                    *_change(step.change),
+                    "; ".join(marks(step.cell)) if step.cell else "",
+                ]
+            )
+        if waterfall.total is not None and len(waterfall.steps) > 2:
+            total = _change(waterfall.total)
+            found.append([name, "tuned against stock", "", "", *total, ""])
+    return found
+
+
+# Sentences.
+
+
+def sentences(lanes: Lanes) -> list[str]:
+    """Returns what is to be said of a setting, the most important first."""
+    if lanes.alarm:
+        return [lanes.alarm]
+    found = list(itertools.chain.from_iterable(_gap_sentences(gap) for gap in lanes.gaps))
+    for waterfall in lanes.waterfalls:
+        if waterfall.strays:
+            cells = ", ".join("+".join(c.cell.get("tweaks", ["none"])) for c in waterfall.strays)
+            found.append(
+                f"Not on the way from stock to tuned, and left out: {waterfall.name} with {cells}."
+            )
+    if any(cell.cell["oversubscribed"] for _, cell in lanes.setting.cells):
+        found.append(
+            "Cells whose devices shared cores (oversubscribed) are left out: they show overhead."
+        )
+    return found
+
+
+def _gap_sentences(gap: Gap) -> Iterator[str]:
+    where = f"On {devices_text(gap.devices)}"
+    if gap.absent:
+        names = joined([waterfall.name for waterfall in gap.absent])
+        yield f"{where} {names} cannot take part: no result in both lanes, stock and tuned."
+    members = list(gap.members.values())
+    if len(members) < 2:
+        names = members[0].name if members else "no framework"
+        yield f"{where} only {names} has a result in both lanes: there is no gap to explain."
+    else:
+        yield from _two_gaps(gap, where)
+    if members:
+        yield from _gains(members, where)
+        cells = [
+            (f"{waterfall.name} ({lane})", cell)
+            for waterfall in members
+            for lane in (STOCK, TUNED)
+            if (cell := waterfall.cell(lane)) is not None
+        ]
+        listed = caveats(cells)
+        if listed:
+            yield f"But {joined(listed)}."
+
+
+def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
+    yield f"{where}, stock: {_lane_text(gap, gap.stock, 'stock')}"
+    yield f"{where}, tuned: {_lane_text(gap, gap.tuned, 'tuned')}"
+    stock, tuned = gap.stock.widest, gap.tuned.widest
+    if stock.outcome == "no verdict" or tuned.outcome == "no verdict":
+        yield f"{where} nothing is said of the share of the gap that is gone, for want of runs."
+    elif gap.left is None:
+        yield f"{where} there is no gap to explain: no difference is shown in the stock lane."
+    else:
+        left = gap.left
+        ends = f"between {_percent(left.low)} and {_percent(left.high)} % by the ends of the two "
+        ends += "intervals"
+        if left.low <= 1 <= left.high:
+            yield (
+                f"{where} it is not shown that the gap differs between the lanes: tuned, it is "
+                f"{_percent(left.value)} % of the one in stock ({ends})."
+            )
+        elif left.value > 1:
+            yield (
+                f"{where} the gap is not smaller in the tuned lane: it is {_percent(left.value)} % "
+                f"of the one in the stock lane ({ends})."
+            )
+        else:
+            rest = "" if tuned.outcome == "faster" else ", and no difference is shown in it"
+            yield (
+                f"{where} the tweaks explain {_percent(1 - left.value)} % of the gap, "
+                f"{_percent(left.value)} % is left ({ends}){rest}."
+            )
+    reversals = gap.reversals()
+    if reversals:
+        yield _order_text(gap, reversals, where)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def _lane_text(gap: Gap, lane: LaneGap, name: str) -> str:
+    """How far the fastest and the slowest of a lane lie apart."""
+
+    def figures(framework: str) -> str:
+        waterfall = gap.members[framework]
+        cell = waterfall.cell(name)
+        assert cell is not None
+        assert cell.step_seconds is not None
+        return f"{waterfall.name} ({number(cell.step_seconds.median, scale=1e3)} ms/step)"
+
+    change = lane.widest
+    fastest, slowest = figures(lane.order[0]), figures(lane.order[-1])
+    ratio = f"{ratio_text(change.ratio)} ({evidence_text(change.ratio, change.p)})"
+    if change.outcome == "no verdict":
+        return f"there is no verdict between {fastest} and {slowest}: {ratio}."
+    if change.outcome == "no difference shown":
+        return f"no difference is shown between {fastest} and {slowest}: {ratio}."
+    return f"from {fastest} to {slowest} the gap is {ratio}."
+
+
+def _order_text(gap: Gap, reversals: dict[tuple[str, str], bool], where: str) -> str:
+    before, after = (", ".join(lane.order) for lane in (gap.stock, gap.tuned))
+    text = f"{where} the order changes from {before} (stock) to {after} (tuned)"
+    shown = [f"{a} and {b}" for (a, b), both in reversals.items() if both]
+    if shown:
+        return f"{text}; between {joined(shown)} the difference is shown in both lanes."
+    return (
+        f"{text}, but it is not shown that it does: of no pair that changed places a difference "
+        "is shown in both lanes."
+    )
+
+
+def _gains(members: Sequence[Waterfall], where: str) -> Iterator[str]:
+    """What the tweaks do for each framework."""
+    if not any(waterfall.tweaks for waterfall in members):
+        yield f"{where} no tweak is in the tuned lane of any framework."
+        return
+    parts = []
+    for waterfall in members:
+        change = waterfall.total
+        if not waterfall.tweaks:
+            parts.append(f"{waterfall.name} has none")
+        elif change is not None:
+            parts.append(f"{waterfall.name} {ratio_text(change.ratio)}, {change.outcome}")
+    yield f"{where}, all tweaks together against stock: {'; '.join(parts)}."

@@ -1,0 +1,174 @@
+"""The table that ``isoscale compare`` prints: every column with its unit, every mark explained."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from isoscale.common.analysis.scaling import CellSummary, Scaling
+from isoscale.common.analysis.settings import split_into_settings
+from isoscale.common.analysis.waterfall import Lanes
+from isoscale.common.report.study.lanes import COLUMNS as LANE_COLUMNS
+from isoscale.common.report.study.lanes import introduction, rows, sentences
+from isoscale.common.report.study.manifest import make_manifest
+from isoscale.common.report.words import (
+    NO_VALUE,
+    accuracy_of,
+    estimate,
+    marks,
+    median_of,
+    number,
+    ratio,
+)
+
+
+def _row(name: str, summary: CellSummary) -> list[str]:
+    cell, ok = summary.cell, summary.ok
+    loss = f"{number(median_of(ok, 'loss_first'), digits=5)}\n"
+    loss += number(median_of(ok, "loss_last"), digits=5)
+    accuracy = accuracy_of(ok)
+    if accuracy is not None:
+        loss += f"\n{100 * accuracy:.1f} % right"
+    return [
+        name.rsplit(" on ", 1)[0],
+        f"{cell['devices']} / {cell['processes']}",
+        str(len(ok)),
+        estimate(summary.step_seconds, scale=1e3, separator="\n"),
+        number(summary.items_per_second.median if summary.items_per_second else None),
+        ratio(summary.speedup, separator="\n"),
+        ratio(summary.efficiency, scale=100, digits=0, separator="\n"),
+        number(median_of(ok, "peak_memory_bytes"), scale=2**-20, digits=0),
+        number(median_of(ok, "compile_seconds"), digits=2),
+        loss if ok else NO_VALUE,
+        "\n".join(marks(summary)),
+    ]
+
+
+COLUMNS = (
+    ("strategy", "left"),
+    ("devices /\nprocesses", "right"),
+    ("runs", "right"),
+    ("ms/step", "right"),
+    ("examples/s", "right"),
+    ("speedup", "right"),
+    ("efficiency\n%", "right"),
+    ("memory\nMiB", "right"),
+    ("compile\ns", "right"),
+    ("loss first\nand last", "right"),
+    ("marks", "left"),
+)
+
+
+def make_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table, never narrower than it is: a cut figure is worse than a wrapped line."""
+    needed = Console(width=500).measure(table).maximum
+    terminal = Console().width if sys.stdout.isatty() else 0
+    Console(width=max(terminal, needed)).print(table)
+
+
+def print_lanes(found: Sequence[Lanes]) -> None:
+    """Prints what stands between stock and tuned: a table for each setting, and sentences."""
+    for lanes in found:
+        table = make_table(lanes.setting.title)
+        listed = rows(lanes)
+        # Marks, for example, are rare.
+        kept = [i for i in range(len(LANE_COLUMNS)) if any(row[i] for row in listed)]
+        for i in kept:
+            table.add_column(LANE_COLUMNS[i], no_wrap=True)
+        for row in listed:
+            # What stands in brackets goes onto a second line, so that a terminal has room.
+            table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
+        print_table(table)
+        print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
+    print(introduction(found))
+
+
+def print_comparison(
+    summaries: list[CellSummary], *, scaling: Scaling, machines: list[dict[str, Any]]
+) -> None:
+    """Prints a table for each setting, what was equal, and how to read it.
+
+    Args:
+      summaries: the cells.
+      scaling: ``strong`` or ``weak``.
+      machines: of the study's sessions, in order.
+    """
+    for setting in split_into_settings(summaries, scaling=scaling):
+        table = make_table(setting.title)
+        marked = any(marks(summary) for _, summary in setting.cells)
+        columns = COLUMNS if marked else COLUMNS[:-1]
+        for name, justify in columns:
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for name, summary in setting.cells:
+            table.add_row(*(Text(text) for text in _row(name, summary)[: len(columns)]))
+        print_table(table)
+    manifest = make_manifest(summaries, machines, scaling=scaling)
+    print("\n".join([*manifest.lines(), "", *_notes(summaries, scaling)]))
+
+
+def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
+    notes = [
+        "Measured: ms/step, examples/s (medians over runs; within a run over windows of steps), "
+        "memory (peak",
+        "resident, summed over processes, the framework included; on GPUs the largest device), "
+        "compile (first",
+        "step less a median step), loss. Derived from them: speedup and efficiency.",
+    ]
+    counts = [len(summary.ok) for summary in summaries if summary.ok]
+    if counts and min(counts) < 3:
+        notes.append(
+            "Fewer than 3 runs of a cell: no interval, and no verdict on differences "
+            "(--resume --runs=6 adds runs)."
+        )
+    if counts and max(counts) >= 3:
+        notes.append(
+            "[low, high]: 95 % interval over runs; ratios by Welch on logarithms; '(t)': fewer "
+            "than 6 runs, t interval on log time."
+        )
+    if any(summary.speedup is not None for summary in summaries):
+        batch = "the same global batch" if scaling == "strong" else "the batch of one device"
+        notes.append(
+            f"speedup: {scaling} scaling, throughput against the same framework's 'bare' (one "
+            f"device, no distribution wrapper) at {batch}; efficiency: speedup / devices."
+        )
+    if any(summary.speedup is None and summary.ok for summary in summaries):
+        notes.append("speedup '-': 'bare' of the same framework is not in the study.")
+    if any(summary.cell["platform"] == "cpu" for summary in summaries):
+        notes.append(
+            "CPU devices are cores that share caches and memory bandwidth. In-process strategies "
+            "drive all devices from one process, ddp has one per device."
+        )
+    if any(summary.cell["oversubscribed"] for summary in summaries):
+        notes.append(
+            "oversubscribed: devices shared cores; such figures show overhead and correctness, "
+            "not scaling."
+        )
+    if any(line.get("disturbed") for summary in summaries for line in summary.ok):
+        notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
+    if any(summary.cell["strategy"] == "pmap" for summary in summaries):
+        notes.append(
+            "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead."
+        )
+    for summary in summaries:
+        cell = summary.cell
+        for line in summary.ok:
+            if line.get("exit_warning"):
+                notes.append(
+                    f"! {cell['model']} {cell['framework']} {cell['strategy']} "
+                    f"devices={cell['devices']} run {line['run']} (result complete): "
+                    f"{line['exit_warning']}"
+                )
+        for error in summary.errors:
+            notes.append(
+                f"! {cell['model']} {cell['framework']} {cell['strategy']} "
+                f"devices={cell['devices']}: {error}"
+            )
+    return list(dict.fromkeys(notes))

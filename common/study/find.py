@@ -1,0 +1,78 @@
+"""Which studies the user means: names inside ``--out_dir``, or folders."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.disk.folders import check_inside
+from isoscale.common.study.store import RESULTS, SETTINGS, Store
+
+
+def split_studies(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns what names studies, and the flags; after ``--`` all are names."""
+    names: list[str] = []
+    flags: list[str] = []
+    for index, argument in enumerate(argv):
+        if argument == "--":
+            return [*names, *argv[index + 1 :]], flags
+        (flags if argument.startswith("-") else names).append(argument)
+    return names, flags
+
+
+def _holds_study(folder: Path) -> bool:
+    try:
+        return (folder / SETTINGS).is_file()
+    except OSError:  # for example a name that is too long
+        return False
+
+
+def studies(out_dir: Path) -> list[Path]:
+    """Returns the folders of all studies inside ``out_dir``."""
+    try:
+        return [path for path in out_dir.glob("*") if _holds_study(path)]
+    except OSError:  # a folder that cannot be read, or whose name is too long, holds none
+        return []
+
+
+def find_study(text: str | None, out_dir: str) -> Store:
+    """Returns a study.
+
+    Args:
+      text: its name inside ``out_dir``, or the path of its folder; None: the one that changed last.
+      out_dir: the folder that holds the studies.
+
+    Raises:
+      ConfigError: there is no such study, or its ``study.json`` is not one of ours.
+    """
+    place = Path(out_dir)
+    folder = _newest(place) if text is None else _named(text, place)
+    store = Store(folder)
+    store.settings()
+    return store
+
+
+def study_folder(text: str, out_dir: Path) -> Path | None:
+    """Returns the folder of a study, by its name or path; None if there is no such study."""
+    candidates = [Path(text)] if text else []
+    with contextlib.suppress(ConfigError):  # no plain name: it can only be a path
+        candidates.insert(0, check_inside(out_dir, text, flag="STUDY"))
+    return next((folder for folder in candidates if _holds_study(folder)), None)
+
+
+def _named(text: str, out_dir: Path) -> Path:
+    folder = study_folder(text, out_dir)
+    if folder is None:
+        raise unknown("study", text[:80], [path.name for path in studies(out_dir)])
+    return folder
+
+
+def _newest(out_dir: Path) -> Path:
+    def changed(folder: Path) -> float:
+        results = folder / RESULTS
+        return (results if results.exists() else folder / SETTINGS).stat().st_mtime
+
+    found = studies(out_dir)
+    if not found:
+        raise ConfigError(f"no study in {out_dir}; 'isoscale compare' makes one")
+    return max(found, key=changed)

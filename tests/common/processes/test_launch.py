@@ -1,0 +1,148 @@
+"""Processes are started, watched and ended for real; no framework is needed for that."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from isoscale.common.processes import launch
+
+WORKER = "from isoscale.common.processes import launch; launch.die_with_launcher(); "
+
+
+def start(code: str, log: Path | None = None) -> subprocess.Popen:
+    return launch.start([sys.executable, "-c", WORKER + code], environment={}, log=log)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def wait_until(condition, seconds: float = 20.0) -> bool:
+    end = time.time() + seconds
+    while time.time() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_success(tmp_path: Path) -> None:
+    outcome = launch.supervise([start("pass")], run_dir=tmp_path, watchdog_seconds=60)
+    assert (outcome.ok, outcome.exit_code, outcome.error) == (True, 0, None)
+
+
+def test_one_failing_rank_ends_the_others(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(launch, "_LEAVE_SECONDS", 0.2)
+    ranks = [start("import time; time.sleep(600)"), start("raise SystemExit(3)")]
+    outcome = launch.supervise(ranks, run_dir=tmp_path, watchdog_seconds=60)
+    assert outcome.error == "rank 1 left with exit code 3"
+    assert all(rank.poll() is not None for rank in ranks)
+
+
+def test_who_is_done_must_leave(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(launch, "_LEAVE_SECONDS", 0.5)
+    result = tmp_path / "result.json"
+    worker = start(f"import time; open({str(result)!r}, 'w'); time.sleep(600)")
+    outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60, result=result)
+    assert outcome.error == "was done but did not leave within 0.5 s; ended"
+    assert worker.poll() is not None
+
+
+def test_a_signal_is_named(tmp_path: Path) -> None:
+    worker = start("import os; os.abort()", tmp_path / "log")
+    outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60)
+    assert outcome.error == "was ended by SIGABRT"
+
+
+def test_the_watchdog_ends_what_makes_no_progress(tmp_path: Path) -> None:
+    deaf = start("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)")
+    outcome = launch.supervise([deaf], run_dir=tmp_path, watchdog_seconds=0.5)
+    assert "no progress for 0.5 s in 'starting'" in str(outcome.error)
+    assert deaf.poll() == -signal.SIGKILL
+
+
+BEATS = (
+    "import time; from pathlib import Path; "
+    "from isoscale.common.processes.heartbeat import Heartbeat, path_for, remove; "
+    "folder = Path({folder!r}); beat = Heartbeat(path_for(folder, 0)); "
+)
+
+
+def test_a_heartbeat_holds_the_watchdog_off(tmp_path: Path) -> None:
+    code = (
+        BEATS.format(folder=str(tmp_path)) + "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 50]"
+    )
+    outcome = launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0)
+    assert outcome.ok
+    assert outcome.seconds > 3
+
+
+def test_a_long_window_is_expected_to_be_silent(tmp_path: Path) -> None:
+    code = (
+        BEATS.format(folder=str(tmp_path)) + "beat.beat('x', expected_seconds=600); time.sleep(4)"
+    )
+    assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=2.0).ok
+
+
+def test_a_worker_that_cleans_up_before_it_leaves_is_not_ended(tmp_path: Path) -> None:
+    """Without its heartbeat, the time since the start must not count as silence."""
+    code = BEATS.format(folder=str(tmp_path))
+    code += "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 40]; remove(folder); time.sleep(1)"
+    assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0).ok
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    """Two generations: launcher -> worker -> worker; the first is killed with -9."""
+    inner = (
+        f"{WORKER}open({str(tmp_path / 'inner')!r}, 'w').write(str(__import__('os').getpid())); "
+    )
+    inner += "import time; time.sleep(600)"
+    middle = (
+        "import os, sys, time; "
+        f"open({str(tmp_path / 'middle')!r}, 'w').write(str(os.getpid())); "
+        f"launch.start([sys.executable, '-c', {inner!r}], environment={{}}); time.sleep(600)"
+    )
+    launcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from isoscale.common.processes import launch; "
+            f"launch.start([sys.executable, '-c', {WORKER + middle!r}], environment={{}}); "
+            "time.sleep(600)",
+        ],
+        env=dict(os.environ),
+    )
+    files = [tmp_path / "middle", tmp_path / "inner"]
+    assert wait_until(lambda: all(path.exists() and path.read_text() for path in files))
+    pids = [int(path.read_text()) for path in files]
+    assert not any(gone(pid) for pid in pids)
+    launcher.kill()
+    launcher.wait()
+    assert wait_until(lambda: all(gone(pid) for pid in pids)), "workers outlived their launcher"
+
+
+def test_a_worker_does_not_inherit_somebody_elses_rank(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "7")
+    worker = start("import os, sys; sys.exit('RANK' in os.environ)")
+    assert launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60).ok
+
+
+def test_ranks_get_what_torchrun_sets() -> None:
+    environments = launch.rank_environments(3)
+    assert [e["RANK"] for e in environments] == ["0", "1", "2"]
+    assert {e["WORLD_SIZE"] for e in environments} == {"3"}
+    assert len({e["MASTER_PORT"] for e in environments}) == 1
+
+
+def test_last_line_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert launch.last_line(log) is None
+    log.write_text("Traceback\nValueError: no\n\n  \n")
+    assert launch.last_line(log) == "ValueError: no"

@@ -1,0 +1,231 @@
+"""Which tweaks a run gets, and what the environment then holds."""
+
+import dataclasses
+import re
+import subprocess
+
+import pytest
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.run_config import RunConfig
+from isoscale.common.registry import lookup
+from isoscale.common.tuning import tweaks as module
+from isoscale.common.tuning.tweaks import (
+    Tweak,
+    Wish,
+    choose,
+    environment,
+    huge_pages,
+    keep_memory,
+    read_wish,
+)
+from isoscale.frameworks.torch_runner import tweaks as torch_tweaks
+
+
+def make(name: str, **changes) -> Tweak:
+    texts = dict.fromkeys(("what", "why", "where", "needs", "source"), f"text of {name}")
+    always = {"applies": lambda config: True, "pays": lambda config: True}
+    return Tweak(name=name, **{**texts, **always, **changes})
+
+
+def config(**changes) -> RunConfig:
+    spec = lookup.preset("mlp_digits").spec
+    values = {
+        "framework": "torch",
+        "strategy": "bare",
+        "model": "mlp_digits",
+        "spec": spec,
+        "global_batch_size": 8,
+        "compile_mode": "eager",
+        "steps": 10,
+        "window_steps": 5,
+        "latency_steps": 1,
+        "available_cores": 2,
+    }
+    return RunConfig(**{**values, **changes})
+
+
+KNOWN = (
+    make("pays"),
+    make("fits-not", applies=lambda config: False),
+    make("pays-not", pays=lambda config: False),
+    make("missing", missing=lambda: "needs a thing"),
+    make("compiles", changes={"compile_mode": "compile"}),
+    make("only-eager", applies=lambda config: config.compile_mode == "eager"),
+)
+NAMES = [tweak.name for tweak in KNOWN]
+
+
+@pytest.mark.parametrize(
+    "tuning, wish, expected",
+    [
+        ("stock", [], []),
+        ("ladder", [], []),
+        ("tuned", [], ["pays", "compiles"]),
+        ("tuned", ["-pays"], ["compiles"]),
+        ("tuned", ["-compiles"], ["pays", "only-eager"]),
+        ("tuned", ["+pays-not"], ["pays", "pays-not", "compiles"]),
+        ("tuned", ["none"], []),
+        ("tuned", ["none", "+pays-not"], ["pays-not"]),
+        ("stock", ["+pays-not", "+pays"], ["pays", "pays-not"]),
+        ("stock", ["+fits-not"], []),
+    ],
+)
+def test_lane_and_wish(tuning, wish, expected) -> None:
+    chosen = choose(config(), KNOWN, tuning=tuning, wish=read_wish(wish, NAMES))
+    assert list(chosen.tweaks) == expected
+    assert chosen.tuning == tuning
+    assert chosen.compile_mode == ("compile" if "compiles" in expected else "eager")
+
+
+def test_what_cannot_be_had_is_named_or_refused() -> None:
+    chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish())
+    assert chosen.tweaks_left_out == (("missing", "needs a thing"),)
+    assert "needs a thing" in str(chosen.to_json())
+    with pytest.raises(ConfigError, match="'missing' cannot be had: needs a thing"):
+        choose(config(), KNOWN, tuning="stock", wish=read_wish(["+missing"], NAMES))
+    with pytest.raises(ConfigError, match="'fits-not' changes nothing here; it is for: text of"):
+        choose(
+            config(),
+            KNOWN,
+            tuning="stock",
+            wish=read_wish(["+fits-not"], NAMES),
+            must_apply=True,
+        )
+
+
+def test_a_compile_mode_that_was_asked_for_stays() -> None:
+    chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
+    assert chosen.compile_mode == "eager"
+    assert ("compiles", "compile_mode=eager was asked for") in chosen.tweaks_left_out
+    # Nor does one that asks for the same mode count as a step of the lane.
+    same = config(compile_mode="compile")
+    chosen = choose(same, KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
+    assert "compiles" not in chosen.tweaks
+    wish = read_wish(["none", "+compiles"], NAMES)  # as a study starts it
+    chosen = choose(same, KNOWN, tuning="tuned", wish=wish, compile_mode_given=True)
+    assert chosen.tweaks == ("compiles",)
+    with pytest.raises(ConfigError, match="was asked for"):
+        choose(
+            config(),
+            KNOWN,
+            tuning="stock",
+            wish=read_wish(["+compiles"], NAMES),
+            compile_mode_given=True,
+        )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["+huge-page"], "huge-pages"),
+        (["huge-pages"], "each is \\+name, -name"),
+        (["+huge-pages", "-huge-pages"], "both"),
+        ([""], "each is"),
+    ],
+)
+def test_bad_wishes(words, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_wish(words, ["huge-pages", "xla"])
+
+
+def test_cell_and_flags_say_what_is_in_force() -> None:
+    stock = choose(config(), KNOWN, tuning="stock", wish=Wish())
+    tuned = choose(config(), KNOWN, tuning="tuned", wish=Wish())
+    # Cells from before there were tweaks stay what they were.
+    assert not {"tweaks", "steps_per_dispatch"} & set(stock.cell())
+    assert tuned.cell()["tweaks"] == ["pays", "compiles"]
+    assert "--tweaks=none,+pays,+compiles" in tuned.to_flags()
+    assert "--tuning=tuned" in tuned.to_flags()
+    several = dataclasses.replace(stock, steps_per_dispatch=10)
+    assert several.cell()["steps_per_dispatch"] == 10
+
+
+def test_environment_joins_and_is_idempotent() -> None:
+    known = (
+        make("first", variables={"V": ("a=",)}, environment=lambda: {"V": "a=1"}),
+        make("second", variables={"V": ("b=", "c=")}, environment=lambda: {"V": "b=2:c=4"}),
+    )
+    both = ["first", "second"]
+    assert environment(known, [], {}) == {}
+    assert environment(known, both, {}) == {"V": "a=1:b=2:c=4"}
+    found = environment(known, both, {"V": "user=3:a=7:c=5", "OTHER": "y"})
+    assert found == {"V": "user=3:a=1:b=2:c=4"}
+    assert environment(known, both, found) == found
+    # A stock run that is started from a tuned shell is stock.
+    assert environment(known, [], found) == {"V": "user=3"}
+    assert environment(known, [], {"V": "a=1"}) == {"V": ""}
+
+
+@pytest.mark.parametrize(
+    "library, kernel, missing",
+    [
+        (("glibc", "2.36"), "always [madvise] never", None),
+        (("glibc", "2.36"), "always madvise [never]", "off in this kernel"),
+        (("glibc", "2.31"), "[always] madvise never", "glibc 2.35"),
+        (("", ""), "[always] madvise never", "glibc 2.35"),
+        (("glibc", "2.36"), None, "off in this kernel"),
+    ],
+)
+def test_huge_pages_say_what_is_missing(monkeypatch, tmp_path, library, kernel, missing) -> None:
+    setting = tmp_path / "enabled"
+    if kernel:
+        setting.write_text(kernel)
+    monkeypatch.setattr(module.platform, "libc_ver", lambda: library)
+    monkeypatch.setattr(module, "TRANSPARENT_HUGE_PAGES", setting)
+    found = huge_pages(why="", pays=lambda config: True).missing()
+    assert found == missing if missing is None else missing in found
+
+
+@pytest.mark.skipif(torch_tweaks._preload_missing() is not None, reason="no C compiler")
+def test_preloaded_library_is_built_once_and_says_yes(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tweak,) = (t for t in torch_tweaks.TWEAKS if t.name == "mkl-as-intel")
+    path = tweak.environment()["LD_PRELOAD"]
+    import ctypes
+
+    assert ctypes.CDLL(path).mkl_serv_intel_cpu_true() == 1
+    before = [p.stat().st_mtime_ns for p in (tmp_path / "isoscale").iterdir()]
+    assert tweak.environment() == {"LD_PRELOAD": path}
+    assert [p.stat().st_mtime_ns for p in (tmp_path / "isoscale").iterdir()] == before
+    assert len(before) == 1
+
+
+def test_a_library_that_cannot_be_built_is_one_line(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    (tweak,) = (t for t in torch_tweaks.TWEAKS if t.name == "mkl-as-intel")
+
+    def fails(command, **options):
+        raise subprocess.CalledProcessError(1, command, stderr=b"cc: no space\nmore")
+
+    monkeypatch.setattr(torch_tweaks.subprocess, "run", fails)
+    with pytest.raises(ConfigError, match=r"cannot be built: cc: no space$"):
+        tweak.environment()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "with space"))
+    assert "set XDG_CACHE_HOME" in tweak.missing()
+    monkeypatch.setattr(torch_tweaks.shutil, "which", lambda name: None)
+    assert "C compiler" in tweak.missing()
+
+
+@pytest.mark.parametrize("framework", lookup.frameworks())
+def test_every_tweak_says_all_that_it_must(framework) -> None:
+    known = lookup.tweaks(framework)
+    assert len({tweak.name for tweak in known}) == len(known) >= 3
+    for tweak in known:
+        texts = (tweak.what, tweak.why, tweak.where, tweak.needs)
+        assert all(texts), tweak.name
+        assert tweak.source.startswith("https://"), tweak.name
+        assert re.fullmatch(r"[a-z0-9-]+", tweak.name)
+        if tweak.kind == "setting":
+            fields = {field.name for field in dataclasses.fields(RunConfig)}
+            assert set(tweak.changes) <= fields
+
+
+def test_keep_memory_needs_glibc(monkeypatch) -> None:
+    tweak = keep_memory(why="", pays=lambda config: True)
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.26"))
+    assert tweak.missing() is None
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert "glibc 2.26" in tweak.missing()
+    # Each part of the value is known as this tweak's, or it would stay behind in a stock run.
+    assert environment([tweak], [], tweak.environment()) == {"GLIBC_TUNABLES": ""}
