@@ -109,7 +109,7 @@ def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
         found = []
         for process in psutil.process_iter(["cmdline", "status"]):
             line = " ".join(process.info["cmdline"] or [])
-            ours = "parity_probe" in line and str(tmp_path) in line
+            ours = "isoscale.common.parity.probe" in line and str(tmp_path) in line
             if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
                 found.append(process)
         return found

@@ -159,8 +159,8 @@ def test_nothing_of_others_is_replaced(
     """``request.json`` is that of the other command."""
     path = tmp_path / "mine" / there
     path.parent.mkdir(parents=True)
-    other = "relay" if command == "parity" else "parity"
-    path.write_text(json.dumps({"module": f"isoscale.common.parity.{"relay_probe" if other == "relay" else "probe"}"}))
+    probe = {"relay": "probe", "parity": "relay_probe"}[command]
+    path.write_text(json.dumps({"module": f"isoscale.common.parity.{probe}"}))
     flags = ("--model=mlp",) if command == "relay" else ()
     answer = run_program(MAIN, command, *flags, "--out_dir=mine")
     assert answer.returncode == 2
