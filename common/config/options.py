@@ -1,0 +1,101 @@
+"""What is said once about a setting: its flag, its help, and whether it belongs to the cell.
+
+``RunConfig`` and ``OptimizerConfig`` declare every field with ``option``. Flags, the cell of a run and
+the flags that rebuild a configuration derive from these declarations.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+_KEY = "option"
+
+Membership = Literal["always", "unless default", "never", "part"]
+"""Whether a field belongs to the cell. ``unless default``: the field is absent from the cell at its
+default value, so that adding the field leaves the ids of earlier cells unchanged. ``part``: the field
+belongs to a record that is a field of the cell as a whole."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """The declaration of one field.
+
+    Attributes:
+      cell: whether runs that differ in this field belong to different cells.
+      flag: name of the flag; None: no flag sets this field directly.
+      help: help text of the flag.
+      kind: parser of the flag.
+      minimum: least value of a number; None: any.
+      flag_default: default of the flag; ``FIELD``: the default of the field.
+      to_flag: turns the value of the field into the text of the flag.
+    """
+
+    cell: Membership
+    flag: str | None
+    help: str
+    kind: Literal["integer", "number", "text", "boolean", "names"]
+    minimum: int | float | None
+    flag_default: Any
+    to_flag: Callable[[Any], str]
+
+
+FIELD: Any = object()
+
+
+def text_of(value: Any) -> str:
+    """Returns a value as the text of a flag."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def option(
+    *,
+    cell: Membership,
+    flag: str | None = None,
+    help: str = "",
+    kind: Literal["integer", "number", "text", "boolean", "names"] = "text",
+    minimum: int | float | None = None,
+    flag_default: Any = FIELD,
+    to_flag: Callable[[Any], str] = text_of,
+    **field: Any,
+) -> Any:
+    """Returns a dataclass field with its declaration.
+
+    Args:
+      cell, flag, help, kind, minimum, flag_default, to_flag: of the ``Option``.
+      **field: arguments of ``dataclasses.field``, such as ``default``.
+    """
+    declared = Option(
+        cell=cell,
+        flag=flag,
+        help=help,
+        kind=kind,
+        minimum=minimum,
+        flag_default=flag_default,
+        to_flag=to_flag,
+    )
+    return dataclasses.field(**field, metadata={_KEY: declared})
+
+
+def options_of(kind: type) -> dict[str, Option]:
+    """Returns field name -> declaration, in the order of the fields.
+
+    Raises:
+      TypeError: a field has no declaration.
+    """
+    found = {}
+    for field in dataclasses.fields(kind):
+        if _KEY not in field.metadata:
+            raise TypeError(f"{kind.__name__}.{field.name} is not declared with option()")
+        found[field.name] = field.metadata[_KEY]
+    return found
+
+
+def flag_default(kind: type, name: str) -> Any:
+    """Returns the default of a field's flag; None if the field has no default."""
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    declared: Option = field.metadata[_KEY]
+    if declared.flag_default is not FIELD:
+        return declared.flag_default
+    return None if field.default is dataclasses.MISSING else field.default
