@@ -15,10 +15,9 @@ from typing import Any
 from isoscale.common.config.errors import ConfigError, require_choice, unknown
 from isoscale.common.config.flags import (
     Flags,
-    define_dtype_flag,
+    define_flag,
     define_size_flags,
     define_training_flags,
-    define_tuning_flag,
     fail,
 )
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
@@ -84,16 +83,17 @@ def define_flags() -> Flags:
     fv.names("models", lookup.default_models(), "[list] what to train")
     fv.names("frameworks", None, "[list] which frameworks (default: all)")
     fv.names("strategies", None, "[list] which strategies (default: all)")
-    fv.integers("devices", [1, 2], "[list] device counts")
+    define_flag(fv, "devices", default=[1, 2], help_="[list] device counts", several=True)
     fv.text("scaling", "strong", "strong: the global batch is fixed; weak: it grows with devices")
-    fv.integers(
+    define_flag(
+        fv,
         "global_batch_size",
-        None,
-        "[list] examples per step over all devices; with weak scaling, per device (default: the "
-        "model's)",
+        help_="[list] examples per step over all devices; with weak scaling, per device (default: "
+        "the model's)",
+        several=True,
     )
-    define_dtype_flag(fv.names, ["float32"])
-    define_tuning_flag(fv.names, [STOCK])
+    define_flag(fv, "dtype", default=["float32"], several=True)
+    define_flag(fv, "tuning", default=[STOCK], several=True)
     fv.names(
         "compile_modes",
         None,
@@ -331,7 +331,7 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         sessions = [_session([*original, *argv])]
         if by_time:
             store.load()
-            rounds = max(store.rounds(cell.cell()) for cell in sessions[0].cells)
+            rounds = max(store.rounds(cell.cell().to_record()) for cell in sessions[0].cells)
             sessions = [dataclasses.replace(sessions[0], rounds=max(1, rounds))]
     else:  # housekeeping flags hold for everything that is left
         sessions = [

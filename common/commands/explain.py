@@ -77,7 +77,7 @@ def _owed(command: list[str]) -> bool:
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
     return request.budget_seconds is not None or not all(
-        request.store.is_ok(cell.cell(), run)
+        request.store.is_ok(cell.cell().to_record(), run)
         for session in request.sessions
         for cell in session.cells
         for run in range(session.rounds)

@@ -4,20 +4,15 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags
 
 from isoscale.common.config.errors import ConfigError, unknown
-from isoscale.common.config.run_config import (
-    DTYPES,
-    INPUT_PIPELINES,
-    OPTIMIZERS,
-    PLATFORMS,
-    SCHEDULES,
-    OptimizerConfig,
-)
+from isoscale.common.config.optimizer_config import OptimizerConfig
+from isoscale.common.config.options import FIELD, flag_default, options_of
+from isoscale.common.config.run_config import RunConfig
 
 
 class _Number(flags.ArgumentParser):
@@ -229,61 +224,84 @@ def _one_line(text: str) -> str:
     return " ".join(plain.split())
 
 
+CELL_FLAGS = (
+    "strategy",
+    "model",
+    "devices",
+    "global_batch_size",
+    "dtype",
+    "compile_mode",
+    "tuning",
+)
+"""Settings that a command asks for by itself: one value, or several that make a grid."""
+
+
+def define_flag(
+    fv: Flags, name: str, *, default: Any = FIELD, help_: str | None = None, several: bool = False
+) -> None:
+    """Defines the flag of a setting as ``RunConfig`` declares it.
+
+    Args:
+      fv: takes the flag.
+      name: of the field.
+      default: replaces the declared default.
+      help_: replaces the declared help.
+      several: the flag takes a list of values.
+    """
+    _define(fv, RunConfig, name, default=default, help_=help_, several=several)
+
+
+def _define(
+    fv: Flags,
+    kind: type,
+    name: str,
+    *,
+    default: Any = FIELD,
+    help_: str | None = None,
+    several: bool = False,
+) -> None:
+    declared = options_of(kind)[name]
+    assert declared.flag is not None
+    value = flag_default(kind, name) if default is FIELD else default
+    text = declared.help if help_ is None else help_
+    if several:
+        define = fv.integers if declared.kind == "integer" else fv.names
+        define(declared.flag, value, text)
+    elif declared.kind == "integer":
+        least = 1 if declared.minimum is None else int(declared.minimum)
+        fv.integer(declared.flag, value, text, minimum=least)
+    elif declared.kind == "number":
+        fv.number(declared.flag, value, text, minimum=declared.minimum)
+    elif declared.kind == "names":
+        fv.names(declared.flag, list(value), text)
+    elif declared.kind == "boolean":
+        fv.boolean(declared.flag, value, text)
+    else:
+        fv.text(declared.flag, value, text)
+
+
 def define_training_flags(fv: Flags) -> None:
-    """Defines what decides how a run trains and is measured, whatever the cell."""
-    default = OptimizerConfig()
-    fv.integer("steps", None, "measured training steps (default: the model's)")
-    fv.integer("warmup_steps", 5, "steps after the first one and before measuring", minimum=0)
-    fv.integer(
-        "window_steps", None, "steps per throughput window (default: a tenth of --steps, 5 or more)"
-    )
-    fv.integer(
-        "latency_steps",
-        None,
-        "single-step windows, besides --steps (default: a fifth of --steps, 50 at most)",
-        minimum=0,
-    )
-    fv.integer("seed", 0, "of parameters, batches, dropout and (compare) the order", minimum=0)
-    fv.text("dataset", "synthetic", "where the batches come from")
-    fv.integer("batch_pool", 0, "distinct batches (0: what the data set makes)", minimum=0)
-    fv.text(
-        "input_pipeline",
-        "placed",
-        f"{'|'.join(INPUT_PIPELINES)}: batches lie on the devices before the window, or are "
-        "placed inside it",
-    )
-    fv.names(
-        "tweaks",
-        [],
-        "[list] +name, -name: change what --tuning switches on; 'none' first: start from none",
-    )
-    fv.text("platform", "cpu", "|".join(PLATFORMS))
-    fv.integer("threads_per_device", 1, "CPU cores, and pool threads, that make one CPU device")
-    fv.integer(
-        "gradient_accumulation_steps",
-        1,
-        "parts that each device computes its share of a batch in; the update is that of the whole",
-    )
-    fv.integer("max_in_flight", 2, "steps issued and not yet finished, at most")
-    fv.boolean(
-        "allow_oversubscription", False, "let CPU devices share cores; marked wherever it is shown"
-    )
-    fv.text("optimizer", default.name, "|".join(OPTIMIZERS))
-    fv.number("learning_rate", default.learning_rate, "peak learning rate")
-    fv.number("weight_decay", default.weight_decay, "on kernels and embeddings")
-    fv.number("beta1", default.beta1, "of adamw")
-    fv.number("beta2", default.beta2, "of adamw")
-    fv.number("epsilon", default.epsilon, "of adamw")
-    fv.number("momentum", default.momentum, "of sgd")
-    fv.number("clip_norm", default.clip_norm, "largest global gradient norm; 0: no clipping")
-    fv.text("schedule", default.schedule, "|".join(SCHEDULES))
-    fv.integer(
-        "schedule_warmup_steps",
-        default.schedule_warmup_steps,
-        "steps of linear learning-rate warm-up",
-        minimum=0,
-    )
-    fv.integer("schedule_steps", default.schedule_steps, "step at which the decay reaches 0")
+    """Defines how a run trains and how it is measured: every setting but ``CELL_FLAGS``."""
+    for kind in (RunConfig, OptimizerConfig):
+        for name, declared in options_of(kind).items():
+            if declared.flag is not None and name not in CELL_FLAGS:
+                _define(fv, kind, name)
+
+
+def read_settings(fv: Flags) -> dict[str, Any]:
+    """Returns field name -> value, for every flag of ``define_training_flags``.
+
+    Raises:
+      ConfigError: a value of the optimizer is outside its range.
+    """
+    values = {
+        name: getattr(fv, declared.flag)
+        for name, declared in options_of(RunConfig).items()
+        if declared.flag is not None and name not in CELL_FLAGS
+    }
+    optimizer = options_of(OptimizerConfig).items()
+    values["optimizer"] = OptimizerConfig(**{n: getattr(fv, str(o.flag)) for n, o in optimizer})
+    return values
 
 
 def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> None:
@@ -329,46 +347,6 @@ def read_overrides(
         if value != getattr(spec, name):
             overrides.append((name, value))
     return tuple(overrides)
-
-
-def read_optimizer(fv: Flags) -> OptimizerConfig:
-    """Raises ConfigError for values outside their range."""
-    return OptimizerConfig(
-        name=fv.optimizer,
-        **{
-            name: getattr(fv, name)
-            for name in (
-                "learning_rate",
-                "weight_decay",
-                "beta1",
-                "beta2",
-                "epsilon",
-                "momentum",
-                "clip_norm",
-                "schedule",
-                "schedule_warmup_steps",
-                "schedule_steps",
-            )
-        },
-    )
-
-
-def define_tuning_flag(define: Callable[..., None], default: Any) -> None:
-    define(
-        "tuning",
-        default,
-        "stock: what the installed packages give; tuned: every tweak that pays on this machine; "
-        "ladder: what lies between, one tweak more at a time ('isoscale tweaks' lists them)",
-    )
-
-
-def define_dtype_flag(define: Callable[..., None], default: Any) -> None:
-    define(
-        "dtype",
-        default,
-        f"{'|'.join(DTYPES)}; bfloat16 computes in bfloat16 and keeps parameters, gradients, "
-        "softmax, normalisation and loss in float32",
-    )
 
 
 def fail(error: ConfigError) -> int:

@@ -1,19 +1,21 @@
 """What is said once about a setting: its flag, its help, and whether it belongs to the cell.
 
-``RunConfig`` and ``OptimizerConfig`` declare every field with ``option``. Flags, the cell of a run and
-the flags that rebuild a configuration derive from these declarations.
+``RunConfig`` and ``OptimizerConfig`` declare every field with ``option``. Flags, the cell of a run
+and the flags that rebuild a configuration derive from these declarations.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
+from isoscale.common.config.records import OMIT_DEFAULT
+
 _KEY = "option"
 
 Membership = Literal["always", "unless default", "never", "part"]
-"""Whether a field belongs to the cell. ``unless default``: the field is absent from the cell at its
-default value, so that adding the field leaves the ids of earlier cells unchanged. ``part``: the field
-belongs to a record that is a field of the cell as a whole."""
+"""Whether a field belongs to the cell. ``unless default``: the field is absent from the cell on
+disk at its default value, so that a new field leaves the ids of earlier cells unchanged. ``part``:
+the record that has the field belongs to the cell as a whole."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Option:
       flag: name of the flag; None: no flag sets this field directly.
       help: help text of the flag.
       kind: parser of the flag.
-      minimum: least value of a number; None: any.
+      minimum: least value of the flag; None: any number, and 1 for a whole number.
       flag_default: default of the flag; ``FIELD``: the default of the field.
       to_flag: turns the value of the field into the text of the flag.
     """
@@ -75,7 +77,8 @@ def option(
         flag_default=flag_default,
         to_flag=to_flag,
     )
-    return dataclasses.field(**field, metadata={_KEY: declared})
+    omit = OMIT_DEFAULT if cell == "unless default" else {}
+    return dataclasses.field(**field, metadata={_KEY: declared, **omit})
 
 
 def options_of(kind: type) -> dict[str, Option]:

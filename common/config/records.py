@@ -53,7 +53,7 @@ def from_record(kind: type[Record], value: Any, *, path: str = "") -> Record:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{path or kind.__name__} is {_short(value)}, not an object")
-    hints, required = _fields(kind)
+    hints, required = _fields(typing.cast(typing.Hashable, kind))
     for name in value:
         if name not in hints:
             raise ValueError(f"{_join(path, name)} is unknown")

@@ -1,22 +1,22 @@
 """``RunConfig``: everything that decides what one run computes and how it is measured."""
 
 import dataclasses
-import hashlib
-import json
-import math
 from typing import Any, Literal
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError, require_choice, require_positive
 from isoscale.common.config.mesh import Mesh
 from isoscale.common.config.model_spec import ModelSpec
+from isoscale.common.config.optimizer_config import OptimizerConfig
+from isoscale.common.config.options import option, options_of, text_of
+from isoscale.common.config.records import to_record
 
 DTYPES = ("float32", "float64", "bfloat16")
 PLATFORMS = ("cpu", "gpu", "tpu")
 INPUT_PIPELINES = ("placed", "timed")
-OPTIMIZERS = ("adamw", "sgd")
 STOCK, TUNED, LADDER = TUNINGS = ("stock", "tuned", "ladder")
+TRAINING = "training"
 LARGEST_SEED = 2**31 - 1
-SCHEDULES = ("constant", "cosine", "linear")
 
 
 def parameter_dtype_of(dtype: str) -> str:
@@ -25,63 +25,12 @@ def parameter_dtype_of(dtype: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """One formula for all frameworks; ``common/reference/optimizer.py`` is its reference.
-
-    Attributes:
-      name: ``adamw`` (Loshchilov & Hutter 2019) or ``sgd`` (momentum, with coupled decay).
-      learning_rate: peak learning rate.
-      weight_decay: applied to parameters whose spec says so.
-      beta1, beta2, epsilon: of AdamW.
-      momentum: of SGD.
-      clip_norm: largest global gradient norm; 0 means no clipping.
-      schedule: ``constant``, or after the warm-up ``cosine`` or ``linear`` decay to 0.
-      schedule_warmup_steps: steps of linear warm-up.
-      schedule_steps: the step at which the decay reaches 0.
-    """
-
-    name: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    momentum: float = 0.9
-    clip_norm: float = 1.0
-    schedule: str = "constant"
-    schedule_warmup_steps: int = 0
-    schedule_steps: int = 1000
-
-    def __post_init__(self) -> None:
-        require_choice("optimizer", self.name, OPTIMIZERS)
-        require_choice("schedule", self.schedule, SCHEDULES)
-        for name in ("learning_rate", "epsilon"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"{name}={value} must be a positive number")
-        for name in ("weight_decay", "clip_norm"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ConfigError(f"{name}={value} must be 0 or a positive number")
-        for name in ("beta1", "beta2", "momentum"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ConfigError(f"{name}={value} must be at least 0 and below 1")
-        require_positive("schedule_warmup_steps", self.schedule_warmup_steps, minimum=0)
-        require_positive("schedule_steps", self.schedule_steps)
-        if self.schedule != "constant" and self.schedule_steps <= self.schedule_warmup_steps:
-            raise ConfigError(
-                f"schedule_steps={self.schedule_steps} must exceed "
-                f"schedule_warmup_steps={self.schedule_warmup_steps}"
-            )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run of one cell. Immutable, and valid once it exists (ConfigError otherwise).
 
     Attributes:
       framework, strategy, model, dataset, dtype, platform: names.
+      scenario: what the run does between its clocks.
       overrides: (size, value) pairs that differ from the model's preset, sorted.
       spec: the model's specification with the overrides applied.
       devices: devices of the whole run.
@@ -106,35 +55,145 @@ class RunConfig:
       seed: of parameters, batches and dropout.
     """
 
-    framework: str
-    strategy: str
-    model: str
-    spec: ModelSpec
-    overrides: tuple[tuple[str, Any], ...] = ()
-    devices: int = 1
-    process_model: Literal["single", "per_device"] = "single"
-    global_batch_size: int
-    gradient_accumulation_steps: int = 1
-    dtype: str = "float32"
-    tuning: str = STOCK
-    tweaks: tuple[str, ...] = ()
-    tweaks_left_out: tuple[tuple[str, str], ...] = ()
-    steps_per_dispatch: int = 1
-    dataset: str = "synthetic"
-    platform: str = "cpu"
-    compile_mode: str
-    optimizer: OptimizerConfig = OptimizerConfig()
-    threads_per_device: int = 1
-    input_pipeline: str = "placed"
-    steps: int
-    window_steps: int
-    warmup_steps: int = 5
-    latency_steps: int
-    batch_pool: int = 0
-    max_in_flight: int = 2
-    available_cores: int
-    allow_oversubscription: bool = False
-    seed: int = 0
+    framework: str = option(cell="always")
+    strategy: str = option(cell="always", flag="strategy")
+    model: str = option(cell="always", flag="model")
+    spec: ModelSpec = option(cell="never")
+    overrides: tuple[tuple[str, Any], ...] = option(default=(), cell="always")
+    devices: int = option(
+        default=1, cell="always", flag="devices", kind="integer", help="devices of the run"
+    )
+    process_model: Literal["single", "per_device"] = option(default="single", cell="never")
+    global_batch_size: int = option(
+        cell="always",
+        flag="global_batch_size",
+        kind="integer",
+        help="examples per step over all devices (default: the model's)",
+    )
+    dtype: str = option(
+        default="float32",
+        cell="always",
+        flag="dtype",
+        help=(
+            f"{'|'.join(DTYPES)}; bfloat16 computes in bfloat16 and keeps parameters, gradients, "
+            "softmax, normalisation and loss in float32"
+        ),
+    )
+    compile_mode: str = option(cell="always", flag="compile_mode")
+    tuning: str = option(
+        default=STOCK,
+        cell="always",
+        flag="tuning",
+        help=(
+            "stock: what the installed packages give; tuned: every tweak that pays on this "
+            "machine; ladder: what lies between, one tweak more at a time ('isoscale tweaks' "
+            "lists them)"
+        ),
+    )
+    steps: int = option(
+        cell="never",
+        flag="steps",
+        kind="integer",
+        help="measured training steps (default: the model's)",
+    )
+    warmup_steps: int = option(
+        default=5,
+        cell="never",
+        flag="warmup_steps",
+        kind="integer",
+        minimum=0,
+        help="steps after the first one and before measuring",
+    )
+    window_steps: int = option(
+        cell="never",
+        flag="window_steps",
+        kind="integer",
+        help="steps per throughput window (default: a tenth of --steps, 5 or more)",
+    )
+    latency_steps: int = option(
+        cell="never",
+        flag="latency_steps",
+        kind="integer",
+        minimum=0,
+        help="single-step windows, besides --steps (default: a fifth of --steps, 50 at most)",
+    )
+    seed: int = option(
+        default=0,
+        cell="never",
+        flag="seed",
+        kind="integer",
+        minimum=0,
+        help="of parameters, batches, dropout and (compare) the order",
+    )
+    dataset: str = option(
+        default="synthetic",
+        cell="always",
+        flag="dataset",
+        help="where the batches come from",
+    )
+    batch_pool: int = option(
+        default=0,
+        cell="never",
+        flag="batch_pool",
+        kind="integer",
+        minimum=0,
+        help="distinct batches (0: what the data set makes)",
+    )
+    input_pipeline: str = option(
+        default="placed",
+        cell="always",
+        flag="input_pipeline",
+        help=(
+            f"{'|'.join(INPUT_PIPELINES)}: batches lie on the devices before the window, or are "
+            "placed inside it"
+        ),
+    )
+    tweaks: tuple[str, ...] = option(
+        default=(),
+        cell="unless default",
+        flag="tweaks",
+        kind="names",
+        # One by one: on another day, or machine, the lane may have others.
+        to_flag=lambda names: ",".join(["none", *(f"+{name}" for name in names)]),
+        help="[list] +name, -name: change what --tuning switches on; 'none' first: start from none",
+    )
+    platform: str = option(default="cpu", cell="always", flag="platform", help="|".join(PLATFORMS))
+    threads_per_device: int = option(
+        default=1,
+        cell="always",
+        flag="threads_per_device",
+        kind="integer",
+        help="CPU cores, and pool threads, that make one CPU device",
+    )
+    gradient_accumulation_steps: int = option(
+        default=1,
+        cell="unless default",
+        flag="gradient_accumulation_steps",
+        kind="integer",
+        help=(
+            "parts that each device computes its share of a batch in; the update is that of the "
+            "whole"
+        ),
+    )
+    max_in_flight: int = option(
+        default=2,
+        cell="never",
+        flag="max_in_flight",
+        kind="integer",
+        help="steps issued and not yet finished, at most",
+    )
+    allow_oversubscription: bool = option(
+        default=False,
+        cell="never",
+        flag="allow_oversubscription",
+        kind="boolean",
+        help="let CPU devices share cores; marked wherever it is shown",
+    )
+    optimizer: OptimizerConfig = option(default=OptimizerConfig(), cell="always")
+    scenario: str = option(default=TRAINING, cell="unless default")
+    tweaks_left_out: tuple[tuple[str, str], ...] = option(default=(), cell="never")
+    steps_per_dispatch: int = option(default=1, cell="unless default")
+    available_cores: int = option(cell="never")
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, DTYPES)
@@ -200,95 +259,33 @@ class RunConfig:
         """dtype of parameters, gradients and optimizer state: float32 under bfloat16."""
         return parameter_dtype_of(self.dtype)
 
-    def cell(self) -> dict[str, Any]:
-        """Everything that makes this run comparable, or not, with another one."""
-        # Absent where there are none: studies from before there were such things keep their cells.
-        special: dict[str, Any] = {"tweaks": list(self.tweaks)} if self.tweaks else {}
-        for name in ("steps_per_dispatch", "gradient_accumulation_steps"):
-            if getattr(self, name) > 1:
-                special[name] = getattr(self, name)
-        return {
-            "model": self.model,
-            "overrides": dict(self.overrides),
-            "framework": self.framework,
-            "strategy": self.strategy,
-            "devices": self.devices,
-            "processes": self.processes,
-            "mesh": dataclasses.asdict(self.mesh),
-            "global_batch_size": self.global_batch_size,
-            "dtype": self.dtype,
-            "tuning": self.tuning,
-            **special,
-            "compile_mode": self.compile_mode,
-            "dataset": self.dataset,
-            "platform": self.platform,
-            "optimizer": dataclasses.asdict(self.optimizer),
-            "threads_per_device": self.threads_per_device,
-            "input_pipeline": self.input_pipeline,
-            "oversubscribed": self.oversubscribed,
+    def cell(self) -> Cell:
+        """Returns everything that makes this run comparable, or not, with another one."""
+        declared = {
+            n: getattr(self, n) for n, o in options_of(type(self)).items() if o.cell != "never"
         }
+        declared["overrides"] = to_record(dict(self.overrides))
+        return Cell(
+            **declared,
+            processes=self.processes,
+            mesh=self.mesh,
+            oversubscribed=self.oversubscribed,
+        )
 
     def to_flags(self) -> list[str]:
         """Returns the flags with which a framework's program rebuilds this configuration."""
-        values: dict[str, Any] = {
-            "model": self.model,
-            "strategy": self.strategy,
-            "devices": self.devices,
-            "global_batch_size": self.global_batch_size,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
-            "dtype": self.dtype,
-            "tuning": self.tuning,
-            # One by one: on another day, or machine, the lane may have others.
-            "tweaks": ("none", *(f"+{name}" for name in self.tweaks)),
-            "compile_mode": self.compile_mode,
-            "dataset": self.dataset,
-            "platform": self.platform,
-            "threads_per_device": self.threads_per_device,
-            "input_pipeline": self.input_pipeline,
-            "steps": self.steps,
-            "window_steps": self.window_steps,
-            "warmup_steps": self.warmup_steps,
-            "latency_steps": self.latency_steps,
-            "batch_pool": self.batch_pool,
-            "max_in_flight": self.max_in_flight,
-            "allow_oversubscription": self.allow_oversubscription,
-            "seed": self.seed,
-            **{
-                "optimizer" if name == "name" else name: value
-                for name, value in dataclasses.asdict(self.optimizer).items()
-            },
-            **dict(self.overrides),
-        }
-
-        def text(value: Any) -> str:
-            if isinstance(value, bool):
-                return str(value).lower()
-            return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-        return [f"--{name}={text(value)}" for name, value in values.items()]
+        found = [
+            f"--{declared.flag}={declared.to_flag(getattr(holder, name))}"
+            for holder in (self, self.optimizer)
+            for name, declared in options_of(type(holder)).items()
+            if declared.flag is not None
+        ]
+        return [*found, *(f"--{name}={text_of(value)}" for name, value in self.overrides)]
 
     def to_json(self) -> dict[str, Any]:
-        """The whole configuration as plain JSON values."""
+        """Returns the whole configuration as plain JSON values."""
         record = dataclasses.asdict(self)
-        record["spec"] = dataclasses.asdict(self.spec)
         record["overrides"] = dict(self.overrides)
         record["processes"] = self.processes
         record["mesh"] = dataclasses.asdict(self.mesh)
         return record
-
-
-def cell_id(cell: dict[str, Any]) -> str:
-    """Returns a readable and unique folder name for a cell."""
-    digest = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:8]
-    return "-".join(
-        [
-            cell["model"],
-            cell["framework"],
-            cell["strategy"],
-            f"{cell['devices']}dev",
-            f"b{cell['global_batch_size']}",
-            cell["dtype"],
-            *([] if cell["tuning"] == STOCK else [cell["tuning"]]),
-            digest,
-        ]
-    )

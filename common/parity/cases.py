@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays, ModelSpec
-from isoscale.common.config.run_config import OptimizerConfig, RunConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
+from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import finish_batch
-from isoscale.common.machine.cores import available_cores
 from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import plain_config
 from isoscale.common.tuning.tweaks import choose, read_wish
 
 SEED = 3
@@ -195,25 +196,18 @@ def make_config(
     Raises:
       ConfigError: it cannot be.
     """
-    info = lookup.framework_info(framework)
-    steps = steps or case.steps(dtype)
-    config = RunConfig(
+    config = plain_config(
         framework=framework,
         strategy=strategy,
         model=case.name,
         spec=case.spec,
         devices=devices,
-        process_model=lookup.strategy_info(framework, strategy).process_model,
         global_batch_size=case.global_batch_size,
+        steps=steps or case.steps(dtype),
         gradient_accumulation_steps=case.gradient_accumulation_steps,
         dtype=dtype,
         platform=platform,
-        compile_mode=info.compile_modes[0],
         optimizer=case.optimizer,
-        steps=steps,
-        window_steps=steps,
-        latency_steps=0,
-        available_cores=len(available_cores()),
         allow_oversubscription=True,
         seed=SEED,
     )

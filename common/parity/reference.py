@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from isoscale.common.config.model_spec import Arrays, ModelSpec
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.tolerances import (
     SURPRISE_BOUND,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, define_tuning_flag, fail
+from isoscale.common.config.flags import Flags, define_flag, fail
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json, write_json
@@ -51,7 +51,7 @@ def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
       out_dir: default folder.
       holds: what is written there.
     """
-    define_tuning_flag(fv.text, STOCK)
+    define_flag(fv, "tuning")
     fv.names("tweaks", [], "[list] +name, -name: change what --tuning switches on")
     fv.boolean(
         "quick_compile",

@@ -30,6 +30,7 @@ from isoscale.common.measure.windows import summarize
 from isoscale.common.processes import launch
 from isoscale.common.processes.heartbeat import Heartbeat, path_for
 from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import plain_config
 
 RESULT = "examination.json"
 SIZES = (256, 4096)
@@ -108,21 +109,16 @@ def measure(product: Callable[[], None], *, size: int) -> dict[str, Any]:
 def _config(framework: str, platform: str) -> RunConfig:
     """Returns the configuration of a run that a framework's ``environment`` is asked for."""
     devices = max(1, len(describe.gpus())) if platform == "gpu" else 1
-    preset = lookup.preset(lookup.default_models()[0])
-    info = lookup.framework_info(framework)
-    return RunConfig(
+    model = lookup.default_models()[0]
+    return plain_config(
         framework=framework,
-        strategy=info.default_strategy,
-        model=lookup.default_models()[0],
-        spec=preset.spec,
+        strategy=lookup.framework_info(framework).default_strategy,
+        model=model,
+        spec=lookup.preset(model).spec,
         devices=devices,
         global_batch_size=devices,
-        platform=platform,
-        compile_mode=info.compile_modes[0],
         steps=1,
-        window_steps=1,
-        latency_steps=0,
-        available_cores=len(available_cores()),
+        platform=platform,
     )
 
 

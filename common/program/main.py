@@ -18,13 +18,12 @@ import psutil
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import (
     Flags,
-    define_dtype_flag,
+    define_flag,
     define_size_flags,
     define_training_flags,
-    define_tuning_flag,
     fail,
 )
-from isoscale.common.config.run_config import STOCK, RunConfig, cell_id
+from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
 from isoscale.common.machine import describe
@@ -56,15 +55,15 @@ def define_flags(framework: str) -> Flags:
             "steps.jsonl, windows.jsonl and result.json. Exit code: 0 done, 1 failed, 2 bad input."
         )
     )
-    fv.text("model", None, "what to train (required)")
-    fv.text("strategy", "bare", "how a step is spread over devices: " + "|".join(strategies))
-    fv.integer("devices", 1, "devices of the run")
-    fv.integer(
-        "global_batch_size", None, "examples per step over all devices (default: the model's)"
-    )
-    define_dtype_flag(fv.text, "float32")
-    fv.text("compile_mode", info.compile_modes[0], "|".join(info.compile_modes))
-    define_tuning_flag(fv.text, STOCK)
+    define_flag(fv, "model", help_="what to train (required)")
+    strategy_help = "how a step is spread over devices: " + "|".join(strategies)
+    define_flag(fv, "strategy", default="bare", help_=strategy_help)
+    define_flag(fv, "devices")
+    define_flag(fv, "global_batch_size")
+    define_flag(fv, "dtype")
+    modes = info.compile_modes
+    define_flag(fv, "compile_mode", default=modes[0], help_="|".join(modes))
+    define_flag(fv, "tuning")
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     fv.integer("watchdog_seconds", 300, "end ranks that make no progress for so long")
     define_checkpoint_flags(fv)
@@ -107,7 +106,7 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     """
     if text is None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        return Path("runs/out/by_hand") / f"{cell_id(config.cell())}-{now}"
+        return Path("runs/out/by_hand") / f"{config.cell().id}-{now}"
     path = check_folder(text, flag="--run_dir")
     if (path / RESULT).exists():
         raise ConfigError(f"--run_dir={text} holds the result of another run; choose a new folder")
@@ -198,7 +197,7 @@ def _identity(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     started = datetime.fromtimestamp(_process_start(), UTC)
     return {
         "started": started.isoformat(timespec="milliseconds"),
-        "cell": config.cell(),
+        "cell": config.cell().to_record(),
         "seed": config.seed,
         "parameters": config.spec.parameter_count,
         "flops_per_step": config.spec.training_flops(global_batch_size=batch),

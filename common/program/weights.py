@@ -11,7 +11,7 @@ from isoscale.common.checkpoint.files import State
 from isoscale.common.checkpoint.manifest import Manifest, first_difference, tensor_shapes
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.model_spec import Arrays, ModelSpec
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.registry import lookup
 

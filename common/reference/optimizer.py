@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 
 SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
 """What an optimizer keeps of each parameter, under its canonical name."""

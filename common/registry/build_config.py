@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, read_optimizer, read_overrides
+from isoscale.common.config.flags import Flags, read_overrides, read_settings
+from isoscale.common.config.model_spec import ModelSpec
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.describe import gpus
@@ -92,8 +93,15 @@ def build_config(
     known = lookup.tweaks(framework)
     names = {tweak.name for tweak in known} if tweaks_must_apply else lookup.tweak_names()
     wish = read_wish(fv.tweaks if tweaks is None else tweaks, names)
-    steps = fv.steps or preset.steps
-    latency_steps: Any = fv.latency_steps
+    settings = read_settings(fv)
+    del settings["tweaks"]  # ``choose`` decides
+    steps = settings["steps"] or preset.steps
+    settings["steps"] = steps
+    settings["window_steps"] = settings["window_steps"] or default_window_steps(steps)
+    if settings["latency_steps"] is None:
+        settings["latency_steps"] = default_latency_steps(steps)
+    if seed is not None:
+        settings["seed"] = seed
     config = RunConfig(
         framework=framework,
         strategy=strategy,
@@ -103,23 +111,10 @@ def build_config(
         devices=devices,
         process_model=strategy_info.process_model,
         global_batch_size=batch,
-        gradient_accumulation_steps=fv.gradient_accumulation_steps,
         dtype=dtype,
-        dataset=fv.dataset,
-        platform=fv.platform,
         compile_mode=compile_mode or info.compile_modes[0],
-        optimizer=read_optimizer(fv),
-        threads_per_device=fv.threads_per_device,
-        input_pipeline=fv.input_pipeline,
-        steps=steps,
-        window_steps=fv.window_steps or default_window_steps(steps),
-        warmup_steps=fv.warmup_steps,
-        latency_steps=default_latency_steps(steps) if latency_steps is None else latency_steps,
-        batch_pool=fv.batch_pool,
-        max_in_flight=fv.max_in_flight,
         available_cores=len(available_cores()),
-        allow_oversubscription=fv.allow_oversubscription,
-        seed=fv.seed if seed is None else seed,
+        **settings,
     )
     return choose(
         config,
@@ -128,4 +123,42 @@ def build_config(
         wish=wish,
         compile_mode_given=compile_mode is not None,
         must_apply=tweaks_must_apply,
+    )
+
+
+def plain_config(
+    *,
+    framework: str,
+    strategy: str,
+    model: str,
+    spec: ModelSpec,
+    devices: int,
+    global_batch_size: int,
+    steps: int,
+    **settings: Any,
+) -> RunConfig:
+    """Returns a configuration without tweaks whose other settings have their defaults.
+
+    Args:
+      framework, strategy, model, spec, devices, global_batch_size: of the run.
+      steps: measured steps, in one window.
+      **settings: fields of ``RunConfig`` that differ from their defaults.
+
+    Raises:
+      ConfigError: the configuration is not valid.
+    """
+    return RunConfig(
+        framework=framework,
+        strategy=strategy,
+        model=model,
+        spec=spec,
+        devices=devices,
+        process_model=lookup.strategy_info(framework, strategy).process_model,
+        global_batch_size=global_batch_size,
+        compile_mode=lookup.framework_info(framework).compile_modes[0],
+        steps=steps,
+        window_steps=steps,
+        latency_steps=0,
+        available_cores=len(available_cores()),
+        **settings,
     )

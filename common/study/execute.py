@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import RunConfig, cell_id
+from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.result import RESULT, read_result
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.registry.interpreters import Program
@@ -85,13 +85,13 @@ class Study:
         index_of: dict[str, int] = {}
         for session in sessions:
             for cell in session.cells:
-                index = index_of.setdefault(cell_id(cell.cell()), len(self._cells))
+                index = index_of.setdefault(cell.cell().id, len(self._cells))
                 if index == len(self._cells):
                     self._cells.append(cell)
                     self._runs.append(0)
                 self._runs[index] = max(self._runs[index], session.rounds)
         self._ids = list(index_of)
-        self._records = [cell.cell() for cell in self._cells]
+        self._records = [cell.cell().to_record() for cell in self._cells]
 
     def order(self, round_index: int) -> list[str]:
         """Returns the random order of a round, as cell ids."""

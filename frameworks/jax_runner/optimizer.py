@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule | float:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.reference.optimizer import SLOTS
 
 

@@ -4,7 +4,7 @@ import torch
 import torch._dynamo  # the first optimizer would import it: it belongs to the import, not the build
 from torch import nn
 
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 
 
 def make(

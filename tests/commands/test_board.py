@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from isoscale.common.commands.board import links, run_filter
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import cell_id
 from isoscale.common.processes import launch
 from isoscale.common.study.find import find_study, split_studies
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
@@ -116,7 +116,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two studies; in one of them a run has more points than TensorBoard keeps by default."""
     folder = tmp_path_factory.mktemp("board")
     store = write_study(folder / "one", lines_of_a_study())
-    long = store.folder / "cells" / cell_id(make_cell("torch", "ddp", 2)) / "run_0" / "steps.jsonl"
+    long = (
+        store.folder
+        / "cells"
+        / Cell.from_record(make_cell("torch", "ddp", 2)).id
+        / "run_0"
+        / "steps.jsonl"
+    )
     steps = (
         {"step": i, "phase": "throughput", "window": 0, "loss": 9 - i / 1000} for i in range(2500)
     )
@@ -147,7 +153,7 @@ def session_groups(board: Board) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_no_point_is_dropped(one: Board) -> None:
-    run = f"runs/{cell_id(make_cell('torch', 'ddp', 2))}/run_0"
+    run = f"runs/{Cell.from_record(make_cell('torch', 'ddp', 2)).id}/run_0"
     found = scalars(one, run, "loss")
     assert [step for step, _ in found] == list(range(2500))
     assert found[2000][1] == pytest.approx(7)
@@ -158,7 +164,7 @@ def test_session_groups_have_the_mean_of_the_good_runs(one: Board) -> None:
     groups = session_groups(one)
     cell = make_cell("torch", "ddp", 2)
     assert len(groups) == 22
-    ((name, group),) = ((n, g) for n, g in groups.items() if cell_id(cell) in n)
+    ((name, group),) = ((n, g) for n, g in groups.items() if Cell.from_record(cell).id in n)
     assert name.startswith("one/")
     lines = [line for line in lines_of_a_study() if line["cell"] == cell and line["status"] == "ok"]
     assert len(lines) == 6
@@ -245,7 +251,7 @@ def test_new_runs_of_a_running_study_appear(tmp_path: Path) -> None:
         text = "".join(json.dumps(line) + "\n" for line in lines + more)
         (tmp_path / "results").write_text(text)
         os.replace(tmp_path / "results", tmp_path / "study" / "results.jsonl")
-        wait_for(lambda: f"runs/{cell_id(ddp)}/run_2" in board.get("runs"))
+        wait_for(lambda: f"runs/{Cell.from_record(ddp).id}/run_2" in board.get("runs"))
         tag = "mlp_medium, global batch 64, float32/speedup_low"
         found = wait_for(
             lambda: (p := scalars(board, "scaling/torch ddp", tag)) and p[-1][0] == 4 and p

@@ -167,7 +167,7 @@ def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_p
     new = [*flags, "--tuning=ladder", "--runs=2", "--study=mine"]
     request = compare.read_request(new)
     assert request is not None
-    cells = [cell.cell() for session in request.sessions for cell in session.cells]
+    cells = [cell.cell().to_record() for session in request.sessions for cell in session.cells]
     assert [cell["tuning"] for cell in cells] == ["stock", "tuned"]
     assert explain._owed(new)
 

@@ -36,8 +36,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from isoscale.common.analysis.estimates import Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.waterfall import tweaks_of
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import cell_id
 from isoscale.common.report.board import event_records as records
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.study.data import StudyData
@@ -529,7 +529,7 @@ def _write_runs(study: StudyData, folder: Path) -> None:
     default_start = _study_seconds(study)
     kept: dict[str, set[str]] = {}
     for line in study.lines:
-        cell = plain_name(cell_id(line["cell"]))
+        cell = plain_name(Cell.from_record(line["cell"]).id)
         run = plain_name(f"run_{line['run']}")
         if cell not in kept:
             kept[cell] = set()

@@ -53,16 +53,16 @@ def test_series_are_told_apart_by_what_varies_only() -> None:
     cells = [
         make_cell("torch", "ddp", 1),
         make_cell("torch", "ddp", 2),
-        make_cell("torch", "ddp", 1, version="new"),
+        make_cell("torch", "ddp", 1, gradient_accumulation_steps=4),
         make_cell("jax", "pjit", 1),
     ]
     (setting,) = split(cells)
-    assert list(setting.series) == ["jax pjit", "torch ddp", "torch ddp new"]
+    assert list(setting.series) == ["jax pjit", "torch ddp", "torch ddp 4"]
     assert [name for name, _ in setting.cells] == [
         "jax pjit on 1 device",
         "torch ddp on 1 device",
         "torch ddp on 2 devices",
-        "torch ddp new on 1 device",
+        "torch ddp 4 on 1 device",
     ]
 
 

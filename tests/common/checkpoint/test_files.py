@@ -12,7 +12,7 @@ from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
 from isoscale.common.checkpoint.manifest import check_agrees
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.models.mlp.spec import MlpSpec
 from tests.common.checkpoint import small
 from tests.conftest import ROOT

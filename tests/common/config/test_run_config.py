@@ -1,11 +1,23 @@
 import dataclasses
+import json
+import re
 from typing import Any
 
 import pytest
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.flags import (
+    CELL_FLAGS,
+    Flags,
+    define_flag,
+    define_training_flags,
+    read_settings,
+)
 from isoscale.common.config.mesh import Mesh
-from isoscale.common.config.run_config import OptimizerConfig, RunConfig, cell_id
+from isoscale.common.config.optimizer_config import OptimizerConfig
+from isoscale.common.config.options import options_of
+from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_inside
 from isoscale.common.registry import lookup
 
@@ -52,15 +64,15 @@ def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
 
 def test_accumulation_is_part_of_the_cell_where_there_is_some() -> None:
     config = RunConfig(**{**BASE, "gradient_accumulation_steps": 4})
-    assert config.cell()["gradient_accumulation_steps"] == 4
+    assert config.cell().gradient_accumulation_steps == 4
     assert "--gradient_accumulation_steps=4" in config.to_flags()
-    assert "gradient_accumulation_steps" not in RunConfig(**BASE).cell()
+    assert "gradient_accumulation_steps" not in RunConfig(**BASE).cell().to_record()
 
 
 def test_oversubscription_is_allowed_on_request_and_marked() -> None:
     config = RunConfig(**{**BASE, "devices": 4, "allow_oversubscription": True})
-    assert config.cell()["oversubscribed"]
-    assert not RunConfig(**BASE).cell()["oversubscribed"]
+    assert config.cell().oversubscribed
+    assert not RunConfig(**BASE).cell().oversubscribed
 
 
 def test_processes_follow_the_process_model() -> None:
@@ -72,11 +84,11 @@ def test_processes_follow_the_process_model() -> None:
     "change", [{"devices": 1}, {"dtype": "float64"}, {"overrides": (("num_classes", 11),)}]
 )
 def test_cell_id_tells_cells_apart(change: dict[str, Any]) -> None:
-    assert cell_id(RunConfig(**BASE).cell()) != cell_id(RunConfig(**{**BASE, **change}).cell())
+    assert RunConfig(**BASE).cell().id != RunConfig(**{**BASE, **change}).cell().id
 
 
 def test_cell_id_ignores_what_is_not_the_cell() -> None:
-    assert cell_id(RunConfig(**BASE).cell()) == cell_id(RunConfig(**{**BASE, "seed": 9}).cell())
+    assert RunConfig(**BASE).cell().id == RunConfig(**{**BASE, "seed": 9}).cell().id
 
 
 @pytest.mark.parametrize(
@@ -115,3 +127,85 @@ def test_mesh_has_a_place_for_every_axis() -> None:
     assert Mesh(data=2, tensor=3).devices == 6
     with pytest.raises(ConfigError, match="fsdp=0"):
         Mesh(fsdp=0)
+
+
+def test_every_setting_says_whether_it_belongs_to_the_cell() -> None:
+    """A field that is forgotten here would merge runs that cannot be compared."""
+    declared = {n: o.cell for n, o in options_of(RunConfig).items()}  # raises for one without
+    in_cell = {name for name, membership in declared.items() if membership != "never"}
+    derived = {"processes", "mesh", "oversubscribed"}
+    assert in_cell | derived == {field.name for field in dataclasses.fields(Cell)}
+    assert set(options_of(OptimizerConfig)) == {f.name for f in dataclasses.fields(OptimizerConfig)}
+
+
+@pytest.mark.parametrize("name", [n for n, o in options_of(RunConfig).items() if o.cell != "never"])
+def test_cells_differ_where_a_setting_of_the_cell_does(name: str) -> None:
+    changes: dict[str, Any] = {
+        "framework": "torch", "strategy": "pmap", "model": "mlp_large", "devices": 1,
+        "overrides": (("num_classes", 11),), "global_batch_size": 32, "dtype": "float64",
+        "compile_mode": "eager", "tuning": "tuned", "dataset": "digits", "input_pipeline": "timed",
+        "tweaks": ("a",), "platform": "gpu", "threads_per_device": 3, "optimizer":
+        OptimizerConfig(beta1=0.5), "gradient_accumulation_steps": 2, "steps_per_dispatch": 10,
+        "scenario": "breakdown",
+    }  # fmt: skip
+    base = {**BASE, "available_cores": 8}
+    assert RunConfig(**base).cell() != RunConfig(**{**base, name: changes[name]}).cell()
+
+
+def test_the_ids_of_cells_stay() -> None:
+    """Folders of earlier studies carry them; one is written out here."""
+    assert RunConfig(**BASE).cell().id == "mlp_digits-jax-pjit-2dev-b64-float32-8d5f2760"
+
+
+def test_a_cell_comes_back_from_its_record() -> None:
+    config = RunConfig(**{**BASE, "tweaks": ("a", "b"), "overrides": (("hidden_sizes", (3, 4)),)})
+    cell = config.cell()
+    again = Cell.from_record(json.loads(json.dumps(cell.to_record())))
+    assert again == cell
+    assert again.id == cell.id
+    assert again.tweaks == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"devices": "2"}, "cell.devices is '2', not a whole number"),
+        ({"devices": True}, "cell.devices is True, not a whole number"),
+        ({"devices": 0}, "must be 1 or more"),
+        ({"mesh": [1]}, "cell.mesh is [1], not an object"),
+        ({"optimizer": {"nme": "adamw"}}, "cell.optimizer.nme is unknown"),
+        ({"colour": "red"}, "cell.colour is unknown"),
+        ({"tweaks": ["a", 1]}, "cell.tweaks[1] is 1, not a text"),
+        ({"dtype": None}, "cell.dtype is None, not a text"),
+    ],
+)
+def test_a_wrong_record_of_a_cell_is_refused(change: dict[str, Any], message: str) -> None:
+    record = {**RunConfig(**BASE).cell().to_record(), **change}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Cell.from_record(record)
+
+
+def test_a_cell_without_a_model_is_refused() -> None:
+    record = RunConfig(**BASE).cell().to_record()
+    del record["model"]
+    with pytest.raises(ValueError, match=re.escape("cell.model is missing")):
+        Cell.from_record(record)
+
+
+def test_flags_rebuild_the_settings() -> None:
+    """Every setting that has a flag, at a value that is not its default."""
+    config = RunConfig(
+        **{**BASE, "warmup_steps": 3, "seed": 7, "batch_pool": 5, "max_in_flight": 1,
+           "input_pipeline": "timed", "gradient_accumulation_steps": 2, "threads_per_device": 2,
+           "allow_oversubscription": True, "dataset": "digits",
+           "optimizer": OptimizerConfig(name="sgd", learning_rate=0.25, schedule="linear",
+                                        schedule_steps=50)},
+    )  # fmt: skip
+    fv = Flags(usage="x")
+    for name in CELL_FLAGS:
+        define_flag(fv, name)
+    define_training_flags(fv)
+    fv.parse(config.to_flags())
+    settings = read_settings(fv)
+    assert settings.pop("tweaks") == ["none"]
+    assert settings == {name: getattr(config, name) for name in settings}

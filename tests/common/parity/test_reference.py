@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isoscale.common.config.model_spec import ModelSpec, Parameter
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.reference import judge_forward, judge_initializers, judge_update
 from isoscale.common.parity.tolerances import TOLERANCES

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from isoscale.common.config.run_config import OptimizerConfig
+from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.reference.optimizer import global_norm, learning_rate, reference_update
 
 

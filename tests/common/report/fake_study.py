@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from isoscale.common.config.run_config import cell_id
+from isoscale.common.config.cell import Cell
 from isoscale.common.study.store import Store
 
 MACHINE: dict[str, Any] = {
@@ -99,7 +99,7 @@ def make_line(
         "exit_warning": None,
         "clock_reading_seconds": 5e-8,
         "versions": {cell["framework"]: "1.2.3", "python": "3.11.7"},
-        "run_dir": f"cells/{cell_id(cell)}/run_{run}",
+        "run_dir": f"cells/{Cell.from_record(cell).id}/run_{run}",
     }
     return {**line, **changes}
 

@@ -11,8 +11,8 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import cell_id
 from isoscale.common.report.board import event_files
 from isoscale.common.report.board.event_files import (
     join_event_files,
@@ -92,7 +92,7 @@ def layout(folder: Path) -> dict[str, list[Any]]:
 
 
 def run_folder(folder: Path, cell: dict[str, Any], run: int) -> Path:
-    return folder / "runs" / cell_id(cell) / f"run_{run}"
+    return folder / "runs" / Cell.from_record(cell).id / f"run_{run}"
 
 
 def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
@@ -276,7 +276,7 @@ def test_runs_that_are_gone_disappear(study: StudyData) -> None:
     kept = [line for line in study.lines if line["cell"] != cell and line["run"] != 1]
     path.write_text("".join(json.dumps(line) + "\n" for line in kept))
     write_event_files(load_study(Store(study.folder)), figures=None)
-    assert not (folder / "runs" / cell_id(cell)).exists()
+    assert not (folder / "runs" / Cell.from_record(cell).id).exists()
     other = make_cell("torch", "ddp", 1)
     assert run_folder(folder, other, 0).exists()
     assert not run_folder(folder, other, 1).exists()

@@ -133,12 +133,12 @@ def test_cell_and_flags_say_what_is_in_force() -> None:
     stock = choose(config(), KNOWN, tuning="stock", wish=Wish())
     tuned = choose(config(), KNOWN, tuning="tuned", wish=Wish())
     # Cells from before there were tweaks stay what they were.
-    assert not {"tweaks", "steps_per_dispatch"} & set(stock.cell())
-    assert tuned.cell()["tweaks"] == ["pays", "compiles"]
+    assert not {"tweaks", "steps_per_dispatch"} & set(stock.cell().to_record())
+    assert tuned.cell().tweaks == ("pays", "compiles")
     assert "--tweaks=none,+pays,+compiles" in tuned.to_flags()
     assert "--tuning=tuned" in tuned.to_flags()
     several = dataclasses.replace(stock, steps_per_dispatch=10)
-    assert several.cell()["steps_per_dispatch"] == 10
+    assert several.cell().steps_per_dispatch == 10
 
 
 def test_environment_joins_and_is_idempotent() -> None:

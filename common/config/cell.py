@@ -1,0 +1,99 @@
+"""``Cell``: one point of a comparison."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any
+
+from isoscale.common.config.mesh import Mesh
+from isoscale.common.config.optimizer_config import OptimizerConfig
+from isoscale.common.config.records import OMIT_DEFAULT, from_record, to_record
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Everything that makes runs comparable; two runs are of one cell if their cells are equal.
+
+    ``RunConfig`` declares which of its fields belong to the cell. A field that is added later must
+    be absent on disk at its default value (``OMIT_DEFAULT``): then the ids of earlier cells stay.
+
+    Attributes:
+      overrides: sizes that differ from the model's preset; lists, where a size has several numbers.
+      processes: processes of a run.
+      mesh: sizes of the mesh axes.
+      oversubscribed: whether CPU devices share cores.
+      The others: as in ``RunConfig``.
+    """
+
+    model: str
+    overrides: dict[str, Any]
+    framework: str
+    strategy: str
+    devices: int
+    processes: int
+    mesh: Mesh
+    global_batch_size: int
+    dtype: str
+    tuning: str = "stock"
+    tweaks: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
+    steps_per_dispatch: int = dataclasses.field(default=1, metadata=OMIT_DEFAULT)
+    gradient_accumulation_steps: int = dataclasses.field(default=1, metadata=OMIT_DEFAULT)
+    scenario: str = dataclasses.field(default="training", metadata=OMIT_DEFAULT)
+    compile_mode: str
+    dataset: str
+    platform: str
+    optimizer: OptimizerConfig
+    threads_per_device: int
+    input_pipeline: str
+    oversubscribed: bool
+
+    def to_record(self) -> dict[str, Any]:
+        """Returns the cell as plain JSON values."""
+        return to_record(self)
+
+    @classmethod
+    def from_record(cls, record: Any) -> "Cell":
+        """Returns the cell that ``to_record`` describes.
+
+        Raises:
+          ValueError: a key is unknown or missing, or its value has another type or range.
+        """
+        cell = from_record(cls, record, path="cell")
+        if cell.devices < 1 or cell.global_batch_size < 1:
+            raise ValueError("cell: devices and global_batch_size must be 1 or more")
+        return cell
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Canonical JSON: equal for equal cells, and for no others."""
+        return json.dumps(self.to_record(), sort_keys=True)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """A readable and unique folder name."""
+        digest = hashlib.sha256(self.key.encode()).hexdigest()[:8]
+        return "-".join(
+            [
+                self.model,
+                self.framework,
+                self.strategy,
+                f"{self.devices}dev",
+                f"b{self.global_batch_size}",
+                self.dtype,
+                *([] if self.tuning == "stock" else [self.tuning]),
+                digest,
+            ]
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self.key == other.key
+
+    def without(self, *names: str) -> str:
+        """Returns a key that is equal for cells that differ in the named fields only."""
+        return json.dumps(
+            {n: value for n, value in self.to_record().items() if n not in names}, sort_keys=True
+        )

@@ -1,0 +1,96 @@
+"""``OptimizerConfig``: the optimizer and its schedule."""
+
+import dataclasses
+import math
+
+from isoscale.common.config.errors import ConfigError, require_choice, require_positive
+from isoscale.common.config.options import option
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """One formula for all frameworks; ``common/reference/optimizer.py`` is its reference.
+
+    Attributes:
+      name: ``adamw`` (Loshchilov & Hutter 2019) or ``sgd`` (momentum, with coupled decay).
+      learning_rate: peak learning rate.
+      weight_decay: applied to parameters whose spec says so.
+      beta1, beta2, epsilon: of AdamW.
+      momentum: of SGD.
+      clip_norm: largest global gradient norm; 0 means no clipping.
+      schedule: ``constant``, or after the warm-up ``cosine`` or ``linear`` decay to 0.
+      schedule_warmup_steps: steps of linear warm-up.
+      schedule_steps: the step at which the decay reaches 0.
+    """
+
+    name: str = option(default="adamw", cell="part", flag="optimizer", help="|".join(OPTIMIZERS))
+    learning_rate: float = option(
+        default=1e-3, cell="part", flag="learning_rate", kind="number", help="peak learning rate"
+    )
+    weight_decay: float = option(
+        default=0.01,
+        cell="part",
+        flag="weight_decay",
+        kind="number",
+        help="on kernels and embeddings",
+    )
+    beta1: float = option(default=0.9, cell="part", flag="beta1", kind="number", help="of adamw")
+    beta2: float = option(default=0.999, cell="part", flag="beta2", kind="number", help="of adamw")
+    epsilon: float = option(
+        default=1e-8, cell="part", flag="epsilon", kind="number", help="of adamw"
+    )
+    momentum: float = option(
+        default=0.9, cell="part", flag="momentum", kind="number", help="of sgd"
+    )
+    clip_norm: float = option(
+        default=1.0,
+        cell="part",
+        flag="clip_norm",
+        kind="number",
+        help="largest global gradient norm; 0: no clipping",
+    )
+    schedule: str = option(
+        default="constant", cell="part", flag="schedule", help="|".join(SCHEDULES)
+    )
+    schedule_warmup_steps: int = option(
+        default=0,
+        cell="part",
+        flag="schedule_warmup_steps",
+        kind="integer",
+        minimum=0,
+        help="steps of linear learning-rate warm-up",
+    )
+    schedule_steps: int = option(
+        default=1000,
+        cell="part",
+        flag="schedule_steps",
+        kind="integer",
+        minimum=1,
+        help="step at which the decay reaches 0",
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("optimizer", self.name, OPTIMIZERS)
+        require_choice("schedule", self.schedule, SCHEDULES)
+        for name in ("learning_rate", "epsilon"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"{name}={value} must be a positive number")
+        for name in ("weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"{name}={value} must be 0 or a positive number")
+        for name in ("beta1", "beta2", "momentum"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name}={value} must be at least 0 and below 1")
+        require_positive("schedule_warmup_steps", self.schedule_warmup_steps, minimum=0)
+        require_positive("schedule_steps", self.schedule_steps)
+        if self.schedule != "constant" and self.schedule_steps <= self.schedule_warmup_steps:
+            raise ConfigError(
+                f"schedule_steps={self.schedule_steps} must exceed "
+                f"schedule_warmup_steps={self.schedule_warmup_steps}"
+            )
