@@ -21,6 +21,7 @@ _EQUAL = (
     "threads_per_device",
     "input_pipeline",
     "tuning",
+    "scenario",
 )
 _ALWAYS_NAMED = ("model", "overrides", "global_batch_size", "dtype")
 _BY_DEVICES = ("processes", "mesh", "oversubscribed")

@@ -53,16 +53,16 @@ def test_series_are_told_apart_by_what_varies_only() -> None:
     cells = [
         make_cell("torch", "ddp", 1),
         make_cell("torch", "ddp", 2),
-        make_cell("torch", "ddp", 1, gradient_accumulation_steps=4),
+        make_cell("torch", "ddp", 1, compile_mode="new"),
         make_cell("jax", "pjit", 1),
     ]
     (setting,) = split(cells)
-    assert list(setting.series) == ["jax pjit", "torch ddp", "torch ddp 4"]
+    assert list(setting.series) == ["jax pjit", "torch ddp eager", "torch ddp new"]
     assert [name for name, _ in setting.cells] == [
         "jax pjit on 1 device",
-        "torch ddp on 1 device",
-        "torch ddp on 2 devices",
-        "torch ddp 4 on 1 device",
+        "torch ddp eager on 1 device",
+        "torch ddp eager on 2 devices",
+        "torch ddp new on 1 device",
     ]
 
 
