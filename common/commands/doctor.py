@@ -131,7 +131,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
             facts["frameworks"][name] = {
                 "status": "missing",
                 "error": program.missing,
-                "install": info.install,
+                "install": program.install,
             }
             continue
 

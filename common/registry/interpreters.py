@@ -30,11 +30,13 @@ class Program:
 
     Attributes:
       command: interpreter and module.
-      missing: the line that installs the framework, or None if it is there.
+      missing: what is not installed, and the command that installs it; None if nothing is missing.
+      install: that command.
     """
 
     command: list[str]
     missing: str | None
+    install: str | None = None
 
 
 def define_interpreter_flags(fv: Flags) -> None:
@@ -74,16 +76,16 @@ def _missing_packages(framework: str, path: str) -> list[str]:
     return answer.stdout.split()
 
 
-def _install_line(framework: str, path: str, lacks: list[str]) -> str | None:
-    """Returns what an interpreter lacks and the command that installs it; None: nothing."""
-    if not lacks:
-        return None
+def _missing(framework: str, path: str, lacks: list[str]) -> tuple[str, str]:
+    """Returns (what an interpreter lacks for a framework, the command that installs it)."""
     if lacks == [_OURS]:
         here = lookup.ROOT if (lookup.ROOT / "pyproject.toml").exists() else "isoscale"
-        return f"isoscale is not installed in {path}: {path} -m pip install --no-deps {here}"
-    names = ", ".join(name for name in lacks if name != _OURS)
-    install = lookup.framework_info(framework).install
-    return f"{framework} is not installed in {path} (no {names}): {install}"
+        what, install = f"isoscale is not installed in {path}", f"{path} -m pip install {here}"
+    else:
+        names = ", ".join(name for name in lacks if name != _OURS)
+        what = f"{framework} is not installed in {path} (no {names})"
+        install = lookup.framework_info(framework).install
+    return f"{what}: {install}", install
 
 
 def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
@@ -96,8 +98,7 @@ def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
     for name in frameworks:
         path = _interpreter(getattr(fv, f"python_{name}") or sys.executable)
         lacks = _missing_packages(name, path)
-        programs[name] = Program(
-            command=module_command(path, lookup.program(name)),
-            missing=_install_line(name, path, lacks),
-        )
+        missing, install = _missing(name, path, lacks) if lacks else (None, None)
+        command = module_command(path, lookup.program(name))
+        programs[name] = Program(command=command, missing=missing, install=install)
     return programs

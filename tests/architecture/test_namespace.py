@@ -1,5 +1,6 @@
 """Our code is imported as ``isoscale.common``, ``isoscale.models``, ... and under no other name."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -73,7 +74,8 @@ def test_folders_of_the_same_names_are_no_matter(run_program, tmp_path: Path) ->
     answer = run_program(
         "isoscale.common.commands.main", "compare", "--models=mlp_digits", "--frameworks=torch",
         "--strategies=bare,ddp", "--devices=2", "--allow_oversubscription", "--steps=5",
-        "--study=s", "--noreport", "--runs=1", PYTHONPATH=str(tmp_path),
+        "--study=s", "--noreport", "--runs=1",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
 

@@ -104,8 +104,9 @@ def test_a_run_by_hand_repeats_the_command_in_its_log(run_program, tmp_path: Pat
     (line,) = results(tmp_path)
     log = (tmp_path / "runs/out/s" / line["run_dir"] / "log.txt").read_text()
     command = log.splitlines()[0].removeprefix("$ ").split()
-    arguments = [a for a in command[3:] if not a.startswith("--run_dir")]
-    answer = run_program(command[2], *arguments, "--run_dir=again")
+    assert command[1:3] == ["-P", "-m"]
+    arguments = [a for a in command[4:] if not a.startswith("--run_dir")]
+    answer = run_program(command[3], *arguments, "--run_dir=again")
     assert answer.returncode == 0, answer.stderr
     again = json.loads((tmp_path / "again/result.json").read_text())
     assert again["cell"] == line["cell"]

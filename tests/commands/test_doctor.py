@@ -134,20 +134,32 @@ def test_a_framework_that_is_not_installed(empty_python: Path, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interpreter_that_lacks_what_isoscale_needs(empty_python: Path, tmp_path: Path) -> None:
-    """Its framework is there, in name; the rest is shown, and the failure in its last line."""
+@pytest.mark.parametrize("has_isoscale", [False, True])
+def test_an_interpreter_that_lacks_what_isoscale_needs(
+    has_isoscale: bool, empty_python: Path, grown_code: Path, tmp_path: Path
+) -> None:
+    """Its framework is there, in name; isoscale is not, or not the packages that it needs."""
     site = next(empty_python.parents[1].glob("lib/python*/site-packages"))
     for name in ("jax", "flax", "optax"):
         (site / f"{name}.py").write_text("")
     try:
-        answer = run(tmp_path, "--frameworks=jax", f"--python_jax={empty_python}", "--json")
+        path = str(grown_code.parent) if has_isoscale else ""
+        answer = run(
+            tmp_path, "--frameworks=jax", f"--python_jax={empty_python}", "--json", PYTHONPATH=path
+        )
     finally:
         for name in ("jax", "flax", "optax"):
             (site / f"{name}.py").unlink()
-    assert answer.returncode == 1
     entry = json.loads(answer.stdout)["frameworks"]["jax"]
+    if not has_isoscale:
+        assert answer.returncode == 0
+        assert entry["status"] == "missing"
+        assert f"isoscale is not installed in {empty_python}" in entry["error"]
+        assert entry["install"].startswith(f"{empty_python} -m pip install ")
+        return
+    assert answer.returncode == 1
     assert entry["status"] == "failed"
-    assert "ModuleNotFoundError: No module named 'numpy'" in entry["error"]
+    assert "ModuleNotFoundError: No module named 'absl'" in entry["error"]
     assert entry["install"] == f"{empty_python} -m pip install . (in isoscale's folder)"
 
 
