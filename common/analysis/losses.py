@@ -3,6 +3,7 @@
 import dataclasses
 
 from isoscale.common.analysis.settings import Setting
+from isoscale.common.study.records import ResultLine
 
 FIRST_LOSS_BOUND = {"float32": 1e-5, "float64": 1e-12}
 """Largest relative spread of the first loss between cells that compute the same thing."""
@@ -27,21 +28,23 @@ class LossSpread:
 
 def loss_spread(setting: Setting) -> LossSpread:
     """Compares the losses of cells that should compute the same thing."""
-    groups: dict[tuple, list[dict]] = {}
+    groups: dict[tuple, list[ResultLine]] = {}
     for _, cell in setting.cells:
         for line in cell.ok:
-            key = (line["run"], line.get("seed"), cell.cell["global_batch_size"])
+            key = (line.run, line.result.seed, cell.cell.global_batch_size)
             groups.setdefault(key, []).append(line)
     first: list[float] = []
     last: list[float] = []
     for lines in groups.values():
-        starts = [line["loss_first"] for line in lines if line.get("loss_first") is not None]
-        ends = [line["loss_last"] for line in lines if line.get("loss_last") is not None]
+        firsts = [line.result.loss_first for line in lines]
+        lasts = [line.result.loss_last for line in lines]
+        starts = [loss for loss in firsts if loss is not None]
+        ends = [loss for loss in lasts if loss is not None]
         if len(starts) > 1 and max(starts) > 0:
             first.append((max(starts) - min(starts)) / max(starts))
             if len(ends) > 1:
                 last.append((max(ends) - min(ends)) / max(starts))
-    bound = FIRST_LOSS_BOUND.get(setting.cells[0][1].cell["dtype"])
+    bound = FIRST_LOSS_BOUND.get(setting.cells[0][1].cell.dtype)
     alarm = None
     if first and bound is not None and max(first) > bound:
         alarm = (

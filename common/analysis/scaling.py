@@ -1,9 +1,8 @@
 """Results of runs -> cells with speedup and efficiency against ``bare``."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from isoscale.common.analysis.estimates import (
     Estimate,
@@ -12,7 +11,10 @@ from isoscale.common.analysis.estimates import (
     outliers,
     ratio_estimates,
 )
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER
+from isoscale.common.measure.result import Summary
+from isoscale.common.study.records import ResultLine
 
 Scaling = Literal["strong", "weak"]
 
@@ -44,8 +46,8 @@ class CellSummary:
       efficiency: speedup / devices.
     """
 
-    cell: dict[str, Any]
-    ok: list[dict[str, Any]]
+    cell: Cell
+    ok: list[ResultLine]
     statuses: dict[str, int]
     errors: list[str]
     step_seconds: Estimate | None
@@ -59,35 +61,41 @@ class CellSummary:
     @property
     def throughputs(self) -> list[float]:
         """Examples per second of each successful run."""
-        return [line["items_per_second"] for line in self.ok]
+        return [speed_of(line) for line in self.ok]
 
     @property
     def disturbed(self) -> int:
         """How many successful runs were disturbed by other programs."""
-        return sum(bool(line.get("disturbed")) for line in self.ok)
+        return sum(bool(line.result.disturbed) for line in self.ok)
 
 
-def cell_key(cell: dict[str, Any]) -> str:
-    return json.dumps(cell, sort_keys=True)
+def speed_of(line: ResultLine) -> float:
+    """Returns the examples per second of a successful run, which has some (``check_speed``)."""
+    assert line.result.items_per_second is not None
+    return line.result.items_per_second
 
 
-def batch_of(cell: dict[str, Any], scaling: Scaling) -> int:
+def median_of_windows(summary: Summary | None) -> float | None:
+    """Returns the median over a run's windows; None if it has none."""
+    return summary.median if summary else None
+
+
+def batch_of(cell: Cell, scaling: Scaling) -> int:
     """Returns the batch that cells have in common: the global one, or with weak scaling each
     device's."""
-    return cell["global_batch_size"] // (cell["devices"] if scaling == "weak" else 1)
+    return cell.global_batch_size // (cell.devices if scaling == "weak" else 1)
 
 
-def _base_key(cell: dict[str, Any], *, global_batch_size: int) -> str:
-    left_out = set(_NOT_IN_BASE)
-    if cell.get("tuning") != LADDER:
+def _base_key(cell: Cell, *, global_batch_size: int) -> tuple[str, int]:
+    left_out = list(_NOT_IN_BASE)
+    if cell.tuning != LADDER:
         # A lane is compared with itself, though one of its tweaks may be for some strategies only.
-        left_out |= {"tweaks", "steps_per_dispatch"}
-    rest = {name: value for name, value in cell.items() if name not in left_out}
+        left_out += ["tweaks", "steps_per_dispatch"]
     # Compile modes belong to the framework and stay part of the base.
-    return cell_key({**rest, "global_batch_size": global_batch_size})
+    return cell.without(*left_out), global_batch_size
 
 
-def summarize_cells(results: Sequence[dict[str, Any]], *, scaling: Scaling) -> list[CellSummary]:
+def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[CellSummary]:
     """Groups result lines by cell, in order of first appearance.
 
     Args:
@@ -95,15 +103,15 @@ def summarize_cells(results: Sequence[dict[str, Any]], *, scaling: Scaling) -> l
       scaling: ``strong`` compares with ``bare`` at the same global batch, ``weak`` with ``bare``
         at the batch of one device.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[Cell, list[ResultLine]] = {}
     for line in results:
-        groups.setdefault(cell_key(line["cell"]), []).append(line)
+        groups.setdefault(line.cell, []).append(line)
     summaries = [_without_speedup(group) for group in groups.values()]
-    bases: dict[str, list[float]] = {}
+    bases: dict[tuple[str, int], list[float]] = {}
     for summary in summaries:
         cell = summary.cell
-        if cell["strategy"] == "bare" and summary.ok:
-            key = _base_key(cell, global_batch_size=cell["global_batch_size"])
+        if cell.strategy == "bare" and summary.ok:
+            key = _base_key(cell, global_batch_size=cell.global_batch_size)
             bases[key] = summary.throughputs
     compared: list[tuple[int, list[float]]] = []
     for index, summary in enumerate(summaries):
@@ -118,38 +126,36 @@ def summarize_cells(results: Sequence[dict[str, Any]], *, scaling: Scaling) -> l
 
 
 def _with_speedup(summary: CellSummary, speedup: Ratio) -> CellSummary:
-    if summary.cell["strategy"] == "bare":
+    if summary.cell.strategy == "bare":
         speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n)
-    devices = summary.cell["devices"]
+    devices = summary.cell.devices
     low, high = (None if end is None else end / devices for end in (speedup.low, speedup.high))
     efficiency = Ratio(value=speedup.value / devices, low=low, high=high, n=speedup.n)
     return dataclasses.replace(summary, speedup=speedup, efficiency=efficiency)
 
 
-def _without_speedup(group: list[dict[str, Any]]) -> CellSummary:
-    ok = [line for line in group if line["status"] == "ok"]
+def _without_speedup(group: list[ResultLine]) -> CellSummary:
+    ok = [line for line in group if line.ok]
     statuses: dict[str, int] = {}
     for line in group:
-        statuses[line["status"]] = statuses.get(line["status"], 0) + 1
+        statuses[line.result.status] = statuses.get(line.result.status, 0) + 1
 
-    def estimate(values: list[float | None]) -> Estimate | None:
+    def estimate(values: Sequence[float | None]) -> Estimate | None:
         known = [value for value in values if value is not None]
         return median_estimate(known) if known else None
 
-    throughputs = [line["items_per_second"] for line in ok]
+    throughputs = [speed_of(line) for line in ok]
     far = outliers(throughputs)
     near = [value for i, value in enumerate(throughputs) if i not in far]
     return CellSummary(
-        cell=group[0]["cell"],
+        cell=group[0].cell,
         ok=ok,
         statuses=statuses,
-        errors=list(dict.fromkeys(line["error"] for line in group if line.get("error"))),
-        step_seconds=estimate([line["step_seconds"]["median"] for line in ok]),
+        errors=list(dict.fromkeys(line.result.error for line in group if line.result.error)),
+        step_seconds=estimate([median_of_windows(line.result.step_seconds) for line in ok]),
         items_per_second=estimate(throughputs),
-        latency_seconds=estimate(
-            [(line.get("latency_seconds") or {}).get("median") for line in ok]
-        ),
-        outliers=[ok[i]["run"] for i in far],
+        latency_seconds=estimate([median_of_windows(line.result.latency_seconds) for line in ok]),
+        outliers=[ok[i].run for i in far],
         items_per_second_without_outliers=median_estimate(near).median if far else None,
         speedup=None,
         efficiency=None,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from isoscale.common.analysis.scaling import CellSummary, Scaling, batch_of
+from isoscale.common.config.cell import Cell
 
 # What must be equal for two cells to be compared; the rest tells them apart.
 _EQUAL = (
@@ -49,7 +50,7 @@ class Setting:
     def cells(self) -> list[tuple[str, CellSummary]]:
         """(name, cell) of all cells, by series and device count."""
         return [
-            (cell_name(name, cell.cell["devices"]), cell)
+            (cell_name(name, cell.cell.devices), cell)
             for name, cells in self.series.items()
             for cell in cells
         ]
@@ -86,14 +87,14 @@ def split_into_settings(
       scaling: ``strong`` or ``weak``.
       across_lanes: whether the cells of a setting may differ in their tuning.
     """
-    cells = [summary.cell for summary in summaries]
+    cells = [summary.cell.to_record() for summary in summaries]
     equal = [name for name in _EQUAL if not (across_lanes and name == "tuning")]
     named = _varying(cells, [name for name in equal if name not in _ALWAYS_NAMED])
     groups: dict[str, list[CellSummary]] = {}
     for summary in summaries:
-        cell = summary.cell
-        common = {name: cell.get(name) for name in equal} | {
-            "global_batch_size": batch_of(cell, scaling)
+        record = summary.cell.to_record()
+        common = {name: record.get(name) for name in equal} | {
+            "global_batch_size": batch_of(summary.cell, scaling)
         }
         groups.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
     settings: list[Setting] = []
@@ -117,27 +118,27 @@ def _unused(name: str, used: set[str]) -> str:
     return found
 
 
-def _title(cell: dict[str, Any], named: list[str], scaling: Scaling) -> str:
-    overrides = [f"{name}={_text(value)}" for name, value in cell["overrides"].items()]
+def _title(cell: Cell, named: list[str], scaling: Scaling) -> str:
+    overrides = [f"{name}={_text(value)}" for name, value in cell.overrides.items()]
     batch = (
         f"{'batch per device' if scaling == 'weak' else 'global batch'} {batch_of(cell, scaling)}"
     )
     accumulated = "gradient_accumulation_steps"
-    if accumulated in cell and accumulated not in named:
+    if cell.gradient_accumulation_steps > 1 and accumulated not in named:
         named = [accumulated, *named]  # rare: said also where all cells have it
-    values = {accumulated: 1, **cell}  # a cell without it has none
+    values = {accumulated: 1, **cell.to_record()}  # absent on disk where there is none
     extra = [f"{name} {_text(values.get(name))}" for name in named]
-    return ", ".join([cell["model"], *overrides, batch, cell["dtype"], *extra])
+    return ", ".join([cell.model, *overrides, batch, cell.dtype, *extra])
 
 
 def _series(group: Sequence[CellSummary], equal: Sequence[str]) -> dict[str, list[CellSummary]]:
     by_pair: dict[str, list[CellSummary]] = {}
     for summary in group:
-        pair = f"{summary.cell['framework']} {summary.cell['strategy']}"
+        pair = f"{summary.cell.framework} {summary.cell.strategy}"
         by_pair.setdefault(pair, []).append(summary)
     series: dict[str, list[CellSummary]] = {}
     for pair in sorted(by_pair):
-        cells = [summary.cell for summary in by_pair[pair]]
+        cells = [summary.cell.to_record() for summary in by_pair[pair]]
         known = (*equal, *_BY_DEVICES, *_BY_LANE, "framework", "strategy", "devices")
         names = dict.fromkeys(name for cell in cells for name in cell)
         varying = _varying(cells, [name for name in names if name not in known])
@@ -150,9 +151,9 @@ def _series(group: Sequence[CellSummary], equal: Sequence[str]) -> dict[str, lis
             extra = "".join(
                 f" {name}={_text(value)}" if name in _NAMED_BY else f" {_text(value)}"
                 for name in varying
-                if (value := summary.cell.get(name)) is not None
+                if (value := summary.cell.to_record().get(name)) is not None
             )
             series.setdefault(pair + extra, []).append(summary)
     for cells_of in series.values():
-        cells_of.sort(key=lambda summary: summary.cell["devices"])
+        cells_of.sort(key=lambda summary: summary.cell.devices)
     return series

@@ -99,12 +99,12 @@ def speed(cell: CellSummary) -> float:
 def comparable(setting: Setting) -> list[Named]:
     """Returns the measured cells of a setting whose devices did not have to share cores."""
     return [
-        (name, cell) for name, cell in setting.cells if cell.ok and not cell.cell["oversubscribed"]
+        (name, cell) for name, cell in setting.cells if cell.ok and not cell.cell.oversubscribed
     ]
 
 
 def _has_rivals(cells: Sequence[Named]) -> bool:
-    return len({cell.cell["framework"] for _, cell in cells}) > 1
+    return len({cell.cell.framework for _, cell in cells}) > 1
 
 
 def champions(setting: Setting, devices: int | None = None) -> list[Named]:
@@ -120,7 +120,7 @@ def champions(setting: Setting, devices: int | None = None) -> list[Named]:
     cells = [
         (name, cell)
         for name, cell in comparable(setting)
-        if devices is None or cell.cell["devices"] == devices
+        if devices is None or cell.cell.devices == devices
     ]
     several = _has_rivals(cells)
 
@@ -129,13 +129,13 @@ def champions(setting: Setting, devices: int | None = None) -> list[Named]:
 
     best: dict[str, Named] = {}
     for name, cell in sorted(cells, key=rank, reverse=True):
-        team = cell.cell["framework"] if several else name.rsplit(" on ", 1)[0]
+        team = cell.cell.framework if several else name.rsplit(" on ", 1)[0]
         best.setdefault(team, (name, cell))
     return list(best.values())
 
 
 def device_counts(setting: Setting) -> list[int]:
-    return sorted({cell.cell["devices"] for _, cell in comparable(setting)})
+    return sorted({cell.cell.devices for _, cell in comparable(setting)})
 
 
 def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
@@ -184,14 +184,14 @@ def _between(setting: Setting) -> list[Verdict]:
     for devices in device_counts(setting):
         best = champions(setting, devices)
         pairs += [("at equal devices", best[0], other) for other in best[1:]]
-        same = [e for e in comparable(setting) if e[1].cell["devices"] == devices]
+        same = [e for e in comparable(setting) if e[1].cell.devices == devices]
         if _has_rivals(same):
             # Who is the fastest of its framework is a finding too, not a given.
             pairs += [
                 ("within the framework", first, other)
                 for first in best
                 for other in same
-                if other[1].cell["framework"] == first[1].cell["framework"] and other[0] != first[0]
+                if other[1].cell.framework == first[1].cell.framework and other[0] != first[0]
             ]
     asked = {(first[0], other[0]) for _, first, other in pairs}
     best = champions(setting)
@@ -222,7 +222,7 @@ def _against_bare(setting: Setting) -> list[Verdict]:
         Verdict(
             question="against bare",
             subject=name,
-            other=f"{cell.cell['framework']} bare on 1 device",
+            other=f"{cell.cell.framework} bare on 1 device",
             subject_cell=cell,
             other_cell=None,
             ratio=cell.speedup,
@@ -230,5 +230,5 @@ def _against_bare(setting: Setting) -> list[Verdict]:
             outcome="no verdict",
         )
         for name, cell in comparable(setting)
-        if cell.speedup is not None and cell.cell["devices"] > 1
+        if cell.speedup is not None and cell.cell.devices > 1
     ]

@@ -7,13 +7,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from isoscale.common.analysis.estimates import Ratio, corrected, ratio_estimates
 from isoscale.common.analysis.losses import loss_spread
-from isoscale.common.analysis.scaling import CellSummary, Scaling, cell_key
+from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Outcome, outcome_of, speed
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED
 
 # What may differ between the cells of a waterfall.
@@ -178,15 +178,6 @@ class Lanes:
             yield from (*gap.stock.changes.values(), *gap.tuned.changes.values())
 
 
-def tweaks_of(cell: dict[str, Any]) -> list[str]:
-    """Returns the tweaks in force, in order."""
-    return cell.get("tweaks") or []
-
-
-def lane_of(cell: dict[str, Any]) -> str:
-    return cell.get("tuning", STOCK)
-
-
 def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Lanes]:
     """Returns the settings that were measured in more than one lane.
 
@@ -201,7 +192,7 @@ def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list
     settings = [
         setting
         for setting in split_into_settings(summaries, scaling=scaling, across_lanes=True)
-        if _has_lanes({lane_of(cell.cell) for _, cell in setting.cells})
+        if _has_lanes({cell.cell.tuning for _, cell in setting.cells})
     ]
     asked: dict[_Key, tuple[list[float], list[float]]] = {}
 
@@ -216,7 +207,7 @@ def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list
     return [_lanes(setting, lambda a, b: answers[_key(a, b)]) for setting in settings]
 
 
-_Key = tuple[str, str]
+_Key = tuple[Cell, Cell]
 _Test = Callable[[CellSummary, CellSummary], Change]
 _UNTESTED = Change(
     ratio=Ratio(value=1.0, low=None, high=None, n=(0, 0)), p=None, outcome="no verdict"
@@ -224,7 +215,7 @@ _UNTESTED = Change(
 
 
 def _key(cell: CellSummary, other: CellSummary) -> _Key:
-    return cell_key(cell.cell), cell_key(other.cell)
+    return cell.cell, other.cell
 
 
 def _has_lanes(lanes: set[str]) -> bool:
@@ -242,9 +233,8 @@ def _tested(pairs: Sequence[tuple[list[float], list[float]]]) -> Iterator[Change
 def _lanes(setting: Setting, test: _Test) -> Lanes:
     groups: dict[str, list[CellSummary]] = {}
     for _, cell in setting.cells:
-        if not cell.cell["oversubscribed"]:
-            rest = {name: value for name, value in cell.cell.items() if name not in _TUNED}
-            groups.setdefault(cell_key(rest), []).append(cell)
+        if not cell.cell.oversubscribed:
+            groups.setdefault(cell.cell.without(*_TUNED), []).append(cell)
     waterfalls = [_waterfall(cells, test) for cells in groups.values()]
     counts = sorted({waterfall.devices for waterfall in waterfalls})
     return Lanes(
@@ -259,17 +249,17 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
     """Returns the steps that some cells make, which differ in nothing but their tuning."""
     of_lane: dict[str, list[CellSummary]] = {}
     for cell in cells:
-        of_lane.setdefault(lane_of(cell.cell), []).append(cell)
+        of_lane.setdefault(cell.cell.tuning, []).append(cell)
     rungs = of_lane.get(LADDER, [])
-    stock = next((c for c in of_lane.get(STOCK, []) if not tweaks_of(c.cell)), None)
-    tuned = max(of_lane.get(TUNED, []), key=lambda c: len(tweaks_of(c.cell)), default=None)
+    stock = next((c for c in of_lane.get(STOCK, []) if not list(c.cell.tweaks)), None)
+    tuned = max(of_lane.get(TUNED, []), key=lambda c: len(list(c.cell.tweaks)), default=None)
     highest = [tuned] if tuned is not None else rungs
-    way = max((tweaks_of(cell.cell) for cell in highest), key=len, default=[])
+    way = max((list(cell.cell.tweaks) for cell in highest), key=len, default=[])
     # Without a ladder there is one step, with all tweaks.
     middle = range(1, len(way) + (tuned is None)) if rungs else range(0)
     plan: list[tuple[str, list[str], CellSummary | None]] = [(STOCK, [], stock)]
     for n in middle:
-        found = (cell for cell in rungs if tweaks_of(cell.cell) == way[:n])
+        found = (cell for cell in rungs if list(cell.cell.tweaks) == way[:n])
         plan.append((LADDER, way[n - 1 : n], next(found, None)))
     plan.append((TUNED, way[len(middle) :], tuned))
     steps: list[Step] = []
@@ -279,9 +269,9 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
     used = [step.cell for step in steps]
     first = cells[0].cell
     return Waterfall(
-        framework=first["framework"],
-        strategy=first["strategy"],
-        devices=first["devices"],
+        framework=first.framework,
+        strategy=first.strategy,
+        devices=first.devices,
         steps=steps,
         total=_change(tuned, stock, test),
         strays=[cell for cell in cells if not any(cell is other for other in used)],

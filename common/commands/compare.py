@@ -30,8 +30,9 @@ from isoscale.common.registry.build_config import build_config
 from isoscale.common.registry.interpreters import Program, define_interpreter_flags, find_programs
 from isoscale.common.report.study.data import PLOTS, StudyData, load_study
 from isoscale.common.study import plan
-from isoscale.common.study.execute import Session, Study
+from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import studies
+from isoscale.common.study.records import ORDER_RULE, SessionRecord, StudyRecord
 from isoscale.common.study.store import Store
 
 SCALINGS = ("strong", "weak")
@@ -248,11 +249,11 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
         print(f"Then further rounds while they fit into {budget_seconds:.0f} s (--time_budget).")
 
 
-def _session(flags: list[str], *, rounds: int = 1) -> Session:
+def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
     """Returns the session of a call; ``rounds`` counts where ``--runs`` is not given."""
     fv = define_flags()
     fv.parse(flags)
-    return Session(
+    return StudySession(
         flags=fv.as_flags(without={"resume", "dry_run", "study", "out_dir"}),
         cells=read_cells(fv),
         rounds=fv.runs or rounds,
@@ -260,25 +261,25 @@ def _session(flags: list[str], *, rounds: int = 1) -> Session:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class CompareRequest:
     """What the user asked for.
 
     Attributes:
       flags: in force.
       store: of the study.
-      settings: of the study so far; {} for a new one.
+      record: of the study so far; None for a new one.
       sessions: to serve; more than one: go on with all.
       budget_seconds: time that further rounds may take; None: only what is owed.
     """
 
     flags: Flags
     store: Store
-    settings: dict[str, Any]
-    sessions: list[Session]
+    record: StudyRecord | None
+    sessions: list[StudySession]
     budget_seconds: float | None
 
 
-def read_request(argv: list[str]) -> Request | None:
+def read_request(argv: list[str]) -> CompareRequest | None:
     """Parses flags, finds the study and what is planned; returns None if help was printed.
 
     Raises:
@@ -301,20 +302,20 @@ def read_request(argv: list[str]) -> Request | None:
             f"--study={name} exists in {typed.out_dir}; --resume goes on with it, another name "
             "starts a new one"
         )
-    return Request(
+    return CompareRequest(
         flags=typed,
         store=store,
-        settings={},
+        record=None,
         sessions=[_session(argv)],
         budget_seconds=None if typed.runs else typed.time_budget,
     )
 
 
-def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> Request:
+def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> CompareRequest:
     if not store.exists:
         raise unknown("study", store.folder.name, [path.name for path in studies(out_dir)])
-    settings = store.settings()
-    original = settings["sessions"][0]["flags"]
+    record = store.record()
+    original = record.sessions[0].flags
     by_time = typed.given("time_budget") and not typed.given("runs")
     if by_time:
         original = [flag for flag in original if not flag.startswith("--runs=")]
@@ -331,17 +332,16 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         sessions = [_session([*original, *argv])]
         if by_time:
             store.load()
-            rounds = max(store.rounds(cell.cell().to_record()) for cell in sessions[0].cells)
+            rounds = max(store.rounds(cell.cell()) for cell in sessions[0].cells)
             sessions = [dataclasses.replace(sessions[0], rounds=max(1, rounds))]
     else:  # housekeeping flags hold for everything that is left
         sessions = [
-            _session([*session["flags"], *argv], rounds=session["rounds"])
-            for session in settings["sessions"]
+            _session([*session.flags, *argv], rounds=session.rounds) for session in record.sessions
         ]
-    return Request(
+    return CompareRequest(
         flags=merged,
         store=store,
-        settings=settings,
+        record=record,
         sessions=sessions,
         budget_seconds=typed.time_budget if by_time else None,
     )
@@ -377,21 +377,22 @@ def main(argv: Sequence[str]) -> int:
         make_folder(store.folder, flag="--out_dir")
         with locked(store.folder, called=f"study '{store.folder.name}'"):
             study = make_study()
-            session = {
-                "flags": request.sessions[-1].flags,
-                "rounds": request.sessions[-1].rounds,
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "order_of_first_round": study.order(0),
-                "machine": machine,
-            }
-            settings = {
-                "scaling": request.flags.scaling,
-                "order_seed": request.flags.seed,
-                "order_rule": "numpy.random.default_rng((order_seed, round)).permutation(cells)",
-                "sessions": [*request.settings.get("sessions", []), session],
-            }
-            store.write_settings(settings)
-            return _execute(request, study, settings)
+            session = SessionRecord(
+                flags=request.sessions[-1].flags,
+                rounds=request.sessions[-1].rounds,
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                order_of_first_round=study.order(0),
+                machine=machine,
+            )
+            earlier = request.record.sessions if request.record else []
+            record = StudyRecord(
+                scaling=request.flags.scaling,
+                order_seed=request.flags.seed,
+                order_rule=ORDER_RULE,
+                sessions=[*earlier, session],
+            )
+            store.write_record(record)
+            return _execute(request, study, record)
     except ConfigError as error:
         return fail(error)
     except KeyboardInterrupt:
@@ -399,20 +400,21 @@ def main(argv: Sequence[str]) -> int:
         return 130
 
 
-def _execute(request: Request, study: Study, settings: dict[str, Any]) -> int:
+def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     store, fv = request.store, request.flags
     interrupted = False
 
     def note_round(rounds: int) -> None:
-        settings["sessions"][-1]["rounds"] = rounds
-        store.write_settings(settings)
+        *earlier, last = record.sessions
+        session = dataclasses.replace(last, rounds=rounds)
+        store.write_record(dataclasses.replace(record, sessions=[*earlier, session]))
 
     try:
         study.run(budget_seconds=request.budget_seconds, on_round=note_round)
     except KeyboardInterrupt:
         interrupted = True
     lines = store.lines()
-    failed = any(line["status"] in ("failed", "diverged") for line in lines)
+    failed = any(line.result.status in ("failed", "diverged") for line in lines)
     # As it was called, so that what is printed can be typed.
     program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""

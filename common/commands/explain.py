@@ -54,7 +54,7 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
         runs = RUNS
         command = [f"--study={name}"]
     else:
-        runs = max(session["rounds"] for session in Store(folder).settings()["sessions"])
+        runs = max(session.rounds for session in Store(folder).record().sessions)
         command = [f"--study={folder.name}", "--resume"]
         out_dir = folder.parent  # another one, if the study was named by its path
     command += ["--strategies=bare", "--devices=1", "--tuning=ladder"]
@@ -77,7 +77,7 @@ def _owed(command: list[str]) -> bool:
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
     return request.budget_seconds is not None or not all(
-        request.store.is_ok(cell.cell().to_record(), run)
+        request.store.is_ok(cell.cell(), run)
         for session in request.sessions
         for cell in session.cells
         for run in range(session.rounds)

@@ -48,6 +48,10 @@ class Cell:
     input_pipeline: str
     oversubscribed: bool
 
+    def __post_init__(self) -> None:
+        if self.devices < 1 or self.global_batch_size < 1:
+            raise ValueError("cell: devices and global_batch_size must be 1 or more")
+
     def to_record(self) -> dict[str, Any]:
         """Returns the cell as plain JSON values."""
         return to_record(self)
@@ -59,10 +63,7 @@ class Cell:
         Raises:
           ValueError: a key is unknown or missing, or its value has another type or range.
         """
-        cell = from_record(cls, record, path="cell")
-        if cell.devices < 1 or cell.global_batch_size < 1:
-            raise ValueError("cell: devices and global_batch_size must be 1 or more")
-        return cell
+        return from_record(cls, record, path="cell")
 
     @functools.cached_property
     def key(self) -> str:

@@ -1,15 +1,196 @@
-"""A run's own record."""
+"""What a run leaves: one typed record, put together in one place and read by the same type."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
+
+from isoscale.common.config.cell import Cell
+from isoscale.common.config.records import from_record, to_record
 
 RESULT = "result.json"
 """A run's own record, in its directory; written last, so that its presence means a whole run."""
+SCHEMA_VERSION = 2
+"""Of the records that are written; a record without a version is of version 1."""
+
+Status = Literal["ok", "diverged", "failed", "skipped"]
 
 
-def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """Returns a run's result record, or None while there is none."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The distribution of some values; None where there is no value.
+
+    Attributes:
+      median, mean, p10, p90: of the values.
+      n: how many values.
+    """
+
+    median: float | None = None
+    mean: float | None = None
+    p10: float | None = None
+    p90: float | None = None
+    n: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationFigures:
+    """Held-out data after training.
+
+    Attributes:
+      loss: mean cross-entropy, in nats.
+      accuracy: share of right labels.
+      n: labels counted.
+    """
+
+    loss: float | None
+    accuracy: float | None
+    n: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peak memory of a run.
+
+    Attributes:
+      kind: what was counted.
+      per_device_bytes: of each accelerator; None on CPUs.
+      per_process_bytes: of each process; None on accelerators.
+    """
+
+    kind: str
+    per_device_bytes: list[int] | None = dataclasses.field(
+        default=None, metadata={"omit default": True}
+    )
+    per_process_bytes: list[int] | None = dataclasses.field(
+        default=None, metadata={"omit default": True}
+    )
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest device, or the sum over processes."""
+        if self.per_device_bytes is not None:
+            return max(self.per_device_bytes)
+        return sum(self.per_process_bytes or [])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedCheckpoints:
+    """Checkpoints that a run has saved.
+
+    Attributes:
+      saved_steps: steps done at each.
+      failures: one line for each that could not be written.
+      seconds: duration of each attempt; outside all windows.
+    """
+
+    saved_steps: list[int]
+    failures: list[str]
+    seconds: list[float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResumedFrom:
+    """The checkpoint that a run continues.
+
+    Attributes:
+      path: of the checkpoint.
+      step: training steps done in it.
+      written_by: framework, strategy, devices and versions that wrote it.
+    """
+
+    path: str
+    step: int
+    written_by: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What is known of a run before it does anything.
+
+    Attributes:
+      started: start of its process, UTC, ISO 8601.
+      cell: what was run.
+      seed: of parameters, batches and dropout.
+      parameters: parameters of the model.
+      flops_per_step: analytic floating-point operations of a training step.
+      run_dir: folder of the run; in a study relative to the study's folder.
+    """
+
+    started: str | None = None
+    cell: Cell
+    seed: int | None = None
+    parameters: int | None = None
+    flops_per_step: int | float | None = None
+    run_dir: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended, and what every scenario records of it. Times in seconds.
+
+    Attributes:
+      status: ``ok``; ``diverged``: a loss is not finite; ``failed``; ``skipped``: not started.
+      error: one line; None if ok.
+      outside_load_share: largest share of one of the run's cores that other programs used.
+      disturbed: whether that share is too large; None if unknown.
+      memory: peak memory.
+      peak_memory_bytes: the figure that tables show.
+      clock_reading_seconds: median time between two consecutive clock readings.
+      startup_seconds: cause -> time between the start of the process and the first step.
+      data: facts about the data set.
+      versions: package -> version.
+    """
+
+    status: Status
+    error: str | None = None
+    outside_load_share: float | None = None
+    disturbed: bool | None = None
+    memory: Memory | None = None
+    peak_memory_bytes: int | float | None = None
+    clock_reading_seconds: float | None = None
+    startup_seconds: dict[str, float] | None = None
+    data: dict[str, str | int] | None = None
+    versions: dict[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResult(RunOutcome, RunIdentity):
+    """The record of one run; each scenario adds its own figures."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Returns the result as plain JSON values."""
+        return {"schema_version": SCHEMA_VERSION, **to_record(self)}
+
+    @classmethod
+    def from_record(cls, record: Any) -> Self:
+        """Returns the result that ``to_record`` describes, of this version or an earlier one.
+
+        Raises:
+          ValueError: the record is of a later version, or not a result; the message names the key.
+        """
+        return from_record(cls, without_version(record))
+
+
+def without_version(record: Any) -> dict[str, Any]:
+    """Returns a record without its schema version.
+
+    Raises:
+      ValueError: the record is not an object, or of a version that this isoscale does not read.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    version = record.get("schema_version", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"schema_version is {version!r}")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"schema_version is {version}; this isoscale reads versions up to {SCHEMA_VERSION}"
+        )
+    return {name: value for name, value in record.items() if name != "schema_version"}
+
+
+def read_record(run_dir: Path) -> dict[str, Any] | None:
+    """Returns a run's result as plain JSON values; None while there is none."""
     try:
         return json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isoscale.common.measure.result import Summary
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Window:
@@ -30,15 +32,15 @@ class Window:
         return self.seconds / self.steps
 
 
-def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Returns ``median``, ``mean``, ``p10``, ``p90`` and ``n``; None where there is no value."""
+def summarize(values: Sequence[float]) -> Summary:
+    """Returns the distribution of some values."""
     if not values:
-        return {"median": None, "mean": None, "p10": None, "p90": None, "n": 0}
+        return Summary()
     p10, median, p90 = np.percentile(values, [10, 50, 90])
-    return {
-        "median": float(median),
-        "mean": float(np.mean(values)),
-        "p10": float(p10),
-        "p90": float(p90),
-        "n": len(values),
-    }
+    return Summary(
+        median=float(median),
+        mean=float(np.mean(values)),
+        p10=float(p10),
+        p90=float(p90),
+        n=len(values),
+    )

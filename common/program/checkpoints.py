@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
@@ -15,6 +15,7 @@ from isoscale.common.config.flags import Flags
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_folder
+from isoscale.common.measure.result import ResumedFrom
 from isoscale.common.measure.runner import Runner
 from isoscale.common.registry import lookup
 
@@ -177,12 +178,12 @@ class Checkpoints:
         newest = files.newest_in(self.folder) if self.folder else None
         return f"; go on from step {newest[0]} with --resume_from={files.LATEST}" if newest else ""
 
-    def facts(self) -> dict[str, Any] | None:
+    def facts(self) -> ResumedFrom | None:
         """Returns what a result says of the checkpoint that its run went on from."""
         if self.manifest is None:
             return None
-        return {
-            "path": str(self.source),
-            "step": self.manifest.step,
-            "written_by": self.manifest.written_by,
-        }
+        return ResumedFrom(
+            path=str(self.source),
+            step=self.manifest.step,
+            written_by=self.manifest.written_by,
+        )

@@ -100,7 +100,7 @@ def measure(product: Callable[[], None], *, size: int) -> dict[str, Any]:
     return {
         "size": size,
         "best_flops_per_second": flops / min(seconds),
-        "median_flops_per_second": flops / float(summarize(seconds)["median"] or 0),
+        "median_flops_per_second": flops / (summarize(seconds).median or 0.0),
         "n": len(seconds),
         "core_share": share,
     }

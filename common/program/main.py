@@ -28,7 +28,8 @@ from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
-from isoscale.common.measure.result import RESULT, read_result
+from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, read_record
+from isoscale.common.measure.scenario import Task
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.lock import locked
@@ -183,26 +184,31 @@ def _launch_ranks(
     if outcome.ok:
         return 0
     print(f"isoscale: {outcome.error}", file=sys.stderr)
-    result = read_result(run_dir)
+    result = read_record(run_dir)
     if result is None:
-        record = {**_identity(config, run_dir), "status": "failed", "error": outcome.error}
-        write_json(run_dir / RESULT, record)
+        _write_failure(config, run_dir, outcome.error or "")
     # A complete result stands, whatever happened while the ranks left.
     return 1 if result is None or result["status"] == "failed" else 0
 
 
-def _identity(config: RunConfig, run_dir: Path) -> dict[str, Any]:
-    """The part of a result that is known before anything runs."""
-    batch = config.global_batch_size
+def _write_failure(config: RunConfig, run_dir: Path, error: str) -> None:
+    outcome = RunOutcome(status="failed", error=error)
+    result = lookup.scenario(config.scenario).assemble(_identity(config, run_dir), outcome)
+    write_json(run_dir / RESULT, result.to_record())
+
+
+def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
+    """Returns the part of a result that is known before anything runs."""
     started = datetime.fromtimestamp(_process_start(), UTC)
-    return {
-        "started": started.isoformat(timespec="milliseconds"),
-        "cell": config.cell().to_record(),
-        "seed": config.seed,
-        "parameters": config.spec.parameter_count,
-        "flops_per_step": config.spec.training_flops(global_batch_size=batch),
-        "run_dir": str(run_dir),
-    }
+    batch = config.global_batch_size
+    return RunIdentity(
+        started=started.isoformat(timespec="milliseconds"),
+        cell=config.cell(),
+        seed=config.seed,
+        parameters=config.spec.parameter_count,
+        flops_per_step=config.spec.training_flops(global_batch_size=batch),
+        run_dir=str(run_dir),
+    )
 
 
 def _process_start() -> float:
@@ -262,29 +268,27 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
     facts = runner.describe()
     versions = {"python": sys.version.split()[0], **facts.pop("versions")}
 
-    # Here, not at the top: it needs nothing above, and the import is counted with the rest.
-    from isoscale.common.measure.session import Session
-
-    saver = checkpoints.saver(config, batches=dataset.batches, versions=versions)
-    session = Session(
-        config,
-        runner,
-        dataset,
+    scenario = lookup.scenario(config.scenario)
+    task = Task(
+        config=config,
+        runner=runner,
+        dataset=dataset,
         heartbeat=beat,
         first_step=checkpoints.first_step,
-        saver=saver,
+        saver=checkpoints.saver(config, batches=dataset.batches, versions=versions),
     )
-    measured = session.run()
+    session = scenario.session(task)
+    outcome = session.run()
     ranks = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
     if rank == 0:
-        result = {
-            **_identity(config, run_dir),
-            **measured,
-            "resumed_from": checkpoints.facts(),
-            "startup_seconds": startup.seconds,
-            "data": dataset.facts,
-            "versions": versions,
-        }
+        result = scenario.assemble(
+            _identity(config, run_dir),
+            outcome,
+            resumed_from=checkpoints.facts(),
+            startup_seconds=startup.seconds,
+            data=dataset.facts,
+            versions=versions,
+        )
         machine = {
             **describe.machine(),
             "ranks": ranks,
@@ -296,8 +300,10 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
             "native_libraries": describe.native_libraries(),
         }
         _write_run_dir(run_dir, config, machine, versions, session.windows)
-        write_json(run_dir / RESULT, result)  # last: its presence says that all is there
-        print(summary(config, result))
+        write_json(
+            run_dir / RESULT, result.to_record()
+        )  # last: its presence says that all is there
+        print(scenario.summary(config, result))
     runner.close()
 
 
@@ -322,74 +328,6 @@ def _write_run_dir(
             step_lines.append(to_json({**step, **loss}))
     write_atomically(run_dir / "windows.jsonl", "\n".join(window_lines) + "\n")
     write_atomically(run_dir / "steps.jsonl", "\n".join(step_lines) + "\n")
-
-
-def summary(config: RunConfig, result: dict[str, Any]) -> str:
-    """Returns the printed summary of a run; every figure with its unit and what it counts."""
-    step, latency = result["step_seconds"], result["latency_seconds"]
-    marks = [
-        text
-        for flag, text in (
-            (config.oversubscribed, "OVERSUBSCRIBED: devices share cores"),
-            (result["disturbed"], "DISTURBED: other programs used these cores"),
-            (result["status"] == "diverged", f"DIVERGED: {result['error']}"),
-        )
-        if flag
-    ]
-    overrides = "".join(f", {name}={value}" for name, value in config.overrides)
-
-    def spread(values: dict[str, Any]) -> str:
-        if values["median"] is None:
-            return "not measured"
-        low, mid, high = (1e3 * values[key] for key in ("p10", "median", "p90"))
-        return f"{mid:.3f} ms, median of {values['n']} windows (p10 {low:.3f}, p90 {high:.3f})"
-
-    lines = [
-        f"{config.model}{overrides}: {config.framework} {config.strategy} "
-        f"({config.compile_mode}), {config.devices} {config.platform} device(s) in "
-        f"{config.processes} process(es), global batch {config.global_batch_size}, {config.dtype}",
-        *marks,
-        f"  tuning      {_tuning(config)}",
-        f"  step        {spread(step)} of up to {config.window_steps} steps",
-        f"  latency     {spread(latency)} of 1 step",
-        f"  throughput  {_throughput(result)}",
-        f"  compile     {result['compile_seconds']:.2f} s (first step less a median step"
-        + (", and a block's rehearsal)" if config.steps_per_dispatch > 1 else ")"),
-        f"  loss        {result['loss_first']:.6f} (step {result['first_step']}) -> "
-        f"{result['loss_last']:.6f} over {result['steps_trained'] - result['first_step']} steps",
-        f"  memory      {result['peak_memory_bytes'] / 2**20:.0f} MiB, {result['memory']['kind']}",
-    ]
-    if result["eval"]:
-        entry = result["eval"]
-        lines.append(
-            f"  evaluation  accuracy {100 * entry['accuracy']:.2f} %, loss {entry['loss']:.4f} "
-            f"(n = {entry['n']:.0f} held-out labels)"
-        )
-    if result["resumed_from"]:
-        entry = result["resumed_from"]
-        lines.append(f"  resumed     at step {entry['step']} from {entry['path']}")
-    lines += [f"  NOT SAVED   {text}" for text in result["checkpoints"]["failures"]]
-    if result["checkpoints"]["saved_steps"]:
-        entry = result["checkpoints"]
-        lines.append(
-            f"  saved       {len(entry['saved_steps'])} checkpoints in {sum(entry['seconds']):.2f} "
-            f"s outside the windows, the last at step {entry['saved_steps'][-1]}"
-        )
-    lines.append(f"  results in  {result['run_dir']}")
-    return "\n".join(lines)
-
-
-def _throughput(result: dict[str, Any]) -> str:
-    if result["items_per_second"] is None:
-        return "not measured: too few steps were left"
-    tokens = result["tokens_per_second"]
-    text = f"{result['items_per_second']:.1f} examples/s"
-    return text + (f", {tokens:.0f} real tokens/s" if tokens else "")
-
-
-def _tuning(config: RunConfig) -> str:
-    text = ", ".join([config.tuning, *(f"+{name}" for name in config.tweaks)])
-    return text + "".join(f"; not {name}: {why}" for name, why in config.tweaks_left_out)
 
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
@@ -438,8 +376,7 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
         code = 1
         message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         if not (run_dir / RESULT).exists():
-            record = {**_identity(config, run_dir), "status": "failed", "error": message}
-            write_json(run_dir / RESULT, record)
+            _write_failure(config, run_dir, message)
     if not launched:  # else the supervisor still looks at it
         heartbeat.remove(run_dir, rank)
     _leave(code)

@@ -21,6 +21,7 @@ from isoscale.common.config.model_spec import DropoutProbe, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
 from isoscale.common.measure.runner import Runner
+from isoscale.common.measure.scenario import Scenario
 from isoscale.common.tuning.tweaks import Tweak, environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +251,20 @@ def missing_packages(info: FrameworkInfo) -> list[str]:
     # A name in the working folder is not an installed package (an empty folder would pass).
     found = {name: importlib.util.find_spec(name) for name in info.packages}
     return [name for name, spec in found.items() if spec is None or spec.origin is None]
+
+
+# Scenarios.
+
+
+def scenario(name: str) -> Scenario:
+    """Returns what a run does between its clocks.
+
+    Raises:
+      ConfigError: there is no such scenario.
+    """
+    known = _modules(ROOT / "common" / "measure" / "scenarios")
+    require_choice("scenario", name, known)
+    return importlib.import_module(f"isoscale.common.measure.scenarios.{name}").SCENARIO
 
 
 # Data.

@@ -6,39 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.measure.result import RESULT, read_result
+from isoscale.common.measure.result import RESULT, Status, read_record
+from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
+from isoscale.common.study.records import ResultLine
 from isoscale.common.study.store import Store, set_aside
-
-# Every line has these, whatever its status; unknown is null.
-LINE_FIELDS = (
-    "step_seconds",
-    "latency_seconds",
-    "items_per_second",
-    "tokens_per_second",
-    "compile_seconds",
-    "loss_first",
-    "loss_last",
-    "eval",
-    "parameters",
-    "flops_per_step",
-    "peak_memory_bytes",
-    "disturbed",
-    "wall_seconds",
-    "exit_warning",
-    "versions",
-    "run_dir",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Session:
+class StudySession:
     """What one call of ``compare`` planned: cells, and how often each is run.
 
     Attributes:
@@ -52,12 +33,26 @@ class Session:
     rounds: int
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """One execution of a run.
+
+    Attributes:
+      result: what it left.
+      wall_seconds, exit_warning: as in ``ResultLine``.
+    """
+
+    result: TrainingResult
+    wall_seconds: float | None = None
+    exit_warning: str | None = None
+
+
 class Study:
     """One study: what is left to do, and the execution of its runs."""
 
     def __init__(
         self,
-        sessions: Sequence[Session],
+        sessions: Sequence[StudySession],
         store: Store,
         programs: Mapping[str, Program],
         *,
@@ -91,7 +86,7 @@ class Study:
                     self._runs.append(0)
                 self._runs[index] = max(self._runs[index], session.rounds)
         self._ids = list(index_of)
-        self._records = [cell.cell().to_record() for cell in self._cells]
+        self._records = [cell.cell() for cell in self._cells]
 
     def order(self, round_index: int) -> list[str]:
         """Returns the random order of a round, as cell ids."""
@@ -122,40 +117,69 @@ class Study:
     def _run_dir(self, index: int, run: int) -> Path:
         return self._store.folder.resolve() / "cells" / self._ids[index] / f"run_{run}"
 
-    def execute(self, index: int, run: int) -> dict[str, Any]:
+    def execute(self, index: int, run: int) -> ResultLine:
         """Runs a cell once and returns its line; a failure becomes a line, not an exception."""
         config = self._cells[index]
         run_dir = self._run_dir(index, run)
-        line: dict[str, Any] = {
-            "cell": self._records[index],
-            "run": run,
-            "seed": self._seed + run,
-            "sequence": self._store.next_sequence(),
-            "run_dir": None,
-        }
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        empty = {**dict.fromkeys(LINE_FIELDS), "started": now}
         missing = self._programs[config.framework].missing
         if missing:
-            return {**empty, **line, "status": "skipped", "error": missing}
-        # A run that finished when its study was killed is adopted, not repeated.
-        result = read_result(run_dir)
-        if result is None or result["status"] != "ok":
-            set_aside(run_dir)
-            run_dir.mkdir(parents=True)
-            result = self._start(index, run, run_dir)
-        relative = run_dir.relative_to(self._store.folder.resolve())
-        return {**empty, **result, **line, "run_dir": str(relative)}
+            attempt = _Attempt(result=self._without_figures(index, run, "skipped", missing))
+        else:
+            # A run that finished when its study was killed is adopted, not repeated.
+            result = self._read(run_dir)
+            if result is not None and result.status == "ok":
+                attempt = _Attempt(result=result)
+            else:
+                set_aside(run_dir)
+                run_dir.mkdir(parents=True)
+                attempt = self._start(index, run, run_dir)
+            relative = run_dir.relative_to(self._store.folder.resolve())
+            result = dataclasses.replace(
+                attempt.result,
+                cell=self._records[index],
+                seed=self._seed + run,
+                run_dir=str(relative),
+            )
+            attempt = dataclasses.replace(attempt, result=result)
+        return ResultLine(
+            run=run,
+            sequence=self._store.next_sequence(),
+            result=attempt.result,
+            wall_seconds=attempt.wall_seconds,
+            exit_warning=attempt.exit_warning,
+        )
 
-    def _start(self, index: int, run: int, run_dir: Path) -> dict[str, Any]:
+    def _read(self, run_dir: Path) -> TrainingResult | None:
+        """Returns a run's result; None if there is none, or one that isoscale did not write."""
+        record = read_record(run_dir)
+        if record is None:
+            return None
+        try:
+            result = TrainingResult.from_record(record)
+            result.check_speed()
+        except ValueError:
+            return None
+        return result
+
+    def _without_figures(self, index: int, run: int, status: Status, error: str) -> TrainingResult:
+        return TrainingResult(
+            cell=self._records[index],
+            seed=self._seed + run,
+            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            status=status,
+            error=error,
+        )
+
+    def _start(self, index: int, run: int, run_dir: Path) -> "_Attempt":
         command = self.command(index, run, run_dir)
         log = run_dir / "log.txt"
         log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
+        began = self._without_figures(index, run, "failed", "")
         try:
             variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}
             process = launch.start(command, environment=variables, log=log)
         except (OSError, ConfigError) as problem:  # the interpreter has gone since we asked it
-            return {"status": "failed", "error": str(problem)}
+            return _Attempt(result=dataclasses.replace(began, error=str(problem)))
         outcome = launch.supervise(
             [process],
             run_dir=run_dir,
@@ -164,15 +188,16 @@ class Study:
             result=run_dir / RESULT if self._cells[index].processes == 1 else None,
         )
         heartbeat.remove(run_dir)
-        result = read_result(run_dir)
+        result = self._read(run_dir)
         if result is not None:
             # A complete result stands; how its process left is noted beside it.
-            return {**result, "wall_seconds": outcome.seconds, "exit_warning": outcome.error}
+            return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=outcome.error)
         said = launch.last_line(log)
         error = outcome.error or "left no result"
         if said and not error.startswith("ended by the watchdog"):
             error += f"; last line of its log: {said}"
-        return {"status": "failed", "error": error, "wall_seconds": outcome.seconds}
+        failed = dataclasses.replace(began, error=error)
+        return _Attempt(result=failed, wall_seconds=outcome.seconds)
 
     def run(self, *, budget_seconds: float | None, on_round: Callable[[int], None]) -> None:
         """Executes what is owed, then further rounds as long as they fit into a budget.
@@ -181,11 +206,11 @@ class Study:
           budget_seconds: None: only what is owed.
           on_round: called with the number of rounds before a further one begins.
         """
-        from isoscale.common.study.progress import Progress  # rich, needed here only
+        from isoscale.common.study.progress import StudyProgress  # rich, needed here only
 
         began = time.monotonic()
         durations = self._store.durations(self._records)
-        with Progress() as progress:
+        with StudyProgress() as progress:
             while True:
                 pending = self.pending()
                 for position, (run, index) in enumerate(pending):
@@ -193,7 +218,7 @@ class Study:
                     progress.start_run(self._records[index], run, self._run_dir(index, run))
                     line = self.execute(index, run)
                     self._store.add(line)
-                    durations += [line["wall_seconds"]] if line["wall_seconds"] else []
+                    durations += [line.wall_seconds] if line.wall_seconds else []
                     progress.finish_run(line)
                 if budget_seconds is None or not plan.another_round_fits(
                     used_seconds=time.monotonic() - began,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.disk.folders import check_inside
-from isoscale.common.study.store import RESULTS, SETTINGS, Store
+from isoscale.common.study.store import RESULTS, STUDY, Store
 
 
 def split_studies(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -22,7 +22,7 @@ def split_studies(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _holds_study(folder: Path) -> bool:
     try:
-        return (folder / SETTINGS).is_file()
+        return (folder / STUDY).is_file()
     except OSError:  # for example a name that is too long
         return False
 
@@ -48,7 +48,7 @@ def find_study(text: str | None, out_dir: str) -> Store:
     place = Path(out_dir)
     folder = _newest(place) if text is None else _named(text, place)
     store = Store(folder)
-    store.settings()
+    store.record()
     return store
 
 
@@ -70,7 +70,7 @@ def _named(text: str, out_dir: Path) -> Path:
 def _newest(out_dir: Path) -> Path:
     def changed(folder: Path) -> float:
         results = folder / RESULTS
-        return (results if results.exists() else folder / SETTINGS).stat().st_mtime
+        return (results if results.exists() else folder / STUDY).stat().st_mtime
 
     found = studies(out_dir)
     if not found:

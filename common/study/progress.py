@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,7 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.processes.heartbeat import last_beat
+from isoscale.common.study.records import ResultLine
 
 LATEST = 8
 """Finished runs that the live view shows."""
@@ -26,23 +27,26 @@ def _minutes(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _said(line: dict[str, Any]) -> str:
-    if line["status"] != "ok":
-        return f"{line['status']}: {line['error']}"
+def _said(line: ResultLine) -> str:
+    result = line.result
+    if not line.ok:
+        return f"{result.status}: {result.error}"
     marks = [
         text
         for flag, text in (
-            (line["cell"]["oversubscribed"], "oversubscribed"),
-            (line["disturbed"], "disturbed"),
+            (line.cell.oversubscribed, "oversubscribed"),
+            (result.disturbed, "disturbed"),
         )
         if flag
     ]
-    step = f"{1e3 * line['step_seconds']['median']:.3f} ms/step"
-    return ", ".join([step, f"{line['items_per_second']:.0f} examples/s", *marks])
+    assert result.step_seconds is not None
+    assert result.step_seconds.median is not None
+    step = f"{1e3 * result.step_seconds.median:.3f} ms/step"
+    return ", ".join([step, f"{result.items_per_second:.0f} examples/s", *marks])
 
 
-def _name(cell: dict[str, Any]) -> str:
-    return f"{cell['model']} {cell['framework']} {cell['strategy']} devices={cell['devices']}"
+def _name(cell: Cell) -> str:
+    return f"{cell.model} {cell.framework} {cell.strategy} devices={cell.devices}"
 
 
 def _grid(cell: RenderableType) -> Table:
@@ -51,7 +55,7 @@ def _grid(cell: RenderableType) -> Table:
     return table
 
 
-class Progress:
+class StudyProgress:
     """A context manager; ``plan``, then ``start_run`` and ``finish_run`` for each run."""
 
     def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time):
@@ -78,7 +82,7 @@ class Progress:
             transient=True,
         )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "StudyProgress":
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -93,21 +97,21 @@ class Progress:
         """Announces that ``runs`` more runs are known to come."""
         self._planned = self._done + runs
 
-    def start_run(self, cell: dict[str, Any], run: int, run_dir: Path) -> None:
+    def start_run(self, cell: Cell, run: int, run_dir: Path) -> None:
         """Says what runs now; ``run_dir`` has its signs of life."""
         self._running = (f"{_name(cell)}, run {run}", run_dir, self._clock())
         self._refresh()
 
-    def finish_run(self, line: dict[str, Any]) -> None:
+    def finish_run(self, line: ResultLine) -> None:
         """Counts a run; ``line`` is its result."""
         self._done += 1
         since = self._running[2] if self._running else self._clock()
         self._running = None
-        bad = line["status"] != "ok"
+        bad = not line.ok
         self._bad += bad
-        name, said = f"{_name(line['cell'])} run {line['run']}", _said(line)
+        name, said = f"{_name(line.cell)} run {line.run}", _said(line)
         self._latest.append((name, said))
-        if line["status"] == "skipped":
+        if line.result.status == "skipped":
             # Said once for a reason: a framework that is missing is missing in every cell.
             bad = said not in self._skipped
             self._skipped.add(said)

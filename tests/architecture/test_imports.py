@@ -22,12 +22,12 @@ FLOORS = {
     "measure": 4,
     "checkpoint": 5,
     "registry": 5,
-    "analysis": 5,
     "study": 6,
     "parity": 6,
     "program": 6,
-    "report": 7,
-    "commands": 8,
+    "analysis": 7,
+    "report": 8,
+    "commands": 9,
 }
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "tensorflow", "keras", "torch"}
 SOURCES = [

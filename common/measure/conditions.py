@@ -1,0 +1,99 @@
+"""Under what conditions a run was measured: memory, load from outside, the clock's resolution."""
+
+import itertools
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.measure.result import Memory
+from isoscale.common.measure.runner import Runner
+
+DISTURBED_SHARE = 0.1
+"""A run is marked as disturbed if others used more than this share of one of its cores."""
+
+
+def peak_memory(runner: Runner, *, holds_pool: bool) -> Memory:
+    """Returns the peak memory of a run so far; every rank must call this.
+
+    Args:
+      runner: of the run.
+      holds_pool: whether the batches lie on the devices twice.
+    """
+    devices = runner.accelerator_peak_bytes()
+    if devices is not None:
+        return Memory(
+            kind="peak bytes allocated by the framework, largest device",
+            per_device_bytes=[bytes_ for rank in runner.gather(devices) for bytes_ in rank],
+        )
+    kind = "peak resident memory, summed over processes; includes the framework itself"
+    if holds_pool:
+        kind += ", and the batches twice (singly, and for blocks of steps)"
+    return Memory(kind=kind, per_process_bytes=runner.gather(peak_resident_bytes()))
+
+
+def peak_resident_bytes() -> int:
+    """Returns the largest resident set this process had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would give the launcher's peak where that is larger: it survives exec.
+        (line,) = (text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def clock_reading_seconds(clock: Callable[[], float]) -> float:
+    """Returns the median time between two consecutive clock readings."""
+    readings = [clock() for _ in range(101)]
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(readings))
+    return gaps[len(gaps) // 2]
+
+
+class OutsideLoad:
+    """How much of this run's cores other programs used while it was measured."""
+
+    def __init__(self, runner: Runner):
+        self._runner = runner
+        self._start, self._wall = _used_seconds(), time.time()
+
+    def share(self) -> float | None:
+        """Returns the largest share over ranks of one core's time; None if it cannot be known.
+
+        A step waits for its slowest device, so what others took counts as if from one core. The
+        system counts in ticks of 10 ms, so that very short runs have no answer either.
+        """
+        (busy, own), wall = _used_seconds(), time.time() - self._wall
+        if busy is None or self._start[0] is None or wall < 0.5:
+            found = None
+        else:
+            found = (available_cores(), busy - self._start[0], own - self._start[1], wall)
+        ranks = self._runner.gather(found)
+        if None in ranks:
+            return None
+        shares = []
+        for cores, busy_seconds, _, seconds in ranks:
+            # Ranks that share cores are no outsiders to each other.
+            ours = sum(own for other, _, own, _ in ranks if set(other) & set(cores))
+            shares.append(max(0.0, busy_seconds - ours) / seconds)
+        return max(shares)
+
+
+def _used_seconds() -> tuple[float | None, float]:
+    """Returns seconds used so far (on this process's cores by all programs, by this process)."""
+    cores, times, own = available_cores(), psutil.cpu_times(percpu=True), os.times()
+    busy = None
+    if max(cores) < len(times):
+        idle = ("idle", "iowait", "guest", "guest_nice")
+        busy = sum(
+            seconds
+            for core in cores
+            for name, seconds in times[core]._asdict().items()
+            if name not in idle
+        )
+    return busy, own.user + own.system

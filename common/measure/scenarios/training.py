@@ -1,0 +1,267 @@
+"""Training: windows of training steps between two clock readings, then an evaluation."""
+
+import gc
+import math
+from collections.abc import Iterable, Iterator
+
+from isoscale.common.config.run_config import TRAINING, RunConfig
+from isoscale.common.measure.conditions import (
+    DISTURBED_SHARE,
+    OutsideLoad,
+    clock_reading_seconds,
+    peak_memory,
+)
+from isoscale.common.measure.loop import timed_window
+from isoscale.common.measure.result import (
+    EvaluationFigures,
+    SavedCheckpoints,
+)
+from isoscale.common.measure.runner import Block, Placed
+from isoscale.common.measure.scenario import Column, Scenario, Task
+from isoscale.common.measure.training_result import (
+    TrainingFigures,
+    TrainingOutcome,
+    TrainingResult,
+)
+from isoscale.common.measure.training_summary import summary
+from isoscale.common.measure.windows import Window, summarize
+from isoscale.common.reference.evaluation import Evaluation
+
+
+def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
+    """Returns (phase, steps) of the windows, with the latency windows spread evenly between.
+
+    Every throughput window has ``window_steps`` steps but the last, which has the rest.
+    """
+    full, rest = divmod(steps, window_steps)
+    lengths = [window_steps] * full + ([rest] if rest else [])
+    plan, done = [], 0
+    for index, length in enumerate(lengths):
+        plan.append(("throughput", length))
+        due = latency_steps * (index + 1) // len(lengths)
+        plan += [("latency", 1)] * (due - done)
+        done = due
+    return plan
+
+
+def run_plan(config: RunConfig, *, first_step: int) -> list[tuple[str, int]]:
+    """Returns (phase, steps) of all windows of a run that goes on at ``first_step``.
+
+    It ends where an unbroken one does. It compiles and warms up again, as far as there are steps.
+    """
+    left = config.total_steps - first_step - 1
+    warmup = min(config.warmup_steps, max(0, left - 1))
+    left -= warmup
+    latency = min(config.latency_steps, left // 2) if first_step else config.latency_steps
+    windows = window_plan(
+        steps=left - latency, window_steps=config.window_steps, latency_steps=latency
+    )
+    return [("compile", 1), *([("warmup", warmup)] if warmup else []), *windows]
+
+
+def window_of(
+    numbers: range, placed: list[Placed], *, pool: Placed, block_steps: int
+) -> list[Placed | Block]:
+    """Returns what a window issues: as many blocks as fit, if there is a pool; the rest singly."""
+    blocked = len(numbers) - len(numbers) % block_steps if pool is not None else 0
+    blocks = [Block(pool, first, block_steps) for first in numbers[:blocked:block_steps]]
+    return [*blocks, *(placed[number % len(placed)] for number in numbers[blocked:])]
+
+
+class TrainingSession:
+    """Drives a runner through the phases of a run; the same on every rank."""
+
+    def __init__(self, task: Task):
+        """Starts nothing yet.
+
+        Args:
+          task: what the session works with.
+        """
+        self._config = task.config
+        self._runner = task.runner
+        self._dataset = task.dataset
+        self._heartbeat = task.heartbeat
+        self._clock = task.clock
+        self._placed: list[Placed] = []
+        self._pool: Placed = None
+        self._rehearsal_seconds = 0.0
+        self._first_step = self._step = task.first_step
+        self._saver = task.saver
+        self._save_seconds: list[float] = []
+        self.windows: list[Window] = []
+
+    def _batches(self, steps: int) -> Iterable[Placed | Block]:
+        """Returns the batches of the next window: a list, or a generator that places each."""
+        numbers = range(self._step, self._step + steps)
+        if self._placed:
+            size = self._config.steps_per_dispatch
+            return window_of(numbers, self._placed, pool=self._pool, block_steps=size)
+
+        def place() -> Iterator[Placed]:
+            for step in numbers:
+                yield self._runner.place(self._dataset.batch(step))
+
+        return place()
+
+    def _window(self, phase: str, steps: int) -> None:
+        # The slowest step so far bounds what the window may take; the compiling one only as long
+        # as there is no other.
+        known = [window for window in self.windows if window.phase != "compile"] or self.windows
+        slowest = max((window.seconds_per_step for window in known), default=0.0)
+        self._heartbeat.beat(f"{phase}, step {self._step}", expected_seconds=steps * slowest)
+        seconds, handles = timed_window(
+            self._runner,
+            self._batches(steps),
+            issue=self._runner.step,
+            max_in_flight=self._config.max_in_flight,
+            clock=self._clock,
+        )
+        # Reading and gathering the results lies outside the clocks.
+        rank_seconds = self._runner.gather(seconds)
+        losses = tuple(self._runner.metrics(handles))
+        self.windows.append(
+            Window(
+                phase=phase,
+                first_step=self._step,
+                steps=steps,
+                seconds=max(rank_seconds),
+                rank_seconds=tuple(rank_seconds),
+                losses=losses,
+            )
+        )
+        self._step += steps
+
+    def _phase(self, phase: str, steps: int) -> None:
+        """One window, or several where checkpoints are due within it."""
+        while steps:
+            due = self._saver.steps_until_due(self._step) if self._saver else None
+            length = min(steps, due or steps)
+            self._window(phase, length)
+            steps -= length
+            if self._saver and length == due:
+                self._heartbeat.beat(f"saving a checkpoint, step {self._step}")
+                start = self._clock()
+                self._saver.save(self._runner, self._step)
+                self._save_seconds.append(self._clock() - start)
+
+    def _rehearse_block(self) -> None:
+        self._heartbeat.beat("compile, block of steps")
+        start = self._clock()
+        self._pool = self._runner.place_pool(self._dataset.batches)
+        self._runner.rehearse(Block(self._pool, self._step, self._config.steps_per_dispatch))
+        self._rehearsal_seconds = max(self._runner.gather(self._clock() - start))
+
+    def run(self) -> TrainingOutcome:
+        """Trains, measures and evaluates."""
+        config = self._config
+        if config.input_pipeline == "placed":
+            self._placed = [self._runner.place(batch) for batch in self._dataset.batches]
+        plan = run_plan(config, first_step=self._first_step)
+        unmeasured = [entry for entry in plan if entry[0] in ("compile", "warmup")]
+        for phase, steps in unmeasured:
+            self._phase(phase, steps)
+            if phase == "compile" and config.steps_per_dispatch > 1:
+                self._rehearse_block()
+        gc.collect()
+        gc.freeze()  # what exists now is not looked at again inside windows
+        load = OutsideLoad(self._runner)
+        for phase, steps in plan[len(unmeasured) :]:
+            self._phase(phase, steps)
+        outside_share = load.share()
+        # Before the evaluation, which compiles another function.
+        memory = peak_memory(self._runner, holds_pool=self._pool is not None)
+        figures = self._figures(self._evaluate())
+        diverged = self._first_loss_not_finite()
+        return TrainingOutcome(
+            **vars(figures),
+            status="ok" if diverged is None else "diverged",
+            error=None if diverged is None else f"loss is not finite at step {diverged}",
+            outside_load_share=outside_share,
+            disturbed=None if outside_share is None else outside_share > DISTURBED_SHARE,
+            memory=memory,
+            peak_memory_bytes=memory.peak_bytes,
+            clock_reading_seconds=clock_reading_seconds(self._clock),
+        )
+
+    def _of_phase(self, phase: str) -> list[Window]:
+        return [window for window in self.windows if window.phase == phase]
+
+    def _losses(self) -> list[dict[str, float]]:
+        return [loss for window in self.windows for loss in window.losses]
+
+    def _first_loss_not_finite(self) -> int | None:
+        steps = enumerate(self._losses(), self._first_step)
+        return next((step for step, loss in steps if not math.isfinite(loss["loss"])), None)
+
+    def _figures(self, evaluation: EvaluationFigures | None) -> TrainingFigures:
+        throughput = self._of_phase("throughput")
+        first, losses = self.windows[0], self._losses()
+        step_seconds = summarize([window.seconds_per_step for window in throughput])
+        latency = summarize([window.seconds_per_step for window in self._of_phase("latency")])
+        measured_seconds = sum(window.seconds for window in throughput)
+        items = self._config.global_batch_size * sum(window.steps for window in throughput)
+        # A run that continues a checkpoint may have too few steps left to measure.
+        items_per_second = items / measured_seconds if throughput else None
+        tokens = self._dataset.tokens_per_example()
+        return TrainingFigures(
+            step_seconds=step_seconds,
+            latency_seconds=latency,
+            items_per_second=items_per_second,
+            tokens_per_second=items_per_second * tokens if items_per_second and tokens else None,
+            # A block's rehearsal compiles it, and makes its steps once.
+            compile_seconds=max(0.0, first.seconds - (step_seconds.median or 0.0))
+            + self._rehearsal_seconds,
+            rehearsal_seconds=self._rehearsal_seconds,
+            first_step_seconds=first.seconds,
+            warmup_seconds=sum(window.seconds for window in self._of_phase("warmup")),
+            measured_seconds=measured_seconds,
+            rank_combination="maximum over ranks of each window's seconds",
+            first_step=self._first_step,
+            loss_first=losses[0]["loss"],
+            loss_last=losses[-1]["loss"],
+            losses_last=dict(losses[-1]),
+            steps_trained=self._step,
+            checkpoints=SavedCheckpoints(
+                saved_steps=self._saver.saved_steps if self._saver else [],
+                failures=self._saver.failures if self._saver else [],
+                seconds=self._save_seconds,
+            ),
+            eval=evaluation,
+        )
+
+    def _evaluate(self) -> EvaluationFigures | None:
+        if not self._dataset.evaluation:
+            return None
+        evaluation = Evaluation()
+        for index, batch in enumerate(self._dataset.evaluation):
+            self._heartbeat.beat(f"evaluation, batch {index}")
+            handle = self._runner.forward(self._runner.place(batch))
+            evaluation.add(self._runner.read_logits(handle), batch)
+        return EvaluationFigures(**evaluation.result())
+
+
+SCENARIO = Scenario(
+    name=TRAINING,
+    session=TrainingSession,
+    result=TrainingResult,
+    summary=summary,
+    columns=(
+        Column("step_seconds.median", "step_seconds_median"),
+        Column("step_seconds.mean", "step_seconds_mean"),
+        Column("step_seconds.p10", "step_seconds_p10"),
+        Column("step_seconds.p90", "step_seconds_p90"),
+        Column("step_seconds.n", "throughput_windows"),
+        Column("latency_seconds.median", "latency_seconds_median"),
+        Column("latency_seconds.p10", "latency_seconds_p10"),
+        Column("latency_seconds.p90", "latency_seconds_p90"),
+        Column("latency_seconds.n", "latency_windows"),
+        Column("items_per_second", "examples_per_second"),
+        Column("tokens_per_second", "tokens_per_second"),
+        Column("compile_seconds", "compile_seconds"),
+        Column("loss_first", "loss_first_nats"),
+        Column("loss_last", "loss_last_nats"),
+        Column("eval.accuracy", "accuracy_fraction"),
+        Column("eval.loss", "eval_loss_nats"),
+        Column("eval.n", "eval_labels"),
+    ),
+)
