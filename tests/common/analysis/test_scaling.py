@@ -3,22 +3,19 @@ from typing import Any
 import pytest
 
 from isoscale.common.analysis.scaling import CellSummary, summarize_cells
+from tests.common.report.fake_study import make_cell, read_lines
 
 
 def line(strategy: str, devices: int, throughput: float, **changes: Any) -> dict[str, Any]:
-    cell = {
-        "model": "m",
-        "overrides": {},
-        "framework": "torch",
-        "strategy": strategy,
-        "devices": devices,
-        "processes": devices,
-        "mesh": {"data": devices},
-        "global_batch_size": changes.pop("batch", 64),
-        "dtype": "float32",
-        "compile_mode": changes.pop("mode", "eager"),
-        "oversubscribed": False,
-    }
+    cell = make_cell(
+        "torch",
+        strategy,
+        devices,
+        model="m",
+        global_batch_size=changes.pop("batch", 64),
+        compile_mode=changes.pop("mode", "eager"),
+        oversubscribed=False,
+    )
     record = {
         "cell": cell,
         "run": 0,
@@ -31,15 +28,13 @@ def line(strategy: str, devices: int, throughput: float, **changes: Any) -> dict
 
 
 def only(summaries: list[CellSummary], strategy: str, devices: int) -> CellSummary:
-    (found,) = (
-        s for s in summaries if s.cell["strategy"] == strategy and s.cell["devices"] == devices
-    )
+    (found,) = (s for s in summaries if s.cell.strategy == strategy and s.cell.devices == devices)
     return found
 
 
 def test_strong_scaling_is_against_bare_at_the_same_batch() -> None:
     lines = [line("bare", 1, 100.0), line("ddp", 1, 80.0), line("ddp", 2, 150.0)]
-    summaries = summarize_cells(lines, scaling="strong")
+    summaries = summarize_cells(read_lines(lines), scaling="strong")
     two = only(summaries, "ddp", 2)
     assert two.speedup.value == pytest.approx(1.5)
     assert two.efficiency.value == pytest.approx(0.75)
@@ -49,15 +44,15 @@ def test_strong_scaling_is_against_bare_at_the_same_batch() -> None:
 
 def test_weak_scaling_is_against_bare_at_the_batch_of_one_device() -> None:
     lines = [line("bare", 1, 100.0), line("ddp", 2, 150.0, batch=128)]
-    assert only(summarize_cells(lines, scaling="weak"), "ddp", 2).speedup.value == 1.5
-    assert only(summarize_cells(lines, scaling="strong"), "ddp", 2).speedup is None
+    assert only(summarize_cells(read_lines(lines), scaling="weak"), "ddp", 2).speedup.value == 1.5
+    assert only(summarize_cells(read_lines(lines), scaling="strong"), "ddp", 2).speedup is None
 
 
 def test_another_mode_or_a_failed_base_is_no_base() -> None:
     lines = [line("bare", 1, 100.0, mode="compile"), line("ddp", 2, 150.0)]
-    assert only(summarize_cells(lines, scaling="strong"), "ddp", 2).speedup is None
+    assert only(summarize_cells(read_lines(lines), scaling="strong"), "ddp", 2).speedup is None
     lines = [line("bare", 1, 100.0, status="failed", error="x"), line("ddp", 2, 150.0)]
-    summaries = summarize_cells(lines, scaling="strong")
+    summaries = summarize_cells(read_lines(lines), scaling="strong")
     assert only(summaries, "ddp", 2).speedup is None
     assert only(summaries, "bare", 1).errors == ["x"]
     assert only(summaries, "bare", 1).step_seconds is None
@@ -66,6 +61,6 @@ def test_another_mode_or_a_failed_base_is_no_base() -> None:
 def test_runs_of_a_cell_are_one_summary() -> None:
     lines = [line("bare", 1, 100.0 + run, run=run) for run in range(4)]
     lines.append(line("bare", 1, 1.0, run=4, status="diverged", error="loss"))
-    (summary,) = summarize_cells(lines, scaling="strong")
+    (summary,) = summarize_cells(read_lines(lines), scaling="strong")
     assert summary.statuses == {"ok": 4, "diverged": 1}
     assert summary.items_per_second.n == 4

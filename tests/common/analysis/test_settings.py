@@ -2,12 +2,12 @@ from typing import Any
 
 from isoscale.common.analysis.scaling import Scaling, summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
-from tests.common.report.fake_study import make_cell, make_line
+from tests.common.report.fake_study import make_cell, make_line, read_lines
 
 
 def split(cells: list, scaling: Scaling = "strong", **options: Any) -> list[Setting]:
     lines = [make_line(cell, 0, 0.01, sequence=i) for i, cell in enumerate(cells)]
-    summaries = summarize_cells(lines, scaling=scaling)
+    summaries = summarize_cells(read_lines(lines), scaling=scaling)
     return split_into_settings(summaries, scaling=scaling, **options)
 
 

@@ -6,11 +6,11 @@ import pytest
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, champions, judge, overall
-from tests.common.report.fake_study import grid_lines, make_cell, make_line
+from tests.common.report.fake_study import grid_lines, make_cell, make_line, read_lines
 
 
 def judged(lines: list[dict[str, Any]]) -> tuple[Setting, list[Verdict]]:
-    summaries = summarize_cells(lines, scaling="strong")
+    summaries = summarize_cells(read_lines(lines), scaling="strong")
     (setting,) = split_into_settings(summaries, scaling="strong")
     return setting, judge([setting])[setting.title]
 
@@ -84,7 +84,7 @@ def test_many_comparisons_of_nothing_rarely_show_something() -> None:
 def test_oversubscribed_cells_take_no_part() -> None:
     lines = grid_lines(devices=(1, 4), seconds=lambda cell: 0.01 / cell["devices"])
     setting, verdicts = judged(lines)
-    assert all(cell.cell["devices"] == 1 for _, cell in champions(setting))
+    assert all(cell.cell.devices == 1 for _, cell in champions(setting))
     assert all("4 devices" not in verdict.subject for verdict in verdicts)
 
 
@@ -94,7 +94,7 @@ def test_failed_cells_take_no_part() -> None:
         if line["cell"]["framework"] == "jax":
             line |= {"status": "failed", "error": "broke"}
     setting, verdicts = judged(lines)
-    assert champions(setting)[0][1].cell["framework"] == "tensorflow"
+    assert champions(setting)[0][1].cell.framework == "tensorflow"
     assert all("jax" not in verdict.subject + verdict.other for verdict in verdicts)
 
 
@@ -123,4 +123,4 @@ def test_the_answer_for_any_number_of_devices_is_counted_once() -> None:
     found = overall(setting, verdicts)
     assert {v.question for v in found} == {"at any devices"}
     assert {v.subject for v in found} == {"torch ddp on 2 devices"}
-    assert {v.other_cell.cell["devices"] for v in found if v.other_cell} == {1}
+    assert {v.other_cell.cell.devices for v in found if v.other_cell} == {1}

@@ -6,7 +6,7 @@ import pytest
 from isoscale.common.analysis.estimates import corrected, ratio_estimates
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.analysis.waterfall import Gap, Lanes, Waterfall, compare_lanes
-from tests.common.report.fake_study import ladder_lines, make_cell, make_line
+from tests.common.report.fake_study import ladder_lines, make_cell, make_line, read_lines
 
 TWEAKS = {
     "jax": {"pages": 0.8, "dense": 0.5, "nothing": 1.0},
@@ -17,7 +17,7 @@ SECONDS = {"jax": 0.04, "tensorflow": 0.01, "torch": 0.02}
 
 
 def lanes(lines: list[dict[str, Any]]) -> list[Lanes]:
-    return compare_lanes(summarize_cells(lines, scaling="strong"), scaling="strong")
+    return compare_lanes(summarize_cells(read_lines(lines), scaling="strong"), scaling="strong")
 
 
 def only(lines: list[dict[str, Any]]) -> Lanes:

@@ -6,14 +6,16 @@ from tests.common.measure.fake_runner import FakeRunner
 
 def test_nothing_but_steps_runs_between_the_clocks() -> None:
     runner = FakeRunner()
-    seconds, handles = timed_window(runner, [{}] * 3, max_in_flight=99, clock=runner.clock)
+    seconds, handles = timed_window(
+        runner, [{}] * 3, issue=runner.step, max_in_flight=99, clock=runner.clock
+    )
     assert runner.calls == ["wait", "clock", "step", "step", "step", "wait", "clock"]
     assert (seconds, handles) == (1.5, [0, 1, 2])
 
 
 def test_steps_in_flight_are_bounded() -> None:
     runner = FakeRunner()
-    timed_window(runner, [{}] * 4, max_in_flight=2, clock=runner.clock)
+    timed_window(runner, [{}] * 4, issue=runner.step, max_in_flight=2, clock=runner.clock)
     inside = runner.calls[2:-2]
     assert inside == ["step", "step", "wait_for 0", "step", "wait_for 1", "step"]
 
@@ -22,6 +24,6 @@ def test_steps_in_flight_are_bounded() -> None:
 def test_a_generator_places_inside_the_window(timed: bool) -> None:
     runner = FakeRunner()
     batches = (runner.place({}) for _ in range(2)) if timed else [{}, {}]
-    timed_window(runner, batches, max_in_flight=2, clock=runner.clock)
+    timed_window(runner, batches, issue=runner.step, max_in_flight=2, clock=runner.clock)
     first, last = (i for i, call in enumerate(runner.calls) if call == "clock")
     assert runner.calls[first:last].count("place") == (2 if timed else 0)

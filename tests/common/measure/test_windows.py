@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from isoscale.common.disk.json_files import to_json, write_atomically
+from isoscale.common.measure.result import Summary
 from isoscale.common.measure.windows import summarize
 
 
@@ -15,9 +16,9 @@ def test_json_is_strict() -> None:
 
 
 def test_summary_of_nothing_is_unknown() -> None:
-    assert summarize([]) == {"median": None, "mean": None, "p10": None, "p90": None, "n": 0}
-    assert summarize([1.0, 2.0, 6.0])["mean"] == 3.0
-    assert summarize([1.0, 2.0, 6.0])["median"] == 2.0
+    assert summarize([]) == Summary(median=None, mean=None, p10=None, p90=None, n=0)
+    assert summarize([1.0, 2.0, 6.0]).mean == 3.0
+    assert summarize([1.0, 2.0, 6.0]).median == 2.0
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:

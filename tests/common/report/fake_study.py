@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from isoscale.common.config.cell import Cell
+from isoscale.common.study.records import ResultLine
 from isoscale.common.study.store import Store
 
 MACHINE: dict[str, Any] = {
@@ -102,6 +103,15 @@ def make_line(
         "run_dir": f"cells/{Cell.from_record(cell).id}/run_{run}",
     }
     return {**line, **changes}
+
+
+def read_line(line: dict[str, Any], number: int = 0) -> ResultLine:
+    """Returns a line as ``Store`` reads it."""
+    return ResultLine.from_record(json.loads(json.dumps(line)), number=number)
+
+
+def read_lines(lines: Sequence[dict[str, Any]]) -> list[ResultLine]:
+    return [read_line(line, number) for number, line in enumerate(lines, 1)]
 
 
 def grid_lines(

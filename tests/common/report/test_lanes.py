@@ -19,7 +19,13 @@ from isoscale.common.report.study.plots import COLORS
 from isoscale.common.report.study.table import print_lanes
 from isoscale.common.report.study.write import write_report
 from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed, two, without
-from tests.common.report.fake_study import grid_lines, ladder_lines, make_cell, make_line
+from tests.common.report.fake_study import (
+    grid_lines,
+    ladder_lines,
+    make_cell,
+    make_line,
+    read_lines,
+)
 from tests.common.report.fake_study import write_study as write
 from tests.common.report.test_report import Page
 
@@ -35,8 +41,8 @@ def said(folder: Path, lines: list[dict[str, Any]]) -> list[str]:
 
 def test_the_ladder_takes_no_part_in_the_ordinary_report(tmp_path: Path) -> None:
     found = study(tmp_path, ladder_lines(TWEAKS, SECONDS))
-    assert {cell.cell["tuning"] for cell in found.summaries} == {"stock", "tuned"}
-    assert {cell.cell["tuning"] for cell in found.ladder} == {"ladder"}
+    assert {cell.cell.tuning for cell in found.summaries} == {"stock", "tuned"}
+    assert {cell.cell.tuning for cell in found.ladder} == {"ladder"}
     assert [setting.title for setting in found.settings] == [
         "mlp_medium, global batch 64, float32, tuning stock",
         "mlp_medium, global batch 64, float32, tuning tuned",
@@ -236,7 +242,7 @@ def test_there_is_no_such_page_without_lanes(tmp_path: Path) -> None:
 
 def test_the_manifest_lists_tweaks_by_lane_and_framework(tmp_path: Path) -> None:
     def fact(lines: list) -> str:
-        summaries = summarize_cells(lines, scaling="strong")
+        summaries = summarize_cells(read_lines(lines), scaling="strong")
         return dict(make_manifest(summaries, [], scaling="strong").facts)["Tuning"]
 
     lines = without(ladder_lines(TWEAKS, SECONDS), tuning="ladder")

@@ -5,6 +5,7 @@ import pytest
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.report.study.table import print_comparison
 from tests.common.analysis.test_scaling import line
+from tests.common.report.fake_study import read_lines
 
 MACHINE: dict[str, Any] = {"cpu_model": "Test CPU", "available_cores": [0, 1], "gpus": []}
 
@@ -37,7 +38,7 @@ def lines(runs: int, **changes: Any) -> list[dict[str, Any]]:
 
 
 def printed(capsys: pytest.CaptureFixture, entries: list, machines: list | None = None) -> str:
-    summaries = summarize_cells(entries, scaling="strong")
+    summaries = summarize_cells(read_lines(entries), scaling="strong")
     print_comparison(summaries, scaling="strong", machines=machines or [MACHINE])
     return capsys.readouterr().out
 

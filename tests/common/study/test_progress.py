@@ -1,15 +1,18 @@
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.processes.heartbeat import Heartbeat, path_for
-from isoscale.common.study.progress import QUIET_SECONDS, Progress
+from isoscale.common.study.progress import QUIET_SECONDS, StudyProgress
+from isoscale.common.study.records import ResultLine
+from tests.common.report.fake_study import make_cell, make_line, read_line
 
-CELL = {"model": "m", "framework": "torch", "strategy": "ddp", "devices": 4, "oversubscribed": True}
+RECORD = make_cell("torch", "ddp", 4, model="m", oversubscribed=True)
+CELL = Cell.from_record(RECORD)
 
 
 class Clock:
@@ -19,15 +22,16 @@ class Clock:
         return self.now
 
 
-def ok(run: int) -> dict[str, Any]:
-    line = {"cell": CELL, "run": run, "status": "ok", "disturbed": True, "error": None}
-    return {**line, "step_seconds": {"median": 0.25}, "items_per_second": 256.0}
+def line(run: int, status: str = "ok", error: str | None = None) -> ResultLine:
+    return read_line(
+        make_line(RECORD, run, 0.25, sequence=run, status=status, error=error, disturbed=True)
+    )
 
 
-def start(*, terminal: bool) -> tuple[Progress, io.StringIO, Clock]:
+def start(*, terminal: bool) -> tuple[StudyProgress, io.StringIO, Clock]:
     output, clock = io.StringIO(), Clock()
     console = Console(file=output, force_terminal=terminal, width=120)
-    return Progress(console=console, clock=clock), output, clock
+    return StudyProgress(console=console, clock=clock), output, clock
 
 
 def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
@@ -37,12 +41,12 @@ def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
         for run in range(3):
             progress.start_run(CELL, run, tmp_path)
             clock.now += 1
-            progress.finish_run(ok(run))
+            progress.finish_run(line(run))
         assert output.getvalue() == ""  # too soon to say anything
         progress.start_run(CELL, 3, tmp_path)
         clock.now += QUIET_SECONDS
-        progress.finish_run(ok(3))
-        progress.finish_run({**ok(4), "status": "failed", "error": "broke [bold]"})
+        progress.finish_run(line(3))
+        progress.finish_run(line(4, "failed", "broke [bold]"))
     first, second, last = output.getvalue().splitlines()
     # 33 s for four runs: two are left.
     assert first == (
@@ -61,7 +65,7 @@ def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> No
         progress.plan(3)
         progress.start_run(CELL, 0, tmp_path)
         clock.now += 30
-        progress.finish_run(ok(0))
+        progress.finish_run(line(0))
         progress.start_run(CELL, 1, tmp_path)
         text = output.getvalue()
     # One line each: the bar must not share its line.
@@ -79,7 +83,7 @@ def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> No
 
 def test_what_is_skipped_is_said_once_and_takes_no_time(tmp_path: Path) -> None:
     progress, output, clock = start(terminal=False)
-    skipped = {**ok(0), "status": "skipped", "error": "torch is not installed"}
+    skipped = line(0, "skipped", "torch is not installed")
     with progress:
         progress.plan(60)
         for _ in range(40):
@@ -87,7 +91,7 @@ def test_what_is_skipped_is_said_once_and_takes_no_time(tmp_path: Path) -> None:
             progress.finish_run(skipped)
         progress.start_run(CELL, 1, tmp_path)
         clock.now += 30
-        progress.finish_run(ok(1))
+        progress.finish_run(line(1))
     said, ran, _ = output.getvalue().splitlines()
     assert said == (
         "[1/60, ETA unknown] m torch ddp devices=4 run 0: skipped: torch is not installed"

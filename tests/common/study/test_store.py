@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -8,34 +9,36 @@ from typing import Any
 
 import pytest
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.study.store import Store, set_aside
-from tests.common.report.fake_study import make_cell, make_line
+from tests.common.report.fake_study import make_cell, make_line, read_line
 
-CELL = make_cell("torch", "ddp", 2)
+RECORD = make_cell("torch", "ddp", 2)
+CELL = Cell.from_record(RECORD)
 
 
 def line(run: int, status: str = "ok", **more: Any) -> dict[str, Any]:
-    return make_line(CELL, run, 0.01, sequence=run, status=status, **more)
+    return make_line(RECORD, run, 0.01, sequence=run, status=status, **more)
 
 
 def test_a_retried_run_replaces_its_line(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.add(line(0, "failed"))
-    store.add(line(1))
+    store.add(read_line(line(0, "failed")))
+    store.add(read_line(line(1)))
     assert not store.is_ok(CELL, 0)
-    store.add(line(0))
+    store.add(read_line(line(0)))
     again = Store(tmp_path)
     again.load()
     assert again.is_ok(CELL, 0)
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
-    assert not again.is_ok({**CELL, "devices": 1}, 0)
+    assert not again.is_ok(dataclasses.replace(CELL, devices=1), 0)
 
 
 def _write_forever(folder: Path) -> None:
     store = Store(folder)
     for run in range(10_000):
-        store.add(line(run, text="x" * 2_000_000))
+        store.add(read_line(line(run, error="x" * 2_000_000)))
 
 
 def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
@@ -69,8 +72,8 @@ def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
         json.dumps(line(1, eval=[1])),
         json.dumps(line(1, latency_seconds={"median": 0.0})),
         json.dumps(line(1) | {"run": "one"}),
-        json.dumps(line(1) | {"cell": {**CELL, "devices": 0}}),
-        json.dumps(line(1) | {"cell": {**CELL, "overrides": "none"}}),
+        json.dumps(line(1) | {"cell": {**RECORD, "devices": 0}}),
+        json.dumps(line(1) | {"cell": {**RECORD, "overrides": "none"}}),
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, foreign: str) -> None:

@@ -13,7 +13,15 @@ from isoscale.common.checkpoint.manifest import describe_training, identify
 from isoscale.common.checkpoint.saver import Saver
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
-from isoscale.common.measure.session import Session, run_plan, window_of, window_plan
+from isoscale.common.measure.result import Summary
+from isoscale.common.measure.scenario import Task
+from isoscale.common.measure.scenarios.training import (
+    TrainingSession,
+    run_plan,
+    window_of,
+    window_plan,
+)
+from isoscale.common.measure.training_result import TrainingOutcome
 from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for, remove
 from isoscale.common.registry import lookup
 from tests.common.measure.fake_runner import BlockRunner, FakeRunner, TwoRanks
@@ -42,10 +50,18 @@ def digits(*, evaluation: bool = False) -> Dataset:
     )
 
 
-def run(runner: FakeRunner, *, evaluation: bool = False, **changes: Any) -> tuple[Session, dict]:
+def run(
+    runner: FakeRunner, *, evaluation: bool = False, **changes: Any
+) -> tuple[TrainingSession, TrainingOutcome]:
     config = dataclasses.replace(CONFIG, **changes)
-    session = Session(
-        config, runner, digits(evaluation=evaluation), heartbeat=Heartbeat(None), clock=runner.clock
+    session = TrainingSession(
+        Task(
+            config=config,
+            runner=runner,
+            dataset=digits(evaluation=evaluation),
+            heartbeat=Heartbeat(None),
+            clock=runner.clock,
+        )
     )
     return session, session.run()
 
@@ -63,20 +79,20 @@ def test_phases_are_apart_and_steps_are_numbered_from_zero() -> None:
     phases = [window.phase for window in session.windows]
     assert phases[:3] == ["compile", "warmup", "throughput"]
     assert [window.first_step for window in session.windows][:4] == [0, 1, 4, 8]
-    assert result["steps_trained"] == 1 + 3 + 10 + 5
-    assert result["step_seconds"] == {"median": 0.5, "mean": 0.5, "p10": 0.5, "p90": 0.5, "n": 3}
-    assert result["latency_seconds"]["n"] == 5
-    assert result["items_per_second"] == 64 / 0.5
-    assert result["tokens_per_second"] is None
-    assert result["compile_seconds"] == 0.0
-    assert (result["loss_first"], result["loss_last"]) == (1.0, 1 / 19)
-    assert result["status"] == "ok"
+    assert result.steps_trained == 1 + 3 + 10 + 5
+    assert result.step_seconds == Summary(median=0.5, mean=0.5, p10=0.5, p90=0.5, n=3)
+    assert result.latency_seconds.n == 5
+    assert result.items_per_second == 64 / 0.5
+    assert result.tokens_per_second is None
+    assert result.compile_seconds == 0.0
+    assert (result.loss_first, result.loss_last) == (1.0, 1 / 19)
+    assert result.status == "ok"
 
 
 def test_the_slowest_rank_counts() -> None:
     _, result = run(TwoRanks(seconds_per_step=0.5))
-    assert result["step_seconds"]["median"] == 1.0
-    assert result["items_per_second"] == 64
+    assert result.step_seconds.median == 1.0
+    assert result.items_per_second == 64
 
 
 def test_batches_are_placed_before_the_windows_unless_timed() -> None:
@@ -98,13 +114,13 @@ def test_blocks_are_steps_and_their_rehearsal_is_none() -> None:
         "block 4",
         f"block {session.windows[-4].first_step}",
     ]
-    assert result["steps_trained"] == 1 + 3 + 8 + 5
-    assert result["loss_last"] == pytest.approx(1 / result["steps_trained"])
-    assert result["step_seconds"]["median"] == 0.25
-    assert result["latency_seconds"]["median"] == 0.5
-    assert result["rehearsal_seconds"] == 1.0
-    assert result["compile_seconds"] == 1.0 + 0.25  # the first step is a single one
-    assert "twice" in result["memory"]["kind"]
+    assert result.steps_trained == 1 + 3 + 8 + 5
+    assert result.loss_last == pytest.approx(1 / result.steps_trained)
+    assert result.step_seconds.median == 0.25
+    assert result.latency_seconds.median == 0.5
+    assert result.rehearsal_seconds == 1.0
+    assert result.compile_seconds == 1.0 + 0.25  # the first step is a single one
+    assert "twice" in result.memory.kind
 
 
 def test_a_window_is_blocks_and_a_rest() -> None:
@@ -120,22 +136,22 @@ def test_a_window_is_blocks_and_a_rest() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_diverged(bad: float) -> None:
     _, result = run(FakeRunner([1.0] * 5 + [bad] * 14))
-    assert result["status"] == "diverged"
-    assert result["error"] == "loss is not finite at step 5"
+    assert result.status == "diverged"
+    assert result.error == "loss is not finite at step 5"
 
 
 def test_evaluation_counts_real_examples() -> None:
     _, result = run(FakeRunner(), evaluation=True)
-    assert result["eval"]["accuracy"] == 1.0
-    assert result["eval"]["n"] == 360
+    assert result.eval.accuracy == 1.0
+    assert result.eval.n == 360
 
 
 def test_memory_says_what_it_is() -> None:
     _, result = run(TwoRanks())
-    processes = result["memory"]["per_process_bytes"]
-    assert result["peak_memory_bytes"] == sum(processes) == 2 * processes[0]
+    processes = result.memory.per_process_bytes
+    assert result.peak_memory_bytes == sum(processes) == 2 * processes[0]
     assert processes[0] > 10**7
-    assert "resident" in result["memory"]["kind"]
+    assert "resident" in result.memory.kind
 
 
 def test_heartbeat(tmp_path) -> None:
@@ -169,19 +185,23 @@ def about() -> dict[str, Any]:
     return {"written_by": {}, **training, **identify(digits().batches)}
 
 
-def saved_in(tmp_path: Path, every: int | None, first_step: int = 0) -> tuple[FakeRunner, dict]:
+def saved_in(
+    tmp_path: Path, every: int | None, first_step: int = 0
+) -> tuple[FakeRunner, TrainingOutcome]:
     """Returns the runner and the result of a run that saves."""
     runner = FakeRunner()
     runner._steps = first_step
     saver = Saver(tmp_path, every=every, last_step=19, about=about())
-    session = Session(
-        CONFIG,
-        runner,
-        digits(),
-        heartbeat=Heartbeat(None),
-        clock=runner.clock,
-        first_step=first_step,
-        saver=saver,
+    session = TrainingSession(
+        Task(
+            config=CONFIG,
+            runner=runner,
+            dataset=digits(),
+            heartbeat=Heartbeat(None),
+            clock=runner.clock,
+            first_step=first_step,
+            saver=saver,
+        )
     )
     result = session.run()
     steps = [step for window in session.windows for step in range(window.steps)]
@@ -191,8 +211,8 @@ def saved_in(tmp_path: Path, every: int | None, first_step: int = 0) -> tuple[Fa
 
 def test_checkpoints_are_saved_between_windows(tmp_path: Path) -> None:
     runner, result = saved_in(tmp_path, every=4)
-    assert result["checkpoints"]["saved_steps"] == [4, 8, 12, 16, 19]
-    assert len(result["checkpoints"]["seconds"]) == 5
+    assert result.checkpoints.saved_steps == [4, 8, 12, 16, 19]
+    assert len(result.checkpoints.seconds) == 5
     assert [step for step, _ in generations(tmp_path)] == [16, 19]
     newest = generations(tmp_path)[-1][1]
     manifest = read_manifest(newest)
@@ -205,15 +225,15 @@ def test_checkpoints_are_saved_between_windows(tmp_path: Path) -> None:
 
 def test_one_checkpoint_at_the_end(tmp_path: Path) -> None:
     _, result = saved_in(tmp_path, every=None, first_step=15)
-    assert result["checkpoints"]["saved_steps"] == [19]
-    assert (result["first_step"], result["steps_trained"]) == (15, 19)
+    assert result.checkpoints.saved_steps == [19]
+    assert (result.first_step, result.steps_trained) == (15, 19)
 
 
 def test_too_few_steps_to_measure_is_no_figure(tmp_path: Path) -> None:
     _, result = saved_in(tmp_path, every=None, first_step=18)
-    assert result["items_per_second"] is None
-    assert result["step_seconds"]["n"] == 0
-    assert result["status"] == "ok"
+    assert result.items_per_second is None
+    assert result.step_seconds.n == 0
+    assert result.status == "ok"
 
 
 def test_a_save_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch) -> None:
@@ -222,9 +242,9 @@ def test_a_save_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch) -> 
 
     monkeypatch.setattr(safetensors.numpy, "save_file", full)
     _, result = saved_in(tmp_path, every=10)
-    assert (result["status"], result["steps_trained"]) == ("ok", 19)
-    assert result["checkpoints"]["saved_steps"] == []
-    first, last = result["checkpoints"]["failures"]
+    assert (result.status, result.steps_trained) == ("ok", 19)
+    assert result.checkpoints.saved_steps == []
+    first, last = result.checkpoints.failures
     assert first.startswith("no checkpoint at step 10: ")
     assert last.endswith("cannot be written: No space left on device")
     assert not list(tmp_path.iterdir())
