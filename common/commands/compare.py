@@ -463,8 +463,8 @@ def _guarded(what: str, make: Callable[[], None]) -> bool:
 
 
 def _print_table(study: StudyData) -> None:
-    from isoscale.common.report.study.answers import glance
-    from isoscale.common.report.study.table import print_comparison
+    from isoscale.common.report.study.answers.setting import glance
+    from isoscale.common.report.study.tables.printed import print_comparison
 
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
     print("\nIn short, fastest; how sure; do more devices pay:")

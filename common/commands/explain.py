@@ -128,11 +128,11 @@ def _show(study: StudyData, *, write: bool) -> None:
       ConfigError: the report cannot be written.
     """
     # Here, not at the top: rich is not needed to say that a flag is wrong.
-    from isoscale.common.report.study.table import print_lanes
-    from isoscale.common.report.study.write import HTML
+    from isoscale.common.report.formats.html_page import FILE
+    from isoscale.common.report.study.tables.printed import print_lanes
 
     print_lanes(study.lanes)
-    path = report.write(study) if write else study.folder / HTML
+    path = report.write(study) if write else study.folder / FILE
     if path.exists():
         print(f"Report: {path}")
 

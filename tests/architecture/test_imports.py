@@ -128,8 +128,6 @@ def test_only_the_registry_looks_things_up_by_name(path: Path) -> None:
 TOO_LONG = {
     "common/machine/problems.py",
     "common/report/board/event_files.py",
-    "common/report/study/document.py",
-    "common/report/study/plots.py",
 }
 """To be split."""
 

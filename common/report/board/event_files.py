@@ -403,17 +403,17 @@ _READING = (
 )
 
 
-def _manifest(study: StudyData) -> str:
-    manifest = study.manifest()
+def _conditions(study: StudyData) -> str:
+    conditions = study.conditions()
     # Warnings come first: TensorBoard cuts long texts.
-    warnings = [("WARNING", warning) for warning in manifest.warnings]
-    return _table([("Study", study.name), *warnings, *manifest.facts])
+    warnings = [("WARNING", warning) for warning in conditions.warnings]
+    return _table([("Study", study.name), *warnings, *conditions.facts])
 
 
 def _report_events(study: StudyData, figures: Path | None) -> list[Event]:
     wall_time = _study_seconds(study)
     values = [
-        records.markdown("manifest", _manifest(study)),
+        records.markdown("manifest", _conditions(study)),
         records.markdown("reading", _table(_READING)),
     ]
     found = sorted(figures.glob("*.png")) if figures is not None and figures.is_dir() else []

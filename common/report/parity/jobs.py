@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from isoscale.common.disk.json_files import write_atomically
-from isoscale.common.report.study.plots import Plot
-from isoscale.common.report.study.write import make_environment, with_own_ids
+from isoscale.common.report.drawing.plot import Plot, with_own_ids
+from isoscale.common.report.formats.templates import make_environment
 
 
 def said_of_runs(document: dict[str, Any], *, total: int) -> str:

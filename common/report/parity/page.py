@@ -13,9 +13,10 @@ from isoscale.common.parity.checks import ITSELF
 from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
 from isoscale.common.parity.compare import Figure as Difference
 from isoscale.common.parity.reference import NUMPY
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.style import COLORS, DASHES
+from isoscale.common.report.formats.terminal import make_table, print_table
 from isoscale.common.report.parity import jobs
-from isoscale.common.report.study.plots import COLORS, DASHES, Plot
-from isoscale.common.report.study.table import make_table, print_table
 
 HTML = "parity.html"
 _LEAST_STEPS = 5

@@ -15,9 +15,10 @@ from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
 from isoscale.common.parity.compare import Figure as Difference
 from isoscale.common.parity.tolerances import tolerance_of
 from isoscale.common.report.board import event_records as records
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.style import COLORS, DASHES
+from isoscale.common.report.formats.terminal import make_table, print_table
 from isoscale.common.report.parity import jobs
-from isoscale.common.report.study.plots import COLORS, DASHES, Plot
-from isoscale.common.report.study.table import make_table, print_table
 
 HTML, PLOTS, TENSORBOARD = "relay.html", "plots", "tensorboard"
 COLUMNS = (

@@ -12,7 +12,7 @@ from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes, lane_of
 from isoscale.common.config.run_config import LADDER, TUNED
-from isoscale.common.report.study.manifest import Manifest, make_manifest
+from isoscale.common.report.study.conditions import Conditions, make_conditions
 from isoscale.common.study.store import Store
 
 PLOTS = "plots"
@@ -89,9 +89,9 @@ class StudyData:
             for path in self.folder.glob("cells/*/run_*.attempt_*")
         )
 
-    def manifest(self) -> Manifest:
+    def conditions(self) -> Conditions:
         """Returns the conditions under which the study was measured."""
-        return make_manifest(
+        return make_conditions(
             self.summaries,
             self.machines,
             scaling=self.scaling,

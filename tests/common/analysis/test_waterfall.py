@@ -5,6 +5,7 @@ import pytest
 
 from isoscale.common.analysis.estimates import corrected, ratio_estimates
 from isoscale.common.analysis.scaling import summarize_cells
+from isoscale.common.config.cell import Cell
 from isoscale.common.analysis.waterfall import Gap, Lanes, Waterfall, compare_lanes
 from tests.common.report.fake_study import ladder_lines, make_cell, make_line, read_lines
 
@@ -168,7 +169,7 @@ def test_a_cell_that_is_not_on_the_way_is_a_stray() -> None:
     cell = make_cell("jax", "bare", 1, tuning="ladder", tweaks=["other"])
     lines.insert(0, make_line(cell, 0, 0.03, sequence=len(lines)))
     found = of(only(lines), "jax")
-    assert [stray.cell for stray in found.strays] == [cell]
+    assert [stray.cell for stray in found.strays] == [Cell.from_record(cell)]
     assert len(found.steps) == 4
 
 

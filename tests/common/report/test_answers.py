@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from isoscale.common.report.study.answers import Glance, answer, glance
+from isoscale.common.report.study.answers.setting import Glance, answer, glance
 from isoscale.common.report.study.data import StudyData, load_study
 from tests.common.report.fake_study import make_cell, make_line, write_study
 

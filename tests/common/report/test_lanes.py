@@ -12,11 +12,12 @@ import pytest
 
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.report.board.event_files import hparams_of
+from isoscale.common.report.drawing.style import COLORS
+from isoscale.common.report.study.answers.lanes import sentences
+from isoscale.common.report.study.conditions import make_conditions
 from isoscale.common.report.study.data import StudyData, load_study
-from isoscale.common.report.study.lanes import rows, sentences
-from isoscale.common.report.study.manifest import make_manifest
-from isoscale.common.report.study.plots import COLORS
-from isoscale.common.report.study.table import print_lanes
+from isoscale.common.report.study.tables.lanes import rows
+from isoscale.common.report.study.tables.printed import print_lanes
 from isoscale.common.report.study.write import write_report
 from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed, two, without
 from tests.common.report.fake_study import (
@@ -243,7 +244,7 @@ def test_there_is_no_such_page_without_lanes(tmp_path: Path) -> None:
 def test_the_manifest_lists_tweaks_by_lane_and_framework(tmp_path: Path) -> None:
     def fact(lines: list) -> str:
         summaries = summarize_cells(read_lines(lines), scaling="strong")
-        return dict(make_manifest(summaries, [], scaling="strong").facts)["Tuning"]
+        return dict(make_conditions(summaries, [], scaling="strong").facts)["Tuning"]
 
     lines = without(ladder_lines(TWEAKS, SECONDS), tuning="ladder")
     assert fact(lines) == "stock; tuned: jax pages, dense, nothing; tensorflow none; torch mkl"
@@ -299,6 +300,6 @@ def test_what_the_tuned_lane_could_not_have_is_said(tmp_path: Path) -> None:
     for line in lines:
         if line["cell"]["framework"] == "jax":  # of stock cells it means nothing
             (store.folder / line["run_dir"] / "config.json").write_text(json.dumps(wanting))
-    warnings = load_study(store).manifest().warnings
+    warnings = load_study(store).conditions().warnings
     assert warnings.count("Left out of the tuned lane: jax pages-of-gold: needs gold.") == 1
-    assert load_study(write(tmp_path / "t", lines)).manifest().warnings == []
+    assert load_study(write(tmp_path / "t", lines)).conditions().warnings == []

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.report.drawing.style import COLORS
+from isoscale.common.report.formats.csv_table import to_csv
+from isoscale.common.report.formats.markdown import escape_markdown
 from isoscale.common.report.study.data import StudyData, load_study
-from isoscale.common.report.study.document import drift
-from isoscale.common.report.study.plots import COLORS
-from isoscale.common.report.study.table import print_comparison
-from isoscale.common.report.study.write import escape_markdown, to_csv, write_report
+from isoscale.common.report.study.drift import drift
+from isoscale.common.report.study.tables.printed import print_comparison
+from isoscale.common.report.study.write import write_report
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 
 KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from isoscale.common.analysis.scaling import summarize_cells
-from isoscale.common.report.study.table import print_comparison
+from isoscale.common.report.study.tables.printed import print_comparison
 from tests.common.analysis.test_scaling import line
 from tests.common.report.fake_study import read_lines
 

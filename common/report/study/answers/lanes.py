@@ -1,16 +1,13 @@
-"""What stands between stock and tuned, and what is left of a gap: in a table and in sentences."""
+"""The answer about stock and tuned in plain sentences: gaps, and what is left of them."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 
-from isoscale.common.analysis.estimates import LEAST_RUNS
-from isoscale.common.analysis.scaling import CellSummary
-from isoscale.common.analysis.settings import cell_name
 from isoscale.common.analysis.verdicts import evidence_text, ratio_text
-from isoscale.common.analysis.waterfall import Change, Gap, LaneGap, Lanes, Step, Waterfall
+from isoscale.common.analysis.waterfall import Gap, LaneGap, Lanes, Waterfall
 from isoscale.common.config.run_config import STOCK, TUNED
-from isoscale.common.report.study.answers import caveats, devices_text
-from isoscale.common.report.words import NO_VALUE, estimate, incomplete, joined, marks, number
+from isoscale.common.report.study.answers.setting import caveats, devices_text
+from isoscale.common.report.words import joined, number
 
 INTRODUCTION = (
     "From stock (what the installed packages give) to tuned, one tweak more at a time. A change "
@@ -20,87 +17,16 @@ INTRODUCTION = (
     "slowest, each with the strategy whose stock median is fastest; shares of it are shares of its "
     "logarithm, so that factors add up."
 )
-COLUMNS = (
-    "framework",
-    "step",
-    "runs",
-    "time per step, ms",
-    "change to the step before",
-    "shown?",
-    "marks",
-)
 
 
 def introduction(lanes: Sequence[Lanes]) -> str:
-    """Returns how to read all that is said of lanes."""
+    """Returns how to read the section about lanes."""
     tests = {id(c) for found in lanes for c in found.changes if c.p is not None}
     return INTRODUCTION.format(n=len(tests))
 
 
-# The table.
-
-
-def step_name(waterfall: Waterfall, step: Step) -> str:
-    """Returns for example ``+ huge-pages``; the last one is also called tuned."""
-    name = ", ".join(f"+ {tweak}" for tweak in step.added)
-    if step.lane != TUNED:
-        return name or step.lane
-    if not name and waterfall.tweaks:
-        return TUNED
-    return f"{name} = tuned" if name else "tuned = stock: no tweak"
-
-
-def _few(runs: int) -> str:
-    return f" (no interval from {runs} run{'s' if runs > 1 else ''})"
-
-
-def _seconds(cell: CellSummary | None) -> str:
-    if cell is None:
-        return "not measured"
-    if cell.step_seconds is None:
-        return f"no result: {joined(incomplete(cell))}"
-    text = estimate(cell.step_seconds, scale=1e3)
-    return text + (_few(len(cell.ok)) if len(cell.ok) < LEAST_RUNS else "")
-
-
-def _change(change: Change | None) -> tuple[str, str]:
-    if change is None:
-        return NO_VALUE, NO_VALUE
-    ratio = ratio_text(change.ratio)
-    if change.p is None:
-        return ratio + _few(min(change.ratio.n)), change.outcome
-    return ratio, f"{change.outcome} ({evidence_text(change.ratio, change.p)})"
-
-
-def rows(lanes: Lanes) -> list[list[str]]:
-    """Returns the table of a setting, under ``COLUMNS``."""
-    several = len({waterfall.devices for waterfall in lanes.waterfalls}) > 1
-    found = []
-    for waterfall in lanes.waterfalls:
-        name = waterfall.name
-        name = cell_name(name, waterfall.devices) if several else name
-        for step in waterfall.steps:
-            found.append(
-                [
-                    name,
-                    step_name(waterfall, step),
-                    str(len(step.cell.ok)) if step.cell else "0",
-                    _seconds(step.cell),
-                    *_change(step.change),
-                    "; ".join(marks(step.cell)) if step.cell else "",
-                ]
-            )
-        if waterfall.total is not None and len(waterfall.steps) > 2:
-            total = _change(waterfall.total)
-            found.append([name, "tuned against stock", "", "", *total, ""])
-    return found
-
-
-# Sentences.
-
-
 def sentences(lanes: Lanes) -> list[str]:
-    """Returns what is to be said of a setting, the most important first."""
+    """Returns the sentences about a setting, the most important first."""
     if lanes.alarm:
         return [lanes.alarm]
     found = list(itertools.chain.from_iterable(_gap_sentences(gap) for gap in lanes.gaps))
@@ -179,7 +105,7 @@ def _percent(share: float) -> str:
 
 
 def _lane_text(gap: Gap, lane: LaneGap, name: str) -> str:
-    """How far the fastest and the slowest of a lane lie apart."""
+    """Returns how far the fastest and the slowest framework of a lane lie apart."""
 
     def figures(framework: str) -> str:
         waterfall = gap.members[framework]
@@ -211,7 +137,7 @@ def _order_text(gap: Gap, reversals: dict[tuple[str, str], bool], where: str) ->
 
 
 def _gains(members: Sequence[Waterfall], where: str) -> Iterator[str]:
-    """What the tweaks do for each framework."""
+    """Yields the sentence about what all tweaks together do for each framework."""
     if not any(waterfall.tweaks for waterfall in members):
         yield f"{where} no tweak is in the tuned lane of any framework."
         return

@@ -1,4 +1,7 @@
-"""What was equal for all runs of a study, or differed: so that a sceptic can object to it."""
+"""The conditions of a study: what was equal for all runs, and what differed.
+
+A reader who doubts a comparison finds here what to object to.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +14,11 @@ UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Conditions:
     """The conditions of a study.
 
     Attributes:
-      facts: (what, value): values that differ between runs stand side by side.
+      facts: (name, value); values that differ between runs stand side by side.
       warnings: conditions that make the comparison less fair than it should be.
     """
 
@@ -27,7 +30,7 @@ class Manifest:
         return dict(self.facts)["Machine"]
 
     def lines(self) -> list[str]:
-        """The manifest as plain text, a fact a line."""
+        """Returns the conditions as plain text, one fact a line."""
         return [f"{name}: {value}" for name, value in self.facts] + [
             f"! {warning}" for warning in self.warnings
         ]
@@ -85,14 +88,14 @@ def _tweaks(framework: str, cells: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def make_manifest(
+def make_conditions(
     summaries: Sequence[CellSummary],
     machines: Sequence[dict[str, Any]],
     *,
     scaling: str,
     framework_facts: Mapping[str, Mapping[str, Any]] | None = None,
     left_out: Sequence[str] = (),
-) -> Manifest:
+) -> Conditions:
     """Returns the conditions under which the cells were measured.
 
     Args:
@@ -169,7 +172,7 @@ def make_manifest(
             "Two process models are compared, each the natural one of its strategy: one process "
             "per device, and one process that drives all devices."
         )
-    return Manifest(facts=facts, warnings=warnings)
+    return Conditions(facts=facts, warnings=warnings)
 
 
 def _link(machine: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The answer of a study in plain sentences, made from verdicts only."""
+"""The answer about one setting in plain sentences, made from verdicts only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from isoscale.common.report.words import incomplete, joined, number
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Glance:
-    """A row of the opening table: what to choose for one setting, and how sure that is.
+    """A row of the opening table: the fastest choice for one setting, and its evidence.
 
     Attributes:
-      setting: its title.
-      choice: the fastest cell, with all that no difference is shown from.
+      setting: title of the setting.
+      choice: the fastest cell, and the cells with no difference shown from it.
       sure: the evidence against the best of the rest.
       scaling: whether more devices pay.
     """
@@ -39,7 +39,7 @@ class Glance:
 
 
 def _figures(cell: CellSummary) -> str:
-    """The cell's time per step and throughput, as medians over runs."""
+    """Returns the cell's time per step and throughput, as medians over runs."""
     assert cell.step_seconds is not None
     assert cell.items_per_second is not None
     step = number(cell.step_seconds.median, scale=1e3)
@@ -72,12 +72,12 @@ def _runs(cell: CellSummary) -> str:
 
 
 def _short(name: str, devices: int | None) -> str:
-    """The name of a cell where its device count is said already."""
+    """Returns the name of a cell, without the device count where the sentence names it."""
     return name if devices is None else name.rsplit(" on ", 1)[0]
 
 
 def _reversed(verdict: Verdict) -> str:
-    """Says where medians order two cells the other way round than the ratio does."""
+    """Returns a remark if the medians order two cells in reverse of the ratio."""
     first, other = verdict.subject_cell.items_per_second, None
     if verdict.other_cell is not None:
         other = verdict.other_cell.items_per_second
@@ -87,7 +87,7 @@ def _reversed(verdict: Verdict) -> str:
 
 
 def _leader(best: Sequence[Named], verdicts: Sequence[Verdict], devices: int | None) -> str:
-    """The fastest cell with its figures, and what of its own framework it is not faster than."""
+    """Returns the fastest cell with its figures, and its equals within its framework."""
     name, cell = best[0]
     even = [_short(other, devices) for other in not_told_apart(verdicts, name)]
     also = f"; within its framework no difference is shown from {joined(even)}" if even else ""
@@ -95,7 +95,7 @@ def _leader(best: Sequence[Named], verdicts: Sequence[Verdict], devices: int | N
 
 
 def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None) -> str | None:
-    """Returns who is fastest with so many devices (None: with the number that suits each)."""
+    """Returns the fastest cell on a number of devices (None: on the number best for each)."""
     best = champions(setting, devices)
     if not best:
         return None
@@ -153,7 +153,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
 
 
 def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
-    """Returns who gains from more devices and who loses, against one device without wrapper."""
+    """Returns which cells gain or lose by more devices, against bare on one device."""
     found = [verdict for verdict in verdicts if verdict.question == "against bare"]
     sentences = []
     for outcome, text in (

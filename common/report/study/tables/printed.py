@@ -1,20 +1,18 @@
-"""The table that ``isoscale compare`` prints: every column with its unit, every mark explained."""
+"""The tables that ``isoscale compare`` and ``isoscale explain`` print; every mark is explained."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import split_into_settings
 from isoscale.common.analysis.waterfall import Lanes
-from isoscale.common.report.study.lanes import COLUMNS as LANE_COLUMNS
-from isoscale.common.report.study.lanes import introduction, rows, sentences
-from isoscale.common.report.study.manifest import make_manifest
+from isoscale.common.report.formats.terminal import make_table, print_table
+from isoscale.common.report.study.answers.lanes import introduction, sentences
+from isoscale.common.report.study.conditions import make_conditions
+from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
+from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.words import (
     NO_VALUE,
     accuracy_of,
@@ -63,28 +61,17 @@ COLUMNS = (
 )
 
 
-def make_table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-
-
-def print_table(table: Table) -> None:
-    """Prints a table, never narrower than it is: a cut figure is worse than a wrapped line."""
-    needed = Console(width=500).measure(table).maximum
-    terminal = Console().width if sys.stdout.isatty() else 0
-    Console(width=max(terminal, needed)).print(table)
-
-
 def print_lanes(found: Sequence[Lanes]) -> None:
-    """Prints what stands between stock and tuned: a table for each setting, and sentences."""
+    """Prints the way from stock to tuned: a table for each setting, and sentences."""
     for lanes in found:
         table = make_table(lanes.setting.title)
         listed = rows(lanes)
-        # Marks, for example, are rare.
+        # Empty columns are left out: marks, for example, are rare.
         kept = [i for i in range(len(LANE_COLUMNS)) if any(row[i] for row in listed)]
         for i in kept:
             table.add_column(LANE_COLUMNS[i], no_wrap=True)
         for row in listed:
-            # What stands in brackets goes onto a second line, so that a terminal has room.
+            # Text in brackets goes onto a second line, so that a terminal has room.
             table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
         print_table(table)
         print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
@@ -94,7 +81,7 @@ def print_lanes(found: Sequence[Lanes]) -> None:
 def print_comparison(
     summaries: list[CellSummary], *, scaling: Scaling, machines: list[dict[str, Any]]
 ) -> None:
-    """Prints a table for each setting, what was equal, and how to read it.
+    """Prints a table for each setting, the conditions, and how to read the tables.
 
     Args:
       summaries: the cells.
@@ -110,8 +97,8 @@ def print_comparison(
         for name, summary in setting.cells:
             table.add_row(*(Text(text) for text in _row(name, summary)[: len(columns)]))
         print_table(table)
-    manifest = make_manifest(summaries, machines, scaling=scaling)
-    print("\n".join([*manifest.lines(), "", *_notes(summaries, scaling)]))
+    conditions = make_conditions(summaries, machines, scaling=scaling)
+    print("\n".join([*conditions.lines(), "", *_notes(summaries, scaling)]))
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:

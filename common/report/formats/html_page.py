@@ -1,0 +1,42 @@
+"""A report as one HTML page that needs no other file."""
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
+from isoscale.common.report.drawing.plot import Plot, with_own_ids
+from isoscale.common.report.formats.templates import make_environment, printable
+from isoscale.common.report.study.contents import Contents
+from isoscale.common.report.study.data import PLOTS
+from isoscale.common.report.study.tables import cells, lanes, runs
+
+FILE = "report.html"
+
+
+def to_html(contents: Contents, drawn: Mapping[str, tuple[str, bytes]]) -> str:
+    """Returns one page that needs no other file; all values are escaped.
+
+    Args:
+      contents: of the report.
+      drawn: slug -> (SVG, PNG) of each plot.
+    """
+    environment = make_environment(autoescape=True, finalize=printable)
+    prefixes = {slug: f"f{index}-" for index, slug in enumerate(drawn)}
+
+    def figure(plot: Plot) -> Markup:
+        svg = with_own_ids(drawn[plot.slug][0], prefixes[plot.slug])
+        return Markup(
+            '<figure id="{}" role="img" aria-label="{}">{}<figcaption><b>{}.</b> {} '
+            '<a href="{}/{}.png">PNG</a> <a href="{}/{}.svg">SVG</a></figcaption></figure>'
+        ).format(
+            *(plot.slug, plot.title, Markup(svg), plot.title, plot.caption),
+            *(PLOTS, plot.slug, PLOTS, plot.slug),
+        )
+
+    return environment.get_template("report.html").render(
+        contents=contents,
+        figure=figure,
+        cell_columns=cells.COLUMNS,
+        lane_columns=lanes.COLUMNS,
+        run_columns=runs.COLUMNS,
+    )

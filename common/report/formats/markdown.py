@@ -1,0 +1,62 @@
+"""A report as Markdown, with links to its plots."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.formats.templates import make_environment, printable
+from isoscale.common.report.study.contents import Contents
+from isoscale.common.report.study.data import PLOTS
+from isoscale.common.report.study.tables import cells, lanes, runs
+
+FILE = "report.md"
+
+_SPECIAL = re.compile(r"([\\`*|~$])")
+_EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def to_markdown(contents: Contents) -> str:
+    """Returns the report with links to the plots; all values are escaped."""
+    # Every value passes through finalize, which escapes all but values of the type Markup.
+    environment = make_environment(finalize=_markdown_value)
+
+    def figure(plot: Plot) -> Markup:
+        title, caption = escape_markdown(plot.title), escape_markdown(plot.caption)
+        return Markup(f"![{title}]({PLOTS}/{plot.slug}.png)\n\n*{title}.* {caption}")
+
+    def row(values: Sequence[str]) -> Markup:
+        return Markup(f"| {' | '.join(escape_markdown(value) for value in values)} |")
+
+    def rule(values: Sequence[str]) -> Markup:
+        return Markup(f"|{'---|' * len(values)}")
+
+    return environment.get_template("report.md").render(
+        contents=contents,
+        figure=figure,
+        row=row,
+        rule=rule,
+        cell_columns=cells.COLUMNS,
+        lane_columns=lanes.COLUMNS,
+        run_columns=runs.COLUMNS,
+    )
+
+
+def _markdown_value(value: Any) -> Any:
+    return value if isinstance(value, Markup) else escape_markdown(str(value))
+
+
+def escape_markdown(text: str) -> str:
+    """Returns text that Markdown shows as it is, in a line or in a table cell."""
+    text = (
+        " ".join(printable(text).split())
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
+    text = _SPECIAL.sub(r"\\\1", text)
+    # Underscores inside words and brackets outside links are harmless, and common in names.
+    text = _EDGE_UNDERSCORE.sub(r"\\_", text)
+    return text.replace("](", "]\\(").replace("][", "]\\[")

@@ -1,0 +1,66 @@
+"""The first sentences of a report: the study as a whole, and how far a reader may rely on it."""
+
+from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.verdicts import champions, overall
+from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.study.drift import Drift
+
+NOTABLE_DRIFT = 0.03
+"""The answer names a drift from this share on, if its interval excludes zero."""
+
+
+def headline(study: StudyData, drifted: Drift | None) -> list[str]:
+    """Returns the sentences; ``drifted`` is the change over the study, if known."""
+    counts = [len(summary.ok) for summary in study.summaries if summary.ok]
+    sentences = []
+    if not counts:
+        return ["No run was successful: there is nothing to compare."]
+    if max(counts) < LEAST_RUNS:
+        runs = "One run" if max(counts) == 1 else f"At most {max(counts)} runs"
+        sentences.append(
+            f"{runs} of each cell: there is no interval and no verdict. The figures below were "
+            "measured, but nothing says how far another run would be from them; with six runs "
+            "(--resume --runs=6) there would be."
+        )
+    elif min(counts) < LEAST_RUNS:
+        sentences.append(
+            f"Some cells have fewer than {LEAST_RUNS} runs: on those there is no verdict."
+        )
+    verdicts = [verdict for found in study.verdicts.values() for verdict in found]
+    decided = [verdict for verdict in verdicts if verdict.outcome != "no verdict"]
+    if decided:
+        even = sum(verdict.outcome == "no difference shown" for verdict in decided)
+        sentences.append(
+            f"Of {len(decided)} comparisons of two cells, {len(decided) - even} show a difference "
+            f"and {even} show none."
+        )
+    if drifted is not None and drifted[1] * drifted[2] > 0 and abs(drifted[0]) >= NOTABLE_DRIFT:
+        change, low, high, _ = drifted
+        sentences.append(
+            f"Time per step changed by {100 * change:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] "
+            "from the first run to the last. Runs of all cells are interleaved, so that it favours "
+            "none of them, but it makes intervals wide."
+        )
+    wins: dict[str, list[str]] = {}
+    for setting in study.settings:
+        winner = _winner(study, setting)
+        if winner is not None:
+            wins.setdefault(winner, []).append(setting.title)
+    for winner, titles in wins.items():
+        few = f": {'; '.join(titles)}" if len(titles) <= 3 else ""
+        sentences.append(
+            f"{winner} is shown to be the fastest framework, each with the number of devices that "
+            f"suits it best, for {len(titles)} of {len(study.settings)} settings{few}."
+        )
+    return sentences
+
+
+def _winner(study: StudyData, setting: Setting) -> str | None:
+    """Returns the framework that verdicts show to be faster than all others, if any."""
+    best = champions(setting)
+    if len({cell.cell["framework"] for _, cell in best}) < 2 or study.losses[setting.title].alarm:
+        return None
+    asked = overall(setting, study.verdicts[setting.title])
+    shown = len(asked) == len(best) - 1 and all(v.outcome == "faster" for v in asked)
+    return best[0][1].cell["framework"] if shown else None

@@ -1,0 +1,202 @@
+"""The contents of a report, as plain values that every format shows."""
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Sequence
+
+from isoscale.common.analysis.losses import LossSpread
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.study.answers.headline import headline
+from isoscale.common.report.study.answers.lanes import introduction, sentences
+from isoscale.common.report.study.answers.setting import Glance, answer, glance
+from isoscale.common.report.study.conditions import Conditions
+from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.study.drift import drift
+from isoscale.common.report.study.method import method
+from isoscale.common.report.study.plots.loss import loss_curves
+from isoscale.common.report.study.plots.overview import overview_plots
+from isoscale.common.report.study.plots.setting import setting_plots
+from isoscale.common.report.study.plots.waterfall import waterfall_plots
+from isoscale.common.report.study.problems import problems
+from isoscale.common.report.study.tables.cells import cell_row
+from isoscale.common.report.study.tables.comparisons import comparison_row
+from isoscale.common.report.study.tables.lanes import rows
+from isoscale.common.report.study.tables.runs import run_rows
+
+SENTENCES_FIRST = 8
+"""With more settings than this, a table comes first and sentences stand with their setting."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """The part of a report about one setting.
+
+    Attributes:
+      title, anchor: of the setting.
+      sentences: the answer.
+      verdicts: (comparison, ratio, evidence, outcome) rows.
+      rows: of the table of cells, under the columns of ``tables/cells.py``.
+      remarks: on the steps of a run, and on the losses.
+      alarm: why its cells must not be compared; None: they may be.
+      plots: of the setting; [] if they are left out.
+    """
+
+    title: str
+    anchor: str
+    sentences: list[str]
+    verdicts: list[tuple[str, str, str, str]]
+    rows: list[list[str]]
+    remarks: list[str]
+    alarm: str | None
+    plots: list[Plot]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneSection:
+    """The part of a report about one setting that was measured in several lanes.
+
+    Attributes:
+      title: of the setting.
+      sentences: the answer.
+      rows: of the table of steps, under the columns of ``tables/lanes.py``.
+      alarm: why its cells must not be compared; None: they may be.
+      plots: of the setting; [] if they are left out.
+    """
+
+    title: str
+    sentences: list[str]
+    rows: list[list[str]]
+    alarm: str | None
+    plots: list[Plot]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """A whole report; ``about_lanes`` tells how to read ``lanes``."""
+
+    name: str
+    commands: list[str]
+    again: str
+    measured: str
+    counts: str
+    headline: list[str]
+    glances: list[Glance]
+    overview: list[Plot]
+    sentences_first: bool
+    about_lanes: str
+    lanes: list[LaneSection]
+    sections: list[Section]
+    undrawn: int
+    conditions: Conditions
+    method: list[str]
+    problems: list[tuple[str, list[str]]]
+    trouble: list[str]
+    run_rows: list[list[str]]
+
+
+def _loss_remark(spread: LossSpread) -> list[str]:
+    """Returns a sentence about the largest difference between losses of equal cells."""
+    if spread.first is None or spread.alarm:
+        return []  # an alarm stands with the answer
+    text = f"With the same seed, the first losses differ by {spread.first:.1e} of their size"
+    if spread.last is not None:
+        text += f", the last by {spread.last:.1e} of the first"
+    return [f"{text}, at most."]
+
+
+def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
+    """Returns a sentence about the steps of a run, from the first run with a record."""
+    for _, cell in setting.cells:
+        for line in cell.ok[:1]:
+            config = study.config(line)
+            if config is not None:
+                return [
+                    f"A run: 1 compiling step, {config['warmup_steps']} to warm up, "
+                    f"{config['steps']} measured in windows of {config['window_steps']}, "
+                    f"{config['latency_steps']} windows of one step between them; at most "
+                    f"{config['max_in_flight']} steps in flight."
+                ]
+    return []
+
+
+def _section(
+    study: StudyData, setting: Setting, frameworks: Sequence[str], *, anchor: str, drawn: bool
+) -> Section:
+    curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
+    losses = study.losses[setting.title]
+    return Section(
+        title=setting.title,
+        anchor=anchor,
+        sentences=answer(study, setting),
+        verdicts=[comparison_row(verdict) for verdict in study.verdicts[setting.title]],
+        rows=[cell_row(name, cell) for name, cell in setting.cells],
+        remarks=[*_steps_remark(study, setting), *_loss_remark(losses), *unreadable],
+        alarm=losses.alarm,
+        plots=setting_plots(setting, frameworks, curves) if drawn else [],
+    )
+
+
+def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
+    """Returns the contents of a study's report.
+
+    Args:
+      study: what was measured.
+      most_drawn: how many settings get plots of their own, at most.
+    """
+    found_problems, drifted = problems(study), drift(study)
+    cells = (*study.summaries, *study.ladder)
+    frameworks = sorted({summary.cell["framework"] for summary in cells})
+    sections = [
+        _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < most_drawn)
+        for index, setting in enumerate(study.settings)
+    ]
+    started = sorted(line["started"] for line in study.lines if line.get("started"))
+    measured = f"{_minute(started[0])} to {_minute(started[-1])} UTC" if started else "unknown"
+    statuses: dict[str, int] = {}
+    for line in study.lines:
+        statuses[line["status"]] = statuses.get(line["status"], 0) + 1
+    between = f" and {len(study.ladder)} between stock and tuned" if study.ladder else ""
+    counts = (
+        f"{len(study.summaries)} cells in {len(study.settings)} setting(s){between}, "
+        f"{len(study.lines)} runs: {', '.join(f'{n} {status}' for status, n in statuses.items())}"
+    )
+    return Contents(
+        name=study.name,
+        commands=study.commands,
+        again=shlex.join(["isoscale", "report", str(study.folder), "--plots=all"]),
+        measured=measured,
+        counts=counts,
+        headline=headline(study, drifted),
+        glances=[glance(study, setting) for setting in study.settings],
+        overview=overview_plots(study.settings, frameworks),
+        sentences_first=len(sections) <= SENTENCES_FIRST,
+        about_lanes=introduction(study.lanes),
+        lanes=[
+            LaneSection(
+                title=found.setting.title,
+                sentences=sentences(found),
+                rows=rows(found),
+                alarm=found.alarm,
+                plots=waterfall_plots(found, frameworks) if index < most_drawn else [],
+            )
+            for index, found in enumerate(study.lanes)
+        ],
+        sections=sections,
+        undrawn=max(0, len(study.settings) - most_drawn),
+        conditions=study.conditions(),
+        method=method(study, drifted),
+        problems=found_problems,
+        # Outliers, for example, stand with the problems; they are no reason to doubt the study.
+        trouble=[
+            f"{kind.split(':')[0].lower()}: {len(entries)}"
+            for kind, entries in found_problems
+            if kind.startswith(("Failed", "Diverged", "Skipped", "Disturbed", "Oversubscribed"))
+        ],
+        run_rows=list(run_rows(study)),
+    )
+
+
+def _minute(timestamp: str) -> str:
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", timestamp)

@@ -1,0 +1,41 @@
+"""How the speed of the machine changed while a study ran."""
+
+import math
+import statistics
+
+from isoscale.common.report.study.data import StudyData
+
+Drift = tuple[float, float, float, int]
+"""(relative change of time per step, ends of its 95 % interval, runs)."""
+
+
+def drift(study: StudyData) -> Drift | None:
+    """Returns the change of time per step from the first run to the last; None: too few runs.
+
+    Regresses log time on the order of runs, both less their mean in the cell: cells need not span
+    the whole study.
+    """
+    xs: list[float] = []
+    ys: list[float] = []
+    cells = 0
+    for summary in (*study.summaries, *study.ladder):
+        if len(summary.ok) < 2:
+            continue
+        cells += 1
+        order = [line["sequence"] for line in summary.ok]
+        logs = [math.log(line["step_seconds"]["median"]) for line in summary.ok]
+        xs += [x - statistics.fmean(order) for x in order]
+        ys += [y - statistics.fmean(logs) for y in logs]
+    degrees = len(xs) - cells - 1
+    if degrees < 3 or len(set(xs)) < 2:
+        return None
+    from scipy import stats
+
+    fit = stats.linregress(xs, ys)
+    # linregress ignores that each cell cost one degree of freedom, its mean.
+    error = fit.stderr * math.sqrt((len(xs) - 2) / degrees)
+    half = error * stats.t.ppf(0.975, degrees)
+    sequences = [line["sequence"] for line in study.lines]
+    span = max(sequences) - min(sequences)
+    change, low, high = (math.expm1(span * (fit.slope + d)) for d in (0.0, -half, half))
+    return change, low, high, len(xs)

@@ -1,0 +1,74 @@
+"""The plot of losses over training steps."""
+
+from functools import partial
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.style import Look, add_legend, make_axes, text_width
+from isoscale.common.report.study.data import StudyData
+
+LossCurves = list[tuple[str, str, list[int], list[float]]]
+"""(cell name, series, steps, losses)."""
+
+
+def loss_curves(study: StudyData, setting: Setting) -> tuple[LossCurves, list[str]]:
+    """Returns the loss of every step of one run of each cell, and a sentence for each damaged file.
+
+    Where all cells have a run of one number, that run is taken: its seed is the same in all cells.
+    """
+    cells = [(series, cell) for series, of in setting.series.items() for cell in of if cell.ok]
+    runs = [{line["run"] for line in cell.ok} for _, cell in cells]
+    common = set.intersection(*runs) if runs else set()
+    batches = {cell.cell["global_batch_size"] for _, cell in cells}
+    curves: LossCurves = []
+    unreadable: list[str] = []
+    for series, cell in cells:
+        wanted = min(common) if common else min(line["run"] for line in cell.ok)
+        line = next(line for line in cell.ok if line["run"] == wanted)
+        name = f"{series}, {cell.cell['devices']}"
+        name += f", batch {cell.cell['global_batch_size']}" if len(batches) > 1 else ""
+        name += f" (run {line['run']})" if not common else ""
+        try:
+            known = [r for r in study.steps(line) if r["loss"] is not None]
+        except (ValueError, KeyError, TypeError):
+            unreadable.append(f"The loss curve of {name} is missing: its steps.jsonl is damaged.")
+            continue
+        if known:
+            steps = [record["step"] for record in known]
+            curves.append((name, series, steps, [record["loss"] for record in known]))
+    return curves, unreadable
+
+
+def loss_plot(setting: Setting, curves: LossCurves, all_looks: dict[str, Look]) -> Plot:
+    """Returns the plot of the losses of one run of each cell."""
+    return Plot(
+        slug=f"{setting.slug}_loss",
+        title=f"Loss: {setting.title}",
+        caption="Every training step of one run of each cell, with the same seed unless "
+        "the legend says otherwise. Later curves are thinner and lie on top, so that equal "
+        "curves show as one banded line.",
+        draw=partial(_draw_loss, setting, curves, all_looks),
+    )
+
+
+def _draw_loss(setting: Setting, curves: LossCurves, all_looks: dict[str, Look]) -> Figure:
+    names = [name for name, *_ in curves]
+    height = max(3.4, 0.9 + 0.175 * len(curves))
+    figure, axes = make_axes(setting.title, height, left=0.75, right=text_width(names) + 0.35)
+    entries = []
+    for index, (name, series, steps, losses) in enumerate(curves):
+        look: dict[str, Any] = {
+            "color": all_looks[series].color,
+            "linestyle": all_looks[series].dash,
+            # Later curves are thinner and lie on top: equal ones show as one banded line.
+            "linewidth": 7.0 - 6.2 * index / max(1, len(curves) - 1),
+        }
+        axes.plot(steps, losses, **look)
+        entries.append((name, look))
+    axes.set_xlabel("training step")
+    axes.set_ylabel("loss, nats")
+    add_legend(axes, entries)
+    return figure

@@ -1,0 +1,72 @@
+"""The plot at the top of a report: the fastest cell of each framework, for each setting."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.verdicts import champions, speed
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.style import (
+    COLORS,
+    MARKERS,
+    add_legend,
+    make_axes,
+    shortened,
+    text_width,
+)
+
+_ROWS = 40
+"""A plot has room for so many settings; further settings go into a further plot."""
+
+
+def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> list[Plot]:
+    """Returns the overview of all settings in which a cell was measured."""
+    compared = [setting for setting in settings if champions(setting)]
+    return [
+        Plot(
+            slug=f"overview{f'_{first // _ROWS + 1}' if first else ''}",
+            title="The fastest cell of each framework",
+            caption="For each setting, the throughput of each framework's fastest strategy "
+            "and device count, relative to the fastest of all. Differences are verdicts only "
+            "where the text says so.",
+            draw=partial(_draw_overview, compared[first : first + _ROWS], frameworks),
+        )
+        for first in range(0, len(compared), _ROWS)
+    ]
+
+
+def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Figure:
+    """Draws, for each setting, each framework's fastest cell relative to the fastest of all."""
+    names = [setting.title for setting in settings]
+    figure, axes = make_axes(
+        "The fastest cell of each framework",
+        1.0 + 0.3 * len(settings),
+        left=text_width(names),
+        right=1.2,
+    )
+    offset = 0.5 / max(1, len(frameworks))
+    places: dict[str, list[tuple[float, float]]] = {name: [] for name in frameworks}
+    for row, setting in enumerate(settings):
+        speeds = {cell.cell["framework"]: speed(cell) for _, cell in reversed(champions(setting))}
+        for framework, value in speeds.items():
+            shift = offset * (frameworks.index(framework) - (len(frameworks) - 1) / 2)
+            places[framework].append((100 * value / max(speeds.values()), row + shift))
+    entries = []
+    for index, (framework, points) in enumerate(places.items()):
+        look: dict[str, Any] = {
+            "color": COLORS[index % len(COLORS)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": "",
+            "markersize": 6,
+        }
+        axes.plot([x for x, _ in points], [y for _, y in points], **look)
+        entries.append((framework, look))
+    axes.set_yticks(range(len(settings)), [shortened(name) for name in names])
+    axes.set_ylim(len(settings) - 0.5, -0.5)
+    axes.set_xlim(0, 105)
+    axes.set_xlabel("examples/s, % of the fastest framework")
+    add_legend(axes, entries)
+    return figure

@@ -1,0 +1,166 @@
+"""Plots with one row for each cell: time per step, accuracy, memory, compile time."""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from isoscale.common.analysis.estimates import Estimate
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.style import (
+    ROWS_PER_PLOT,
+    Look,
+    error_bars,
+    make_axes,
+    shortened,
+    text_width,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellQuantity:
+    """A quantity that each run of a cell has one value of.
+
+    Attributes:
+      name: part of the file name.
+      title: of the plot.
+      label: of the axis, with the unit.
+      scale: from the unit of a result to that of the axis.
+      value_of: the value in a result line; None: not recorded.
+      estimate_of: the estimate whose interval is drawn; None: no interval.
+      caption: tells a reader how to read the plot.
+    """
+
+    name: str
+    title: str
+    label: str
+    scale: float
+    value_of: Callable[[dict], float | None]
+    estimate_of: Callable[[CellSummary], Estimate | None]
+    caption: str
+
+
+_CAPTION = "Each tick is a run, each marker the median over runs"
+STEP_TIME = CellQuantity(
+    name="step_time",
+    title="Time per step",
+    label="time per step, ms (left is better)",
+    scale=1e3,
+    value_of=lambda line: line["step_seconds"]["median"],
+    estimate_of=lambda cell: cell.step_seconds,
+    caption=f"{_CAPTION}; whiskers: 95 % interval of the median (none below 3 runs).",
+)
+ACCURACY = CellQuantity(
+    name="accuracy",
+    title="Accuracy on held-out data",
+    label="accuracy, % of held-out labels",
+    scale=100,
+    value_of=lambda line: (line.get("eval") or {}).get("accuracy"),
+    estimate_of=lambda cell: None,
+    caption=f"{_CAPTION}. Runs of a cell differ in their seed.",
+)
+MEMORY = CellQuantity(
+    name="memory",
+    title="Memory",
+    label="peak memory, MiB",
+    scale=2**-20,
+    value_of=lambda line: line.get("peak_memory_bytes"),
+    estimate_of=lambda cell: None,
+    caption=f"{_CAPTION}. On CPU: peak resident memory summed over processes, the "
+    "framework itself included. On accelerators: the largest device's peak allocation.",
+)
+COMPILE_TIME = CellQuantity(
+    name="compile_time",
+    title="Compile time",
+    label="first step less a median step, s",
+    scale=1,
+    value_of=lambda line: line.get("compile_seconds"),
+    estimate_of=lambda cell: None,
+    caption=f"{_CAPTION}. Caches on disk are off.",
+)
+
+
+def per_cell_plots(
+    setting: Setting, quantity: CellQuantity, all_looks: dict[str, Look]
+) -> Iterator[Plot]:
+    """Yields the plots of one quantity; a setting with many cells has several."""
+    entries = []
+    for series, cells in setting.series.items():
+        for cell in cells:
+            values = [v for line in cell.ok if (v := quantity.value_of(line)) is not None]
+            if values:
+                mark = " (shared cores)" if cell.cell["oversubscribed"] else ""
+                entries.append(
+                    _Row(
+                        name=f"{series}, {cell.cell['devices']}{mark}",
+                        series=series,
+                        value=statistics.median(values),
+                        estimate=quantity.estimate_of(cell),
+                        runs=values,
+                    )
+                )
+    for first in range(0, len(entries), ROWS_PER_PLOT):
+        rows = entries[first : first + ROWS_PER_PLOT]
+        suffix = f"_{first // ROWS_PER_PLOT + 1}" if first else ""
+        yield Plot(
+            slug=f"{setting.slug}_{quantity.name}{suffix}",
+            title=f"{quantity.title}: {setting.title}",
+            caption=f"{quantity.caption} Label: framework, strategy, devices.",
+            draw=partial(
+                _draw_rows,
+                setting,
+                rows,
+                all_looks=all_looks,
+                label=quantity.label,
+                scale=quantity.scale,
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One cell: its name, its series, the median, the estimate and the value of each run."""
+
+    name: str
+    series: str
+    value: float
+    estimate: Estimate | None
+    runs: list[float]
+
+
+def _draw_rows(
+    setting: Setting,
+    rows: Sequence[_Row],
+    *,
+    all_looks: dict[str, Look],
+    label: str,
+    scale: float,
+) -> Figure:
+    """Draws a marker with its interval for each cell, and a small tick for every run."""
+    left = text_width([row.name for row in rows])
+    figure, axes = make_axes(setting.title, max(1.6, 1.0 + 0.24 * len(rows)), left=left)
+    ticks = [(scale * run, y) for y, row in enumerate(rows) for run in row.runs]
+    axes.plot(*zip(*ticks, strict=True), "|", color="#555555", markersize=7)
+    for series, group in itertools.groupby(enumerate(rows), key=lambda entry: entry[1].series):
+        places = list(group)
+        look = all_looks[series]
+        axes.errorbar(
+            [scale * row.value for _, row in places],
+            [y for y, _ in places],
+            xerr=error_bars([(row.value, row.estimate) for _, row in places], scale),
+            fmt=look.marker,
+            color=look.color,
+            markersize=5,
+            markeredgecolor="black",
+            markeredgewidth=0.4,
+        )
+    axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+    return figure

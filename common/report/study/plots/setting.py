@@ -1,0 +1,42 @@
+"""The plots of one setting, in the order in which a report shows them."""
+
+from collections.abc import Sequence
+
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.style import looks
+from isoscale.common.report.study.plots.latency import latency_plot
+from isoscale.common.report.study.plots.loss import LossCurves, loss_plot
+from isoscale.common.report.study.plots.per_cell import (
+    ACCURACY,
+    COMPILE_TIME,
+    MEMORY,
+    STEP_TIME,
+    per_cell_plots,
+)
+from isoscale.common.report.study.plots.scaling import scaling_plots
+
+
+def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurves) -> list[Plot]:
+    """Returns the plots of a setting; [] if no cell of it was measured.
+
+    Args:
+      setting: the setting.
+      frameworks: all that the report shows; the place of a framework decides its colour.
+      curves: the losses of its cells.
+    """
+    all_looks = looks(setting, frameworks)
+    measured = [cell for _, cell in setting.cells if cell.items_per_second is not None]
+    if not measured:
+        return []
+    plots = [
+        *per_cell_plots(setting, STEP_TIME, all_looks),
+        *scaling_plots(setting, all_looks),
+    ]
+    if any(cell.latency_seconds is not None for cell in measured):
+        plots.append(latency_plot(setting, all_looks))
+    if curves:
+        plots.append(loss_plot(setting, curves, all_looks))
+    for quantity in (ACCURACY, MEMORY, COMPILE_TIME):
+        plots += per_cell_plots(setting, quantity, all_looks)
+    return plots

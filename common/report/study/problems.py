@@ -1,0 +1,59 @@
+"""Everything that failed, was skipped, disturbed or oversubscribed in a study."""
+
+from typing import Any
+
+from isoscale.common.analysis.scaling import cell_key
+from isoscale.common.measure.session import DISTURBED_SHARE
+from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.words import number
+
+
+def problems(study: StudyData) -> list[tuple[str, list[str]]]:
+    """Returns (kind, entries) of every kind that has entries."""
+    names = {key: f"{name} ({title})" for key, (name, title) in study.names().items()}
+    kinds: dict[str, list[str]] = {
+        "Failed": [],
+        "Diverged": [],
+        "Skipped": [],
+        f"Disturbed: others used more than {100 * DISTURBED_SHARE:.0f} % of one of its cores": [],
+        "Load from outside unknown": [],
+        "Oversubscribed: devices shared cores, so these show overhead, not scaling": [],
+        "Outliers: modified z-score above 3.5, kept in all figures (of clean cells with 6 runs "
+        "about one in six has one)": [],
+        "Left with a warning after the result was complete": [],
+        "Earlier attempts, run again since": study.earlier_attempts(),
+    }
+    failed, diverged, skipped, disturbed, unknown, shared, far, warned, _ = kinds.values()
+    by_status = {"failed": failed, "diverged": diverged, "skipped": skipped}
+    lines_of: dict[str, list[dict[str, Any]]] = {}
+    for line in study.lines:
+        if line["status"] != "ok":
+            lines_of.setdefault(cell_key(line["cell"]), []).append(line)
+    for summary in (*study.summaries, *study.ladder):
+        name = names[cell_key(summary.cell)]
+        for line in lines_of.get(cell_key(summary.cell), []):
+            by_status.get(line["status"], failed).append(
+                f"{name}, run {line['run']}: {line.get('error') or 'no reason recorded'}"
+            )
+        for line in summary.ok:
+            if line.get("disturbed"):
+                share = number(line.get("outside_load_share"), scale=100, digits=0)
+                disturbed.append(f"{name}, run {line['run']}: {share} %")
+            if line.get("exit_warning"):
+                warned.append(f"{name}, run {line['run']}: {line['exit_warning']}")
+        quiet = [str(line["run"]) for line in summary.ok if line.get("disturbed") is None]
+        if quiet:
+            unknown.append(
+                f"{name}: run {', '.join(quiet)} (measured for too short a time, or the system "
+                "does not count it)"
+            )
+        if summary.cell["oversubscribed"]:
+            shared.append(name)
+        if summary.outliers:
+            far.append(
+                f"{name}: run {', '.join(map(str, summary.outliers))}; median "
+                f"{number(summary.items_per_second.median if summary.items_per_second else None)} "
+                "examples/s with, "
+                f"{number(summary.items_per_second_without_outliers)} without"
+            )
+    return [(kind, entries) for kind, entries in kinds.items() if entries]

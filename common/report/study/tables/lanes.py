@@ -1,0 +1,75 @@
+"""The table from stock to tuned: one row for each step."""
+
+from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import cell_name
+from isoscale.common.analysis.verdicts import evidence_text, ratio_text
+from isoscale.common.analysis.waterfall import Change, Lanes, Step, Waterfall
+from isoscale.common.config.run_config import TUNED
+from isoscale.common.report.words import NO_VALUE, estimate, incomplete, joined, marks
+
+COLUMNS = (
+    "framework",
+    "step",
+    "runs",
+    "time per step, ms",
+    "change to the step before",
+    "shown?",
+    "marks",
+)
+
+
+def step_name(waterfall: Waterfall, step: Step) -> str:
+    """Returns for example ``+ huge-pages``; the name of the last step says tuned, too."""
+    name = ", ".join(f"+ {tweak}" for tweak in step.added)
+    if step.lane != TUNED:
+        return name or step.lane
+    if not name and waterfall.tweaks:
+        return TUNED
+    return f"{name} = tuned" if name else "tuned = stock: no tweak"
+
+
+def _few(runs: int) -> str:
+    return f" (no interval from {runs} run{'s' if runs > 1 else ''})"
+
+
+def _seconds(cell: CellSummary | None) -> str:
+    if cell is None:
+        return "not measured"
+    if cell.step_seconds is None:
+        return f"no result: {joined(incomplete(cell))}"
+    text = estimate(cell.step_seconds, scale=1e3)
+    return text + (_few(len(cell.ok)) if len(cell.ok) < LEAST_RUNS else "")
+
+
+def _change(change: Change | None) -> tuple[str, str]:
+    if change is None:
+        return NO_VALUE, NO_VALUE
+    ratio = ratio_text(change.ratio)
+    if change.p is None:
+        return ratio + _few(min(change.ratio.n)), change.outcome
+    return ratio, f"{change.outcome} ({evidence_text(change.ratio, change.p)})"
+
+
+def rows(lanes: Lanes) -> list[list[str]]:
+    """Returns the table of a setting, under ``COLUMNS``."""
+    several = len({waterfall.devices for waterfall in lanes.waterfalls}) > 1
+    found = []
+    for waterfall in lanes.waterfalls:
+        name = waterfall.name
+        name = cell_name(name, waterfall.devices) if several else name
+        for step in waterfall.steps:
+            found.append(
+                [
+                    name,
+                    step_name(waterfall, step),
+                    str(len(step.cell.ok)) if step.cell else "0",
+                    _seconds(step.cell),
+                    *_change(step.change),
+                    "; ".join(marks(step.cell)) if step.cell else "",
+                ]
+            )
+        if waterfall.total is not None and len(waterfall.steps) > 2:
+            total = _change(waterfall.total)
+            found.append([name, "tuned against stock", "", "", *total, ""])
+    return found

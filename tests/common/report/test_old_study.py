@@ -1,0 +1,159 @@
+"""A study that an earlier version measured opens, reports and resumes as it did then.
+
+``old_study.tar.xz`` holds the study (``old_study/``: 54 runs of 18 cells in two lanes, measured
+before records had a schema version) and what the code that measured it wrote from it
+(``written_by_old_code/``: the report without its drawings, the CSV file and the verdicts).
+"""
+
+import json
+import platform
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isoscale.common.commands import compare
+from isoscale.common.config.run_config import cell_id
+from isoscale.common.processes import launch
+from isoscale.common.registry import build_config
+from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.report.study.write import write_report
+from isoscale.common.study.store import Store
+from isoscale.frameworks.torch_runner import tweaks as torch_tweaks
+from tests.common.report.structure import Structure, read_structure
+
+ARCHIVE = Path(__file__).with_name("old_study.tar.xz")
+MEASURED, WRITTEN = "old_study", "written_by_old_code"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the study and what the old code wrote; today's report is in the study."""
+    found = tmp_path_factory.mktemp("old")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(found, filter="data")
+    write_report(load_study(Store(found / MEASURED)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> StudyData:
+    return load_study(Store(folder / MEASURED))
+
+
+def read(folder: Path, name: str) -> str:
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def without_drawings(page: str) -> str:
+    return re.sub(r"<svg.*?</svg>", "<svg></svg>", page, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.csv"])
+def test_the_report_is_the_same_byte_for_byte(folder: Path, name: str) -> None:
+    found, expected = (read(folder, f"{part}/{name}") for part in (MEASURED, WRITTEN))
+    assert without_drawings(found) == expected
+
+
+def structure(folder: Path, part: str) -> Structure:
+    return read_structure(read(folder, f"{part}/report.md"), read(folder, f"{part}/results.csv"))
+
+
+def test_verdicts_figures_and_cells_are_the_same(folder: Path) -> None:
+    """Holds, unlike the comparison of bytes, when the words of a report change."""
+    expected = structure(folder, WRITTEN)
+    assert structure(folder, MEASURED) == expected
+    assert len(expected.runs) == 54
+    # What is fastest; stock and tuned; for each lane its cells and its verdicts; the runs.
+    assert [len(rows) for rows in expected.tables] == [2, 18, 9, 10, 9, 10, 54]
+    assert len(expected.plots) == 19
+    assert all((folder / MEASURED / plot).is_file() for plot in expected.plots)
+
+
+@pytest.mark.parametrize(
+    "old, new, same",
+    [
+        ("the gap is 6.17x", "a gap of 6.17x is measured", True),
+        ("| comparison | ratio", "| cells compared | ratio", True),
+        ("| faster |\n", "| slower |\n", False),
+        ("| 0.1481 [0.08064, 0.3794] (t)", "| 0.1482 [0.08064, 0.3794] (t)", False),
+        ("the gap is 6.17x", "the gap is 6.18x", False),
+        ("torch 2.13.0", "torch 2.12.0", False),
+        ("plots/overview.png", "plots/other.png", False),
+    ],
+)
+def test_the_structure_has_figures_and_no_words(
+    folder: Path, old: str, new: str, same: bool
+) -> None:
+    text, table = (read(folder, f"{WRITTEN}/{name}") for name in ("report.md", "results.csv"))
+    assert old in text
+    changed = read_structure(text.replace(old, new, 1), table)
+    assert (changed == read_structure(text, table)) == same
+
+
+def test_the_verdicts_are_the_same(folder: Path, study: StudyData) -> None:
+    found: list[dict[str, Any]] = [
+        {
+            "setting": title,
+            "question": verdict.question,
+            "subject": verdict.subject,
+            "other": verdict.other,
+            "ratio": verdict.ratio.value,
+            "low": verdict.ratio.low,
+            "high": verdict.ratio.high,
+            "n": list(verdict.ratio.n),
+            "p": verdict.p,
+            "outcome": verdict.outcome,
+        }
+        for title, verdicts in study.verdicts.items()
+        for verdict in verdicts
+    ]
+    expected = json.loads(read(folder, f"{WRITTEN}/verdicts.json"))
+    assert len(found) == len(expected) == 20
+    for mine, theirs in zip(found, expected, strict=True):
+        for name in ("ratio", "low", "high", "p"):  # another processor may round differently
+            assert mine.pop(name) == pytest.approx(theirs.pop(name), rel=1e-9)
+        assert mine == theirs
+
+
+@pytest.fixture
+def same_machine(monkeypatch: pytest.MonkeyPatch, study: StudyData) -> None:
+    """Lets planning see the cores and the processor that the study was measured on.
+
+    Both are part of a cell: devices beyond the cores are oversubscribed, and a processor of AMD
+    brings a tweak.
+    """
+    (machine,) = study.machines
+    monkeypatch.setattr(build_config, "available_cores", lambda: machine["available_cores"])
+    monkeypatch.setattr(platform, "machine", lambda: machine["architecture"])
+    monkeypatch.setattr(torch_tweaks, "cpu_vendor", lambda: machine["cpu_vendor"])
+    monkeypatch.setattr(torch_tweaks, "_preload_missing", lambda: None)
+
+
+@pytest.mark.usefixtures("same_machine")
+def test_its_cells_are_those_that_planning_makes_today(folder: Path, study: StudyData) -> None:
+    old = {cell_id(line["cell"]) for line in study.lines}
+    assert old == {path.name for path in (folder / MEASURED / "cells").iterdir()}
+    request = compare.read_request([f"--study={MEASURED}", "--resume", f"--out_dir={folder}"])
+    assert request is not None
+    (session,) = request.sessions
+    assert sorted(cell_id(cell.cell()) for cell in session.cells) == sorted(old)
+    assert len(old) == 18
+
+
+@pytest.mark.usefixtures("same_machine")
+@pytest.mark.parametrize("flags, runs", [([], 0), (["--runs=4"], 18)])
+def test_resume_owes_nothing_but_new_rounds(
+    folder: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    runs: int,
+) -> None:
+    # The signal handlers of this process are those of pytest.
+    monkeypatch.setattr(launch, "interrupt_on", lambda *signals: None)
+    arguments = [f"--study={MEASURED}", "--resume", "--dry_run", f"--out_dir={folder}"]
+    assert compare.main([*arguments, *flags]) == 0
+    assert f"18 cells, {runs} runs to do." in capsys.readouterr().out
