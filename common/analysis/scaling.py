@@ -13,7 +13,6 @@ from isoscale.common.analysis.estimates import (
 )
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER
-from isoscale.common.measure.result import Summary
 from isoscale.common.study.records import ResultLine
 
 Scaling = Literal["strong", "weak"]
@@ -61,23 +60,12 @@ class CellSummary:
     @property
     def throughputs(self) -> list[float]:
         """Examples per second of each successful run."""
-        return [speed_of(line) for line in self.ok]
+        return [line.result.speed for line in self.ok]
 
     @property
     def disturbed(self) -> int:
         """How many successful runs were disturbed by other programs."""
         return sum(bool(line.result.disturbed) for line in self.ok)
-
-
-def speed_of(line: ResultLine) -> float:
-    """Returns the examples per second of a successful run, which has some (``check_speed``)."""
-    assert line.result.items_per_second is not None
-    return line.result.items_per_second
-
-
-def median_of_windows(summary: Summary | None) -> float | None:
-    """Returns the median over a run's windows; None if it has none."""
-    return summary.median if summary else None
 
 
 def batch_of(cell: Cell, scaling: Scaling) -> int:
@@ -144,7 +132,7 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         known = [value for value in values if value is not None]
         return median_estimate(known) if known else None
 
-    throughputs = [speed_of(line) for line in ok]
+    throughputs = [line.result.speed for line in ok]
     far = outliers(throughputs)
     near = [value for i, value in enumerate(throughputs) if i not in far]
     return CellSummary(
@@ -152,9 +140,9 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         ok=ok,
         statuses=statuses,
         errors=list(dict.fromkeys(line.result.error for line in group if line.result.error)),
-        step_seconds=estimate([median_of_windows(line.result.step_seconds) for line in ok]),
+        step_seconds=estimate([line.result.median_step_seconds for line in ok]),
         items_per_second=estimate(throughputs),
-        latency_seconds=estimate([median_of_windows(line.result.latency_seconds) for line in ok]),
+        latency_seconds=estimate([line.result.median_latency_seconds for line in ok]),
         outliers=[ok[i].run for i in far],
         items_per_second_without_outliers=median_estimate(near).median if far else None,
         speedup=None,

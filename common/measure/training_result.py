@@ -64,6 +64,24 @@ class TrainingOutcome(TrainingFigures, RunOutcome):
 class TrainingResult(TrainingFigures, RunResult):
     """The record of a training run."""
 
+    @property
+    def speed(self) -> float:
+        """Examples per second of a successful run, which has some (``check_speed``)."""
+        assert self.items_per_second is not None
+        return self.items_per_second
+
+    @property
+    def median_step_seconds(self) -> float:
+        """Median time per step of a successful run."""
+        assert self.step_seconds is not None
+        assert self.step_seconds.median is not None
+        return self.step_seconds.median
+
+    @property
+    def median_latency_seconds(self) -> float | None:
+        """Median time of windows of one step; None if there were none."""
+        return self.latency_seconds.median if self.latency_seconds else None
+
     def check_speed(self) -> None:
         """Raises ValueError for a successful run without a speed: no study can use it."""
         if self.status != "ok":

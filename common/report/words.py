@@ -2,11 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from isoscale.common.analysis.estimates import Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.measure.training_result import TrainingResult
+from isoscale.common.study.records import ResultLine
 
 NO_VALUE = "-"
 
@@ -56,17 +57,19 @@ def ratio(found: Ratio | None, *, scale: float = 1.0, digits: int = 2, separator
     return _with_interval(text, low, high, separator)
 
 
-def median_of(lines: Sequence[dict[str, Any]], key: str) -> float | None:
-    """Returns the median over runs of what is known; None if nothing is."""
-    values = [line[key] for line in lines if line.get(key) is not None]
-    return statistics.median(values) if values else None
+Figure = Callable[[TrainingResult], float | None]
 
 
-def accuracy_of(lines: Sequence[dict[str, Any]]) -> float | None:
-    """Returns the median accuracy over runs, as a fraction; None without held-out data."""
-    values = [(line.get("eval") or {}).get("accuracy") for line in lines]
+def median_of(lines: Sequence[ResultLine], figure: Figure) -> float | None:
+    """Returns the median over runs of a figure where it is known; None if it is not."""
+    values = [figure(line.result) for line in lines]
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
+
+
+def accuracy(result: TrainingResult) -> float | None:
+    """Returns the accuracy on held-out data, as a fraction; None without such data."""
+    return result.eval.accuracy if result.eval else None
 
 
 def incomplete(summary: CellSummary) -> list[str]:
@@ -77,11 +80,11 @@ def incomplete(summary: CellSummary) -> list[str]:
 def marks(summary: CellSummary) -> list[str]:
     """Returns what a reader must know before using a cell's figures."""
     found = []
-    if summary.cell["oversubscribed"]:
+    if summary.cell.oversubscribed:
         found.append("oversubscribed")
     if summary.disturbed:
         found.append(f"{summary.disturbed} of {len(summary.ok)} disturbed")
-    unknown = sum(line.get("disturbed") is None for line in summary.ok)
+    unknown = sum(line.result.disturbed is None for line in summary.ok)
     if unknown:
         found.append(f"load from outside unknown for {unknown}")
     if summary.items_per_second_without_outliers is not None:

@@ -39,10 +39,8 @@ def _said(line: ResultLine) -> str:
         )
         if flag
     ]
-    assert result.step_seconds is not None
-    assert result.step_seconds.median is not None
-    step = f"{1e3 * result.step_seconds.median:.3f} ms/step"
-    return ", ".join([step, f"{result.items_per_second:.0f} examples/s", *marks])
+    step = f"{1e3 * result.median_step_seconds:.3f} ms/step"
+    return ", ".join([step, f"{result.speed:.0f} examples/s", *marks])
 
 
 def _name(cell: Cell) -> str:

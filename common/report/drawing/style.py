@@ -42,7 +42,7 @@ def looks(setting: Setting, frameworks: Sequence[str]) -> dict[str, Look]:
     """Returns series -> look; a framework has one colour in the whole report."""
     found: dict[str, Look] = {}
     for index, (name, cells) in enumerate(setting.series.items()):
-        framework = cells[0].cell["framework"]
+        framework = cells[0].cell.framework
         found[name] = Look(
             color=color_of(framework, frameworks),
             marker=MARKERS[index % len(MARKERS)],

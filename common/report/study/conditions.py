@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from isoscale.common.analysis.scaling import CellSummary
-from isoscale.common.analysis.waterfall import lane_of, tweaks_of
+from isoscale.common.config.cell import Cell
+from isoscale.common.config.records import to_record
 
 UNKNOWN = "unknown"
 
@@ -40,8 +41,8 @@ def _joined(values: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values)) or UNKNOWN
 
 
-def _of(cells: Sequence[dict[str, Any]], name: str) -> str:
-    return _joined(cell.get(name, UNKNOWN) for cell in cells)
+def _of(cells: Sequence[Cell], name: str) -> str:
+    return _joined(getattr(cell, name) for cell in cells)
 
 
 def _processor(machine: dict[str, Any]) -> str:
@@ -56,13 +57,13 @@ _TOLD_APART_BY: tuple[tuple[str, ...], ...] = (
 )
 
 
-def _tuning(cells: Sequence[dict[str, Any]]) -> list[str]:
+def _tuning(cells: Sequence[Cell]) -> list[str]:
     """Returns each lane, with the tweaks in force where any framework has some."""
     found = []
-    for lane in sorted({lane_of(cell) for cell in cells}):
-        members = [cell for cell in cells if lane_of(cell) == lane]
-        if any(tweaks_of(cell) for cell in members):
-            frameworks = sorted({cell["framework"] for cell in members})
+    for lane in sorted({cell.tuning for cell in cells}):
+        members = [cell for cell in cells if cell.tuning == lane]
+        if any(cell.tweaks for cell in members):
+            frameworks = sorted({cell.framework for cell in members})
             texts = [text for name in frameworks for text in _tweaks(name, members)]
             found.append(f"{lane}: {'; '.join(texts)}")
         else:
@@ -70,15 +71,15 @@ def _tuning(cells: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _tweaks(framework: str, cells: Sequence[dict[str, Any]]) -> list[str]:
+def _tweaks(framework: str, cells: Sequence[Cell]) -> list[str]:
     """Returns a framework's tweaks in one lane; models, strategies, ... only where they differ."""
     found: dict[str, dict[str, None]] = {}
     for names in _TOLD_APART_BY:
         found = {}
         for cell in cells:
-            if cell["framework"] == framework:
-                where = " ".join(str(cell[name]) for name in names)
-                found.setdefault(where, {})[", ".join(tweaks_of(cell)) or "none"] = None
+            if cell.framework == framework:
+                where = " ".join(str(getattr(cell, name)) for name in names)
+                found.setdefault(where, {})[", ".join(cell.tweaks) or "none"] = None
         if all(len(texts) == 1 for texts in found.values()):
             break
     return [
@@ -109,18 +110,18 @@ def make_conditions(
     ok = [line for summary in summaries for line in summary.ok]
     versions: dict[str, dict[str, None]] = {}
     for line in ok:
-        for name, version in (line.get("versions") or {}).items():
+        for name, version in (line.result.versions or {}).items():
             versions.setdefault(name, {})[version] = None
     processors = [_processor(machine) for machine in machines]
     graphics = [gpu["name"] for machine in machines for gpu in machine["gpus"]]
     processes = [
-        f"{cell['framework']} {cell['strategy']} "
-        + ("one per device" if cell["processes"] > 1 else "one for all devices")
+        f"{cell.framework} {cell.strategy} "
+        + ("one per device" if cell.processes > 1 else "one for all devices")
         for cell in cells
-        if cell["devices"] > 1
+        if cell.devices > 1
     ]
     optimizers = [
-        " ".join(f"{name}={value}" for name, value in (cell.get("optimizer") or {}).items())
+        " ".join(f"{name}={value}" for name, value in to_record(cell.optimizer).items())
         for cell in cells
     ]
     facts = [
@@ -143,7 +144,7 @@ def make_conditions(
         ("Processes", _joined(processes) if processes else "one (single-device runs)"),
         (
             "Compiled",
-            _joined(f"{cell['framework']} {cell['compile_mode']}" for cell in cells),
+            _joined(f"{cell.framework} {cell.compile_mode}" for cell in cells),
         ),
         ("Tuning", "; ".join(_tuning(cells)) or UNKNOWN),
         ("dtype", _of(cells, "dtype")),
@@ -166,7 +167,7 @@ def make_conditions(
         warnings.append(f"Runs with different versions are mixed: {', '.join(mixed)}.")
     if len(set(processors)) > 1:
         warnings.append("Runs from different machines are mixed.")
-    kinds = {cell["processes"] > 1 for cell in cells if cell["devices"] > 1}
+    kinds = {cell.processes > 1 for cell in cells if cell.devices > 1}
     if len(kinds) > 1:
         warnings.append(
             "Two process models are compared, each the natural one of its strategy: one process "

@@ -147,16 +147,16 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
     """
     found_problems, drifted = problems(study), drift(study)
     cells = (*study.summaries, *study.ladder)
-    frameworks = sorted({summary.cell["framework"] for summary in cells})
+    frameworks = sorted({summary.cell.framework for summary in cells})
     sections = [
         _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < most_drawn)
         for index, setting in enumerate(study.settings)
     ]
-    started = sorted(line["started"] for line in study.lines if line.get("started"))
+    started = sorted(line.result.started for line in study.lines if line.result.started)
     measured = f"{_minute(started[0])} to {_minute(started[-1])} UTC" if started else "unknown"
     statuses: dict[str, int] = {}
     for line in study.lines:
-        statuses[line["status"]] = statuses.get(line["status"], 0) + 1
+        statuses[line.result.status] = statuses.get(line.result.status, 0) + 1
     between = f" and {len(study.ladder)} between stock and tuned" if study.ladder else ""
     counts = (
         f"{len(study.summaries)} cells in {len(study.settings)} setting(s){between}, "

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.analysis.losses import LossSpread, loss_spread
-from isoscale.common.analysis.scaling import CellSummary, Scaling, cell_key, summarize_cells
+from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, judge
-from isoscale.common.analysis.waterfall import Lanes, compare_lanes, lane_of
+from isoscale.common.analysis.waterfall import Lanes, compare_lanes
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, TUNED
 from isoscale.common.report.study.conditions import Conditions, make_conditions
+from isoscale.common.study.records import ResultLine, StudyRecord
 from isoscale.common.study.store import Store
 
 PLOTS = "plots"
@@ -36,8 +38,8 @@ class StudyData:
     """
 
     folder: Path
-    record: dict[str, Any]
-    lines: list[dict[str, Any]]
+    record: StudyRecord
+    lines: list[ResultLine]
     summaries: list[CellSummary]
     ladder: list[CellSummary]
     settings: list[Setting]
@@ -51,12 +53,12 @@ class StudyData:
 
     @property
     def scaling(self) -> Scaling:
-        return self.record["scaling"]
+        return self.record.scaling
 
     @property
     def machines(self) -> list[dict[str, Any]]:
         """The machine of each session."""
-        return [session["machine"] for session in self.record["sessions"]]
+        return [session.machine for session in self.record.sessions]
 
     @property
     def commands(self) -> list[str]:
@@ -64,22 +66,20 @@ class StudyData:
         found = [
             shlex.join(
                 [
-                    *("isoscale", "compare", *session["flags"], f"--study={self.name}"),
+                    *("isoscale", "compare", *session.flags, f"--study={self.name}"),
                     *(["--resume"] if index else []),
                 ]
             )
-            for index, session in enumerate(self.record["sessions"])
+            for index, session in enumerate(self.record.sessions)
         ]
         return list(dict.fromkeys(found))
 
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Returns the name and the setting's title of every cell, by its key."""
+    def names(self) -> dict[Cell, tuple[str, str]]:
+        """Returns the name and the setting's title of every cell, by cell."""
         # Later ones win: a cell of the ordinary report is called what it is called there.
         settings = [*(lanes.setting for lanes in self.lanes), *self.settings]
         return {
-            cell_key(cell.cell): (name, setting.title)
-            for setting in settings
-            for name, cell in setting.cells
+            cell.cell: (name, setting.title) for setting in settings for name, cell in setting.cells
         }
 
     def earlier_attempts(self) -> list[str]:
@@ -103,13 +103,13 @@ class StudyData:
         """Returns the tweaks that the tuned lane would have had, each with why it did not."""
         found: dict[str, None] = {}
         for line in self.lines:
-            if lane_of(line["cell"]) == TUNED:
+            if line.cell.tuning == TUNED:
                 config = self.config(line) or {}
                 for name, reason in config.get("tweaks_left_out", []):
-                    found[f"{line['cell']['framework']} {name}: {reason}"] = None
+                    found[f"{line.cell.framework} {name}: {reason}"] = None
         return list(found)
 
-    def steps(self, line: dict[str, Any]) -> list[dict[str, Any]]:
+    def steps(self, line: ResultLine) -> list[dict[str, Any]]:
         """Returns the records of a run's ``steps.jsonl``; [] if they are not there.
 
         Raises:
@@ -117,7 +117,7 @@ class StudyData:
         """
         return self._records(line, "steps.jsonl")
 
-    def windows(self, line: dict[str, Any]) -> list[dict[str, Any]]:
+    def windows(self, line: ResultLine) -> list[dict[str, Any]]:
         """Returns the records of a run's ``windows.jsonl``; [] if they are not there.
 
         Raises:
@@ -125,23 +125,22 @@ class StudyData:
         """
         return self._records(line, "windows.jsonl")
 
-    def config(self, line: dict[str, Any]) -> dict[str, Any] | None:
+    def config(self, line: ResultLine) -> dict[str, Any] | None:
         """Returns a run's ``config.json``; None if it is not there or damaged."""
         return self._record(line, "config.json")
 
     def framework_facts(self) -> dict[str, dict[str, Any]]:
         """Returns what each framework's widest successful run said of itself."""
-        widest: dict[str, dict[str, Any]] = {}
+        widest: dict[str, ResultLine] = {}
         for line in self.lines:
-            cell = line["cell"]
-            known = widest.get(cell["framework"])
-            wider = known is None or cell["devices"] > known["cell"]["devices"]
-            if line["status"] == "ok" and wider:
-                widest[cell["framework"]] = line
+            known = widest.get(line.cell.framework)
+            wider = known is None or line.cell.devices > known.cell.devices
+            if line.ok and wider:
+                widest[line.cell.framework] = line
         records = {name: self._record(line, "machine.json") for name, line in widest.items()}
         return {name: record["framework"] for name, record in records.items() if record}
 
-    def _record(self, line: dict[str, Any], name: str) -> dict[str, Any] | None:
+    def _record(self, line: ResultLine, name: str) -> dict[str, Any] | None:
         text = self._text(line, name)
         try:
             record = json.loads(text) if text else None
@@ -149,8 +148,8 @@ class StudyData:
             return None  # a view of a view: the figures themselves are in results.jsonl
         return record if isinstance(record, dict) else None
 
-    def _text(self, line: dict[str, Any], name: str) -> str | None:
-        run_dir = Path(line.get("run_dir") or "/")
+    def _text(self, line: ResultLine, name: str) -> str | None:
+        run_dir = Path(line.result.run_dir or "/")
         path = self.folder / run_dir / name
         if run_dir.is_absolute() or not path.is_file():
             return None
@@ -159,7 +158,7 @@ class StudyData:
             return None
         return path.read_text(encoding="utf-8")
 
-    def _records(self, line: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    def _records(self, line: ResultLine, name: str) -> list[dict[str, Any]]:
         text = self._text(line, name)
         # One document instead of a thousand: several times as fast to parse.
         return json.loads(f"[{','.join(text.splitlines())}]") if text else []
@@ -171,20 +170,20 @@ def load_study(store: Store) -> StudyData:
     Raises:
       ConfigError: the folder holds no study, or one that we did not write.
     """
-    record = store.settings()
+    record = store.record()
     store.load()
-    lines = sorted(store.lines(), key=lambda line: line.get("sequence", 0))
-    measured = summarize_cells(lines, scaling=record["scaling"])
-    summaries = [summary for summary in measured if lane_of(summary.cell) != LADDER]
-    settings = split_into_settings(summaries, scaling=record["scaling"])
+    lines = sorted(store.lines(), key=lambda line: line.sequence)
+    measured = summarize_cells(lines, scaling=record.scaling)
+    summaries = [summary for summary in measured if summary.cell.tuning != LADDER]
+    settings = split_into_settings(summaries, scaling=record.scaling)
     return StudyData(
         folder=store.folder,
         record=record,
         lines=lines,
         summaries=summaries,
-        ladder=[summary for summary in measured if lane_of(summary.cell) == LADDER],
+        ladder=[summary for summary in measured if summary.cell.tuning == LADDER],
         settings=settings,
         verdicts=judge(settings),
         losses={setting.title: loss_spread(setting) for setting in settings},
-        lanes=compare_lanes(measured, scaling=record["scaling"]),
+        lanes=compare_lanes(measured, scaling=record.scaling),
     )

@@ -22,8 +22,8 @@ def drift(study: StudyData) -> Drift | None:
         if len(summary.ok) < 2:
             continue
         cells += 1
-        order = [line["sequence"] for line in summary.ok]
-        logs = [math.log(line["step_seconds"]["median"]) for line in summary.ok]
+        order = [line.sequence for line in summary.ok]
+        logs = [math.log(line.result.median_step_seconds) for line in summary.ok]
         xs += [x - statistics.fmean(order) for x in order]
         ys += [y - statistics.fmean(logs) for y in logs]
     degrees = len(xs) - cells - 1
@@ -35,7 +35,7 @@ def drift(study: StudyData) -> Drift | None:
     # linregress ignores that each cell cost one degree of freedom, its mean.
     error = fit.stderr * math.sqrt((len(xs) - 2) / degrees)
     half = error * stats.t.ppf(0.975, degrees)
-    sequences = [line["sequence"] for line in study.lines]
+    sequences = [line.sequence for line in study.lines]
     span = max(sequences) - min(sequences)
     change, low, high = (math.expm1(span * (fit.slope + d)) for d in (0.0, -half, half))
     return change, low, high, len(xs)

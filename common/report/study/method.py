@@ -11,14 +11,16 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
     """Returns the paragraphs."""
     count = sum(verdict.p is not None for found in study.verdicts.values() for verdict in found)
     clocks = [
-        line["clock_reading_seconds"]
+        line.result.clock_reading_seconds
         for line in study.lines
-        if line.get("clock_reading_seconds") is not None
+        if line.result.clock_reading_seconds is not None
     ]
     base = "the same global batch" if study.scaling == "strong" else "the batch of one device"
+    order_seed = study.record.order_seed
+    seed = "unknown" if order_seed is None else order_seed
     paragraphs = [
         "Every run is a fresh process (or one per device). Runs of all cells are interleaved in a "
-        f"random order from seed {study.record.get('order_seed', 'unknown')}; the run, not the "
+        f"random order from seed {seed}; the run, not the "
         "step, is the unit of statistics.",
         "A window is whole training steps between two synchronised clock readings, nothing else. "
         "Windows of many steps give time per step and throughput (examples / seconds over all "
@@ -43,7 +45,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
             "CPU devices of one machine share caches and memory bandwidth, which a second machine "
             "or accelerator would not."
         )
-    if any(summary.cell["strategy"] == "pmap" for summary in study.summaries):
+    if any(summary.cell.strategy == "pmap" for summary in study.summaries):
         paragraphs.append(
             "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead."
         )

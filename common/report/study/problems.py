@@ -1,11 +1,10 @@
 """Everything that failed, was skipped, disturbed or oversubscribed in a study."""
 
-from typing import Any
-
-from isoscale.common.analysis.scaling import cell_key
+from isoscale.common.config.cell import Cell
 from isoscale.common.measure.session import DISTURBED_SHARE
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
+from isoscale.common.study.records import ResultLine
 
 
 def problems(study: StudyData) -> list[tuple[str, list[str]]]:
@@ -25,29 +24,29 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
     }
     failed, diverged, skipped, disturbed, unknown, shared, far, warned, _ = kinds.values()
     by_status = {"failed": failed, "diverged": diverged, "skipped": skipped}
-    lines_of: dict[str, list[dict[str, Any]]] = {}
+    lines_of: dict[Cell, list[ResultLine]] = {}
     for line in study.lines:
-        if line["status"] != "ok":
-            lines_of.setdefault(cell_key(line["cell"]), []).append(line)
+        if not line.ok:
+            lines_of.setdefault(line.cell, []).append(line)
     for summary in (*study.summaries, *study.ladder):
-        name = names[cell_key(summary.cell)]
-        for line in lines_of.get(cell_key(summary.cell), []):
-            by_status.get(line["status"], failed).append(
-                f"{name}, run {line['run']}: {line.get('error') or 'no reason recorded'}"
+        name = names[summary.cell]
+        for line in lines_of.get(summary.cell, []):
+            by_status.get(line.result.status, failed).append(
+                f"{name}, run {line.run}: {line.result.error or 'no reason recorded'}"
             )
         for line in summary.ok:
-            if line.get("disturbed"):
-                share = number(line.get("outside_load_share"), scale=100, digits=0)
-                disturbed.append(f"{name}, run {line['run']}: {share} %")
-            if line.get("exit_warning"):
-                warned.append(f"{name}, run {line['run']}: {line['exit_warning']}")
-        quiet = [str(line["run"]) for line in summary.ok if line.get("disturbed") is None]
+            if line.result.disturbed:
+                share = number(line.result.outside_load_share, scale=100, digits=0)
+                disturbed.append(f"{name}, run {line.run}: {share} %")
+            if line.exit_warning:
+                warned.append(f"{name}, run {line.run}: {line.exit_warning}")
+        quiet = [str(line.run) for line in summary.ok if line.result.disturbed is None]
         if quiet:
             unknown.append(
                 f"{name}: run {', '.join(quiet)} (measured for too short a time, or the system "
                 "does not count it)"
             )
-        if summary.cell["oversubscribed"]:
+        if summary.cell.oversubscribed:
             shared.append(name)
         if summary.outliers:
             far.append(

@@ -5,8 +5,8 @@ import pytest
 
 from isoscale.common.analysis.estimates import corrected, ratio_estimates
 from isoscale.common.analysis.scaling import summarize_cells
-from isoscale.common.config.cell import Cell
 from isoscale.common.analysis.waterfall import Gap, Lanes, Waterfall, compare_lanes
+from isoscale.common.config.cell import Cell
 from tests.common.report.fake_study import ladder_lines, make_cell, make_line, read_lines
 
 TWEAKS = {

@@ -59,8 +59,8 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
 def _winner(study: StudyData, setting: Setting) -> str | None:
     """Returns the framework that verdicts show to be faster than all others, if any."""
     best = champions(setting)
-    if len({cell.cell["framework"] for _, cell in best}) < 2 or study.losses[setting.title].alarm:
+    if len({cell.cell.framework for _, cell in best}) < 2 or study.losses[setting.title].alarm:
         return None
     asked = overall(setting, study.verdicts[setting.title])
     shown = len(asked) == len(best) - 1 and all(v.outcome == "faster" for v in asked)
-    return best[0][1].cell["framework"] if shown else None
+    return best[0][1].cell.framework if shown else None

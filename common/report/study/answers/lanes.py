@@ -32,11 +32,11 @@ def sentences(lanes: Lanes) -> list[str]:
     found = list(itertools.chain.from_iterable(_gap_sentences(gap) for gap in lanes.gaps))
     for waterfall in lanes.waterfalls:
         if waterfall.strays:
-            cells = ", ".join("+".join(c.cell.get("tweaks", ["none"])) for c in waterfall.strays)
+            cells = ", ".join("+".join(c.cell.tweaks or ["none"]) for c in waterfall.strays)
             found.append(
                 f"Not on the way from stock to tuned, and left out: {waterfall.name} with {cells}."
             )
-    if any(cell.cell["oversubscribed"] for _, cell in lanes.setting.cells):
+    if any(cell.cell.oversubscribed for _, cell in lanes.setting.cells):
         found.append(
             "Cells whose devices shared cores (oversubscribed) are left out: they show overhead."
         )

@@ -108,7 +108,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
             verdict
             for verdict in verdicts
             if verdict.question == "at equal devices"
-            and verdict.subject_cell.cell["devices"] == devices
+            and verdict.subject_cell.cell.devices == devices
         ]
     first = _short(best[0][0], devices)
     leader = _leader(best, verdicts, devices)
@@ -164,7 +164,7 @@ def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
     ):
         listed = [
             f"{v.subject} {ratio_text(v.ratio)} "
-            f"({100 * v.ratio.value / v.subject_cell.cell['devices']:.0f} % efficiency)"
+            f"({100 * v.ratio.value / v.subject_cell.cell.devices:.0f} % efficiency)"
             for v in found
             if v.outcome == outcome
         ]
@@ -173,8 +173,7 @@ def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
     above = [
         verdict.subject
         for verdict in found
-        if verdict.ratio.low is not None
-        and verdict.ratio.low > verdict.subject_cell.cell["devices"]
+        if verdict.ratio.low is not None and verdict.ratio.low > verdict.subject_cell.cell.devices
     ]
     if above:
         sentences.append(
@@ -196,13 +195,11 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
         questions.append(None)  # else it was already answered
     sentences = [text for n in questions if (text := _contest(setting, verdicts, n))]
     sentences += _scaling(verdicts)
-    compared = {cell.cell["framework"] for _, cell in comparable(setting)}
-    absent = sorted({cell.cell["framework"] for _, cell in setting.cells} - compared)
+    compared = {cell.cell.framework for _, cell in comparable(setting)}
+    absent = sorted({cell.cell.framework for _, cell in setting.cells} - compared)
     if absent:
         sentences.append(f"Not compared, for want of a result: {joined(absent)}.")
-    shared = sorted(
-        {cell.cell["devices"] for _, cell in setting.cells if cell.cell["oversubscribed"]}
-    )
+    shared = sorted({cell.cell.devices for _, cell in setting.cells if cell.cell.oversubscribed})
     if shared:
         counts_text = joined([str(count) for count in shared])
         sentences.append(

@@ -20,17 +20,17 @@ def loss_curves(study: StudyData, setting: Setting) -> tuple[LossCurves, list[st
     Where all cells have a run of one number, that run is taken: its seed is the same in all cells.
     """
     cells = [(series, cell) for series, of in setting.series.items() for cell in of if cell.ok]
-    runs = [{line["run"] for line in cell.ok} for _, cell in cells]
+    runs = [{line.run for line in cell.ok} for _, cell in cells]
     common = set.intersection(*runs) if runs else set()
-    batches = {cell.cell["global_batch_size"] for _, cell in cells}
+    batches = {cell.cell.global_batch_size for _, cell in cells}
     curves: LossCurves = []
     unreadable: list[str] = []
     for series, cell in cells:
-        wanted = min(common) if common else min(line["run"] for line in cell.ok)
-        line = next(line for line in cell.ok if line["run"] == wanted)
-        name = f"{series}, {cell.cell['devices']}"
-        name += f", batch {cell.cell['global_batch_size']}" if len(batches) > 1 else ""
-        name += f" (run {line['run']})" if not common else ""
+        wanted = min(common) if common else min(line.run for line in cell.ok)
+        line = next(line for line in cell.ok if line.run == wanted)
+        name = f"{series}, {cell.cell.devices}"
+        name += f", batch {cell.cell.global_batch_size}" if len(batches) > 1 else ""
+        name += f" (run {line.run})" if not common else ""
         try:
             known = [r for r in study.steps(line) if r["loss"] is not None]
         except (ValueError, KeyError, TypeError):

@@ -50,7 +50,7 @@ def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Fi
     offset = 0.5 / max(1, len(frameworks))
     places: dict[str, list[tuple[float, float]]] = {name: [] for name in frameworks}
     for row, setting in enumerate(settings):
-        speeds = {cell.cell["framework"]: speed(cell) for _, cell in reversed(champions(setting))}
+        speeds = {cell.cell.framework: speed(cell) for _, cell in reversed(champions(setting))}
         for framework, value in speeds.items():
             shift = offset * (frameworks.index(framework) - (len(frameworks) - 1) / 2)
             places[framework].append((100 * value / max(speeds.values()), row + shift))

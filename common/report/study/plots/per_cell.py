@@ -20,6 +20,8 @@ from isoscale.common.report.drawing.style import (
     shortened,
     text_width,
 )
+from isoscale.common.report.words import accuracy
+from isoscale.common.study.records import ResultLine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class CellQuantity:
     title: str
     label: str
     scale: float
-    value_of: Callable[[dict], float | None]
+    value_of: Callable[[ResultLine], float | None]
     estimate_of: Callable[[CellSummary], Estimate | None]
     caption: str
 
@@ -51,7 +53,7 @@ STEP_TIME = CellQuantity(
     title="Time per step",
     label="time per step, ms (left is better)",
     scale=1e3,
-    value_of=lambda line: line["step_seconds"]["median"],
+    value_of=lambda line: line.result.median_step_seconds,
     estimate_of=lambda cell: cell.step_seconds,
     caption=f"{_CAPTION}; whiskers: 95 % interval of the median (none below 3 runs).",
 )
@@ -60,7 +62,7 @@ ACCURACY = CellQuantity(
     title="Accuracy on held-out data",
     label="accuracy, % of held-out labels",
     scale=100,
-    value_of=lambda line: (line.get("eval") or {}).get("accuracy"),
+    value_of=lambda line: accuracy(line.result),
     estimate_of=lambda cell: None,
     caption=f"{_CAPTION}. Runs of a cell differ in their seed.",
 )
@@ -69,7 +71,7 @@ MEMORY = CellQuantity(
     title="Memory",
     label="peak memory, MiB",
     scale=2**-20,
-    value_of=lambda line: line.get("peak_memory_bytes"),
+    value_of=lambda line: line.result.peak_memory_bytes,
     estimate_of=lambda cell: None,
     caption=f"{_CAPTION}. On CPU: peak resident memory summed over processes, the "
     "framework itself included. On accelerators: the largest device's peak allocation.",
@@ -79,7 +81,7 @@ COMPILE_TIME = CellQuantity(
     title="Compile time",
     label="first step less a median step, s",
     scale=1,
-    value_of=lambda line: line.get("compile_seconds"),
+    value_of=lambda line: line.result.compile_seconds,
     estimate_of=lambda cell: None,
     caption=f"{_CAPTION}. Caches on disk are off.",
 )
@@ -94,10 +96,10 @@ def per_cell_plots(
         for cell in cells:
             values = [v for line in cell.ok if (v := quantity.value_of(line)) is not None]
             if values:
-                mark = " (shared cores)" if cell.cell["oversubscribed"] else ""
+                mark = " (shared cores)" if cell.cell.oversubscribed else ""
                 entries.append(
                     _Row(
-                        name=f"{series}, {cell.cell['devices']}{mark}",
+                        name=f"{series}, {cell.cell.devices}{mark}",
                         series=series,
                         value=statistics.median(values),
                         estimate=quantity.estimate_of(cell),

@@ -90,7 +90,7 @@ def _set_bottom(axes: Axes, values: Sequence[float], ideal: float) -> None:
 
 def _counts(setting: Setting) -> list[int]:
     return sorted(
-        {cell.cell["devices"] for _, cell in setting.cells if cell.items_per_second is not None}
+        {cell.cell.devices for _, cell in setting.cells if cell.items_per_second is not None}
     )
 
 
@@ -112,10 +112,10 @@ def _curves(
         # Series are shifted a little sideways, so that intervals do not hide each other.
         place = index - (len(setting.series) - 1) / 2
         if axes.get_xscale() == "log":
-            xs = [cell.cell["devices"] * 1.01**place for cell, _ in points]
+            xs = [cell.cell.devices * 1.01**place for cell, _ in points]
         else:
             width = counts[-1] - counts[0]
-            xs = [cell.cell["devices"] + 0.012 * width * place for cell, _ in points]
+            xs = [cell.cell.devices + 0.012 * width * place for cell, _ in points]
         ys = [scale * value for _, (value, _) in points]
         axes.errorbar(
             xs,
@@ -128,7 +128,7 @@ def _curves(
             linewidth=1.2,
             elinewidth=1,
         )
-        shared = [i for i, (cell, _) in enumerate(points) if cell.cell["oversubscribed"]]
+        shared = [i for i, (cell, _) in enumerate(points) if cell.cell.oversubscribed]
         if shared:
             axes.plot(
                 [xs[i] for i in shared],
@@ -163,7 +163,7 @@ def _draw_throughput(setting: Setting, all_looks: dict[str, Look]) -> Figure:
     for name, cells in setting.series.items():
         for cell in cells:
             base = cell.items_per_second
-            if cell.cell["strategy"] == "bare" and base is not None:
+            if cell.cell.strategy == "bare" and base is not None:
                 ideal = [count * base.median for count in counts]
                 top = max(top, ideal[-1])
                 axes.plot(counts, ideal, **{**_IDEAL, "color": all_looks[name].color})

@@ -1,7 +1,7 @@
 """The table of a setting's cells."""
 
 from isoscale.common.analysis.scaling import CellSummary
-from isoscale.common.report.words import accuracy_of, estimate, marks, median_of, number, ratio
+from isoscale.common.report.words import accuracy, estimate, marks, median_of, number, ratio
 
 COLUMNS = (
     "cell",
@@ -27,16 +27,16 @@ def cell_row(name: str, summary: CellSummary) -> list[str]:
     return [
         name,
         "; ".join(marks(summary)),
-        str(summary.cell["processes"]),
+        str(summary.cell.processes),
         str(len(ok)),
         estimate(summary.step_seconds, scale=1e3),
         estimate(summary.items_per_second),
         ratio(summary.speedup),
         ratio(summary.efficiency, scale=100, digits=0),
         estimate(summary.latency_seconds, scale=1e3),
-        number(median_of(ok, "peak_memory_bytes"), scale=2**-20, digits=0),
-        number(median_of(ok, "compile_seconds"), digits=2),
-        number(median_of(ok, "loss_first"), digits=5),
-        number(median_of(ok, "loss_last"), digits=5),
-        number(accuracy_of(ok), scale=100, digits=1),
+        number(median_of(ok, lambda result: result.peak_memory_bytes), scale=2**-20, digits=0),
+        number(median_of(ok, lambda result: result.compile_seconds), digits=2),
+        number(median_of(ok, lambda result: result.loss_first), digits=5),
+        number(median_of(ok, lambda result: result.loss_last), digits=5),
+        number(median_of(ok, accuracy), scale=100, digits=1),
     ]

@@ -15,7 +15,7 @@ from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.words import (
     NO_VALUE,
-    accuracy_of,
+    accuracy,
     estimate,
     marks,
     median_of,
@@ -26,21 +26,21 @@ from isoscale.common.report.words import (
 
 def _row(name: str, summary: CellSummary) -> list[str]:
     cell, ok = summary.cell, summary.ok
-    loss = f"{number(median_of(ok, 'loss_first'), digits=5)}\n"
-    loss += number(median_of(ok, "loss_last"), digits=5)
-    accuracy = accuracy_of(ok)
-    if accuracy is not None:
-        loss += f"\n{100 * accuracy:.1f} % right"
+    loss = f"{number(median_of(ok, lambda result: result.loss_first), digits=5)}\n"
+    loss += number(median_of(ok, lambda result: result.loss_last), digits=5)
+    right = median_of(ok, accuracy)
+    if right is not None:
+        loss += f"\n{100 * right:.1f} % right"
     return [
         name.rsplit(" on ", 1)[0],
-        f"{cell['devices']} / {cell['processes']}",
+        f"{cell.devices} / {cell.processes}",
         str(len(ok)),
         estimate(summary.step_seconds, scale=1e3, separator="\n"),
         number(summary.items_per_second.median if summary.items_per_second else None),
         ratio(summary.speedup, separator="\n"),
         ratio(summary.efficiency, scale=100, digits=0, separator="\n"),
-        number(median_of(ok, "peak_memory_bytes"), scale=2**-20, digits=0),
-        number(median_of(ok, "compile_seconds"), digits=2),
+        number(median_of(ok, lambda result: result.peak_memory_bytes), scale=2**-20, digits=0),
+        number(median_of(ok, lambda result: result.compile_seconds), digits=2),
         loss if ok else NO_VALUE,
         "\n".join(marks(summary)),
     ]
@@ -128,34 +128,33 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         )
     if any(summary.speedup is None and summary.ok for summary in summaries):
         notes.append("speedup '-': 'bare' of the same framework is not in the study.")
-    if any(summary.cell["platform"] == "cpu" for summary in summaries):
+    if any(summary.cell.platform == "cpu" for summary in summaries):
         notes.append(
             "CPU devices are cores that share caches and memory bandwidth. In-process strategies "
             "drive all devices from one process, ddp has one per device."
         )
-    if any(summary.cell["oversubscribed"] for summary in summaries):
+    if any(summary.cell.oversubscribed for summary in summaries):
         notes.append(
             "oversubscribed: devices shared cores; such figures show overhead and correctness, "
             "not scaling."
         )
-    if any(line.get("disturbed") for summary in summaries for line in summary.ok):
+    if any(line.result.disturbed for summary in summaries for line in summary.ok):
         notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
-    if any(summary.cell["strategy"] == "pmap" for summary in summaries):
+    if any(summary.cell.strategy == "pmap" for summary in summaries):
         notes.append(
             "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead."
         )
     for summary in summaries:
         cell = summary.cell
         for line in summary.ok:
-            if line.get("exit_warning"):
+            if line.exit_warning:
                 notes.append(
-                    f"! {cell['model']} {cell['framework']} {cell['strategy']} "
-                    f"devices={cell['devices']} run {line['run']} (result complete): "
-                    f"{line['exit_warning']}"
+                    f"! {cell.model} {cell.framework} {cell.strategy} "
+                    f"devices={cell.devices} run {line.run} (result complete): "
+                    f"{line.exit_warning}"
                 )
         for error in summary.errors:
             notes.append(
-                f"! {cell['model']} {cell['framework']} {cell['strategy']} "
-                f"devices={cell['devices']}: {error}"
+                f"! {cell.model} {cell.framework} {cell.strategy} devices={cell.devices}: {error}"
             )
     return list(dict.fromkeys(notes))
