@@ -77,7 +77,7 @@ class Ours:
     def window(self, steps: int) -> tuple[float, list[float]]:
         """Returns the seconds and the loss of each step."""
         from isoscale.common.measure.loop import timed_window
-        from isoscale.common.measure.session import window_of
+        from isoscale.common.measure.scenarios.training import window_of
 
         window = window_of(
             range(self._done, self._done + steps),
@@ -87,7 +87,10 @@ class Ours:
         )
         self._done += steps
         seconds, handles = timed_window(
-            self.runner, window, max_in_flight=self.config.max_in_flight
+            self.runner,
+            window,
+            issue=self.runner.step,
+            max_in_flight=self.config.max_in_flight,
         )
         return seconds, [entry["loss"] for entry in self.runner.metrics(handles)]
 

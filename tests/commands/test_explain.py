@@ -1,5 +1,6 @@
 """``isoscale explain``: what it shows, what it has measured, and what it never does."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -94,9 +95,9 @@ def test_a_complete_study_is_only_shown(fake: FakeCompare, capsys: Any) -> None:
 
 def test_an_incomplete_one_goes_on_with_as_many_runs(fake: FakeCompare, capsys: Any) -> None:
     store = write_study(out(), grid_lines(runs=4), steps=0)
-    settings = store.settings()
-    settings["sessions"][0]["rounds"] = 4
-    store.write_settings(settings)
+    record = store.record()
+    session = dataclasses.replace(record.sessions[0], rounds=4)
+    store.write_record(dataclasses.replace(record, sessions=[session]))
     assert explain.main(["mine"]) == 0
     grid = ["--strategies=bare", "--devices=1", "--tuning=ladder"]
     assert fake.calls == [["--study=mine", "--resume", *grid, "--runs=4"]]
@@ -175,9 +176,10 @@ def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_p
         {**line, "cell": cell, "run": run} for cell in cells for run, line in enumerate(LINES[:2])
     ]
     store = write_study(out(), lines, steps=0)
-    settings = store.settings()
-    settings["sessions"][0] |= {"flags": [*flags, "--tuning=ladder", "--runs=2"], "rounds": 2}
-    store.write_settings(settings)
+    record = store.record()
+    flags = [*flags, "--tuning=ladder", "--runs=2"]
+    session = dataclasses.replace(record.sessions[0], flags=flags, rounds=2)
+    store.write_record(dataclasses.replace(record, sessions=[session]))
     fv = explain.define_flags()
     fv.parse([])
     again = explain._command(fv, "mine", Store(out()).folder)
