@@ -6,7 +6,7 @@ runner starts its session, and the report and TensorBoard show its figures.
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from isoscale.common.config.run_config import RunConfig
@@ -82,6 +82,33 @@ class Column:
     name: str
 
 
+def figure(record: Mapping[str, Any], path: str) -> Any:
+    """Returns the value at a path such as ``step_seconds.median``; None if it is absent."""
+    value: Any = record
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A figure of a result, as TensorBoard compares it.
+
+    Attributes:
+      tag: in event files.
+      name: of the column; says the unit.
+      about: what is measured.
+      field: path of the figure in the record of a result.
+      scale: factor from the unit of the field to the unit of the name.
+    """
+
+    tag: str
+    name: str
+    about: str
+    field: str
+    scale: float = 1.0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
     """What a run does between its clocks.
@@ -92,6 +119,7 @@ class Scenario:
       result: type of its results.
       summary: returns what a run prints at its end.
       columns: figures that exports show, in order.
+      metrics: figures that TensorBoard compares, in order.
     """
 
     name: str
@@ -99,6 +127,7 @@ class Scenario:
     result: type[RunResult]
     summary: Callable[[RunConfig, Any], str]
     columns: tuple[Column, ...]
+    metrics: tuple[Metric, ...]
 
     def assemble(
         self,

@@ -17,7 +17,7 @@ from isoscale.common.measure.result import (
     SavedCheckpoints,
 )
 from isoscale.common.measure.runner import Block, Placed
-from isoscale.common.measure.scenario import Column, Scenario, Task
+from isoscale.common.measure.scenario import Column, Metric, Scenario, Task
 from isoscale.common.measure.training_result import (
     TrainingFigures,
     TrainingOutcome,
@@ -263,5 +263,59 @@ SCENARIO = Scenario(
         Column("eval.accuracy", "accuracy_fraction"),
         Column("eval.loss", "eval_loss_nats"),
         Column("eval.n", "eval_labels"),
+    ),
+    metrics=(
+        Metric(
+            tag="run/step_ms",
+            name="ms/step",
+            about="median over throughput windows",
+            field="step_seconds.median",
+            scale=1e3,
+        ),
+        Metric(
+            tag="run/examples_per_s",
+            name="examples/s",
+            about="all measured examples / seconds",
+            field="items_per_second",
+        ),
+        Metric(
+            tag="run/latency_ms",
+            name="latency ms",
+            about="median of single-step windows",
+            field="latency_seconds.median",
+            scale=1e3,
+        ),
+        Metric(
+            tag="run/compile_s",
+            name="compile s",
+            about="first step less a median step",
+            field="compile_seconds",
+        ),
+        Metric(
+            tag="run/peak_memory_MiB",
+            name="memory MiB",
+            about="peak, as the study's table",
+            field="peak_memory_bytes",
+            scale=2**-20,
+        ),
+        Metric(
+            tag="run/loss_last",
+            name="last loss",
+            about="of the last training step",
+            field="loss_last",
+        ),
+        Metric(
+            tag="run/accuracy_percent",
+            name="accuracy %",
+            about="on the evaluation set",
+            field="eval.accuracy",
+            scale=100,
+        ),
+        Metric(
+            tag="run/disturbed",
+            name="disturbed",
+            about="1: other programs used more than 10 % of one of the run's cores",
+            field="disturbed",
+        ),
     ),
 )

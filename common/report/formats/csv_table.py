@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isoscale.common.config.run_config import TRAINING
-from isoscale.common.measure.scenario import Column
+from isoscale.common.measure.scenario import Column, figure
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.templates import printable
 from isoscale.common.study.records import ResultLine
@@ -46,7 +46,7 @@ def to_csv(lines: Sequence[ResultLine]) -> str:
     writer.writerow([*map(_csv_value, cell_names), *(column.name for column in columns)])
     for record in records:
         cell = [_csv_value(record["cell"].get(name)) for name in cell_names]
-        writer.writerow([*cell, *(_csv_value(_field(record, c.field)) for c in columns)])
+        writer.writerow([*cell, *(_csv_value(figure(record, c.field)) for c in columns)])
     return output.getvalue()
 
 
@@ -54,13 +54,6 @@ def _figures(lines: Sequence[ResultLine]) -> list[Column]:
     """Returns the columns that the scenarios of some runs declare."""
     names = dict.fromkeys([TRAINING, *(line.cell.scenario for line in lines)])
     return list(dict.fromkeys(c for name in names for c in lookup.scenario(name).columns))
-
-
-def _field(record: Mapping[str, Any], path: str) -> Any:
-    value: Any = record
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def _csv_value(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Everything that failed, was skipped, disturbed or oversubscribed in a study."""
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.measure.session import DISTURBED_SHARE
+from isoscale.common.measure.conditions import DISTURBED_SHARE
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
 from isoscale.common.study.records import ResultLine

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from isoscale.common.analysis.scaling import summarize_cells
-from isoscale.common.report.board.event_files import hparams_of
+from isoscale.common.config.cell import Cell
+from isoscale.common.report.board.hparams import hparams_of
 from isoscale.common.report.drawing.style import COLORS
 from isoscale.common.report.study.answers.lanes import sentences
 from isoscale.common.report.study.conditions import make_conditions
@@ -267,11 +268,11 @@ def test_csv_and_hparams_have_tuning_and_tweaks(written: StudyData) -> None:
         ("ladder", "pages,dense"),
         ("tuned", "pages,dense,nothing"),
     }
-    assert hparams_of(make_cell("jax", "bare", 1, tuning="tuned", tweaks=["a", "b"]))["tweaks"] == (
-        "a, b"
-    )
-    assert hparams_of(make_cell("jax", "bare", 1))["tweaks"] == "none"
-    assert hparams_of(make_cell("jax", "bare", 1))["tuning"] == "stock"
+    assert hparams_of(
+        Cell.from_record(make_cell("jax", "bare", 1, tuning="tuned", tweaks=["a", "b"]))
+    )["tweaks"] == ("a, b")
+    assert hparams_of(Cell.from_record(make_cell("jax", "bare", 1)))["tweaks"] == "none"
+    assert hparams_of(Cell.from_record(make_cell("jax", "bare", 1)))["tuning"] == "stock"
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from isoscale.common.commands import compare
-from isoscale.common.config.run_config import cell_id
 from isoscale.common.processes import launch
 from isoscale.common.registry import build_config
 from isoscale.common.report.study.data import StudyData, load_study
@@ -134,12 +133,12 @@ def same_machine(monkeypatch: pytest.MonkeyPatch, study: StudyData) -> None:
 
 @pytest.mark.usefixtures("same_machine")
 def test_its_cells_are_those_that_planning_makes_today(folder: Path, study: StudyData) -> None:
-    old = {cell_id(line["cell"]) for line in study.lines}
+    old = {line.cell.id for line in study.lines}
     assert old == {path.name for path in (folder / MEASURED / "cells").iterdir()}
     request = compare.read_request([f"--study={MEASURED}", "--resume", f"--out_dir={folder}"])
     assert request is not None
     (session,) = request.sessions
-    assert sorted(cell_id(cell.cell()) for cell in session.cells) == sorted(old)
+    assert sorted(cell.cell().id for cell in session.cells) == sorted(old)
     assert len(old) == 18
 
 
