@@ -193,7 +193,7 @@ def test_disturbed_runs_are_told_beside_the_verdict(tmp_path: Path) -> None:
 def test_survivors_are_told_to_be_some(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
     found = study(tmp_path, seconds)
-    lines = [dict(line) for line in found.lines]
+    lines = [line.to_record() for line in found.lines]
     for line in lines[:3]:
         line |= {"status": "diverged", "error": "loss is not finite"}
     found = load_study(write_study(tmp_path / "some", lines, steps=0))
@@ -205,7 +205,7 @@ def test_survivors_are_told_to_be_some(tmp_path: Path) -> None:
 def test_medians_that_order_the_other_way_round_are_told(tmp_path: Path) -> None:
     """One very slow run decides a geometric mean, not a median."""
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.011}
-    lines = [dict(line) for line in study(tmp_path, seconds).lines]
+    lines = [line.to_record() for line in study(tmp_path, seconds).lines]
     lines[0]["items_per_second"] /= 3
     found = load_study(write_study(tmp_path / "slow", lines, steps=0))
     (sentence,) = sentences(found)
@@ -224,7 +224,7 @@ def test_cells_that_do_not_compute_the_same_are_not_compared(
     tmp_path: Path, key: str, factor: float, said: str
 ) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
-    lines = [dict(line) for line in study(tmp_path, seconds).lines]
+    lines = [line.to_record() for line in study(tmp_path, seconds).lines]
     lines[0][key] *= factor
     found = load_study(write_study(tmp_path / "apart", lines, steps=0))
     (sentence,) = sentences(found)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -99,9 +100,10 @@ def run_folder(folder: Path, cell: dict[str, Any], run: int) -> Path:
 
 def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
     cell = make_cell("torch", "ddp", 2)
-    (line,) = (entry for entry in study.lines if entry["cell"] == cell and entry["run"] == 3)
-    line["startup_seconds"] = {"import_seconds": 2.0}
-    steps = study.folder / line["run_dir"] / "steps.jsonl"
+    (line,) = (e for e in study.lines if e.cell == Cell.from_record(cell) and e.run == 3)
+    result = dataclasses.replace(line.result, startup_seconds={"import_seconds": 2.0})
+    study.lines[study.lines.index(line)] = dataclasses.replace(line, result=result)
+    steps = study.folder / str(line.result.run_dir) / "steps.jsonl"
     records = [json.loads(text) for text in steps.read_text().splitlines()]
     records[4]["loss"] = None  # was not finite
     records[5]["auxiliary"] = 0.25
@@ -112,14 +114,14 @@ def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
     assert loss[-1][1] == pytest.approx(5.25 * 0.9**19)
     assert curve(folder, "loss_parts/auxiliary") == [(5, 0.25)]
     # The fake windows: 5 steps each, throughput at steps 0 and 10, latency at 5 and 15.
-    milliseconds = 1e3 * line["step_seconds"]["median"]
+    milliseconds = 1e3 * line.result.median_step_seconds
     assert curve(folder, "window/throughput_ms_per_step") == [
         (0, pytest.approx(milliseconds)),
         (10, pytest.approx(milliseconds)),
     ]
     assert [step for step, _ in curve(folder, "window/latency_ms_per_step")] == [5, 15]
     assert curve(folder, "run/step_ms") == [(0, pytest.approx(milliseconds))]
-    start = seconds_of(line["started"])
+    start = seconds_of(line.result.started)
     times = [e.wall_time - start for e, value in values(folder) if value.tag == "loss"]
     # Training starts after the import; the last of 20 steps ends 20 steps later.
     assert times[0] == pytest.approx(2 + milliseconds / 1e3, abs=1e-5)
@@ -187,7 +189,7 @@ def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> 
     for series, cells in setting.series.items():
         place = folder / "scaling" / series
         assert curve(place, f"{stem}/speedup") == [
-            (cell.cell["devices"], pytest.approx(cell.speedup.value)) for cell in cells
+            (cell.cell.devices, pytest.approx(cell.speedup.value)) for cell in cells
         ]
         bounded = [cell for cell in cells if cell.speedup.low is not None]
         assert bool(bounded) != series.endswith("bare")
@@ -198,10 +200,10 @@ def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> 
             ("efficiency_percent_low", lambda cell: 100 * cell.efficiency.low),
         ):
             assert curve(place, f"{stem}/{tag}") == [
-                (cell.cell["devices"], pytest.approx(figure(cell))) for cell in bounded
+                (cell.cell.devices, pytest.approx(figure(cell))) for cell in bounded
             ]
         assert curve(place, f"{stem}/examples_per_s_high") == [
-            (cell.cell["devices"], pytest.approx(cell.items_per_second.high)) for cell in cells
+            (cell.cell.devices, pytest.approx(cell.items_per_second.high)) for cell in cells
         ]
     charts = layout(folder)[stem]
     assert all("95 % interval" in chart.title for chart in charts)
@@ -258,16 +260,15 @@ def event_paths(folder: Path) -> dict[Path, int]:
 def test_what_is_up_to_date_is_not_written_again(study: StudyData) -> None:
     before = event_paths(write_event_files(study, plots=None))
     assert event_paths(write_event_files(study, plots=None)) == before
-    (line,) = (
-        e for e in study.lines if e["cell"] == make_cell("torch", "ddp", 2) and e["run"] == 0
-    )
-    path = study.folder / line["run_dir"] / "steps.jsonl"
+    cell = make_cell("torch", "ddp", 2)
+    (line,) = (e for e in study.lines if e.cell == Cell.from_record(cell) and e.run == 0)
+    path = study.folder / str(line.result.run_dir) / "steps.jsonl"
     path.write_text(path.read_text().replace('"loss": 5.25', '"loss": 6.5'))
     folder = write_event_files(study, plots=None)
     after = event_paths(folder)
     assert len(after) == len(before)
     changed = [place for place in after if before.get(place) != after[place]]
-    assert changed == list(run_folder(folder, line["cell"], 0).iterdir())
+    assert changed == list(run_folder(folder, cell, 0).iterdir())
     assert curve(changed[0].parent, "loss")[0] == (0, 6.5)
 
 
@@ -275,8 +276,9 @@ def test_runs_that_are_gone_disappear(study: StudyData) -> None:
     cell = make_cell("torch", "ddp", 2)
     folder = write_event_files(study, plots=None)
     path = study.folder / "results.jsonl"
-    kept = [line for line in study.lines if line["cell"] != cell and line["run"] != 1]
-    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    gone = Cell.from_record(cell)
+    kept = [line for line in study.lines if line.cell != gone and line.run != 1]
+    path.write_text("".join(json.dumps(line.to_record()) + "\n" for line in kept))
     write_event_files(load_study(Store(study.folder)), plots=None)
     assert not (folder / "runs" / Cell.from_record(cell).id).exists()
     other = make_cell("torch", "ddp", 1)
@@ -332,7 +334,7 @@ def test_plain_names_are_unique_and_plain() -> None:
 
 
 def test_damaged_records_are_named(study: StudyData) -> None:
-    path = study.folder / study.lines[0]["run_dir"] / "steps.jsonl"
+    path = study.folder / str(study.lines[0].result.run_dir) / "steps.jsonl"
     path.write_text('{"step": 0, "lo')
     with pytest.raises(ConfigError, match=r"records of .*run_0"):
         write_event_files(study, plots=None)

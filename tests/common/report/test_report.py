@@ -20,7 +20,7 @@ from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.report.study.drift import drift
 from isoscale.common.report.study.tables.printed import print_comparison
 from isoscale.common.report.study.write import write_report
-from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
+from tests.common.report.fake_study import grid_lines, make_cell, make_line, read_line, write_study
 
 KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")
 SECONDS = {"jax": 0.012, "tensorflow": 0.010, "torch": 0.0101}
@@ -135,7 +135,7 @@ def test_it_has_manifest_method_and_every_run(study: StudyData, name: str) -> No
     assert "A run: 1 compiling step, 5 to warm up, 15 measured in windows of 5" in text
     assert "highest (no TF32)" in text
     runs = text[text.rindex("All runs") :]
-    cells = {f"{c['framework']} {c['strategy']}" for c in (line["cell"] for line in study.lines)}
+    cells = {f"{line.cell.framework} {line.cell.strategy}" for line in study.lines}
     assert sum(runs.count(f"{cell} on ") for cell in cells) == len(study.lines)
 
 
@@ -192,11 +192,11 @@ def test_the_csv_has_every_run_with_units(study: StudyData) -> None:
     rows = list(csv.DictReader(io.StringIO(read(study, "results.csv"))))
     assert len(rows) == len(study.lines)
     for row, line in zip(rows, study.lines, strict=True):
-        assert row["status"] == line["status"]
-        assert row["framework"] == line["cell"]["framework"]
-        if line["status"] == "ok":
-            assert float(row["step_seconds_median"]) == line["step_seconds"]["median"]
-            assert float(row["examples_per_second"]) == line["items_per_second"]
+        assert row["status"] == line.result.status
+        assert row["framework"] == line.cell.framework
+        if line.ok:
+            assert float(row["step_seconds_median"]) == line.result.median_step_seconds
+            assert float(row["examples_per_second"]) == line.result.speed
         else:
             assert row["step_seconds_median"] == ""
 
@@ -205,7 +205,7 @@ def test_the_csv_has_every_run_with_units(study: StudyData) -> None:
 def test_no_csv_cell_is_a_formula(start: str) -> None:
     line = make_line(make_cell("jax", "bare", 1), 0, 0.01, sequence=0)
     line |= {"status": "failed", "error": f"{start}HYPERLINK(1)"}
-    (row,) = csv.DictReader(io.StringIO(to_csv([line])))
+    (row,) = csv.DictReader(io.StringIO(to_csv([read_line(line)])))
     assert row["error"] == f"'{start.strip()}HYPERLINK(1)"
     assert row["loss_last_nats"] == "0.5"
 
@@ -289,8 +289,8 @@ def test_a_run_dir_outside_the_study_is_not_read(tmp_path: Path) -> None:
     secret.write_text(json.dumps({"step": 0, "loss": 1.0}) + "\n")
     found = load_study(store)
     for run_dir in ("..", str(tmp_path), "cells/../.."):
-        assert found.steps({"run_dir": run_dir}) == []
-    assert len(found.steps(lines[0])) == 20
+        assert found.steps(read_line({**lines[0], "run_dir": run_dir})) == []
+    assert len(found.steps(found.lines[0])) == 20
 
 
 def test_plots_do_not_go_where_a_link_leads(tmp_path: Path) -> None:
