@@ -187,7 +187,7 @@ class _Views:
         loaded = {name: load_study(Store(store.folder)) for name, store in stores}
         for study in loaded.values():
             try:
-                write_event_files(study, figures=study.folder / PLOTS)
+                write_event_files(study, plots=study.folder / PLOTS)
             except OSError as error:
                 raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
         if len(loaded) > 1:

@@ -475,4 +475,4 @@ def _write_views(study: StudyData) -> None:
     from isoscale.common.report.study.write import write_report
 
     print(f"Report:  {write_report(study)}", flush=True)
-    write_event_files(study, figures=study.folder / PLOTS)
+    write_event_files(study, plots=study.folder / PLOTS)

@@ -127,7 +127,6 @@ def test_only_the_registry_looks_things_up_by_name(path: Path) -> None:
 
 TOO_LONG = {
     "common/machine/problems.py",
-    "common/report/board/event_files.py",
 }
 """To be split."""
 

@@ -13,12 +13,14 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import cell_id
-from isoscale.common.report.board import event_files
 from isoscale.common.report.board.event_files import (
     join_event_files,
+    most_points,
     plain_name,
     write_event_files,
 )
+from isoscale.common.report.board.metrics import METRICS
+from isoscale.common.report.board.values import seconds_of
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.store import Store
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
@@ -104,7 +106,7 @@ def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
     records[4]["loss"] = None  # was not finite
     records[5]["auxiliary"] = 0.25
     steps.write_text("".join(json.dumps(record) + "\n" for record in records))
-    folder = run_folder(write_event_files(study, figures=None), cell, 3)
+    folder = run_folder(write_event_files(study, plots=None), cell, 3)
     loss = curve(folder, "loss")
     assert [step for step, _ in loss] == [0, 1, 2, 3, *range(5, 20)]
     assert loss[-1][1] == pytest.approx(5.25 * 0.9**19)
@@ -117,7 +119,7 @@ def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
     ]
     assert [step for step, _ in curve(folder, "window/latency_ms_per_step")] == [5, 15]
     assert curve(folder, "run/step_ms") == [(0, pytest.approx(milliseconds))]
-    start = event_files._seconds(line["started"])
+    start = seconds_of(line["started"])
     times = [e.wall_time - start for e, value in values(folder) if value.tag == "loss"]
     # Training starts after the import; the last of 20 steps ends 20 steps later.
     assert times[0] == pytest.approx(2 + milliseconds / 1e3, abs=1e-5)
@@ -125,9 +127,9 @@ def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
 
 
 def test_runs_of_a_cell_are_one_session_group(study: StudyData, tmp_path: Path) -> None:
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     other = make_study(tmp_path / "elsewhere" / "study")
-    other_folder = write_event_files(other, figures=None)
+    other_folder = write_event_files(other, plots=None)
 
     def session(place: Path, cell: dict[str, Any], run: int) -> Any:
         return plugin_data(
@@ -159,7 +161,7 @@ def test_runs_of_a_cell_are_one_session_group(study: StudyData, tmp_path: Path) 
 
 
 def test_how_a_run_ended_and_that_only_a_good_one_has_metrics(study: StudyData) -> None:
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     cell = make_cell("torch", "ddp", 2)
     expected = {
         5: api_pb2.STATUS_SUCCESS,
@@ -174,12 +176,12 @@ def test_how_a_run_ended_and_that_only_a_good_one_has_metrics(study: StudyData) 
         metrics = {value.tag for _, value in values(place) if value.tag.startswith("run/")}
         assert bool(metrics) == (run == 5), run
         if run == 5:
-            missing = {metric.tag for metric in event_files.METRICS} - metrics
+            missing = {metric.tag for metric in METRICS} - metrics
             assert missing <= {"run/accuracy_percent"}  # no data held out
 
 
 def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> None:
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     (setting,) = (s for s in study.settings if s.title.startswith("mlp_medium,"))
     stem = setting.title
     for series, cells in setting.series.items():
@@ -212,7 +214,7 @@ def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> 
 
 
 def test_one_run_draws_no_interval_and_says_so(study: StudyData) -> None:
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     (setting,) = (s for s in study.settings if s.title.startswith("gpt_tiny,"))
     for series in setting.series:
         for _, value in values(folder / "scaling" / series):
@@ -229,7 +231,7 @@ def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Pa
     two = make_cell("torch", "ddp", 2)
     lines = [line for line in lines if line["cell"] != two or line["run"] == 0]
     study = make_study(tmp_path / "study", lines)
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     ((title, charts),) = layout(folder).items()
     titles = [chart.title for chart in charts if "speedup (" in chart.title]
     assert len(titles) == 2
@@ -244,7 +246,7 @@ def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Pa
 def test_marks_stand_in_the_title(tmp_path: Path) -> None:
     lines = grid_lines(devices=(1, 2, 4))
     lines[0]["disturbed"] = True
-    (title,) = layout(write_event_files(make_study(tmp_path / "s", lines), figures=None))
+    (title,) = layout(write_event_files(make_study(tmp_path / "s", lines), plots=None))
     assert "oversubscribed at 4 devices: overhead, not scaling" in title
     assert f"1 of {len(lines)} runs disturbed" in title
 
@@ -254,14 +256,14 @@ def event_paths(folder: Path) -> dict[Path, int]:
 
 
 def test_what_is_up_to_date_is_not_written_again(study: StudyData) -> None:
-    before = event_paths(write_event_files(study, figures=None))
-    assert event_paths(write_event_files(study, figures=None)) == before
+    before = event_paths(write_event_files(study, plots=None))
+    assert event_paths(write_event_files(study, plots=None)) == before
     (line,) = (
         e for e in study.lines if e["cell"] == make_cell("torch", "ddp", 2) and e["run"] == 0
     )
     path = study.folder / line["run_dir"] / "steps.jsonl"
     path.write_text(path.read_text().replace('"loss": 5.25', '"loss": 6.5'))
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     after = event_paths(folder)
     assert len(after) == len(before)
     changed = [place for place in after if before.get(place) != after[place]]
@@ -271,11 +273,11 @@ def test_what_is_up_to_date_is_not_written_again(study: StudyData) -> None:
 
 def test_runs_that_are_gone_disappear(study: StudyData) -> None:
     cell = make_cell("torch", "ddp", 2)
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     path = study.folder / "results.jsonl"
     kept = [line for line in study.lines if line["cell"] != cell and line["run"] != 1]
     path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    write_event_files(load_study(Store(study.folder)), figures=None)
+    write_event_files(load_study(Store(study.folder)), plots=None)
     assert not (folder / "runs" / cell_id(cell)).exists()
     other = make_cell("torch", "ddp", 1)
     assert run_folder(folder, other, 0).exists()
@@ -309,7 +311,7 @@ def test_a_foreign_study_leads_nowhere(tmp_path: Path) -> None:
     (folder / "tensorboard" / "runs").symlink_to(outside)
     study = load_study(Store(folder))
     before = {path for path in tmp_path.rglob("*") if folder not in path.parents}
-    made = write_event_files(study, figures=None)
+    made = write_event_files(study, plots=None)
     assert {path for path in tmp_path.rglob("*") if folder not in path.parents} == before
     places = {path.parent for path in made.rglob("*tfevents*")}
     assert {path.parent.name for path in places if path.name.startswith("run_")}
@@ -333,17 +335,17 @@ def test_damaged_records_are_named(study: StudyData) -> None:
     path = study.folder / study.lines[0]["run_dir"] / "steps.jsonl"
     path.write_text('{"step": 0, "lo')
     with pytest.raises(ConfigError, match=r"records of .*run_0"):
-        write_event_files(study, figures=None)
+        write_event_files(study, plots=None)
 
 
 def test_report_has_the_conditions_and_the_figures(tmp_path: Path) -> None:
     lines = grid_lines(runs=1, dataset="a|b<script>_x_")
     study = make_study(tmp_path / "study", lines)
-    figures = tmp_path / "study" / "plots"
-    figures.mkdir()
-    (figures / "speed.png").write_bytes(PNG)
-    (figures / "broken.png").write_bytes(b"no image")
-    place = write_event_files(study, figures=figures) / "report"
+    plots = tmp_path / "study" / "plots"
+    plots.mkdir()
+    (plots / "speed.png").write_bytes(PNG)
+    (plots / "broken.png").write_bytes(b"no image")
+    place = write_event_files(study, plots=plots) / "report"
     found = {value.tag: value for _, value in values(place)}
     assert set(found) == {"manifest", "reading", "figures/speed"}
     text = found["manifest"].tensor.string_val[0].decode()
@@ -361,7 +363,7 @@ def test_studies_side_by_side_have_one_description(study: StudyData, tmp_path: P
     folder = tmp_path / "joined"
     folder.mkdir()
     for entry in (study, other):
-        write_event_files(entry, figures=None)
+        write_event_files(entry, plots=None)
     join_event_files({"one": study, "two": other}, folder)
     titles = [title.split(",")[0] for title in layout(folder)]
     assert titles == ["mlp_medium", "gpt_tiny", "moe_tiny"]
@@ -372,21 +374,21 @@ def test_studies_side_by_side_have_one_description(study: StudyData, tmp_path: P
         assert not list((folder / name).glob("*tfevents*"))
         for part in ("report", "runs", "scaling"):
             assert (folder / name / part).resolve() == entry.folder / "tensorboard" / part
-    assert event_files.most_points(folder) > 20
+    assert most_points(folder) > 20
 
 
 def test_a_study_without_runs_can_be_shown(tmp_path: Path) -> None:
-    folder = write_event_files(make_study(tmp_path / "study", []), figures=tmp_path / "none")
+    folder = write_event_files(make_study(tmp_path / "study", []), plots=tmp_path / "none")
     assert layout(folder) == {}
     assert {value.tag for _, value in values(folder / "report")} == {"manifest", "reading"}
 
 
 def test_files_are_the_same_wherever_nothing_differs(study: StudyData) -> None:
-    folder = write_event_files(study, figures=None)
+    folder = write_event_files(study, plots=None)
     before = {path: path.read_bytes() for path in event_paths(folder)}
     for path in before:
         os.unlink(path)
-    write_event_files(study, figures=None)
+    write_event_files(study, plots=None)
     assert {path: path.read_bytes() for path in event_paths(folder)} == before
 
 
@@ -397,7 +399,7 @@ from pathlib import Path
 from isoscale.common.report.board.event_files import write_event_files
 from isoscale.common.report.study.data import load_study
 from isoscale.common.study.store import Store
-write_event_files(load_study(Store(Path({str(study.folder)!r}))), figures=None)
+write_event_files(load_study(Store(Path({str(study.folder)!r}))), plots=None)
 """
     check_not_loaded(FRAMEWORKS | {"tensorboardX"}, after=code, folder=tmp_path)
     assert (study.folder / "tensorboard" / "runs").is_dir()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from isoscale.common.analysis.scaling import summarize_cells
-from isoscale.common.report.board.event_files import hparams_of
+from isoscale.common.report.board.hparams import hparams_of
 from isoscale.common.report.drawing.style import COLORS
 from isoscale.common.report.study.answers.lanes import sentences
 from isoscale.common.report.study.conditions import make_conditions

@@ -1,0 +1,104 @@
+"""The page of hyperparameters: every field of a cell, and which of them it shows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tensorboard.plugins.hparams import api_pb2
+
+from isoscale.common.analysis.waterfall import tweaks_of
+from isoscale.common.report.board.event_records import clean
+from isoscale.common.report.board.metrics import METRICS
+from isoscale.common.report.board.values import finite, study_seconds
+from isoscale.common.report.study.data import StudyData
+
+_LARGEST_DISCRETE = 12
+_SHOWN_COLUMNS = 5
+_TELLING = (
+    "study",
+    "model",
+    "framework",
+    "strategy",
+    "devices",
+    "global_batch_size",
+    "dtype",
+    "sizes",
+    "compile_mode",
+    "tuning",
+    "tweaks",
+)
+
+
+def hparams_of(cell: dict[str, Any]) -> dict[str, bool | float | str]:
+    """Returns every field of a cell in one flat dict; numbers are floats, other values text."""
+    flat: dict[str, bool | float | str] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, bool):
+            flat[clean(name)] = value
+        elif isinstance(value, int | float):
+            if finite(value) is not None:
+                flat[clean(name)] = float(value)
+        elif value is not None:
+            flat[clean(name)] = clean(value)
+
+    # "none" is a value, too, that a user can filter by.
+    add("tweaks", ", ".join(tweaks_of(cell)) or "none")
+    for name, value in cell.items():
+        if name == "tweaks":
+            continue
+        if name == "optimizer" and isinstance(value, dict):
+            for part, entry in value.items():
+                add("optimizer" if part == "name" else part, entry)
+        elif isinstance(value, dict):
+            text = " ".join(f"{part}={entry}" for part, entry in value.items())
+            add("sizes" if name == "overrides" else name, text or "preset")
+        else:
+            add(name, value)
+    return flat
+
+
+def _hparam_info(name: str, values: Sequence[bool | float | str]) -> api_pb2.HParamInfo:
+    info = api_pb2.HParamInfo(name=name)
+    kinds = {type(value) for value in values}
+    if kinds == {float}:
+        info.type = api_pb2.DATA_TYPE_FLOAT64
+    elif kinds == {bool}:
+        info.type = api_pb2.DATA_TYPE_BOOL
+    else:
+        info.type = api_pb2.DATA_TYPE_STRING
+    distinct = sorted(set(values), key=lambda value: (str(type(value)), value))
+    if len(kinds) == 1 and len(distinct) <= _LARGEST_DISCRETE:
+        info.domain_discrete.extend(distinct)
+    elif kinds == {float}:
+        info.domain_interval.min_value, info.domain_interval.max_value = distinct[0], distinct[-1]
+    return info
+
+
+def experiment_of(studies: Sequence[StudyData]) -> api_pb2.Experiment:
+    """Returns the description of all hyperparameters and metrics of some studies."""
+    values: dict[str, list[bool | float | str]] = {}
+    for study in studies:
+        for summary in (*study.summaries, *study.ladder):
+            found = hparams_of(summary.cell) | {"study": clean(study.name)}
+            for name, value in found.items():
+                values.setdefault(name, []).append(value)
+    infos = {name: _hparam_info(name, found) for name, found in values.items()}
+    # TensorBoard shows five columns by default: marked ones come first, in the order of the
+    # alphabet. Only the most telling ones get the mark.
+    varying = [name for name, found in values.items() if len(set(found)) > 1]
+    varying.sort(key=lambda name: _TELLING.index(name) if name in _TELLING else len(_TELLING))
+    for name in varying[:_SHOWN_COLUMNS]:
+        infos[name].differs = True
+    return api_pb2.Experiment(
+        description="A session group is a cell; its metrics are means over its successful runs.",
+        time_created_secs=max(map(study_seconds, studies)),
+        hparam_infos=infos.values(),
+        metric_infos=[
+            api_pb2.MetricInfo(
+                name=api_pb2.MetricName(tag=metric.tag),
+                display_name=metric.name,
+                description=metric.about,
+            )
+            for metric in METRICS
+        ],
+    )

@@ -1,0 +1,74 @@
+"""The layout of the scaling page: which charts there are, and which curves each shows."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from tensorboard.plugins.custom_scalar.layout_pb2 import (
+    Category,
+    Chart,
+    Layout,
+    MarginChartContent,
+    MultilineChartContent,
+)
+
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.report.board.event_records import clean
+from isoscale.common.report.board.scaling import QUANTITIES, Point, point_of, tags_of
+from isoscale.common.report.study.data import StudyData
+
+
+def layout_of(studies: Sequence[StudyData]) -> Layout:
+    """Returns a category for each setting, with the charts that it needs."""
+    titles = dict.fromkeys(setting.title for study in studies for setting in study.settings)
+    found = Layout()
+    for title in titles:
+        cells = [
+            cell
+            for study in studies
+            for setting in study.settings
+            if setting.title == title
+            for _, cell in setting.cells
+        ]
+        category = Category(title=clean(title) + _warnings(cells))
+        for quantity in QUANTITIES:
+            points = [p for cell in cells if (p := point_of(quantity, cell)) is not None]
+            category.chart.extend(_charts(title, quantity, points))
+        if category.chart:
+            found.category.append(category)
+    return found
+
+
+def _warnings(cells: Sequence[CellSummary]) -> str:
+    """Returns the warning that stands behind a setting's title; empty if its figures are sound."""
+    shared = sorted({cell.cell["devices"] for cell in cells if cell.cell.get("oversubscribed")})
+    disturbed = sum(cell.disturbed for cell in cells)
+    warnings = []
+    if shared:
+        counts = ", ".join(map(str, shared))
+        warnings.append(f"oversubscribed at {counts} devices: overhead, not scaling")
+    if disturbed:
+        warnings.append(f"{disturbed} of {sum(len(cell.ok) for cell in cells)} runs disturbed")
+    return f" ({'; '.join(warnings)})" if warnings else ""
+
+
+def _charts(title: str, quantity: str, points: Sequence[Point]) -> Iterator[Chart]:
+    """Yields a chart of the cells with an interval, and one of all cells if any lacks one."""
+    every, value, low, high = tags_of(title, quantity)
+    label = f"{QUANTITIES[quantity]}, by devices"
+    measured = [point for point in points if not point.is_base]
+    bounded = [point for point in measured if point.low is not None]
+    missing = len(measured) - len(bounded)
+    if bounded:
+        only = "" if not missing else f", only the {len(bounded)} cells that have one"
+        yield Chart(
+            title=f"{label}, 95 % interval over runs{only}",
+            margin=MarginChartContent(
+                series=[MarginChartContent.Series(value=value, lower=low, upper=high)]
+            ),
+        )
+    if missing:
+        yield Chart(
+            title=f"{label}, NO interval in {missing} of {len(measured)} cells: these, or their "
+            "base, have fewer than 3 runs",
+            multiline=MultilineChartContent(tag=[f"{re.escape(every)}$"]),
+        )

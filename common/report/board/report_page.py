@@ -1,0 +1,69 @@
+"""Texts and pictures: the conditions of a study, how to read the pages, the report's plots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+
+from isoscale.common.report.board import event_records as records
+from isoscale.common.report.board.event_records import clean
+from isoscale.common.report.board.values import study_seconds
+from isoscale.common.report.study.data import StudyData
+
+_READING = (
+    (
+        "runs/CELL/run_N",
+        "One run. Its steps are training steps, from the first (compiling) one on.",
+    ),
+    ("wall time of a step", "The start of the run, and the measured seconds since."),
+    (
+        "scaling/SERIES",
+        "Curves over the number of devices: that is their step. examples/s: medians over runs; "
+        "speedup and efficiency: ratios of geometric means.",
+    ),
+    (
+        "hparams",
+        "One line is one cell; its metrics are means over its successful runs, where the report "
+        "has medians.",
+    ),
+    ("Smoothing", "Must be 0: it would falsify a scaling curve."),
+    ("Ignore outliers in chart scaling", "On, it may cut off curves at the edge of a chart."),
+)
+
+
+def report_events(study: StudyData, plots: Path | None) -> list[Event]:
+    """Returns the events of the pages of texts and images.
+
+    Args:
+      study: the study.
+      plots: folder of ``*.png`` to show; None or a missing folder: no pictures.
+    """
+    wall_time = study_seconds(study)
+    values = [
+        # Tags are part of the files on disk and stay.
+        records.markdown("manifest", _conditions(study)),
+        records.markdown("reading", _table(_READING)),
+    ]
+    found = sorted(plots.glob("*.png")) if plots is not None and plots.is_dir() else []
+    paths = [path for path in found if path.is_file() and not path.is_symlink()]
+    for path in paths:
+        image = records.png(f"figures/{clean(path.stem)}", path.read_bytes())
+        values += [image] if image is not None else []
+    return [records.event([value], wall_time=wall_time) for value in values]
+
+
+def _conditions(study: StudyData) -> str:
+    conditions = study.conditions()
+    # Warnings come first: TensorBoard cuts long texts.
+    warnings = [("WARNING", warning) for warning in conditions.warnings]
+    return _table([("Study", study.name), *warnings, *conditions.facts])
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    lines = [f"| {_markdown_text(what)} | {_markdown_text(value)} |" for what, value in rows]
+    return "\n".join(["| what | value |", "|---|---|", *lines])
+
+
+def _markdown_text(text: str) -> str:
+    """Returns text that Markdown and HTML show character by character."""
+    return "".join(c if c.isalnum() or c in " ,;:.%/=()+-" else f"&#{ord(c)};" for c in clean(text))
