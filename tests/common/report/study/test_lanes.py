@@ -22,7 +22,7 @@ from isoscale.common.report.study.write import write_report
 from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed, two, without
 from tests.common.report.fake_study import grid_lines, ladder_lines, make_cell, make_line
 from tests.common.report.fake_study import write_study as write
-from tests.common.report.test_report import Page
+from tests.common.report.page import Page
 
 
 def study(folder: Path, lines: list[dict[str, Any]], **options: Any) -> StudyData:
