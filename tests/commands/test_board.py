@@ -22,8 +22,8 @@ from isoscale.common.processes import launch
 from isoscale.common.study.find import find_study, split_studies
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.commands.board_process import Board, running_board, wait_for
+from tests.common.report.board.test_event_files import PNG, lines_of_a_study
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
-from tests.common.report.test_event_files import PNG, lines_of_a_study
 
 
 def test_names_and_flags_are_told_apart() -> None:

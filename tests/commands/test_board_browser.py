@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.commands.board_process import Board, running_board
+from tests.common.report.board.test_event_files import lines_of_a_study
 from tests.common.report.fake_study import write_study
-from tests.common.report.test_event_files import lines_of_a_study
 
 pytestmark = pytest.mark.slow
 

@@ -1,9 +1,7 @@
 """The report, from a study on disk to files that a reader opens."""
 
 import csv
-import html.parser
 import io
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -14,13 +12,11 @@ from PIL import Image
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.report.drawing.style import COLORS
-from isoscale.common.report.formats.csv_table import to_csv
-from isoscale.common.report.formats.markdown import escape_markdown
 from isoscale.common.report.study.data import StudyData, load_study
-from isoscale.common.report.study.drift import drift
 from isoscale.common.report.study.tables.printed import print_comparison
 from isoscale.common.report.study.write import write_report
-from tests.common.report.fake_study import grid_lines, make_cell, make_line, read_line, write_study
+from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
+from tests.common.report.page import Page
 
 KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")
 SECONDS = {"jax": 0.012, "tensorflow": 0.010, "torch": 0.0101}
@@ -29,32 +25,6 @@ SECONDS = {"jax": 0.012, "tensorflow": 0.010, "torch": 0.0101}
 def seconds(cell: dict[str, Any]) -> float:
     gain = 1.6 if cell["framework"] != "tensorflow" else 0.8
     return SECONDS[cell["framework"]] / (gain if cell["devices"] == 2 else 1)
-
-
-class Page(html.parser.HTMLParser):
-    """The text of a page, its tags, and what it would load."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.words: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.loads: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list) -> None:
-        self.tags.append(tag)
-        for name, value in attributes:
-            self.ids += [value] if name == "id" else []
-            if name in ("src", "srcset", "data", "poster") or (tag == "link" and name == "href"):
-                self.loads.append(value)
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -201,31 +171,6 @@ def test_the_csv_has_every_run_with_units(study: StudyData) -> None:
             assert row["step_seconds_median"] == ""
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r\n@"])
-def test_no_csv_cell_is_a_formula(start: str) -> None:
-    line = make_line(make_cell("jax", "bare", 1), 0, 0.01, sequence=0)
-    line |= {"status": "failed", "error": f"{start}HYPERLINK(1)"}
-    (row,) = csv.DictReader(io.StringIO(to_csv([read_line(line)])))
-    assert row["error"] == f"'{start.strip()}HYPERLINK(1)"
-    assert row["loss_last_nats"] == "0.5"
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("a|b", "a\\|b"),
-        ("<i> & `x`", "&lt;i&gt; &amp; \\`x\\`"),
-        ("[a](b)", "[a]\\(b)"),
-        ("two\nlines", "two lines"),
-        ("mlp_medium _x_ *y*", "mlp_medium \\_x\\_ \\*y\\*"),
-        ("1.20x [1.18, 1.22]", "1.20x [1.18, 1.22]"),
-        ("$x$ [a][b]", "\\$x\\$ [a]\\[b]"),
-    ],
-)
-def test_markdown_stands_for_itself(text: str, expected: str) -> None:
-    assert escape_markdown(text) == expected
-
-
 def test_one_run_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
     lines = grid_lines(runs=1, seconds=lambda cell: 0.01 / cell["devices"])
     found = load_study(write_study(tmp_path / "one", lines))
@@ -282,17 +227,6 @@ def test_plots_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
     assert "1 of 2 settings have no plots of their own" in read(load_study(store), "report.html")
 
 
-def test_a_run_dir_outside_the_study_is_not_read(tmp_path: Path) -> None:
-    lines = grid_lines(runs=1)
-    store = write_study(tmp_path / "s", lines)
-    secret = tmp_path / "steps.jsonl"
-    secret.write_text(json.dumps({"step": 0, "loss": 1.0}) + "\n")
-    found = load_study(store)
-    for run_dir in ("..", str(tmp_path), "cells/../.."):
-        assert found.steps(read_line({**lines[0], "run_dir": run_dir})) == []
-    assert len(found.steps(found.lines[0])) == 20
-
-
 def test_plots_do_not_go_where_a_link_leads(tmp_path: Path) -> None:
     store = write_study(tmp_path / "s", grid_lines(runs=1), steps=0)
     elsewhere = tmp_path / "elsewhere"
@@ -301,33 +235,6 @@ def test_plots_do_not_go_where_a_link_leads(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a link"):
         write_report(load_study(store))
     assert not list(elsewhere.iterdir())
-
-
-@pytest.mark.parametrize("sessions", [1, 2, 3])
-def test_drift_is_found_though_no_cell_spans_the_study(tmp_path: Path, sessions: int) -> None:
-    """Cells of a grown study follow each other; the drift goes through all of it."""
-    cells = [
-        make_cell("torch", "ddp", 1, model=f"m{session}_{i}")
-        for session in range(sessions)
-        for i in range(5)
-    ]
-    total = 6 * len(cells)
-    lines = []
-    for session in range(sessions):
-        for run in range(6):
-            for cell in cells[5 * session : 5 * session + 5]:
-                order = len(lines)
-                step = 0.01 * (1 + session) * 1.2 ** (order / (total - 1))
-                lines.append(make_line(cell, run, step, sequence=order))
-    loaded = load_study(write_study(tmp_path / "s", lines, steps=0))
-    found = drift(loaded)
-    assert found is not None
-    change, low, high, runs = found
-    write_report(loaded)
-    assert "Time per step changed by +20.0 % [+20.0, +20.0]" in read(loaded, "report.html")
-    assert change == pytest.approx(0.2, abs=1e-6)
-    assert low <= change <= high
-    assert runs == total
 
 
 def test_earlier_attempts_are_told(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.common.report.fake_study import (
     read_lines,
 )
 from tests.common.report.fake_study import write_study as write
-from tests.common.report.test_report import Page
+from tests.common.report.page import Page
 
 
 def study(folder: Path, lines: list[dict[str, Any]], **options: Any) -> StudyData:
