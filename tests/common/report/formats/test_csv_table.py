@@ -4,7 +4,7 @@ import io
 import pytest
 
 from isoscale.common.report.formats.csv_table import to_csv
-from tests.common.report.fake_study import read_line, make_cell, make_line
+from tests.common.report.fake_study import make_cell, make_line, read_line
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r\n@"])

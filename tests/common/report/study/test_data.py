@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from isoscale.common.report.study.data import load_study
-from tests.common.report.fake_study import read_line, grid_lines, write_study
+from tests.common.report.fake_study import grid_lines, read_line, write_study
 
 
 def test_a_run_dir_outside_the_study_is_not_read(tmp_path: Path) -> None:
