@@ -2,24 +2,8 @@
 
 import tensorflow as tf
 
+from isoscale.models.layers.tf_layers import Dense
 from isoscale.models.mlp.spec import MlpSpec
-
-
-class Dense(tf.Module):
-    """x @ kernel + bias, computed in the input's dtype (parameters may stay in float32)."""
-
-    def __init__(self, fan_in: int, fan_out: int, *, param_dtype: tf.DType, name: str):
-        super().__init__(name=name)
-        self.kernel = tf.Variable(tf.zeros((fan_in, fan_out), param_dtype), name="kernel")
-        self.bias = tf.Variable(tf.zeros((fan_out,), param_dtype), name="bias")
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        # One 2-D product: TensorFlow would run a batched product for each leading index.
-        flat = tf.reshape(x, (-1, x.shape[-1])) if x.shape.rank > 2 else x
-        y = tf.matmul(flat, tf.cast(self.kernel, x.dtype))
-        # In the parameters' dtype: under bfloat16 the bias's gradient is a long sum.
-        y = tf.cast(tf.nn.bias_add(tf.cast(y, self.bias.dtype), self.bias), x.dtype)
-        return tf.reshape(y, (*x.shape[:-1], y.shape[-1])) if x.shape.rank > 2 else y
 
 
 class Mlp(tf.Module):

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from isoscale.models.mlp.flax_model import Dense
+from isoscale.models.layers.flax_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
 from isoscale.models.moe.spec import MoeSpec
-from isoscale.models.transformer.flax_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(

@@ -26,7 +26,7 @@ from isoscale.common.config.model_spec import (
     check_sizes,
 )
 from isoscale.common.reference import functions as reference
-from isoscale.models.transformer import spec as transformer
+from isoscale.models.layers import layer_specs as layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ class MoeSpec(ModelSpec):
             "vocabulary_size",
             "sequence_length",
         )
-        transformer.check_heads(self.d_model, self.num_heads)
-        transformer.check_network(self.activation, self.layer_norm_epsilon)
+        layers.check_heads(self.d_model, self.num_heads)
+        layers.check_network(self.activation, self.layer_norm_epsilon)
         if self.top_k > self.num_experts:
             raise ConfigError(f"top_k={self.top_k} exceeds num_experts={self.num_experts}")
         if not (self.capacity_factor > 0 and math.isfinite(self.capacity_factor)):
@@ -92,25 +92,23 @@ class MoeSpec(ModelSpec):
 
     def parameters(self) -> tuple[Parameter, ...]:
         d, f, e = self.d_model, self.d_ff, self.num_experts
-        tree = transformer.embeddings(self.vocabulary_size, self.sequence_length, d)
+        tree = layers.embeddings(self.vocabulary_size, self.sequence_length, d)
         for index in range(self.num_layers):
             block = f"block_{index}"
-            tree += transformer.layer_norm(f"{block}/attention_norm", d)
-            tree += transformer.attention(f"{block}/attention", d)
-            tree += transformer.layer_norm(f"{block}/experts_norm", d)
+            tree += layers.layer_norm(f"{block}/attention_norm", d)
+            tree += layers.attention(f"{block}/attention", d)
+            tree += layers.layer_norm(f"{block}/experts_norm", d)
             tree += [
-                transformer.kernel(
-                    f"{block}/experts/router_kernel", (d, e), ("d_model", "experts")
-                ),
-                transformer.kernel(
+                layers.kernel(f"{block}/experts/router_kernel", (d, e), ("d_model", "experts")),
+                layers.kernel(
                     f"{block}/experts/up_kernel", (e, d, f), ("experts", "d_model", "d_ff")
                 ),
-                transformer.kernel(
+                layers.kernel(
                     f"{block}/experts/down_kernel", (e, f, d), ("experts", "d_ff", "d_model")
                 ),
             ]
-        tree += transformer.layer_norm("final_norm", d)
-        tree += transformer.head(self.vocabulary_size, d, tied=self.tie_embeddings)
+        tree += layers.layer_norm("final_norm", d)
+        tree += layers.head(self.vocabulary_size, d, tied=self.tie_embeddings)
         return tuple(tree)
 
     def batch_kind(self) -> TokenBatch:
@@ -125,7 +123,7 @@ class MoeSpec(ModelSpec):
         """As for the transformer, with K experts per token and the router's product."""
         tokens = global_batch_size * self.sequence_length
         per_layer = (
-            transformer.attention_flops(
+            layers.attention_flops(
                 tokens=tokens, sequence_length=self.sequence_length, d_model=self.d_model
             )
             + 2 * tokens * self.d_model * self.num_experts
@@ -135,14 +133,12 @@ class MoeSpec(ModelSpec):
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
         mask_BT = batch.get("padding_mask")
-        norm = functools.partial(
-            transformer.reference_norm, parameters, epsilon=self.layer_norm_epsilon
-        )
-        x_BTD = transformer.reference_embed(parameters, batch)
+        norm = functools.partial(layers.reference_norm, parameters, epsilon=self.layer_norm_epsilon)
+        x_BTD = layers.reference_embed(parameters, batch)
         auxiliary_B = np.zeros(len(x_BTD))
         for index in range(self.num_layers):
             block = f"block_{index}"
-            x_BTD = x_BTD + transformer.reference_attention(
+            x_BTD = x_BTD + layers.reference_attention(
                 parameters,
                 f"{block}/attention",
                 norm(f"{block}/attention_norm", x_BTD),
@@ -160,7 +156,7 @@ class MoeSpec(ModelSpec):
             x_BTD = x_BTD + y_BTD
             auxiliary_B += layer_auxiliary_B / self.num_layers
         x_BTD = norm("final_norm", x_BTD)
-        logits = transformer.reference_head(parameters, x_BTD, tied=self.tie_embeddings)
+        logits = layers.reference_head(parameters, x_BTD, tied=self.tie_embeddings)
         return logits, auxiliary_B
 
 

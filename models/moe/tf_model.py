@@ -6,9 +6,8 @@ S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 
 import tensorflow as tf
 
-from isoscale.models.mlp.tf_model import Dense
+from isoscale.models.layers.tf_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
 from isoscale.models.moe.spec import MoeSpec
-from isoscale.models.transformer.tf_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from isoscale.models.mlp.torch_model import Dense
+from isoscale.models.layers.torch_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
 from isoscale.models.moe.spec import MoeSpec
-from isoscale.models.transformer.torch_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(

@@ -60,7 +60,7 @@ build = Linear
 """
 TF = """
 import tensorflow as tf
-from isoscale.models.mlp.tf_model import Dense
+from isoscale.models.layers.tf_layers import Dense
 
 class Linear(tf.Module):
     def __init__(self, spec, *, dtype, param_dtype):
@@ -74,7 +74,7 @@ build = Linear
 """
 TORCH = """
 from torch import nn
-from isoscale.models.mlp.torch_model import Dense
+from isoscale.models.layers.torch_layers import Dense
 
 class Linear(nn.Module):
     def __init__(self, spec, *, dtype, tweaks):
