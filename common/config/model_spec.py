@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from isoscale.common.config.errors import ConfigError, require_positive
+from isoscale.common.config.initializers import Initializer
 
 Arrays = dict[str, np.ndarray]
 
@@ -29,17 +30,37 @@ class Parameter:
       name: canonical path, for example ``block_0/attention/query/kernel``.
       shape: canonical shape; kernels are (in, out).
       dims: one word per tensor dim, for sharding rules and for people.
-      initializer: ``zeros``, ``ones``, ``glorot_uniform`` (Glorot & Bengio 2010: U(-a, a),
-        a = sqrt(6 / (fan_in + fan_out)) over the last two dims) or ``normal_0.02`` (GPT-2:
-        N(0, 0.02^2)).
+      initializer: draws the start values.
       decay: whether weight decay applies (kernels and embeddings: yes; biases and scales: no).
+
+    Raises:
+      ValueError: dims and shape have different lengths, two dims have the same name, or the
+        initialiser refers to a dim that the parameter lacks.
     """
 
     name: str
     shape: tuple[int, ...]
     dims: tuple[str, ...]
-    initializer: str
+    initializer: Initializer
     decay: bool
+
+    def __post_init__(self) -> None:
+        if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims):
+            raise ValueError(
+                f"parameter {self.name}: dims {self.dims} must give each dim of shape {self.shape} "
+                "a name of its own"
+            )
+        unknown = set(self.initializer.dims) - set(self.dims)
+        if unknown:
+            raise ValueError(
+                f"parameter {self.name}: {self.initializer} refers to {sorted(unknown)}; the dims "
+                f"are {self.dims}"
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Name of each dim -> its size, in order."""
+        return dict(zip(self.dims, self.shape, strict=True))
 
     @property
     def size(self) -> int:
@@ -52,16 +73,7 @@ class Parameter:
         """
         key = int.from_bytes(hashlib.sha256(f"{seed}/{self.name}".encode()).digest()[:16], "little")
         generator = np.random.Generator(np.random.Philox(key=key))
-        if self.initializer == "zeros":
-            return np.zeros(self.shape, np.float32)
-        if self.initializer == "ones":
-            return np.ones(self.shape, np.float32)
-        if self.initializer == "glorot_uniform":
-            bound = math.sqrt(6.0 / (self.shape[-2] + self.shape[-1]))
-            return generator.uniform(-bound, bound, self.shape).astype(np.float32)
-        if self.initializer == "normal_0.02":
-            return (0.02 * generator.standard_normal(self.shape)).astype(np.float32)
-        raise ValueError(f"parameter {self.name}: unknown initializer '{self.initializer}'")
+        return self.initializer.draw(generator, self.sizes).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

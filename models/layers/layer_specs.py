@@ -8,8 +8,12 @@ import math
 import numpy as np
 
 from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.initializers import Normal, Ones, Zeros
 from isoscale.common.config.model_spec import Arrays, Parameter
 from isoscale.common.reference import functions as reference
+
+KERNEL = Normal(std=0.02)
+"""Of every kernel and embedding, as in GPT-2."""
 
 
 def check_heads(d_model: int, num_heads: int) -> None:
@@ -26,18 +30,18 @@ def check_network(activation: str, layer_norm_epsilon: float) -> None:
 
 
 def kernel(name: str, shape: tuple[int, ...], dims: tuple[str, ...]) -> Parameter:
-    return Parameter(name=name, shape=shape, dims=dims, initializer="normal_0.02", decay=True)
+    return Parameter(name=name, shape=shape, dims=dims, initializer=KERNEL, decay=True)
 
 
 def bias(name: str, size: int, dim: str) -> Parameter:
-    return Parameter(name=name, shape=(size,), dims=(dim,), initializer="zeros", decay=False)
+    return Parameter(name=name, shape=(size,), dims=(dim,), initializer=Zeros(), decay=False)
 
 
 def layer_norm(name: str, d_model: int) -> list[Parameter]:
     dims = ("d_model",)
     return [
         Parameter(
-            name=f"{name}/scale", shape=(d_model,), dims=dims, initializer="ones", decay=False
+            name=f"{name}/scale", shape=(d_model,), dims=dims, initializer=Ones(), decay=False
         ),
         bias(f"{name}/bias", d_model, "d_model"),
     ]

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.initializers import GlorotUniform, Zeros
 from isoscale.common.config.model_spec import (
     Arrays,
     FeatureBatch,
@@ -57,7 +58,7 @@ class MlpSpec(ModelSpec):
                     name=f"dense_{index}/kernel",
                     shape=(fan_in, fan_out),
                     dims=("input", "output"),
-                    initializer="glorot_uniform",
+                    initializer=GlorotUniform(fan_in=("input",), fan_out=("output",)),
                     decay=True,
                 )
             )
@@ -66,7 +67,7 @@ class MlpSpec(ModelSpec):
                     name=f"dense_{index}/bias",
                     shape=(fan_out,),
                     dims=("output",),
-                    initializer="zeros",
+                    initializer=Zeros(),
                     decay=False,
                 )
             )

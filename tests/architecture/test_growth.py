@@ -11,12 +11,25 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-SPEC = """
+SPEC = '''
 import dataclasses
+import math
 import numpy as np
+from isoscale.common.config.initializers import Initializer, Uniform, Zeros
 from isoscale.common.config.model_spec import (
     FeatureBatch, ModelSpec, Parameter, Preset, check_sizes,
 )
+
+@dataclasses.dataclass(frozen=True)
+class LecunUniform(Initializer):
+    """An initialiser that isoscale does not have."""
+
+    def draw(self, generator, sizes):
+        bound = math.sqrt(3 / sizes["input"])
+        return generator.uniform(-bound, bound, tuple(sizes.values()))
+
+    def distribution(self, sizes):
+        return Uniform(low=-((3 / sizes["input"]) ** 0.5), high=(3 / sizes["input"]) ** 0.5)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearSpec(ModelSpec):
@@ -28,8 +41,8 @@ class LinearSpec(ModelSpec):
     def parameters(self):
         return (
             Parameter(name="out/kernel", shape=(self.linear_inputs, 3), dims=("input", "output"),
-                      initializer="glorot_uniform", decay=True),
-            Parameter(name="out/bias", shape=(3,), dims=("output",), initializer="zeros",
+                      initializer=LecunUniform(), decay=True),
+            Parameter(name="out/bias", shape=(3,), dims=("output",), initializer=Zeros(),
                       decay=False),
         )
 
@@ -45,7 +58,7 @@ class LinearSpec(ModelSpec):
 
 PRESETS = {"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)}
 PARITY_SPECS = {"linear": LinearSpec()}
-"""
+'''
 FLAX = """
 from flax import nnx
 

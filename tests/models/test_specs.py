@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.initializers import Normal, Ones, Zeros
 from isoscale.common.registry import lookup
 from isoscale.models.moe.spec import MoeSpec, reference_experts
 from isoscale.models.transformer.spec import TransformerSpec
@@ -66,11 +67,11 @@ def test_initial_parameters_follow_their_definition(name: str) -> None:
         assert value.dtype == np.float32
         assert value.shape == parameter.shape
         assert np.array_equal(value, again[parameter.name])
-        if parameter.initializer in ("zeros", "ones"):
-            assert np.all(value == (parameter.initializer == "ones"))
+        if isinstance(parameter.initializer, Zeros | Ones):
+            assert np.all(value == isinstance(parameter.initializer, Ones))
             continue
         assert not np.array_equal(value, other[parameter.name])
-        if parameter.initializer == "normal_0.02":
+        if parameter.initializer == Normal(std=0.02):
             assert value.std() == pytest.approx(0.02, rel=5 / np.sqrt(value.size))
         else:
             bound = np.sqrt(6 / sum(parameter.shape))
