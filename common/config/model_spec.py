@@ -1,17 +1,14 @@
 """What every model must say about itself without importing a framework.
 
-A model family is a folder ``models/<family>/`` whose ``spec.py`` holds one frozen dataclass derived
-from ``ModelSpec`` (its fields are the sizes a user may override by flag), ``PRESETS`` (name ->
-``Preset``) and ``PARITY_SPECS`` (small specs that together run every code path; the first runs on
-every device count). It may hold ``PARITY_STARTS`` (parity spec -> ending of parameter names -> a
-constant that these start with), ``PARITY_OPTIMIZERS`` (names of parity specs that every optimizer
-and schedule is tried on) and ``PARITY_DROPOUT`` (a ``DropoutProbe``).
+A model family is a folder ``models/<family>/``. Its ``spec.py`` holds one frozen dataclass derived
+from ``ModelSpec``, whose fields are the sizes that a user may override by flag, and ``FAMILY``, a
+``Family``.
 """
 
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,10 +133,28 @@ class ModelSpec:
             return ("inputs",)
         return ("tokens", "padding_mask") if kind.variable_length else ("tokens",)
 
+    # What the model can do. A family overrides the properties that apply to its models.
+
     @property
     def auxiliary_loss_coefficient(self) -> float | None:
         """Weight of the auxiliary loss; None where the model returns logits alone."""
         return None
+
+    @property
+    def dropout(self) -> float:
+        """The share of activations that dropout sets to 0 in training; 0: no dropout."""
+        return 0.0
+
+    @property
+    def experts(self) -> int:
+        """The number of experts of each mixture layer; 0: no mixture of experts."""
+        return 0
+
+    @property
+    def sequence(self) -> int | None:
+        """The size of the activations' sequence dim; None: activations have no sequence dim."""
+        kind = self.batch_kind()
+        return kind.sequence_length if isinstance(kind, TokenBatch) else None
 
     @property
     def parameter_count(self) -> int:
@@ -178,13 +193,11 @@ class Preset:
 
 
 class DropoutProbe(Protocol):
-    """What a model with dropout says, so that its masks can be seen from outside.
+    """What a model with dropout says, so that its masks can be seen from outside."""
 
-    Attributes:
-      spec: a size whose ``dropout_rate`` is not 0.
-    """
-
-    spec: ModelSpec
+    @property
+    def spec(self) -> ModelSpec:
+        """A size whose ``dropout`` is not 0."""
 
     def start(self) -> Arrays:
         """Returns parameters to start from."""
@@ -194,6 +207,52 @@ class DropoutProbe(Protocol):
 
     def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
         """Returns what dropout made of ones, [examples, units], from a plain SGD step of rate 1."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a model family declares: ``FAMILY`` in its ``spec.py``.
+
+    Attributes:
+      presets: name -> size, for users; the first one is the family's default.
+      parity_specs: name -> small size, for ``isoscale parity``. Together they run every code path;
+        the first one runs on every device count.
+      parity_starts: name of a parity size -> ending of parameter names -> the constant that these
+        parameters start with, instead of their initialiser's values.
+      parity_optimizers: names of the parity sizes that train with every optimizer and schedule.
+      parity_dropout: shows the dropout masks of the family; None: the family has no dropout.
+
+    Raises:
+      ValueError: ``presets`` or ``parity_specs`` is empty, the sizes have several types, or an
+        entry refers to a parity size that is not in ``parity_specs``.
+    """
+
+    presets: Mapping[str, Preset]
+    parity_specs: Mapping[str, ModelSpec]
+    parity_starts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    parity_optimizers: Collection[str] = ()
+    parity_dropout: DropoutProbe | None = None
+
+    def __post_init__(self) -> None:
+        if not self.presets or not self.parity_specs:
+            raise ValueError("a family needs at least one preset and one parity size")
+        specs = [*(preset.spec for preset in self.presets.values()), *self.parity_specs.values()]
+        types = {type(spec).__name__ for spec in specs}
+        if len(types) > 1:
+            raise ValueError(f"the sizes of a family have one type, not {sorted(types)}")
+        unknown = {*self.parity_starts, *self.parity_optimizers} - set(self.parity_specs)
+        if unknown:
+            raise ValueError(f"not in parity_specs: {sorted(unknown)}")
+
+    @property
+    def default(self) -> str:
+        """The name of the first preset."""
+        return next(iter(self.presets))
+
+    @property
+    def spec_class(self) -> type[ModelSpec]:
+        """The type of all sizes of the family."""
+        return type(self.presets[self.default].spec)
 
 
 def check_sizes(spec: ModelSpec, *names: str) -> None:

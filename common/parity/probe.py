@@ -262,7 +262,7 @@ class Run:
             self._own,
             self._runner,
             probe,
-            rate=self._case.spec.dropout_rate,  # type: ignore[attr-defined]
+            rate=self._case.spec.dropout,
             examples=self._case.global_batch_size,
             dtype=self._config.parameter_dtype,
         )

@@ -59,7 +59,7 @@ class JaxRunner(Runner):
         expected = {p.name for p in spec.parameters()}
         if set(self._names) != expected:
             raise RuntimeError(f"names differ from the spec: {set(self._names) ^ expected}")
-        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._dropout = spec.dropout > 0
         self._optimizer = optimizers.make(
             config.optimizer, decayed={p.name: p.decay for p in spec.parameters()}
         )

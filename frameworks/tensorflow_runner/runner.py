@@ -56,7 +56,7 @@ class TensorFlowRunner(Runner):
         self._devices = _configure_devices(config)
         self._strategy = make_strategy(config, self._devices)
         self._parameter_dtype = tf.as_dtype(config.parameter_dtype)
-        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._dropout = spec.dropout > 0
         with self._strategy.scope():
             self._model = build_model(
                 spec, dtype=tf.as_dtype(config.dtype), param_dtype=self._parameter_dtype

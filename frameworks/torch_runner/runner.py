@@ -38,7 +38,7 @@ class TorchRunner(Runner):
         self._device = self._strategy.device
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
         self._foreach = "foreach-optimizer" in config.tweaks
-        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._dropout = spec.dropout > 0
         with torch.device("meta"):
             model = build_model(spec, dtype=getattr(torch, config.dtype), tweaks=config.tweaks)
         self._model = model.to(self._parameter_dtype).to_empty(device=self._device)

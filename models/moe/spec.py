@@ -19,6 +19,7 @@ import numpy as np
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     Arrays,
+    Family,
     ModelSpec,
     Parameter,
     Preset,
@@ -89,6 +90,10 @@ class MoeSpec(ModelSpec):
     @property
     def auxiliary_loss_coefficient(self) -> float:
         return self.aux_loss_weight
+
+    @property
+    def experts(self) -> int:
+        return self.num_experts
 
     def parameters(self) -> tuple[Parameter, ...]:
         d, f, e = self.d_model, self.d_ff, self.num_experts
@@ -216,7 +221,7 @@ def reference_experts(
     return output_BTD, auxiliary_B
 
 
-PRESETS = {"moe_tiny": Preset(spec=MoeSpec(), global_batch_size=8, steps=20)}
+_PRESETS = {"moe_tiny": Preset(spec=MoeSpec(), global_batch_size=8, steps=20)}
 
 _PARITY = MoeSpec(
     d_model=16,
@@ -229,7 +234,7 @@ _PARITY = MoeSpec(
     vocabulary_size=40,
     sequence_length=12,
 )
-PARITY_SPECS = {
+_PARITY_SPECS = {
     "moe": _PARITY,
     "moe_padded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=True, top_k=3, capacity_factor=0.8
@@ -249,5 +254,9 @@ PARITY_SPECS = {
     # every later choice between them would be one of rounding.
     "moe_ties": dataclasses.replace(_PARITY, num_layers=1, top_k=4),
 }
-# Uniform probabilities: in the first step every choice of an expert is a tie.
-PARITY_STARTS = {"moe_ties": {"router_kernel": 0.0}}
+FAMILY = Family(
+    presets=_PRESETS,
+    parity_specs=_PARITY_SPECS,
+    # Uniform probabilities: in the first step every choice of an expert is a tie.
+    parity_starts={"moe_ties": {"router_kernel": 0.0}},
+)

@@ -8,6 +8,7 @@ import numpy as np
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     Arrays,
+    Family,
     ModelSpec,
     Parameter,
     Preset,
@@ -132,7 +133,7 @@ class TransformerSpec(ModelSpec):
         return layers.reference_dense(parameters, "head", x_BD), no_auxiliary
 
 
-PRESETS = {
+_PRESETS = {
     "transformer_small": Preset(spec=TransformerSpec(), global_batch_size=8, steps=50),
     "transformer_large": Preset(
         spec=TransformerSpec(
@@ -153,7 +154,7 @@ PRESETS = {
 _PARITY = TransformerSpec(
     d_model=16, num_layers=2, num_heads=2, d_ff=24, vocabulary_size=40, sequence_length=12
 )
-PARITY_SPECS = {
+_PARITY_SPECS = {
     "transformer_encoder": dataclasses.replace(_PARITY, num_layers=1),
     "transformer_encoder_unpadded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=False, activation="gelu", layer_norm_epsilon=0.1
@@ -165,3 +166,5 @@ PARITY_SPECS = {
         _PARITY, num_layers=1, causal=True, num_classes=0, tie_embeddings=True, activation="relu"
     ),
 }
+
+FAMILY = Family(presets=_PRESETS, parity_specs=_PARITY_SPECS)

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from isoscale.common.config.initializers import Initializer, Uniform, Zeros
 from isoscale.common.config.model_spec import (
-    FeatureBatch, ModelSpec, Parameter, Preset, check_sizes,
+    Family, FeatureBatch, ModelSpec, Parameter, Preset, check_sizes,
 )
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,10 @@ class LinearSpec(ModelSpec):
         logits = batch["inputs"] @ parameters["out/kernel"] + parameters["out/bias"]
         return logits, np.zeros(len(logits))
 
-PRESETS = {"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)}
-PARITY_SPECS = {"linear": LinearSpec()}
+FAMILY = Family(
+    presets={"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)},
+    parity_specs={"linear": LinearSpec()},
+)
 '''
 FLAX = """
 from flax import nnx

@@ -3,7 +3,9 @@ import pytest
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.initializers import Normal, Ones, Zeros
+from isoscale.common.config.model_spec import Family
 from isoscale.common.registry import lookup
+from isoscale.models.mlp.spec import MlpSpec
 from isoscale.models.moe.spec import MoeSpec, reference_experts
 from isoscale.models.transformer.spec import TransformerSpec
 
@@ -127,6 +129,36 @@ def test_moe_flops_grow_with_k_not_with_experts() -> None:
 def test_sizes_are_checked(model: str, sizes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PRESETS[model].spec.with_overrides(sizes)
+
+
+def test_a_spec_says_what_its_model_can_do() -> None:
+    can = {
+        name: (s.dropout, s.experts, s.auxiliary_loss_coefficient, s.sequence)
+        for name, s in ((n, PRESETS[n].spec) for n in ("mlp_medium", "gpt_tiny", "moe_tiny"))
+    }
+    assert can == {
+        "mlp_medium": (0.0, 0, None, None),
+        "gpt_tiny": (0.0, 0, None, 128),
+        "moe_tiny": (0.0, 8, 0.01, 128),
+    }
+    assert PRESETS["mlp_medium"].spec.with_overrides({"dropout_rate": 0.5}).dropout == 0.5
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"presets": {}}, "at least one preset"),
+        ({"parity_specs": {}}, "at least one preset"),
+        ({"parity_specs": {"small": MoeSpec()}}, "MlpSpec"),
+        ({"parity_starts": {"tiny": {"kernel": 0.0}}}, "tiny"),
+        ({"parity_optimizers": ("tiny",)}, "tiny"),
+    ],
+)
+def test_a_family_is_checked(changes: dict, message: str) -> None:
+    right = {"presets": {"mlp": PRESETS["mlp_medium"]}, "parity_specs": {"small": MlpSpec()}}
+    assert Family(**right).default == "mlp"
+    with pytest.raises(ValueError, match=message):
+        Family(**{**right, **changes})
 
 
 def test_expert_capacity_is_the_ceiling() -> None:
