@@ -182,6 +182,40 @@ class ModelSpec:
         return dataclasses.replace(self, **overrides) if overrides else self
 
 
+class ModelBuilder(Protocol):
+    """``build`` in a family's ``flax_model.py``, ``tf_model.py`` and ``torch_model.py``.
+
+    A model is called as ``model(*inputs, dropout=None)``. The inputs are those of
+    ``ModelSpec.input_names``. The result is logits; if the spec has an
+    ``auxiliary_loss_coefficient``, the result is (logits, auxiliary loss of each group [B]).
+
+    ``dropout`` is the source of this call's dropout masks; without a source a call is an evaluation
+    and drops nothing. Each framework has its own kind of source:
+
+    - JAX: a key (``jax.random.key``).
+    - TensorFlow: a seed, two int64 numbers. A model may add less than 2^16 to the second one, to
+      tell its layers apart.
+    - PyTorch: ``True``, for PyTorch's default generator, which the caller seeds. A module that a
+      user switches to training mode (``model.train()``) drops too, as PyTorch users expect; the
+      runners keep theirs in evaluation mode.
+
+    A model without dropout takes ``dropout`` and ignores it.
+    """
+
+    def __call__(self, spec: Any, *, dtype: Any, param_dtype: Any, tweaks: Collection[str]) -> Any:
+        """Returns the model in its framework.
+
+        Its attributes carry the canonical names of the parameters. Start values are not set: the
+        runner writes those of ``ModelSpec.initial_parameters``.
+
+        Args:
+          spec: of the family.
+          dtype: the framework's dtype for products and activations.
+          param_dtype: the framework's dtype for parameters.
+          tweaks: names of the tweaks in force. A model ignores those that it does not know.
+        """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named size: the spec, and what a run of it uses unless told otherwise."""

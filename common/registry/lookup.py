@@ -17,7 +17,7 @@ from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice, unknown
 from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
-from isoscale.common.config.model_spec import DropoutProbe, Family, ModelSpec, Preset
+from isoscale.common.config.model_spec import DropoutProbe, Family, ModelBuilder, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
 from isoscale.common.measure.runner import Runner
@@ -104,7 +104,7 @@ def family_of(spec: ModelSpec) -> str:
     return type(spec).__module__.split(".")[2]
 
 
-def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> Any:
+def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
     """Imports the framework's version of a model and returns its ``build``.
 
     Raises:

@@ -15,13 +15,15 @@ class Mlp(nnx.Module):
         self.dtype = dtype
         self.dropout = nnx.Dropout(spec.dropout_rate)
 
-    def __call__(self, inputs_BF: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Returns logits [B, classes]; dropout is active when ``rngs`` is given."""
+    def __call__(self, inputs_BF: jax.Array, *, dropout: jax.Array | None = None) -> jax.Array:
+        """Returns logits [B, classes]."""
+        rngs = None if dropout is None else nnx.Rngs(dropout=dropout)
         x_BF = inputs_BF.astype(self.dtype)
         for layer in self.dense[:-1]:
             x_BF = self.dropout(jax.nn.relu(layer(x_BF)), rngs=rngs, deterministic=rngs is None)
         return self.dense[-1](x_BF)
 
 
-def build(spec: MlpSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]) -> Mlp:
+def build(spec: MlpSpec, *, dtype, param_dtype, tweaks: Collection[str]) -> Mlp:
+    rngs = nnx.Rngs(0)  # Flax's layers want one; start values come from the spec
     return Mlp(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

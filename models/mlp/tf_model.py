@@ -1,5 +1,7 @@
 """The MLP in TensorFlow. Dims: B batch, F features."""
 
+from collections.abc import Collection
+
 import tensorflow as tf
 
 from isoscale.models.layers.tf_layers import Dense
@@ -16,19 +18,20 @@ class Mlp(tf.Module):
             for index, (i, o) in enumerate(spec.layer_sizes)
         ]
 
-    def __call__(self, inputs_BF: tf.Tensor, *, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns logits [B, classes]; dropout is active when ``dropout_seed`` [2] is given."""
+    def __call__(self, inputs_BF: tf.Tensor, *, dropout: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns logits [B, classes]."""
         x_BF = tf.cast(inputs_BF, self.dtype)
         for index, layer in enumerate(self.dense[:-1]):
             x_BF = tf.nn.relu(layer(x_BF))
-            if self.dropout_rate and dropout_seed is not None:
+            if self.dropout_rate and dropout is not None:
                 x_BF = tf.nn.experimental.stateless_dropout(
                     x_BF,
                     rate=self.dropout_rate,
-                    seed=dropout_seed + tf.constant([0, index], tf.int64),
+                    seed=dropout + tf.constant([0, index], tf.int64),
                 )
         return self.dense[-1](x_BF)
 
 
-def build(spec: MlpSpec, *, dtype: tf.DType, param_dtype: tf.DType) -> Mlp:
+def build(spec: MlpSpec, *, dtype: tf.DType, param_dtype: tf.DType, tweaks: Collection[str]) -> Mlp:
+    del tweaks  # none is for TensorFlow's models
     return Mlp(spec, dtype=dtype, param_dtype=param_dtype)

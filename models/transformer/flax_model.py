@@ -53,10 +53,10 @@ class Transformer(Embedder):
         tokens_BT: jax.Array,
         padding_mask_BT: jax.Array | None = None,
         *,
-        rngs: nnx.Rngs | None = None,
+        dropout: jax.Array | None = None,
     ) -> jax.Array:
         """Returns logits [B, T, V] (causal) or [B, classes]."""
-        del rngs  # no dropout
+        del dropout  # this family has none
         x_BTD = self.embed(tokens_BT)
         for block in self.block:
             x_BTD = block(x_BTD, padding_mask_BT)
@@ -69,7 +69,6 @@ class Transformer(Embedder):
         return self.head((x_BTD * mask_BT1).sum(1) / mask_BT1.sum(1))
 
 
-def build(
-    spec: TransformerSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]
-) -> Transformer:
+def build(spec: TransformerSpec, *, dtype, param_dtype, tweaks: Collection[str]) -> Transformer:
+    rngs = nnx.Rngs(0)  # Flax's layers want one; start values come from the spec
     return Transformer(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

@@ -4,6 +4,8 @@ Dims: B batch, T query sequence, S key sequence, D d_model, F d_ff, N num_heads,
 V vocabulary.
 """
 
+from collections.abc import Collection
+
 import tensorflow as tf
 
 from isoscale.models.layers.tf_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
@@ -79,10 +81,10 @@ class Transformer(Embedder):
         tokens_BT: tf.Tensor,
         padding_mask_BT: tf.Tensor | None = None,
         *,
-        dropout_seed: tf.Tensor | None = None,
+        dropout: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns logits [B, T, V] (causal) or [B, classes]."""
-        del dropout_seed  # no dropout
+        del dropout  # this family has none
         x_BTD = self.embed(tokens_BT)
         for block in self.block:
             x_BTD = block(x_BTD, padding_mask_BT)
@@ -95,5 +97,8 @@ class Transformer(Embedder):
         return self.head(tf.reduce_sum(x_BTD * mask_BT1, 1) / tf.reduce_sum(mask_BT1, 1))
 
 
-def build(spec: TransformerSpec, *, dtype: tf.DType, param_dtype: tf.DType) -> Transformer:
+def build(
+    spec: TransformerSpec, *, dtype: tf.DType, param_dtype: tf.DType, tweaks: Collection[str]
+) -> Transformer:
+    del tweaks  # none is for TensorFlow's models
     return Transformer(spec, dtype=dtype, param_dtype=param_dtype)

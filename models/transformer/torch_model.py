@@ -50,9 +50,14 @@ class Transformer(Embedder):
             self.head = Dense(spec.d_model, outputs, tweaks=tweaks)
 
     def forward(
-        self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
+        self,
+        tokens_BT: torch.Tensor,
+        padding_mask_BT: torch.Tensor | None = None,
+        *,
+        dropout: bool | None = None,
     ) -> torch.Tensor:
         """Returns logits [B, T, V] (causal) or [B, classes]."""
+        del dropout  # this family has none
         x_BTD = self.embed(tokens_BT)
         for block in self.block:
             x_BTD = block(x_BTD, padding_mask_BT)
@@ -65,5 +70,7 @@ class Transformer(Embedder):
         return self.head((x_BTD * mask_BT1).sum(1) / mask_BT1.sum(1))
 
 
-def build(spec: TransformerSpec, *, dtype: torch.dtype, tweaks: Collection[str]) -> Transformer:
-    return Transformer(spec, dtype=dtype, tweaks=tweaks)
+def build(
+    spec: TransformerSpec, *, dtype: torch.dtype, param_dtype: torch.dtype, tweaks: Collection[str]
+) -> Transformer:
+    return Transformer(spec, dtype=dtype, tweaks=tweaks).to(param_dtype)

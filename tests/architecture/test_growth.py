@@ -65,10 +65,12 @@ FLAX = """
 from flax import nnx
 
 class Linear(nnx.Module):
-    def __init__(self, spec, *, tweaks, **options):
-        self.out = nnx.Linear(spec.linear_inputs, 3, **options)
+    def __init__(self, spec, *, dtype, param_dtype, tweaks):
+        self.out = nnx.Linear(
+            spec.linear_inputs, 3, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0)
+        )
 
-    def __call__(self, x, *, rngs=None):
+    def __call__(self, x, *, dropout=None):
         return self.out(x)
 
 build = Linear
@@ -78,11 +80,11 @@ import tensorflow as tf
 from isoscale.models.layers.tf_layers import Dense
 
 class Linear(tf.Module):
-    def __init__(self, spec, *, dtype, param_dtype):
+    def __init__(self, spec, *, dtype, param_dtype, tweaks):
         super().__init__(name="linear")
         self.out = Dense(spec.linear_inputs, 3, param_dtype=param_dtype, name="out")
 
-    def __call__(self, x, *, dropout_seed=None):
+    def __call__(self, x, *, dropout=None):
         return self.out(x)
 
 build = Linear
@@ -92,11 +94,11 @@ from torch import nn
 from isoscale.models.layers.torch_layers import Dense
 
 class Linear(nn.Module):
-    def __init__(self, spec, *, dtype, tweaks):
+    def __init__(self, spec, *, dtype, param_dtype, tweaks):
         super().__init__()
-        self.out = Dense(spec.linear_inputs, 3, tweaks=tweaks)
+        self.out = Dense(spec.linear_inputs, 3, tweaks=tweaks).to(param_dtype)
 
-    def forward(self, x):
+    def forward(self, x, *, dropout=None):
         return self.out(x)
 
 build = Linear

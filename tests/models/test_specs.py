@@ -1,3 +1,6 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from isoscale.common.registry import lookup
 from isoscale.models.mlp.spec import MlpSpec
 from isoscale.models.moe.spec import MoeSpec, reference_experts
 from isoscale.models.transformer.spec import TransformerSpec
+from tests.conftest import ROOT
 
 PRESETS = lookup.presets()
 ALL = {**{name: preset.spec for name, preset in PRESETS.items()}, **lookup.parity_specs()}
@@ -159,6 +163,24 @@ def test_a_family_is_checked(changes: dict, message: str) -> None:
     assert Family(**right).default == "mlp"
     with pytest.raises(ValueError, match=message):
         Family(**{**right, **changes})
+
+
+MODEL_FILES = sorted((ROOT / "models").glob("*/*_model.py"))
+
+
+@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_model_is_built_and_called_in_one_way(path: Path) -> None:
+    """Read from the source: importing all frameworks into one process would take long."""
+    functions = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            given = [argument.arg for argument in node.args.args]
+            functions.setdefault(node.name, []).append(
+                (given, [argument.arg for argument in node.args.kwonlyargs])
+            )
+    assert functions["build"] == [(["spec"], ["dtype", "param_dtype", "tweaks"])]
+    calls = [*functions.get("__call__", []), *functions.get("forward", [])]
+    assert [names for _, names in calls if names] == [["dropout"]]  # the whole model's alone
 
 
 def test_expert_capacity_is_the_ceiling() -> None:
