@@ -242,6 +242,8 @@ class Run:
         placed = self._runner.place(batches[0])
         checks.check_shares(self._own, self._runner, placed, layout, bound)
         checks.check_restore(self._own, self._runner, placed, layout)
+        if self._job.dtype == "bfloat16":
+            checks.check_float32_sums(self._own, self._runner, placed, self._case.spec)
         if self._config.steps_per_dispatch > 1:
             self._check_block()
 

@@ -23,7 +23,9 @@ class OneDnnLinear(torch.autograd.Function):
     """The tweak ``onednn-linear``: output and input gradient by oneDNN, weight gradient by MKL."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> Any:
         ctx.save_for_backward(x, weight)
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
@@ -32,27 +34,32 @@ class OneDnnLinear(torch.autograd.Function):
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
         flat = gradient.reshape(-1, gradient.shape[-1])
-        needed = ctx.needs_input_grad[0]
+        x_needs_one, _, bias_needs_one = ctx.needs_input_grad
         for_x = (
             torch.ops.mkldnn._linear_pointwise(gradient, weight.T, None, "none", [], "")
-            if needed
+            if x_needs_one
             else None
         )
-        return for_x, flat.T @ x.reshape(-1, x.shape[-1]), flat.sum(0)
+        for_bias = flat.sum(0) if bias_needs_one else None
+        return for_x, flat.T @ x.reshape(-1, x.shape[-1]), for_bias
 
 
 class Dense(nn.Linear):
-    """A linear layer that computes in its input's dtype (parameters may stay in float32)."""
+    """A linear layer; the product is in the input's dtype, the bias is added in its own.
+
+    In one dtype both are one operation. Under bfloat16 PyTorch's own linear would round the bias
+    and, going back, the bias's gradient, a long sum, to bfloat16: both stay in float32 here.
+    """
 
     def __init__(self, fan_in: int, fan_out: int, *, tweaks: Collection[str]):
         super().__init__(fan_in, fan_out)
         self.by_onednn = "onednn-linear" in tweaks
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        if self.by_onednn:
-            return OneDnnLinear.apply(x, weight, bias)
-        return functional.linear(x, weight, bias)
+        linear = OneDnnLinear.apply if self.by_onednn else functional.linear
+        if x.dtype == self.weight.dtype:
+            return linear(x, self.weight, self.bias)
+        return (linear(x, self.weight.to(x.dtype), None) + self.bias).to(x.dtype)
 
 
 class LayerNorm(nn.LayerNorm):

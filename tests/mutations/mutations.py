@@ -92,6 +92,8 @@ PMAP = {"devices": 2, "strategy": "pmap"}
 PJIT = {"devices": 2, "strategy": "pjit"}
 MIRRORED = {"devices": 2, "strategy": "mirrored"}
 DDP = {"devices": 2, "strategy": "ddp"}
+BFLOAT16 = ("--dtype=bfloat16", "--nopieces")
+"""Overrides the float64 that other mutations are found in: the last of two flags holds."""
 
 MUTATIONS = (
     # The optimizer.
@@ -366,6 +368,27 @@ MUTATIONS = (
             "--devices=1",
             "--strategies=bare",
         ),
+    ),
+    Mutation(
+        name="torch-bias-added-in-bfloat16",
+        path="models/layers/torch_layers.py",
+        old="linear(x, self.weight.to(x.dtype), None) + self.bias",
+        new="linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))",
+        flags=(*_torch("mlp"), *BFLOAT16),
+    ),
+    Mutation(
+        name="jax-bias-added-in-bfloat16",
+        path="models/layers/flax_layers.py",
+        old="y.astype(bias.dtype) + bias",
+        new="y + bias.astype(y.dtype)",
+        flags=(*_jax("mlp"), *BFLOAT16),
+    ),
+    Mutation(
+        name="tensorflow-bias-added-in-bfloat16",
+        path="models/layers/tf_layers.py",
+        old="tf.nn.bias_add(tf.cast(y, self.bias.dtype), self.bias)",
+        new="tf.nn.bias_add(y, tf.cast(self.bias, y.dtype))",
+        flags=(*_tf("mlp"), *BFLOAT16),
     ),
     # Mixtures of experts.
     Mutation(
