@@ -105,9 +105,10 @@ class ModelSpec:
     - bfloat16: the products of dense layers, attention and experts, activation functions, and the
       sums of the residual stream. Embeddings are looked up in float32 and rounded before they are
       added.
-    - float32: parameters, gradients, optimizer state; the addition of a bias to the rounded product
-      (the gradient of a bias is a long sum), rounded after; layer norm, rounded after; attention scores' softmax; the router,
-      its softmax and the auxiliary loss; the loss of rounded logits; sums over devices.
+    - float32: parameters, gradients, optimizer state; the addition of a bias to the product (the
+      gradient of a bias is a long sum), rounded after; layer norm, rounded after; attention scores'
+      softmax; the router, its softmax and the auxiliary loss; the loss of rounded logits; sums over
+      devices.
     """
 
     def parameters(self) -> tuple[Parameter, ...]:
