@@ -1,22 +1,20 @@
 """What every model must say about itself without importing a framework.
 
-A model family is a folder ``models/<family>/`` whose ``spec.py`` holds one frozen dataclass derived
-from ``ModelSpec`` (its fields are the sizes a user may override by flag), ``PRESETS`` (name ->
-``Preset``) and ``PARITY_SPECS`` (small specs that together run every code path; the first runs on
-every device count). It may hold ``PARITY_STARTS`` (parity spec -> ending of parameter names -> a
-constant that these start with), ``PARITY_OPTIMIZERS`` (names of parity specs that every optimizer
-and schedule is tried on) and ``PARITY_DROPOUT`` (a ``DropoutProbe``).
+A model family is a folder ``models/<family>/``. Its ``spec.py`` holds one frozen dataclass derived
+from ``ModelSpec``, whose fields are the sizes that a user may override by flag, and ``FAMILY``, a
+``Family``.
 """
 
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from isoscale.common.config.errors import ConfigError, require_positive
+from isoscale.common.config.initializers import Initializer
 
 Arrays = dict[str, np.ndarray]
 
@@ -29,17 +27,37 @@ class Parameter:
       name: canonical path, for example ``block_0/attention/query/kernel``.
       shape: canonical shape; kernels are (in, out).
       dims: one word per tensor dim, for sharding rules and for people.
-      initializer: ``zeros``, ``ones``, ``glorot_uniform`` (Glorot & Bengio 2010: U(-a, a),
-        a = sqrt(6 / (fan_in + fan_out)) over the last two dims) or ``normal_0.02`` (GPT-2:
-        N(0, 0.02^2)).
+      initializer: draws the start values.
       decay: whether weight decay applies (kernels and embeddings: yes; biases and scales: no).
+
+    Raises:
+      ValueError: dims and shape have different lengths, two dims have the same name, or the
+        initialiser refers to a dim that the parameter lacks.
     """
 
     name: str
     shape: tuple[int, ...]
     dims: tuple[str, ...]
-    initializer: str
+    initializer: Initializer
     decay: bool
+
+    def __post_init__(self) -> None:
+        if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims):
+            raise ValueError(
+                f"parameter {self.name}: dims {self.dims} must give each dim of shape {self.shape} "
+                "a name of its own"
+            )
+        unknown = set(self.initializer.dims) - set(self.dims)
+        if unknown:
+            raise ValueError(
+                f"parameter {self.name}: {self.initializer} refers to {sorted(unknown)}; the dims "
+                f"are {self.dims}"
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Name of each dim -> its size, in order."""
+        return dict(zip(self.dims, self.shape, strict=True))
 
     @property
     def size(self) -> int:
@@ -52,16 +70,7 @@ class Parameter:
         """
         key = int.from_bytes(hashlib.sha256(f"{seed}/{self.name}".encode()).digest()[:16], "little")
         generator = np.random.Generator(np.random.Philox(key=key))
-        if self.initializer == "zeros":
-            return np.zeros(self.shape, np.float32)
-        if self.initializer == "ones":
-            return np.ones(self.shape, np.float32)
-        if self.initializer == "glorot_uniform":
-            bound = math.sqrt(6.0 / (self.shape[-2] + self.shape[-1]))
-            return generator.uniform(-bound, bound, self.shape).astype(np.float32)
-        if self.initializer == "normal_0.02":
-            return (0.02 * generator.standard_normal(self.shape)).astype(np.float32)
-        raise ValueError(f"parameter {self.name}: unknown initializer '{self.initializer}'")
+        return self.initializer.draw(generator, self.sizes).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,9 +105,10 @@ class ModelSpec:
     - bfloat16: the products of dense layers, attention and experts, activation functions, and the
       sums of the residual stream. Embeddings are looked up in float32 and rounded before they are
       added.
-    - float32: parameters, gradients, optimizer state; the addition of a bias (its gradient is a
-      long sum), rounded after; layer norm, rounded after; attention scores' softmax; the router,
-      its softmax and the auxiliary loss; the loss of rounded logits; sums over devices.
+    - float32: parameters, gradients, optimizer state; the addition of a bias to the product (the
+      gradient of a bias is a long sum), rounded after; layer norm, rounded after; attention scores'
+      softmax; the router, its softmax and the auxiliary loss; the loss of rounded logits; sums over
+      devices.
     """
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -124,10 +134,28 @@ class ModelSpec:
             return ("inputs",)
         return ("tokens", "padding_mask") if kind.variable_length else ("tokens",)
 
+    # What the model can do. A family overrides the properties that apply to its models.
+
     @property
     def auxiliary_loss_coefficient(self) -> float | None:
         """Weight of the auxiliary loss; None where the model returns logits alone."""
         return None
+
+    @property
+    def dropout(self) -> float:
+        """The share of activations that dropout sets to 0 in training; 0: no dropout."""
+        return 0.0
+
+    @property
+    def experts(self) -> int:
+        """The number of experts of each mixture layer; 0: no mixture of experts."""
+        return 0
+
+    @property
+    def sequence(self) -> int | None:
+        """The size of the activations' sequence dim; None: activations have no sequence dim."""
+        kind = self.batch_kind()
+        return kind.sequence_length if isinstance(kind, TokenBatch) else None
 
     @property
     def parameter_count(self) -> int:
@@ -155,6 +183,40 @@ class ModelSpec:
         return dataclasses.replace(self, **overrides) if overrides else self
 
 
+class ModelBuilder(Protocol):
+    """``build`` in a family's ``flax_model.py``, ``tf_model.py`` and ``torch_model.py``.
+
+    A model is called as ``model(*inputs, dropout=None)``. The inputs are those of
+    ``ModelSpec.input_names``. The result is logits; if the spec has an
+    ``auxiliary_loss_coefficient``, the result is (logits, auxiliary loss of each group [B]).
+
+    ``dropout`` is the source of this call's dropout masks; without a source a call is an evaluation
+    and drops nothing. Each framework has its own kind of source:
+
+    - JAX: a key (``jax.random.key``).
+    - TensorFlow: a seed, two int64 numbers. A model may add less than 2^16 to the second one, to
+      tell its layers apart.
+    - PyTorch: ``True``, for PyTorch's default generator, which the caller seeds. A module that a
+      user switches to training mode (``model.train()``) drops too, as PyTorch users expect; the
+      runners keep theirs in evaluation mode.
+
+    A model without dropout takes ``dropout`` and ignores it.
+    """
+
+    def __call__(self, spec: Any, *, dtype: Any, param_dtype: Any, tweaks: Collection[str]) -> Any:
+        """Returns the model in its framework.
+
+        Its attributes carry the canonical names of the parameters. Start values are not set: the
+        runner writes those of ``ModelSpec.initial_parameters``.
+
+        Args:
+          spec: of the family.
+          dtype: the framework's dtype for products and activations.
+          param_dtype: the framework's dtype for parameters.
+          tweaks: names of the tweaks in force. A model ignores those that it does not know.
+        """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named size: the spec, and what a run of it uses unless told otherwise."""
@@ -166,13 +228,11 @@ class Preset:
 
 
 class DropoutProbe(Protocol):
-    """What a model with dropout says, so that its masks can be seen from outside.
+    """What a model with dropout says, so that its masks can be seen from outside."""
 
-    Attributes:
-      spec: a size whose ``dropout_rate`` is not 0.
-    """
-
-    spec: ModelSpec
+    @property
+    def spec(self) -> ModelSpec:
+        """A size whose ``dropout`` is not 0."""
 
     def start(self) -> Arrays:
         """Returns parameters to start from."""
@@ -182,6 +242,52 @@ class DropoutProbe(Protocol):
 
     def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
         """Returns what dropout made of ones, [examples, units], from a plain SGD step of rate 1."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a model family declares: ``FAMILY`` in its ``spec.py``.
+
+    Attributes:
+      presets: name -> size, for users; the first one is the family's default.
+      parity_specs: name -> small size, for ``isoscale parity``. Together they run every code path;
+        the first one runs on every device count.
+      parity_starts: name of a parity size -> ending of parameter names -> the constant that these
+        parameters start with, instead of their initialiser's values.
+      parity_optimizers: names of the parity sizes that train with every optimizer and schedule.
+      parity_dropout: shows the dropout masks of the family; None: the family has no dropout.
+
+    Raises:
+      ValueError: ``presets`` or ``parity_specs`` is empty, the sizes have several types, or an
+        entry refers to a parity size that is not in ``parity_specs``.
+    """
+
+    presets: Mapping[str, Preset]
+    parity_specs: Mapping[str, ModelSpec]
+    parity_starts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    parity_optimizers: Collection[str] = ()
+    parity_dropout: DropoutProbe | None = None
+
+    def __post_init__(self) -> None:
+        if not self.presets or not self.parity_specs:
+            raise ValueError("a family needs at least one preset and one parity size")
+        specs = [*(preset.spec for preset in self.presets.values()), *self.parity_specs.values()]
+        types = {type(spec).__name__ for spec in specs}
+        if len(types) > 1:
+            raise ValueError(f"the sizes of a family have one type, not {sorted(types)}")
+        unknown = {*self.parity_starts, *self.parity_optimizers} - set(self.parity_specs)
+        if unknown:
+            raise ValueError(f"not in parity_specs: {sorted(unknown)}")
+
+    @property
+    def default(self) -> str:
+        """The name of the first preset."""
+        return next(iter(self.presets))
+
+    @property
+    def spec_class(self) -> type[ModelSpec]:
+        """The type of all sizes of the family."""
+        return type(self.presets[self.default].spec)
 
 
 def check_sizes(spec: ModelSpec, *names: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from isoscale.common.config.initializers import Normal
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.run_config import RunConfig
@@ -22,7 +23,7 @@ POOL = 32
 rounding of parameters, and differences relative to them large."""
 LARGE = 5_000_000
 """Parameters; presets of more take a quarter of all time if they run on every device count."""
-WIDER = np.float32(10)
+NARROW, WIDER = Normal(std=0.02), np.float32(10)
 SHORT = slice(2, None, 4)
 """Of these batches some examples are missing."""
 STEPS, PRESET_STEPS, FLOAT32_STEPS = 100, 3, 10
@@ -98,7 +99,7 @@ class Case:
         values = self.spec.initial_parameters(seed=SEED)
         for parameter in self.spec.parameters():
             name = parameter.name
-            if not self.preset and parameter.initializer == "normal_0.02":
+            if not self.preset and parameter.initializer == NARROW:
                 values[name] = WIDER * values[name]
             for ending, constant in self.start.items():
                 if name.endswith(ending):

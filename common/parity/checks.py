@@ -3,10 +3,11 @@
 import numpy as np
 from scipy import stats
 
-from isoscale.common.config.model_spec import Arrays, DropoutProbe
+from isoscale.common.config.model_spec import Arrays, DropoutProbe, ModelSpec
 from isoscale.common.measure.runner import Block, Placed, Runner
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.tolerances import (
+    ROUNDED_SHARE_BOUND,
     SURPRISE_BOUND,
     Tolerance,
     absolute_differences,
@@ -32,6 +33,25 @@ def check_shares(
     if len(shares) > 1:  # a share that is the whole would be no share
         same = float(np.allclose(flat[0], whole, rtol=1e-3))
         comparison.add("a share is not the whole", 0, {"": same}, 0.0)
+
+
+def check_float32_sums(
+    comparison: Comparison, runner: Runner, batch: Placed, spec: ModelSpec
+) -> None:
+    """Under bfloat16, gradients of biases and scales must be sums in float32 (see ``ModelSpec``).
+
+    A sum taken in bfloat16, or rounded to bfloat16, has only zeros in the low 16 bits of its
+    float32 value. Some float32 sums have, too: a hidden unit may be active for one example only.
+    """
+    _, (gradients,) = runner.read_gradients(runner.gradients(batch))
+    shares = {}
+    for parameter in spec.parameters():
+        values = gradients[parameter.name].astype(np.float32)
+        values = values[values != 0]
+        if len(parameter.shape) == 1 and values.size:
+            shares[parameter.name] = float(np.mean(values.view(np.uint32) & 0xFFFF == 0))
+    kind = "share of gradients rounded to bfloat16"
+    comparison.add(kind, 0, shares, ROUNDED_SHARE_BOUND)
 
 
 def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout: Layout) -> None:

@@ -242,6 +242,8 @@ class Run:
         placed = self._runner.place(batches[0])
         checks.check_shares(self._own, self._runner, placed, layout, bound)
         checks.check_restore(self._own, self._runner, placed, layout)
+        if self._job.dtype == "bfloat16":
+            checks.check_float32_sums(self._own, self._runner, placed, self._case.spec)
         if self._config.steps_per_dispatch > 1:
             self._check_block()
 
@@ -262,7 +264,7 @@ class Run:
             self._own,
             self._runner,
             probe,
-            rate=self._case.spec.dropout_rate,  # type: ignore[attr-defined]
+            rate=self._case.spec.dropout,
             examples=self._case.global_batch_size,
             dtype=self._config.parameter_dtype,
         )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from isoscale.common.config.initializers import Point
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
@@ -117,28 +118,21 @@ def judge_update(
 
 
 def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
-    """Start values against the distribution that their definition gives (Kolmogorov-Smirnov).
+    """Compares start values with the distribution that their initialiser states.
 
-    The figure is the smallest -log10 of p; definitions are those of ``Parameter.initializer``.
+    The test is that of Kolmogorov and Smirnov; the figure is the largest -log10 of p.
     """
     comparison = Comparison("definition of the initialisers")
     values = {}
     for parameter in spec.parameters():
-        if parameter.initializer in ("zeros", "ones"):
-            equal = parameter.initial_value(seed=seed) == float(parameter.initializer == "ones")
+        stated = parameter.initializer.distribution(parameter.sizes)
+        if isinstance(stated, Point):
+            equal = parameter.initial_value(seed=seed) == stated.value
             values[parameter.name] = 0.0 if np.all(equal) else np.inf
             continue
         seeds = range(seed, seed + math.ceil(DRAWN / parameter.size))
         drawn = [parameter.initial_value(seed=s).ravel() for s in seeds]
         value = np.concatenate(drawn)[:DRAWN].astype(np.float64)
-        if parameter.initializer == "glorot_uniform":
-            *_, fan_in, fan_out = parameter.shape
-            bound = np.sqrt(6 / (fan_in + fan_out))
-            expected = stats.uniform(-bound, 2 * bound)
-        elif parameter.initializer == "normal_0.02":
-            expected = stats.norm(0, 0.02)
-        else:
-            raise ValueError(f"{parameter.name}: no test for '{parameter.initializer}'")
-        values[parameter.name] = surprise(stats.kstest(value, expected.cdf).pvalue)
+        values[parameter.name] = surprise(stats.kstest(value, stated.cdf).pvalue)
     comparison.add("initial values, -log10 of p", 0, values, SURPRISE_BOUND)
     return comparison

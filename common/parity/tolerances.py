@@ -109,6 +109,10 @@ def tolerance_of(dtype: str, *, routed: bool) -> Tolerance:
     return _ROUTED if routed and dtype == "bfloat16" else TOLERANCES[dtype]
 
 
+ROUNDED_SHARE_BOUND = 0.99
+"""Of a tensor rounded to bfloat16, every entry is a bfloat16 number. Of float32 sums over the 8
+examples of a parity batch, up to half of the entries were."""
+
 SURPRISE_BOUND = 9.0
 """What is less likely than 1e-9 is no accident."""
 

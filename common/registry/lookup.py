@@ -10,14 +10,14 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice, unknown
 from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
-from isoscale.common.config.model_spec import DropoutProbe, ModelSpec, Preset
+from isoscale.common.config.model_spec import DropoutProbe, Family, ModelBuilder, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
 from isoscale.common.measure.runner import Runner
@@ -38,40 +38,35 @@ def _modules(folder: Path) -> list[str]:
 
 
 @functools.cache
-def _families() -> dict[str, ModuleType]:
-    paths = sorted((ROOT / "models").glob("*/spec.py"))
-    return {
-        path.parent.name: importlib.import_module(f"isoscale.models.{path.parent.name}.spec")
-        for path in paths
-    }
+def _families() -> dict[str, Family]:
+    names = sorted(path.parent.name for path in (ROOT / "models").glob("*/spec.py"))
+    return {n: importlib.import_module(f"isoscale.models.{n}.spec").FAMILY for n in names}
 
 
 def presets() -> dict[str, Preset]:
     """Returns every named size of every model family."""
-    return {name: p for module in _families().values() for name, p in module.PRESETS.items()}
+    return {name: p for family in _families().values() for name, p in family.presets.items()}
 
 
 def parity_specs() -> dict[str, ModelSpec]:
     """Returns the small specs that together run every code path of every model."""
-    return {name: s for module in _families().values() for name, s in module.PARITY_SPECS.items()}
+    return {name: s for family in _families().values() for name, s in family.parity_specs.items()}
 
 
-def parity_starts() -> dict[str, dict[str, float]]:
+def parity_starts() -> dict[str, Mapping[str, float]]:
     """Returns parity spec -> ending of parameter names -> a constant that these start with."""
-    found: dict[str, dict[str, float]] = {}
-    for module in _families().values():
-        found |= getattr(module, "PARITY_STARTS", {})
-    return found
+    families = _families().values()
+    return {name: start for family in families for name, start in family.parity_starts.items()}
 
 
 def parity_optimizers() -> set[str]:
     """Returns the parity specs that every optimizer and schedule is tried on."""
-    return {n for m in _families().values() for n in getattr(m, "PARITY_OPTIMIZERS", ())}
+    return {name for family in _families().values() for name in family.parity_optimizers}
 
 
 def dropout_probe(spec: ModelSpec) -> DropoutProbe | None:
     """Returns how the dropout of a spec's family can be seen; None if it has none."""
-    return getattr(_families()[family_of(spec)], "PARITY_DROPOUT", None)
+    return _families()[family_of(spec)].parity_dropout
 
 
 def preset(name: str) -> Preset:
@@ -84,16 +79,16 @@ def preset(name: str) -> Preset:
 def size_fields() -> dict[str, tuple[Any, list[str]]]:
     """Returns every size that a flag can override -> (an example value, families that have it)."""
     fields: dict[str, tuple[Any, list[str]]] = {}
-    for family, module in _families().items():
-        spec = next(iter(module.PRESETS.values())).spec
+    for name, family in _families().items():
+        spec = family.presets[family.default].spec
         for field in spec.size_names():
-            fields.setdefault(field, (getattr(spec, field), []))[1].append(family)
+            fields.setdefault(field, (getattr(spec, field), []))[1].append(name)
     return fields
 
 
 def default_models() -> list[str]:
     """One model of each family: the first of its presets."""
-    return [next(iter(module.PRESETS)) for _, module in sorted(_families().items())]
+    return [family.default for _, family in sorted(_families().items())]
 
 
 def families() -> list[str]:
@@ -103,14 +98,14 @@ def families() -> list[str]:
 
 def spec_class(family: str) -> type[ModelSpec]:
     """Returns the class of a family's specifications."""
-    return type(next(iter(_families()[family].PRESETS.values())).spec)
+    return _families()[family].spec_class
 
 
 def family_of(spec: ModelSpec) -> str:
     return type(spec).__module__.split(".")[2]
 
 
-def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> Any:
+def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
     """Imports the framework's version of a model and returns its ``build``.
 
     Raises:

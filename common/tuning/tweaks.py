@@ -313,7 +313,7 @@ def cache_folder() -> Path:
 
 def works_on_sequences(config: RunConfig) -> bool:
     """Whether a model's activations have a sequence dim: its dense layers see three dims."""
-    return hasattr(config.spec, "sequence_length")
+    return config.spec.sequence is not None
 
 
 SHORT_STEP_FLOPS = 0.3e9

@@ -49,7 +49,6 @@ class JaxRunner(Runner):
                 spec,
                 dtype=jnp.dtype(config.dtype),
                 param_dtype=self._parameter_dtype,
-                rngs=nnx.Rngs(0),
                 tweaks=config.tweaks,
             )
         )
@@ -59,7 +58,7 @@ class JaxRunner(Runner):
         expected = {p.name for p in spec.parameters()}
         if set(self._names) != expected:
             raise RuntimeError(f"names differ from the spec: {set(self._names) ^ expected}")
-        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._dropout = spec.dropout > 0
         self._optimizer = optimizers.make(
             config.optimizer, decayed={p.name: p.decay for p in spec.parameters()}
         )
@@ -80,8 +79,7 @@ class JaxRunner(Runner):
         state = jax.tree.unflatten(self._tree, [parameters[name] for name in self._names])
         model = nnx.merge(self._graph, state)
         inputs = [batch[name] for name in self._spec.input_names]
-        rngs = None if dropout_key is None else nnx.Rngs(dropout=dropout_key)
-        output = model(*inputs, rngs=rngs)
+        output = model(*inputs, dropout=dropout_key)
         return output if isinstance(output, tuple) else (output, None)
 
     def _loss(

@@ -74,7 +74,7 @@ TWEAKS = (
         where="mixtures of experts on the CPU",
         needs="nothing",
         source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.dot_general.html",
-        applies=lambda config: config.platform == "cpu" and hasattr(config.spec, "num_experts"),
+        applies=lambda config: config.platform == "cpu" and config.spec.experts > 0,
         pays=lambda config: True,
     ),
     several_steps(

@@ -33,7 +33,6 @@ def load_model(path: str | Path) -> nnx.Module:
             weights.spec,
             dtype=jnp.dtype(weights.dtype),
             param_dtype=jnp.dtype(weights.parameter_dtype),
-            rngs=nnx.Rngs(0),
             tweaks=(),
         )
     )

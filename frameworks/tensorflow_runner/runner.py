@@ -56,10 +56,13 @@ class TensorFlowRunner(Runner):
         self._devices = _configure_devices(config)
         self._strategy = make_strategy(config, self._devices)
         self._parameter_dtype = tf.as_dtype(config.parameter_dtype)
-        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._dropout = spec.dropout > 0
         with self._strategy.scope():
             self._model = build_model(
-                spec, dtype=tf.as_dtype(config.dtype), param_dtype=self._parameter_dtype
+                spec,
+                dtype=tf.as_dtype(config.dtype),
+                param_dtype=self._parameter_dtype,
+                tweaks=config.tweaks,
             )
             self._variables = canonical_variables(self._model, spec)
             self._optimizer = optimizers.Optimizer(
@@ -87,7 +90,7 @@ class TensorFlowRunner(Runner):
 
     def _call_model(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple:
         inputs = [batch[name] for name in self._spec.input_names]
-        output = self._model(*inputs, dropout_seed=dropout_seed)
+        output = self._model(*inputs, dropout=dropout_seed)
         return output if isinstance(output, tuple) else (output, None)
 
     def _loss(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple[tf.Tensor, Metrics]:

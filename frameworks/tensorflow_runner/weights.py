@@ -26,6 +26,7 @@ def load_model(path: str | Path) -> tf.Module:
         weights.spec,
         dtype=tf.as_dtype(weights.dtype),
         param_dtype=tf.as_dtype(weights.parameter_dtype),
+        tweaks=(),
     )
     for name, variable in canonical_variables(model, weights.spec).items():
         variable.assign(weights.parameters[name])

@@ -38,10 +38,16 @@ class TorchRunner(Runner):
         self._device = self._strategy.device
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
         self._foreach = "foreach-optimizer" in config.tweaks
-        self._dropout = bool(getattr(spec, "dropout_rate", 0.0))
+        self._dropout = spec.dropout > 0
         with torch.device("meta"):
-            model = build_model(spec, dtype=getattr(torch, config.dtype), tweaks=config.tweaks)
-        self._model = model.to(self._parameter_dtype).to_empty(device=self._device)
+            model = build_model(
+                spec,
+                dtype=getattr(torch, config.dtype),
+                param_dtype=self._parameter_dtype,
+                tweaks=config.tweaks,
+            )
+        # In evaluation mode: a call drops activations if it is told to.
+        self._model = model.to_empty(device=self._device).eval()
         self._canonical = CanonicalParameters(self._model, spec)
         self._canonical.write(spec.initial_parameters(seed=config.seed))
         tensors = self._canonical.tensors()
@@ -62,10 +68,18 @@ class TorchRunner(Runner):
 
     # What a step computes.
 
-    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _call_model(
+        self, batch: Batch, dropout: bool | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        inputs = [batch[name] for name in self._spec.input_names]
+        output = self._call(*inputs, dropout=dropout)
+        return output if isinstance(output, tuple) else (output, None)
+
+    def _loss(
+        self, batch: Batch, dropout: bool | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """This shard's share of the loss: shares of all shards add up to the global loss."""
-        output = self._call(*(batch[name] for name in self._spec.input_names))
-        logits, auxiliary_B = output if isinstance(output, tuple) else (output, None)
+        logits, auxiliary_B = self._call_model(batch, dropout)
         logits = logits.to(self._parameter_dtype)
         losses = functional.cross_entropy(
             logits.flatten(0, -2), batch["labels"].flatten(), reduction="none"
@@ -81,13 +95,15 @@ class TorchRunner(Runner):
             "auxiliary_loss": auxiliary.detach(),
         }
 
-    def _backward(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def _backward(self, batch: Batch, dropout: bool | None) -> dict[str, torch.Tensor]:
         self._optimizer.zero_grad(set_to_none=True)
-        loss, metrics = self._loss(batch)
+        loss, metrics = self._loss(batch, dropout)
         self._strategy.scale_loss(loss).backward()
         return metrics
 
-    def _accumulate(self, batch: Batch, parts: int) -> dict[str, torch.Tensor]:
+    def _accumulate(
+        self, batch: Batch, dropout: bool | None, parts: int
+    ) -> dict[str, torch.Tensor]:
         """``_backward`` part by part; gradients are reduced with the last one."""
         self._optimizer.zero_grad(set_to_none=True)
         chunks = {name: value.chunk(parts) for name, value in batch.items() if value.ndim}
@@ -96,7 +112,7 @@ class TorchRunner(Runner):
         for index in range(parts):
             part = {name: values[index] for name, values in chunks.items()}
             with self._strategy.sync(self._wrapped, index == parts - 1):
-                loss, metrics = self._loss({**part, **whole})
+                loss, metrics = self._loss({**part, **whole}, dropout)
                 self._strategy.scale_loss(loss).backward()
             rows.append(metrics)
         return {name: torch.stack([row[name] for row in rows]).sum() for name in rows[0]}
@@ -113,13 +129,18 @@ class TorchRunner(Runner):
         return placed
 
     def step(self, batch: Any) -> Any:
+        dropout = None
         if self._dropout:
+            dropout = True
             # A function of seed, step and rank: training goes on from a checkpoint with the same
             # masks. PyTorch looks at 32 bits of a seed.
             words = np.random.SeedSequence((self._config.seed, self._updates, self.rank))
             torch.manual_seed(int(words.generate_state(1)[0]))
         parts = self._config.gradient_accumulation_steps
-        metrics = self._backward(batch) if parts == 1 else self._accumulate(batch, parts)
+        if parts == 1:
+            metrics = self._backward(batch, dropout)
+        else:
+            metrics = self._accumulate(batch, dropout, parts)
         config = self._config.optimizer
         if config.clip_norm:
             optimizers.clip_by_global_norm(
@@ -134,18 +155,13 @@ class TorchRunner(Runner):
         return metrics, self._strategy.record_event()
 
     def forward(self, batch: Batch) -> Any:
-        self._model.eval()
         with torch.no_grad():
-            output = self._call(*(batch[name] for name in self._spec.input_names))
-        self._model.train()
-        logits = output[0] if isinstance(output, tuple) else output
+            logits, _ = self._call_model(batch, None)
         return logits, self._strategy.record_event()
 
     def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
-        self._model.eval()  # no dropout: random state stays as it is
         with self._strategy.sync(self._wrapped, sync):
-            metrics = self._backward(batch)
-        self._model.train()
+            metrics = self._backward(batch, None)
         # Copies: the next call writes into the same buckets.
         gradients = [torch.clone(p.grad) for p in self._parameters if p.grad is not None]
         return (metrics, gradients, sync), self._strategy.record_event()

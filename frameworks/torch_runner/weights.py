@@ -18,7 +18,9 @@ from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
 
 def _build(spec: ModelSpec, *, dtype: str, parameter_dtype: str) -> nn.Module:
     build = lookup.model_builder(INFO, spec)
-    return build(spec, dtype=getattr(torch, dtype), tweaks=()).to(getattr(torch, parameter_dtype))
+    return build(
+        spec, dtype=getattr(torch, dtype), param_dtype=getattr(torch, parameter_dtype), tweaks=()
+    )
 
 
 def load_model(path: str | Path) -> nn.Module:

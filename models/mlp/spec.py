@@ -6,8 +6,10 @@ import itertools
 import numpy as np
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.initializers import GlorotUniform, Zeros
 from isoscale.common.config.model_spec import (
     Arrays,
+    Family,
     FeatureBatch,
     ModelSpec,
     Parameter,
@@ -49,6 +51,10 @@ class MlpSpec(ModelSpec):
         widths = (self.input_size, *self.hidden_sizes, self.num_classes)
         return tuple(itertools.pairwise(widths))
 
+    @property
+    def dropout(self) -> float:
+        return self.dropout_rate
+
     def parameters(self) -> tuple[Parameter, ...]:
         tree = []
         for index, (fan_in, fan_out) in enumerate(self.layer_sizes):
@@ -57,7 +63,7 @@ class MlpSpec(ModelSpec):
                     name=f"dense_{index}/kernel",
                     shape=(fan_in, fan_out),
                     dims=("input", "output"),
-                    initializer="glorot_uniform",
+                    initializer=GlorotUniform(fan_in=("input",), fan_out=("output",)),
                     decay=True,
                 )
             )
@@ -66,7 +72,7 @@ class MlpSpec(ModelSpec):
                     name=f"dense_{index}/bias",
                     shape=(fan_out,),
                     dims=("output",),
-                    initializer="zeros",
+                    initializer=Zeros(),
                     decay=False,
                 )
             )
@@ -96,7 +102,7 @@ class MlpSpec(ModelSpec):
         return x, np.zeros(len(x))
 
 
-PRESETS = {
+_PRESETS = {
     "mlp_medium": Preset(spec=MlpSpec(), global_batch_size=64, steps=1000),
     "mlp_large": Preset(
         spec=MlpSpec(input_size=4608, hidden_sizes=(1024, 1024, 512, 512, 256), num_classes=768),
@@ -140,7 +146,9 @@ class DropoutProbe:
         return np.linalg.lstsq(by_logits.T, gradient.T.astype(np.float64), rcond=None)[0]
 
 
-PARITY_SPECS = {"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)}
-PARITY_OPTIMIZERS = ("mlp",)
-"""The sizes that every optimizer and schedule is tried on: the cheapest one is enough."""
-PARITY_DROPOUT = DropoutProbe()
+FAMILY = Family(
+    presets=_PRESETS,
+    parity_specs={"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)},
+    parity_optimizers=("mlp",),  # the cheapest size of all families is enough
+    parity_dropout=DropoutProbe(),
+)

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from isoscale.models.mlp.flax_model import Dense
+from isoscale.models.layers.flax_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
 from isoscale.models.moe.spec import MoeSpec
-from isoscale.models.transformer.flax_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(
@@ -139,10 +138,10 @@ class Moe(Embedder):
         tokens_BT: jax.Array,
         padding_mask_BT: jax.Array | None = None,
         *,
-        rngs: nnx.Rngs | None = None,
+        dropout: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
-        del rngs  # no dropout
+        del dropout  # this family has none
         x_BTD = self.embed(tokens_BT)
         auxiliary = []
         for block in self.block:
@@ -153,5 +152,6 @@ class Moe(Embedder):
         return logits_BTV, jnp.stack(auxiliary).sum(0)
 
 
-def build(spec: MoeSpec, *, dtype, param_dtype, rngs: nnx.Rngs, tweaks: Collection[str]) -> Moe:
+def build(spec: MoeSpec, *, dtype, param_dtype, tweaks: Collection[str]) -> Moe:
+    rngs = nnx.Rngs(0)  # Flax's layers want one; start values come from the spec
     return Moe(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

@@ -19,6 +19,7 @@ import numpy as np
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     Arrays,
+    Family,
     ModelSpec,
     Parameter,
     Preset,
@@ -26,7 +27,7 @@ from isoscale.common.config.model_spec import (
     check_sizes,
 )
 from isoscale.common.reference import functions as reference
-from isoscale.models.transformer import spec as transformer
+from isoscale.models.layers import layer_specs as layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ class MoeSpec(ModelSpec):
             "vocabulary_size",
             "sequence_length",
         )
-        transformer.check_heads(self.d_model, self.num_heads)
-        transformer.check_network(self.activation, self.layer_norm_epsilon)
+        layers.check_heads(self.d_model, self.num_heads)
+        layers.check_network(self.activation, self.layer_norm_epsilon)
         if self.top_k > self.num_experts:
             raise ConfigError(f"top_k={self.top_k} exceeds num_experts={self.num_experts}")
         if not (self.capacity_factor > 0 and math.isfinite(self.capacity_factor)):
@@ -90,27 +91,29 @@ class MoeSpec(ModelSpec):
     def auxiliary_loss_coefficient(self) -> float:
         return self.aux_loss_weight
 
+    @property
+    def experts(self) -> int:
+        return self.num_experts
+
     def parameters(self) -> tuple[Parameter, ...]:
         d, f, e = self.d_model, self.d_ff, self.num_experts
-        tree = transformer.embeddings(self.vocabulary_size, self.sequence_length, d)
+        tree = layers.embeddings(self.vocabulary_size, self.sequence_length, d)
         for index in range(self.num_layers):
             block = f"block_{index}"
-            tree += transformer.layer_norm(f"{block}/attention_norm", d)
-            tree += transformer.attention(f"{block}/attention", d)
-            tree += transformer.layer_norm(f"{block}/experts_norm", d)
+            tree += layers.layer_norm(f"{block}/attention_norm", d)
+            tree += layers.attention(f"{block}/attention", d)
+            tree += layers.layer_norm(f"{block}/experts_norm", d)
             tree += [
-                transformer.kernel(
-                    f"{block}/experts/router_kernel", (d, e), ("d_model", "experts")
-                ),
-                transformer.kernel(
+                layers.kernel(f"{block}/experts/router_kernel", (d, e), ("d_model", "experts")),
+                layers.kernel(
                     f"{block}/experts/up_kernel", (e, d, f), ("experts", "d_model", "d_ff")
                 ),
-                transformer.kernel(
+                layers.kernel(
                     f"{block}/experts/down_kernel", (e, f, d), ("experts", "d_ff", "d_model")
                 ),
             ]
-        tree += transformer.layer_norm("final_norm", d)
-        tree += transformer.head(self.vocabulary_size, d, tied=self.tie_embeddings)
+        tree += layers.layer_norm("final_norm", d)
+        tree += layers.head(self.vocabulary_size, d, tied=self.tie_embeddings)
         return tuple(tree)
 
     def batch_kind(self) -> TokenBatch:
@@ -125,7 +128,7 @@ class MoeSpec(ModelSpec):
         """As for the transformer, with K experts per token and the router's product."""
         tokens = global_batch_size * self.sequence_length
         per_layer = (
-            transformer.attention_flops(
+            layers.attention_flops(
                 tokens=tokens, sequence_length=self.sequence_length, d_model=self.d_model
             )
             + 2 * tokens * self.d_model * self.num_experts
@@ -135,14 +138,12 @@ class MoeSpec(ModelSpec):
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
         mask_BT = batch.get("padding_mask")
-        norm = functools.partial(
-            transformer.reference_norm, parameters, epsilon=self.layer_norm_epsilon
-        )
-        x_BTD = transformer.reference_embed(parameters, batch)
+        norm = functools.partial(layers.reference_norm, parameters, epsilon=self.layer_norm_epsilon)
+        x_BTD = layers.reference_embed(parameters, batch)
         auxiliary_B = np.zeros(len(x_BTD))
         for index in range(self.num_layers):
             block = f"block_{index}"
-            x_BTD = x_BTD + transformer.reference_attention(
+            x_BTD = x_BTD + layers.reference_attention(
                 parameters,
                 f"{block}/attention",
                 norm(f"{block}/attention_norm", x_BTD),
@@ -160,7 +161,7 @@ class MoeSpec(ModelSpec):
             x_BTD = x_BTD + y_BTD
             auxiliary_B += layer_auxiliary_B / self.num_layers
         x_BTD = norm("final_norm", x_BTD)
-        logits = transformer.reference_head(parameters, x_BTD, tied=self.tie_embeddings)
+        logits = layers.reference_head(parameters, x_BTD, tied=self.tie_embeddings)
         return logits, auxiliary_B
 
 
@@ -220,7 +221,7 @@ def reference_experts(
     return output_BTD, auxiliary_B
 
 
-PRESETS = {"moe_tiny": Preset(spec=MoeSpec(), global_batch_size=8, steps=20)}
+_PRESETS = {"moe_tiny": Preset(spec=MoeSpec(), global_batch_size=8, steps=20)}
 
 _PARITY = MoeSpec(
     d_model=16,
@@ -233,7 +234,7 @@ _PARITY = MoeSpec(
     vocabulary_size=40,
     sequence_length=12,
 )
-PARITY_SPECS = {
+_PARITY_SPECS = {
     "moe": _PARITY,
     "moe_padded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=True, top_k=3, capacity_factor=0.8
@@ -253,5 +254,9 @@ PARITY_SPECS = {
     # every later choice between them would be one of rounding.
     "moe_ties": dataclasses.replace(_PARITY, num_layers=1, top_k=4),
 }
-# Uniform probabilities: in the first step every choice of an expert is a tie.
-PARITY_STARTS = {"moe_ties": {"router_kernel": 0.0}}
+FAMILY = Family(
+    presets=_PRESETS,
+    parity_specs=_PARITY_SPECS,
+    # Uniform probabilities: in the first step every choice of an expert is a tie.
+    parity_starts={"moe_ties": {"router_kernel": 0.0}},
+)

@@ -4,11 +4,12 @@ Dims: B batch (= groups), T sequence, D d_model, F d_ff, E experts, C capacity, 
 S = E C slots, M = K T choices, R rows of a flattened tensor, V vocabulary.
 """
 
+from collections.abc import Collection
+
 import tensorflow as tf
 
-from isoscale.models.mlp.tf_model import Dense
+from isoscale.models.layers.tf_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
 from isoscale.models.moe.spec import MoeSpec
-from isoscale.models.transformer.tf_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(
@@ -150,10 +151,10 @@ class Moe(Embedder):
         tokens_BT: tf.Tensor,
         padding_mask_BT: tf.Tensor | None = None,
         *,
-        dropout_seed: tf.Tensor | None = None,
+        dropout: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
-        del dropout_seed  # no dropout
+        del dropout  # this family has none
         x_BTD = self.embed(tokens_BT)
         auxiliary_B = 0.0
         for block in self.block:
@@ -164,5 +165,6 @@ class Moe(Embedder):
         return logits_BTV, auxiliary_B
 
 
-def build(spec: MoeSpec, *, dtype: tf.DType, param_dtype: tf.DType) -> Moe:
+def build(spec: MoeSpec, *, dtype: tf.DType, param_dtype: tf.DType, tweaks: Collection[str]) -> Moe:
+    del tweaks  # none is for TensorFlow's models
     return Moe(spec, dtype=dtype, param_dtype=param_dtype)

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from isoscale.models.mlp.torch_model import Dense
+from isoscale.models.layers.torch_layers import ACTIVATIONS, Attention, Dense, Embedder, LayerNorm
 from isoscale.models.moe.spec import MoeSpec
-from isoscale.models.transformer.torch_model import ACTIVATIONS, Attention, Embedder, LayerNorm
 
 
 def route(
@@ -118,9 +117,14 @@ class Moe(Embedder):
             self.head = Dense(spec.d_model, spec.vocabulary_size, tweaks=tweaks)
 
     def forward(
-        self, tokens_BT: torch.Tensor, padding_mask_BT: torch.Tensor | None = None
+        self,
+        tokens_BT: torch.Tensor,
+        padding_mask_BT: torch.Tensor | None = None,
+        *,
+        dropout: bool | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
+        del dropout  # this family has none
         x_BTD = self.embed(tokens_BT)
         auxiliary = []
         for block in self.block:
@@ -131,5 +135,7 @@ class Moe(Embedder):
         return logits_BTV, torch.stack(auxiliary).sum(0)
 
 
-def build(spec: MoeSpec, *, dtype: torch.dtype, tweaks: Collection[str]) -> Moe:
-    return Moe(spec, dtype=dtype, tweaks=tweaks)
+def build(
+    spec: MoeSpec, *, dtype: torch.dtype, param_dtype: torch.dtype, tweaks: Collection[str]
+) -> Moe:
+    return Moe(spec, dtype=dtype, tweaks=tweaks).to(param_dtype)

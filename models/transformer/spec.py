@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import math
 
 import numpy as np
 
-from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     Arrays,
+    Family,
     ModelSpec,
     Parameter,
     Preset,
@@ -16,122 +16,7 @@ from isoscale.common.config.model_spec import (
     check_sizes,
 )
 from isoscale.common.reference import functions as reference
-
-
-def check_heads(d_model: int, num_heads: int) -> None:
-    """Raises ConfigError unless the heads divide d_model."""
-    if d_model % num_heads:
-        raise ConfigError(f"num_heads={num_heads} does not divide d_model={d_model}")
-
-
-def kernel(name: str, shape: tuple[int, ...], dims: tuple[str, ...]) -> Parameter:
-    return Parameter(name=name, shape=shape, dims=dims, initializer="normal_0.02", decay=True)
-
-
-def bias(name: str, size: int, dim: str) -> Parameter:
-    return Parameter(name=name, shape=(size,), dims=(dim,), initializer="zeros", decay=False)
-
-
-def layer_norm(name: str, d_model: int) -> list[Parameter]:
-    dims = ("d_model",)
-    return [
-        Parameter(
-            name=f"{name}/scale", shape=(d_model,), dims=dims, initializer="ones", decay=False
-        ),
-        bias(f"{name}/bias", d_model, "d_model"),
-    ]
-
-
-def dense(name: str, sizes: tuple[int, int], dims: tuple[str, str]) -> list[Parameter]:
-    return [kernel(f"{name}/kernel", sizes, dims), bias(f"{name}/bias", sizes[1], dims[1])]
-
-
-def attention(name: str, d_model: int) -> list[Parameter]:
-    """Query, key, value and output projections; heads lie side by side in the projected dim."""
-    tree = []
-    for projection in ("query", "key", "value"):
-        tree += dense(f"{name}/{projection}", (d_model, d_model), ("d_model", "heads"))
-    return tree + dense(f"{name}/output", (d_model, d_model), ("heads", "d_model"))
-
-
-def embeddings(vocabulary_size: int, sequence_length: int, d_model: int) -> list[Parameter]:
-    return [
-        kernel("token_embedding/embedding", (vocabulary_size, d_model), ("vocabulary", "d_model")),
-        kernel("position_embedding/embedding", (sequence_length, d_model), ("sequence", "d_model")),
-    ]
-
-
-def reference_dense(parameters: Arrays, name: str, x: np.ndarray) -> np.ndarray:
-    return reference.dense(x, parameters[f"{name}/kernel"], parameters[f"{name}/bias"])
-
-
-def reference_norm(parameters: Arrays, name: str, x: np.ndarray, *, epsilon: float) -> np.ndarray:
-    scale, bias = parameters[f"{name}/scale"], parameters[f"{name}/bias"]
-    return reference.layer_norm(x, scale, bias, epsilon=epsilon)
-
-
-def check_network(activation: str, layer_norm_epsilon: float) -> None:
-    """Raises ConfigError for an unknown activation, or an epsilon that is not positive."""
-    require_choice("activation", activation, reference.ACTIVATIONS)
-    if not (layer_norm_epsilon > 0 and math.isfinite(layer_norm_epsilon)):
-        raise ConfigError(f"layer_norm_epsilon={layer_norm_epsilon} must be a positive number")
-
-
-def head(vocabulary_size: int, d_model: int, *, tied: bool) -> list[Parameter]:
-    """The projection to the vocabulary; a tied one is the token embedding and has no bias."""
-    return [] if tied else dense("head", (d_model, vocabulary_size), ("d_model", "vocabulary"))
-
-
-def reference_head(parameters: Arrays, x_BTD: np.ndarray, *, tied: bool) -> np.ndarray:
-    if tied:
-        return x_BTD @ parameters["token_embedding/embedding"].astype(np.float64).T
-    return reference_dense(parameters, "head", x_BTD)
-
-
-def reference_embed(parameters: Arrays, batch: Arrays) -> np.ndarray:
-    """Returns token + position embeddings [B, T, D]."""
-    tokens = batch["tokens"]
-    positions = parameters["position_embedding/embedding"][: tokens.shape[1]]
-    return (parameters["token_embedding/embedding"][tokens] + positions).astype(np.float64)
-
-
-def reference_attention(
-    parameters: Arrays,
-    name: str,
-    x_BTD: np.ndarray,
-    *,
-    num_heads: int,
-    causal: bool,
-    padding_mask_BS: np.ndarray | None,
-) -> np.ndarray:
-    """Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762), scores / sqrt(head_dim)."""
-    batch, length, d_model = x_BTD.shape
-    head_dim = d_model // num_heads
-
-    def heads(projection: str) -> np.ndarray:
-        y = reference_dense(parameters, f"{name}/{projection}", x_BTD)
-        return y.reshape(batch, length, num_heads, head_dim).transpose(0, 2, 1, 3)
-
-    scores = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.sqrt(head_dim)
-    allowed = np.ones((length, length), bool)
-    if causal:
-        allowed = np.tril(allowed)
-    allowed = np.broadcast_to(allowed, scores.shape)
-    if padding_mask_BS is not None:
-        allowed = allowed & padding_mask_BS[:, None, None, :]
-    weights = reference.softmax(np.where(allowed, scores, -np.inf))
-    mixed = (weights @ heads("value")).transpose(0, 2, 1, 3).reshape(batch, length, d_model)
-    return reference_dense(parameters, f"{name}/output", mixed)
-
-
-def attention_flops(*, tokens: int, sequence_length: int, d_model: int) -> int:
-    """Forward FLOPs of one attention layer over ``tokens`` = B T tokens.
-
-    Four projections, 2 T D^2 each, and two products with the T x S scores, 2 T S D each
-    (Hoffmann et al. 2022, arXiv:2203.15556, appendix F). A causal mask is not discounted: the
-    full matrix is what most kernels compute.
-    """
-    return 4 * 2 * tokens * d_model**2 + 2 * 2 * tokens * sequence_length * d_model
+from isoscale.models.layers import layer_specs as layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,8 +50,8 @@ class TransformerSpec(ModelSpec):
         check_sizes(
             self, "d_model", "num_layers", "num_heads", "d_ff", "vocabulary_size", "sequence_length"
         )
-        check_heads(self.d_model, self.num_heads)
-        check_network(self.activation, self.layer_norm_epsilon)
+        layers.check_heads(self.d_model, self.num_heads)
+        layers.check_network(self.activation, self.layer_norm_epsilon)
         if self.tie_embeddings and not self.causal:
             raise ConfigError(
                 "tie_embeddings=True needs a causal model: a classifier has no tokens out"
@@ -178,19 +63,19 @@ class TransformerSpec(ModelSpec):
 
     def parameters(self) -> tuple[Parameter, ...]:
         d, f = self.d_model, self.d_ff
-        tree = embeddings(self.vocabulary_size, self.sequence_length, d)
+        tree = layers.embeddings(self.vocabulary_size, self.sequence_length, d)
         for index in range(self.num_layers):
             block = f"block_{index}"
-            tree += layer_norm(f"{block}/attention_norm", d)
-            tree += attention(f"{block}/attention", d)
-            tree += layer_norm(f"{block}/feed_forward_norm", d)
-            tree += dense(f"{block}/feed_forward/up", (d, f), ("d_model", "d_ff"))
-            tree += dense(f"{block}/feed_forward/down", (f, d), ("d_ff", "d_model"))
-        tree += layer_norm("final_norm", d)
+            tree += layers.layer_norm(f"{block}/attention_norm", d)
+            tree += layers.attention(f"{block}/attention", d)
+            tree += layers.layer_norm(f"{block}/feed_forward_norm", d)
+            tree += layers.dense(f"{block}/feed_forward/up", (d, f), ("d_model", "d_ff"))
+            tree += layers.dense(f"{block}/feed_forward/down", (f, d), ("d_ff", "d_model"))
+        tree += layers.layer_norm("final_norm", d)
         if self.causal:
-            tree += head(self.vocabulary_size, d, tied=self.tie_embeddings)
+            tree += layers.head(self.vocabulary_size, d, tied=self.tie_embeddings)
         else:
-            tree += dense("head", (d, self.num_classes), ("d_model", "classes"))
+            tree += layers.dense("head", (d, self.num_classes), ("d_model", "classes"))
         return tuple(tree)
 
     def batch_kind(self) -> TokenBatch:
@@ -205,7 +90,7 @@ class TransformerSpec(ModelSpec):
         """Products only, per layer and for the head; embedding lookups count 0."""
         tokens = global_batch_size * self.sequence_length
         per_layer = (
-            attention_flops(
+            layers.attention_flops(
                 tokens=tokens, sequence_length=self.sequence_length, d_model=self.d_model
             )
             + 2 * 2 * tokens * self.d_model * self.d_ff
@@ -218,12 +103,12 @@ class TransformerSpec(ModelSpec):
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
         mask_BT = batch.get("padding_mask")
-        norm = functools.partial(reference_norm, parameters, epsilon=self.layer_norm_epsilon)
+        norm = functools.partial(layers.reference_norm, parameters, epsilon=self.layer_norm_epsilon)
         activation = reference.ACTIVATIONS[self.activation]
-        x_BTD = reference_embed(parameters, batch)
+        x_BTD = layers.reference_embed(parameters, batch)
         for index in range(self.num_layers):
             block = f"block_{index}"
-            x_BTD = x_BTD + reference_attention(
+            x_BTD = x_BTD + layers.reference_attention(
                 parameters,
                 f"{block}/attention",
                 norm(f"{block}/attention_norm", x_BTD),
@@ -232,19 +117,23 @@ class TransformerSpec(ModelSpec):
                 padding_mask_BS=mask_BT,
             )
             y_BTD = norm(f"{block}/feed_forward_norm", x_BTD)
-            hidden_BTF = activation(reference_dense(parameters, f"{block}/feed_forward/up", y_BTD))
-            x_BTD = x_BTD + reference_dense(parameters, f"{block}/feed_forward/down", hidden_BTF)
+            hidden_BTF = activation(
+                layers.reference_dense(parameters, f"{block}/feed_forward/up", y_BTD)
+            )
+            x_BTD = x_BTD + layers.reference_dense(
+                parameters, f"{block}/feed_forward/down", hidden_BTF
+            )
         x_BTD = norm("final_norm", x_BTD)
         no_auxiliary = np.zeros(len(x_BTD))
         if self.causal:
-            return reference_head(parameters, x_BTD, tied=self.tie_embeddings), no_auxiliary
+            return layers.reference_head(parameters, x_BTD, tied=self.tie_embeddings), no_auxiliary
         # A classifier sees the mean over real tokens.
         mask_BT = np.ones(x_BTD.shape[:2], bool) if mask_BT is None else mask_BT
         x_BD = (x_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1)[:, None]
-        return reference_dense(parameters, "head", x_BD), no_auxiliary
+        return layers.reference_dense(parameters, "head", x_BD), no_auxiliary
 
 
-PRESETS = {
+_PRESETS = {
     "transformer_small": Preset(spec=TransformerSpec(), global_batch_size=8, steps=50),
     "transformer_large": Preset(
         spec=TransformerSpec(
@@ -265,7 +154,7 @@ PRESETS = {
 _PARITY = TransformerSpec(
     d_model=16, num_layers=2, num_heads=2, d_ff=24, vocabulary_size=40, sequence_length=12
 )
-PARITY_SPECS = {
+_PARITY_SPECS = {
     "transformer_encoder": dataclasses.replace(_PARITY, num_layers=1),
     "transformer_encoder_unpadded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=False, activation="gelu", layer_norm_epsilon=0.1
@@ -277,3 +166,5 @@ PARITY_SPECS = {
         _PARITY, num_layers=1, causal=True, num_classes=0, tie_embeddings=True, activation="relu"
     ),
 }
+
+FAMILY = Family(presets=_PRESETS, parity_specs=_PARITY_SPECS)

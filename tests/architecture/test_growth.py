@@ -11,12 +11,25 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-SPEC = """
+SPEC = '''
 import dataclasses
+import math
 import numpy as np
+from isoscale.common.config.initializers import Initializer, Uniform, Zeros
 from isoscale.common.config.model_spec import (
-    FeatureBatch, ModelSpec, Parameter, Preset, check_sizes,
+    Family, FeatureBatch, ModelSpec, Parameter, Preset, check_sizes,
 )
+
+@dataclasses.dataclass(frozen=True)
+class LecunUniform(Initializer):
+    """An initialiser that isoscale does not have."""
+
+    def draw(self, generator, sizes):
+        bound = math.sqrt(3 / sizes["input"])
+        return generator.uniform(-bound, bound, tuple(sizes.values()))
+
+    def distribution(self, sizes):
+        return Uniform(low=-((3 / sizes["input"]) ** 0.5), high=(3 / sizes["input"]) ** 0.5)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearSpec(ModelSpec):
@@ -28,8 +41,8 @@ class LinearSpec(ModelSpec):
     def parameters(self):
         return (
             Parameter(name="out/kernel", shape=(self.linear_inputs, 3), dims=("input", "output"),
-                      initializer="glorot_uniform", decay=True),
-            Parameter(name="out/bias", shape=(3,), dims=("output",), initializer="zeros",
+                      initializer=LecunUniform(), decay=True),
+            Parameter(name="out/bias", shape=(3,), dims=("output",), initializer=Zeros(),
                       decay=False),
         )
 
@@ -43,45 +56,49 @@ class LinearSpec(ModelSpec):
         logits = batch["inputs"] @ parameters["out/kernel"] + parameters["out/bias"]
         return logits, np.zeros(len(logits))
 
-PRESETS = {"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)}
-PARITY_SPECS = {"linear": LinearSpec()}
-"""
+FAMILY = Family(
+    presets={"linear_tiny": Preset(spec=LinearSpec(), global_batch_size=8, steps=4)},
+    parity_specs={"linear": LinearSpec()},
+)
+'''
 FLAX = """
 from flax import nnx
 
 class Linear(nnx.Module):
-    def __init__(self, spec, *, tweaks, **options):
-        self.out = nnx.Linear(spec.linear_inputs, 3, **options)
+    def __init__(self, spec, *, dtype, param_dtype, tweaks):
+        self.out = nnx.Linear(
+            spec.linear_inputs, 3, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0)
+        )
 
-    def __call__(self, x, *, rngs=None):
+    def __call__(self, x, *, dropout=None):
         return self.out(x)
 
 build = Linear
 """
 TF = """
 import tensorflow as tf
-from isoscale.models.mlp.tf_model import Dense
+from isoscale.models.layers.tf_layers import Dense
 
 class Linear(tf.Module):
-    def __init__(self, spec, *, dtype, param_dtype):
+    def __init__(self, spec, *, dtype, param_dtype, tweaks):
         super().__init__(name="linear")
         self.out = Dense(spec.linear_inputs, 3, param_dtype=param_dtype, name="out")
 
-    def __call__(self, x, *, dropout_seed=None):
+    def __call__(self, x, *, dropout=None):
         return self.out(x)
 
 build = Linear
 """
 TORCH = """
 from torch import nn
-from isoscale.models.mlp.torch_model import Dense
+from isoscale.models.layers.torch_layers import Dense
 
 class Linear(nn.Module):
-    def __init__(self, spec, *, dtype, tweaks):
+    def __init__(self, spec, *, dtype, param_dtype, tweaks):
         super().__init__()
-        self.out = Dense(spec.linear_inputs, 3, tweaks=tweaks)
+        self.out = Dense(spec.linear_inputs, 3, tweaks=tweaks).to(param_dtype)
 
-    def forward(self, x):
+    def forward(self, x, *, dropout=None):
         return self.out(x)
 
 build = Linear

@@ -68,7 +68,7 @@ def test_nothing_imports_to_the_right(path: Path) -> None:
 def test_framework_free_files_are(path: Path) -> None:
     free = (
         path.parts[0] == "common"
-        or path.name == "spec.py"
+        or path.name in ("spec.py", "layer_specs.py")
         or (path.parts[0] == "frameworks" and path.name in ("__init__.py", "__main__.py"))
     )
     if free:
@@ -82,6 +82,14 @@ def test_a_framework_knows_no_other(path: Path) -> None:
     if path.parts[0] == "frameworks":
         others = {name for name in imported(path) if name.startswith(f"{OURS}frameworks.")}
         assert all(name.split(".")[2] == path.parts[1] for name in others)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[0] == "models"], ids=str)
+def test_a_family_imports_from_itself_and_from_the_layers(path: Path) -> None:
+    """What two families share stands in ``models/layers``, which imports from no family."""
+    used = {name for name in imported(path) if name.startswith(f"{OURS}models")}
+    own = {"layers", path.parts[1]}
+    assert all(name.split(".")[2:3] and name.split(".")[2] in own for name in used)
 
 
 def folders_of(path: Path) -> set[str]:

@@ -1,10 +1,17 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.initializers import Normal, Ones, Zeros
+from isoscale.common.config.model_spec import Family
 from isoscale.common.registry import lookup
+from isoscale.models.mlp.spec import MlpSpec
 from isoscale.models.moe.spec import MoeSpec, reference_experts
 from isoscale.models.transformer.spec import TransformerSpec
+from tests.conftest import ROOT
 
 PRESETS = lookup.presets()
 ALL = {**{name: preset.spec for name, preset in PRESETS.items()}, **lookup.parity_specs()}
@@ -66,11 +73,11 @@ def test_initial_parameters_follow_their_definition(name: str) -> None:
         assert value.dtype == np.float32
         assert value.shape == parameter.shape
         assert np.array_equal(value, again[parameter.name])
-        if parameter.initializer in ("zeros", "ones"):
-            assert np.all(value == (parameter.initializer == "ones"))
+        if isinstance(parameter.initializer, Zeros | Ones):
+            assert np.all(value == isinstance(parameter.initializer, Ones))
             continue
         assert not np.array_equal(value, other[parameter.name])
-        if parameter.initializer == "normal_0.02":
+        if parameter.initializer == Normal(std=0.02):
             assert value.std() == pytest.approx(0.02, rel=5 / np.sqrt(value.size))
         else:
             bound = np.sqrt(6 / sum(parameter.shape))
@@ -126,6 +133,54 @@ def test_moe_flops_grow_with_k_not_with_experts() -> None:
 def test_sizes_are_checked(model: str, sizes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PRESETS[model].spec.with_overrides(sizes)
+
+
+def test_a_spec_says_what_its_model_can_do() -> None:
+    can = {
+        name: (s.dropout, s.experts, s.auxiliary_loss_coefficient, s.sequence)
+        for name, s in ((n, PRESETS[n].spec) for n in ("mlp_medium", "gpt_tiny", "moe_tiny"))
+    }
+    assert can == {
+        "mlp_medium": (0.0, 0, None, None),
+        "gpt_tiny": (0.0, 0, None, 128),
+        "moe_tiny": (0.0, 8, 0.01, 128),
+    }
+    assert PRESETS["mlp_medium"].spec.with_overrides({"dropout_rate": 0.5}).dropout == 0.5
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"presets": {}}, "at least one preset"),
+        ({"parity_specs": {}}, "at least one preset"),
+        ({"parity_specs": {"small": MoeSpec()}}, "MlpSpec"),
+        ({"parity_starts": {"tiny": {"kernel": 0.0}}}, "tiny"),
+        ({"parity_optimizers": ("tiny",)}, "tiny"),
+    ],
+)
+def test_a_family_is_checked(changes: dict, message: str) -> None:
+    right = {"presets": {"mlp": PRESETS["mlp_medium"]}, "parity_specs": {"small": MlpSpec()}}
+    assert Family(**right).default == "mlp"
+    with pytest.raises(ValueError, match=message):
+        Family(**{**right, **changes})
+
+
+MODEL_FILES = sorted((ROOT / "models").glob("*/*_model.py"))
+
+
+@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_model_is_built_and_called_in_one_way(path: Path) -> None:
+    """Read from the source: importing all frameworks into one process would take long."""
+    functions = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            given = [argument.arg for argument in node.args.args]
+            functions.setdefault(node.name, []).append(
+                (given, [argument.arg for argument in node.args.kwonlyargs])
+            )
+    assert functions["build"] == [(["spec"], ["dtype", "param_dtype", "tweaks"])]
+    calls = [*functions.get("__call__", []), *functions.get("forward", [])]
+    assert [names for _, names in calls if names] == [["dropout"]]  # the whole model's alone
 
 
 def test_expert_capacity_is_the_ceiling() -> None:

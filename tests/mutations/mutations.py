@@ -92,6 +92,8 @@ PMAP = {"devices": 2, "strategy": "pmap"}
 PJIT = {"devices": 2, "strategy": "pjit"}
 MIRRORED = {"devices": 2, "strategy": "mirrored"}
 DDP = {"devices": 2, "strategy": "ddp"}
+BFLOAT16 = ("--dtype=bfloat16", "--nopieces")
+"""Overrides the float64 that other mutations are found in: the last of two flags holds."""
 
 MUTATIONS = (
     # The optimizer.
@@ -255,28 +257,28 @@ MUTATIONS = (
     # Layers.
     Mutation(
         name="jax-forgotten-bias",
-        path="models/mlp/flax_model.py",
+        path="models/layers/flax_layers.py",
         old="y.astype(bias.dtype) + bias",
         new="y.astype(bias.dtype) + 0 * bias",
         flags=_jax("mlp"),
     ),
     Mutation(
         name="tensorflow-wrong-gelu",
-        path="models/transformer/tf_model.py",
+        path="models/layers/tf_layers.py",
         old="0.044715",
         new="0.04471",
         flags=_tf("transformer_encoder"),
     ),
     Mutation(
         name="torch-exact-gelu-for-tanh",
-        path="models/transformer/torch_model.py",
+        path="models/layers/torch_layers.py",
         old="functools.partial(functional.gelu, approximate='tanh')",
         new="functional.gelu",
         flags=_torch("transformer_encoder"),
     ),
     Mutation(
         name="jax-tanh-gelu-for-exact",
-        path="models/transformer/flax_model.py",
+        path="models/layers/flax_layers.py",
         old="functools.partial(jax.nn.gelu, approximate=False)",
         new="functools.partial(jax.nn.gelu, approximate=True)",
         flags=_jax("transformer_encoder_unpadded"),
@@ -300,7 +302,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="tensorflow-unbiased-variance",
-        path="models/transformer/tf_model.py",
+        path="models/layers/tf_layers.py",
         old="tf.reduce_mean(tf.square(centered), -1, keepdims=True)",
         new="tf.reduce_sum(tf.square(centered), -1, keepdims=True) / (y.shape[-1] - 1)",
         flags=_tf("transformer_encoder"),
@@ -315,14 +317,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="jax-keys-from-the-query-kernel",
-        path="models/transformer/flax_model.py",
+        path="models/layers/flax_layers.py",
         old="self.key(x_BTD)",
         new="self.query(x_BTD) + 0 * self.key(x_BTD)",
         flags=_jax("transformer_causal"),
     ),
     Mutation(
         name="jax-padding-ignored-under-a-causal-mask",
-        path="models/transformer/flax_model.py",
+        path="models/layers/flax_layers.py",
         old="allowed & padding_B11S",
         new="allowed",
         flags=_jax("transformer_causal_padded"),
@@ -336,28 +338,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="tensorflow-sees-one-token-ahead",
-        path="models/transformer/tf_model.py",
+        path="models/layers/tf_layers.py",
         old="tf.linalg.band_part(tf.ones((length, length), tf.bool), -1, 0)",
         new="tf.linalg.band_part(tf.ones((length, length), tf.bool), -1, 1)",
         flags=_tf("transformer_causal"),
     ),
     Mutation(
         name="jax-scores-over-d-model",
-        path="models/transformer/flax_model.py",
+        path="models/layers/flax_layers.py",
         old="query.shape[-1] ** (-0.5)",
         new="(query.shape[-1] * query.shape[-2]) ** (-0.5)",
         flags=_jax("transformer_causal"),
     ),
     Mutation(
         name="torch-positions-reversed",
-        path="models/transformer/torch_model.py",
+        path="models/layers/torch_layers.py",
         old="positions_TD.to(self.dtype)",
         new="positions_TD.to(self.dtype).flip(0)",
         flags=_torch("transformer_causal"),
     ),
     Mutation(
         name="jax-tied-embedding-without-its-gradient",
-        path="models/transformer/flax_model.py",
+        path="models/layers/flax_layers.py",
         old="self.token_embedding.embedding[...].astype(x_BTD.dtype)",
         new="jax.lax.stop_gradient(self.token_embedding.embedding[...].astype(x_BTD.dtype))",
         flags=(
@@ -366,6 +368,27 @@ MUTATIONS = (
             "--devices=1",
             "--strategies=bare",
         ),
+    ),
+    Mutation(
+        name="torch-bias-added-in-bfloat16",
+        path="models/layers/torch_layers.py",
+        old="linear(x, self.weight.to(x.dtype), None) + self.bias",
+        new="linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))",
+        flags=(*_torch("mlp"), *BFLOAT16),
+    ),
+    Mutation(
+        name="jax-bias-added-in-bfloat16",
+        path="models/layers/flax_layers.py",
+        old="y.astype(bias.dtype) + bias",
+        new="y + bias.astype(y.dtype)",
+        flags=(*_jax("mlp"), *BFLOAT16),
+    ),
+    Mutation(
+        name="tensorflow-bias-added-in-bfloat16",
+        path="models/layers/tf_layers.py",
+        old="tf.nn.bias_add(tf.cast(y, self.bias.dtype), self.bias)",
+        new="tf.nn.bias_add(y, tf.cast(self.bias, y.dtype))",
+        flags=(*_tf("mlp"), *BFLOAT16),
     ),
     # Mixtures of experts.
     Mutation(
@@ -444,16 +467,23 @@ MUTATIONS = (
     ),
     Mutation(
         name="glorot-bound-by-the-wrong-fan",
-        path="common/config/model_spec.py",
-        old="6.0 / (self.shape[-2] + self.shape[-1])",
-        new="6.0 / (2 * self.shape[-1])",
+        path="common/config/initializers.py",
+        old="6.0 / (fan_in + fan_out)",
+        new="6.0 / (2 * fan_out)",
+        flags=_torch("mlp"),
+    ),
+    Mutation(
+        name="glorot-takes-the-input-for-the-output",
+        path="common/config/initializers.py",
+        old="math.prod((sizes[dim] for dim in self.fan_out))",
+        new="math.prod((sizes[dim] for dim in self.fan_in))",
         flags=_torch("mlp"),
     ),
     Mutation(
         name="normal-of-another-width",
-        path="common/config/model_spec.py",
-        old="0.02 * generator.standard_normal(self.shape)",
-        new="0.025 * generator.standard_normal(self.shape)",
+        path="common/config/initializers.py",
+        old="self.std * generator.standard_normal(tuple(sizes.values()))",
+        new="1.25 * self.std * generator.standard_normal(tuple(sizes.values()))",
         flags=_torch("transformer_causal"),
     ),
     # Accumulation, dropout, state, blocks.
@@ -481,15 +511,15 @@ MUTATIONS = (
     Mutation(
         name="torch-dropout-of-another-rate",
         path="models/mlp/torch_model.py",
-        old="nn.Dropout(spec.dropout_rate)",
-        new="nn.Dropout(spec.dropout_rate + 0.05)",
+        old="functional.dropout(x_BF, self.dropout_rate)",
+        new="functional.dropout(x_BF, self.dropout_rate + 0.05)",
         flags=_torch("mlp/dropout"),
     ),
     Mutation(
         name="torch-dropout-in-the-forward-pass-alone",
         path=f"{TORCH}/runner.py",
-        old="self._model.eval()",
-        new="self._model.train()",
+        old="self._call_model(batch, None)",
+        new="self._call_model(batch, True)",
         within="forward",
         flags=_torch("mlp/dropout"),
     ),

@@ -5,6 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from isoscale.common.config.initializers import (
+    Distribution,
+    GlorotUniform,
+    Initializer,
+    Normal,
+    Ones,
+    Sizes,
+)
 from isoscale.common.config.model_spec import ModelSpec, Parameter
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
@@ -107,27 +115,47 @@ def test_update(name: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Wrong(ModelSpec):
-    """Start values that are not what their definition says."""
+class _One(ModelSpec):
+    """A model with one parameter: the kernel of a convolution."""
 
-    scale: float
+    initializer: Initializer
 
     def parameters(self) -> tuple[Parameter, ...]:
-        parameter = Parameter(
-            name="k", shape=(64, 64), dims=("a", "b"), initializer="normal_0.02", decay=True
+        return (
+            Parameter(
+                name="kernel",
+                shape=(3, 5, 8, 16),
+                dims=("height", "width", "input", "output"),
+                initializer=self.initializer,
+                decay=True,
+            ),
         )
-        scale = self.scale
-
-        class Scaled(Parameter):
-            def initial_value(self, *, seed: int) -> np.ndarray:
-                return scale * parameter.initial_value(seed=seed)
-
-        return (Scaled(**dataclasses.asdict(parameter)),)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Scaled(Initializer):
+    """Draws ``scale`` times what another initialiser draws, and states that one's distribution."""
+
+    of: Initializer
+    scale: float
+
+    def draw(self, generator: np.random.Generator, sizes: Sizes) -> np.ndarray:
+        return self.scale * self.of.draw(generator, sizes)
+
+    def distribution(self, sizes: Sizes) -> Distribution:
+        return self.of.distribution(sizes)
+
+
+CONVOLUTION = GlorotUniform(
+    fan_in=("height", "width", "input"), fan_out=("height", "width", "output")
+)
+
+
+@pytest.mark.parametrize("of", [Normal(std=0.02), CONVOLUTION, Ones()])
 @pytest.mark.parametrize("scale, ok", [(1.0, True), (1.25, False), (0.8, False)])
-def test_initial_values_follow_their_distribution(scale: float, ok: bool) -> None:
-    (figure,) = judge_initializers(_Wrong(scale=scale), seed=0).figures.values()
+def test_initial_values_follow_their_distribution(of: Initializer, scale: float, ok: bool) -> None:
+    spec = _One(initializer=_Scaled(of=of, scale=scale))
+    (figure,) = judge_initializers(spec, seed=0).figures.values()
     assert figure.ok is ok
 
 
