@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays
+from isoscale.common.reference.optimizer import OptimizerState
 
 Placed = Any
 """A batch on its devices; opaque outside the runner that made it."""
@@ -94,14 +95,11 @@ class Runner(abc.ABC):
         """Replaces all parameters on all devices."""
 
     @abc.abstractmethod
-    def optimizer_state(self) -> dict[str, Arrays]:
-        """Returns slot -> canonical arrays, and ``step`` -> {"step": updates done}.
-
-        Slots are ``first_moment`` and ``second_moment`` for AdamW, ``momentum`` for SGD.
-        """
+    def optimizer_state(self) -> OptimizerState:
+        """Returns the optimizer state under canonical names."""
 
     @abc.abstractmethod
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+    def set_optimizer_state(self, state: OptimizerState) -> None:
         """Replaces the optimizer state on all devices."""
 
     @abc.abstractmethod

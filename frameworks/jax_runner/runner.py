@@ -14,6 +14,7 @@ from flax import nnx
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.jax_runner import optimizer as optimizers
 from isoscale.frameworks.jax_runner.parameters import canonical_name
 
@@ -246,19 +247,19 @@ class JaxRunner(Runner):
     def _slots(self) -> dict[str, str]:
         return optimizers.SLOTS[self._config.optimizer.name]
 
-    def optimizer_state(self) -> dict[str, Arrays]:
-        state = {
+    def optimizer_state(self) -> OptimizerState:
+        slots = {
             slot: self._strategy.read_state(
                 optax.tree_utils.tree_get(self._state["optimizer"], field)
             )
             for slot, field in self._slots.items()
         }
-        return {**state, "step": {"step": np.asarray(self._updates)}}
+        return OptimizerState(slots=slots, step=self._updates)
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
-        self._updates = int(state["step"]["step"])
+    def set_optimizer_state(self, state: OptimizerState) -> None:
+        self._updates = state.step
         fields: dict[str, Any] = {
-            field: {n: v.astype(self._parameter_dtype) for n, v in state[slot].items()}
+            field: {n: v.astype(self._parameter_dtype) for n, v in state.slots[slot].items()}
             for slot, field in self._slots.items()
         }
         tree = optax.tree_utils

@@ -10,6 +10,7 @@ import tensorflow as tf
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
 from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 
@@ -269,14 +270,14 @@ class TensorFlowRunner(Runner):
     def set_parameters(self, parameters: Arrays) -> None:
         self._write(self._variables, parameters)
 
-    def optimizer_state(self) -> dict[str, Arrays]:
+    def optimizer_state(self) -> OptimizerState:
         slots = {slot: self._read(values) for slot, values in self._optimizer.slots.items()}
-        return {**slots, "step": {"step": self._optimizer.step.numpy()}}
+        return OptimizerState(slots=slots, step=int(self._optimizer.step.numpy()))
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+    def set_optimizer_state(self, state: OptimizerState) -> None:
         for slot, variables in self._optimizer.slots.items():
-            self._write(variables, state[slot])
-        self._optimizer.step.assign(int(state["step"]["step"]))
+            self._write(variables, state.slots[slot])
+        self._optimizer.step.assign(state.step)
 
     def accelerator_peak_bytes(self) -> list[int] | None:
         if self._config.platform == "cpu":

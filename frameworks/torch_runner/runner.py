@@ -11,7 +11,7 @@ from torch.nn import functional
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Runner
-from isoscale.common.reference.optimizer import learning_rate
+from isoscale.common.reference.optimizer import OptimizerState, learning_rate
 from isoscale.frameworks.torch_runner import optimizer as optimizers
 from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
 
@@ -188,7 +188,7 @@ class TorchRunner(Runner):
     def set_parameters(self, parameters: Arrays) -> None:
         self._canonical.write(parameters)
 
-    def optimizer_state(self) -> dict[str, Arrays]:
+    def optimizer_state(self) -> OptimizerState:
         slots: dict[str, Arrays] = {}
         for slot, key in optimizers.SLOTS[self._config.optimizer.name].items():
             slots[slot] = {}
@@ -196,14 +196,14 @@ class TorchRunner(Runner):
                 value = self._optimizer.state.get(tensor, {}).get(key)
                 value = torch.zeros_like(tensor) if value is None else value
                 slots[slot][name] = self._canonical.to_host(name, value)
-        return {**slots, "step": {"step": np.asarray(self._updates)}}
+        return OptimizerState(slots=slots, step=self._updates)
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
-        self._updates = int(state["step"]["step"])
+    def set_optimizer_state(self, state: OptimizerState) -> None:
+        self._updates = state.step
         for name, tensor in self._canonical.tensors().items():
             entry: dict[str, torch.Tensor] = {}
             for slot, key in optimizers.SLOTS[self._config.optimizer.name].items():
-                entry[key] = self._canonical.to_native(name, state[slot][name]).to(tensor)
+                entry[key] = self._canonical.to_native(name, state.slots[slot][name]).to(tensor)
             if self._config.optimizer.name == "adamw":
                 entry["step"] = torch.tensor(
                     float(self._updates), dtype=torch.float32, device=self._device
