@@ -89,7 +89,12 @@ build = Linear
 STRATEGY = """
 from isoscale.frameworks.torch_runner.strategies import ddp
 
-INFO = {"summary": "ddp under another name", "process_model": "per_device", "max_devices": 2}
+INFO = {
+    "summary": "ddp under another name",
+    "process_model": "per_device",
+    "max_devices": 2,
+    "mesh_axes": ("data",),
+}
 Strategy = ddp.Strategy
 """
 

@@ -13,6 +13,7 @@ INFO = {
     "summary": "one device, jax.jit, no distribution wrapper",
     "process_model": "single",
     "max_devices": 1,
+    "mesh_axes": (),
 }
 
 Tree = Any

@@ -7,32 +7,30 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from isoscale.common.config.mesh import AXES
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 
 INFO = {
-    "summary": "jax.jit with NamedSharding on a mesh (data, fsdp, expert, tensor)",
+    "summary": "jax.jit with NamedSharding on a mesh (data)",
     "process_model": "single",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
 Tree = Any
 
-BATCH_AXES = ("data", "fsdp")
+AXIS = "data"
 
 
 class Strategy:
-    """Parameters are replicated and the batch dim is split over ``BATCH_AXES``.
-
-    A parameter's ``dims`` are where a rule for fsdp, expert or tensor sharding would look.
-    """
+    """Parameters are replicated, and the batch dim is split over the mesh axis ``data``."""
 
     def __init__(self, config: RunConfig, devices: list[jax.Device]):
+        del config
         self.devices = devices
-        self._mesh = jax.sharding.Mesh(np.array(devices).reshape(config.mesh.shape), AXES)
+        self._mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
-        self._split = NamedSharding(self._mesh, PartitionSpec(BATCH_AXES))
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
     def place_state(self, tree: Tree) -> Tree:
         return jax.device_put(tree, self._replicated)
@@ -45,7 +43,7 @@ class Strategy:
 
     def place_pool(self, pool: Arrays) -> Tree:
         """The batch dim is the second one: the first counts batches."""
-        by_example = NamedSharding(self._mesh, PartitionSpec(None, BATCH_AXES))
+        by_example = NamedSharding(self._mesh, PartitionSpec(None, AXIS))
         shardings = {
             name: by_example if value.ndim > 1 else self._replicated for name, value in pool.items()
         }
@@ -69,14 +67,14 @@ class Strategy:
 
         def mapped(state: Tree, batch: Tree) -> Tree:
             batch_specs = {
-                name: PartitionSpec(BATCH_AXES) if value.ndim else PartitionSpec()
+                name: PartitionSpec(AXIS) if value.ndim else PartitionSpec()
                 for name, value in batch.items()
             }
             return jax.shard_map(
                 local,
                 mesh=self._mesh,
                 in_specs=(PartitionSpec(), batch_specs),
-                out_specs=PartitionSpec(BATCH_AXES),
+                out_specs=PartitionSpec(AXIS),
                 check_vma=False,
             )(state, batch)
 
@@ -84,7 +82,7 @@ class Strategy:
 
     def split_rows(self, rows: Tree, parts: int) -> Tree:
         """Every device splits its own rows, so that none of them moves."""
-        by_part = NamedSharding(self._mesh, PartitionSpec(None, BATCH_AXES))
+        by_part = NamedSharding(self._mesh, PartitionSpec(None, AXIS))
 
         def split(value: jax.Array) -> jax.Array:
             by_device = value.reshape(len(self.devices), parts, -1, *value.shape[1:])

@@ -20,6 +20,7 @@ INFO = {
     "summary": "jax.pmap, one program per device with psum",
     "process_model": "single",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
 Tree = Any

@@ -13,6 +13,7 @@ INFO = {
     "summary": "one device, tf.function, no distribution strategy",
     "process_model": "single",
     "max_devices": 1,
+    "mesh_axes": (),
 }
 
 

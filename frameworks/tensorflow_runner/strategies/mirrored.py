@@ -15,6 +15,7 @@ INFO = {
     "summary": "tf.distribute.MirroredStrategy",
     "process_model": "single",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
 

@@ -13,6 +13,7 @@ INFO = {
     "summary": "one device, no distribution wrapper",
     "process_model": "single",
     "max_devices": 1,
+    "mesh_axes": (),
 }
 
 

@@ -20,6 +20,7 @@ INFO = {
     "summary": "DistributedDataParallel, gloo on CPU and nccl on GPU",
     "process_model": "per_device",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
 
