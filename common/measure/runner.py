@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays
+from isoscale.common.measure.strategy import OneProcess, Ranks
 from isoscale.common.reference.optimizer import OptimizerState
 
 Placed = Any
@@ -38,7 +39,12 @@ class Runner(abc.ABC):
     ``step``, ``forward`` and ``gradients`` issue work and return without waiting for it where the
     framework can do that. All ranks of a multi-process run call every method in the same order.
     Canonical arrays are NumPy arrays under the names of the model's spec.
+
+    Attributes:
+      ranks: the processes of the run; a runner with a strategy sets it to that.
     """
+
+    ranks: Ranks = OneProcess()
 
     @abc.abstractmethod
     def place(self, batch: Arrays) -> Placed:
@@ -129,15 +135,15 @@ class Runner(abc.ABC):
         self.set_parameters(parameters)
         self.set_optimizer_state(state)
 
-    # Single-process runners need none of the following.
-
     @property
     def rank(self) -> int:
-        return 0
+        """Number of this process in the run, from 0."""
+        return self.ranks.rank
 
-    def barrier(self) -> None:  # noqa: B027
+    def barrier(self) -> None:
         """Returns when every process of the run has called it."""
+        self.ranks.barrier()
 
     def gather(self, value: Any) -> list[Any]:
         """Returns the values of all processes, in order of rank, on every process."""
-        return [value]
+        return self.ranks.gather(value)

@@ -95,7 +95,7 @@ INFO = {
     "max_devices": 2,
     "mesh_axes": ("data",),
 }
-Strategy = ddp.Strategy
+make = ddp.make
 """
 
 

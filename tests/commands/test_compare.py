@@ -175,6 +175,8 @@ class Strategy(bare.Strategy):
     def __init__(self, config):
         super().__init__(config)
         {action}
+
+make = Strategy
 """
 
 

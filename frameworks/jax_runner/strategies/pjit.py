@@ -1,7 +1,6 @@
 """``jax.jit`` with NamedSharding on a named mesh: the compiler places the collectives."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -9,6 +8,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.strategy import COMPILER
+from isoscale.frameworks.jax_runner import strategy
+from isoscale.frameworks.jax_runner.strategies import bare
+from isoscale.frameworks.jax_runner.strategy import Call, Reduction, Tree
 
 INFO = {
     "summary": "jax.jit with NamedSharding on a mesh (data)",
@@ -17,18 +20,17 @@ INFO = {
     "mesh_axes": ("data",),
 }
 
-Tree = Any
-
 AXIS = "data"
 
 
-class Strategy:
+class Strategy(bare.Strategy):
     """Parameters are replicated, and the batch dim is split over the mesh axis ``data``."""
 
-    def __init__(self, config: RunConfig, devices: list[jax.Device]):
-        del config
-        self.devices = devices
-        self._mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+    reduce_gradients: Reduction = COMPILER
+
+    def __init__(self, config: RunConfig):
+        super().__init__(config)
+        self._mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
@@ -49,21 +51,16 @@ class Strategy:
         }
         return jax.device_put(pool, shardings)
 
-    def compile_step(self, function: Callable) -> Callable:
-        return jax.jit(function, donate_argnums=(0,), out_shardings=self._replicated)
+    def wrap(self, computation: Callable, *, call: Call) -> Callable:
+        if call in ("step", "block"):
+            return jax.jit(computation, donate_argnums=(0,), out_shardings=self._replicated)
+        return self._wrap_shares(computation) if call == "shares" else jax.jit(computation)
 
-    compile_block = compile_step
-
-    def compile_forward(self, function: Callable) -> Callable:
-        return jax.jit(function)
-
-    compile_gradients = compile_forward
-
-    def compile_without_sync(self, function: Callable) -> Callable:
-        """Every device computes on its share alone; gradients come out stacked, one per device."""
+    def _wrap_shares(self, computation: Callable) -> Callable:
+        """Every device computes on its share alone; results come out stacked, one per device."""
 
         def local(state: Tree, batch: Tree) -> Tree:
-            return jax.tree.map(lambda value: value[None], function(state, batch))
+            return jax.tree.map(lambda value: value[None], computation(state, batch))
 
         def mapped(state: Tree, batch: Tree) -> Tree:
             batch_specs = {
@@ -91,24 +88,10 @@ class Strategy:
 
         return jax.tree.map(split, rows)
 
-    def all_reduce(self, gradients: Tree) -> Tree:
-        return gradients  # the program is global: the compiler reduces
-
-    def per_device_key(self, key: jax.Array) -> jax.Array:
-        return key  # one global mask, split over the devices
-
-    def total(self, value: np.ndarray) -> float:
-        return float(value.sum())  # a scalar, or one share per device
-
-    def totals(self, values: np.ndarray) -> np.ndarray:
-        return values  # [steps], global
-
-    def read_rows(self, array: np.ndarray) -> np.ndarray:
-        return array
-
-    def read_shares(self, tree: Tree) -> list[Arrays]:
-        host = jax.device_get(tree)
+    def read_shares(self, shares: Tree) -> list[Arrays]:
+        host = jax.device_get(shares)
         return [{name: value[i] for name, value in host.items()} for i in range(len(self.devices))]
 
-    def read_state(self, tree: Tree) -> Tree:
-        return jax.device_get(tree)
+
+def make(config: RunConfig) -> strategy.Strategy:
+    return Strategy(config)
