@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
 from isoscale.common.measure.runner import Runner
+from isoscale.common.reference.optimizer import OptimizerState
 
 
 def restore(runner: Runner, state: State, *, step: int) -> None:
@@ -16,7 +15,7 @@ def restore(runner: Runner, state: State, *, step: int) -> None:
     runner.set_parameters(state.parameters)
     if step == 0:  # weights alone: no optimizer has seen them
         return
-    runner.set_optimizer_state({**state.slots, "step": {"step": np.asarray(step)}})
+    runner.set_optimizer_state(OptimizerState(slots=state.slots, step=step))
 
 
 class Saver:
@@ -57,10 +56,9 @@ class Saver:
 
         A checkpoint that cannot be written does not end the run: ``failures`` says so.
         """
-        slots = runner.optimizer_state()
-        updates = slots.pop("step")
-        assert int(updates["step"]) == step
-        state = State(parameters=runner.parameters(), slots=slots)
+        optimizer = runner.optimizer_state()
+        assert optimizer.step == step
+        state = State(parameters=runner.parameters(), slots=optimizer.slots)
         if runner.rank:
             return
         broken = state.first_not_finite()

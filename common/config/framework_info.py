@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from isoscale.common.config.mesh import AXES
+
 ProcessModel = Literal["single", "per_device"]
 
 
@@ -39,8 +41,15 @@ class StrategyInfo:
       summary: one line for ``--help``.
       process_model: ``single``: one process drives all devices; ``per_device``: one process each.
       max_devices: most devices it can use; None: no limit.
+      mesh_axes: the mesh axes that it spreads work over, of ``AXES``; empty: it uses one device.
     """
 
     summary: str
     process_model: ProcessModel
     max_devices: int | None
+    mesh_axes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for axis in self.mesh_axes:
+            if axis not in AXES:
+                raise ValueError(f"mesh axis '{axis}' is none of {', '.join(AXES)}")

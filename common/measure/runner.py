@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays
+from isoscale.common.measure.strategy import OneProcess, Ranks
+from isoscale.common.reference.optimizer import OptimizerState
 
 Placed = Any
 """A batch on its devices; opaque outside the runner that made it."""
@@ -37,7 +39,12 @@ class Runner(abc.ABC):
     ``step``, ``forward`` and ``gradients`` issue work and return without waiting for it where the
     framework can do that. All ranks of a multi-process run call every method in the same order.
     Canonical arrays are NumPy arrays under the names of the model's spec.
+
+    Attributes:
+      ranks: the processes of the run; a runner with a strategy sets it to that.
     """
+
+    ranks: Ranks = OneProcess()
 
     @abc.abstractmethod
     def place(self, batch: Arrays) -> Placed:
@@ -94,14 +101,11 @@ class Runner(abc.ABC):
         """Replaces all parameters on all devices."""
 
     @abc.abstractmethod
-    def optimizer_state(self) -> dict[str, Arrays]:
-        """Returns slot -> canonical arrays, and ``step`` -> {"step": updates done}.
-
-        Slots are ``first_moment`` and ``second_moment`` for AdamW, ``momentum`` for SGD.
-        """
+    def optimizer_state(self) -> OptimizerState:
+        """Returns the optimizer state under canonical names."""
 
     @abc.abstractmethod
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+    def set_optimizer_state(self, state: OptimizerState) -> None:
         """Replaces the optimizer state on all devices."""
 
     @abc.abstractmethod
@@ -131,15 +135,15 @@ class Runner(abc.ABC):
         self.set_parameters(parameters)
         self.set_optimizer_state(state)
 
-    # Single-process runners need none of the following.
-
     @property
     def rank(self) -> int:
-        return 0
+        """Number of this process in the run, from 0."""
+        return self.ranks.rank
 
-    def barrier(self) -> None:  # noqa: B027
+    def barrier(self) -> None:
         """Returns when every process of the run has called it."""
+        self.ranks.barrier()
 
     def gather(self, value: Any) -> list[Any]:
         """Returns the values of all processes, in order of rank, on every process."""
-        return [value]
+        return self.ranks.gather(value)

@@ -59,7 +59,7 @@ def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout:
     parameters, optimizer = runner.parameters(), runner.optimizer_state()
     runner.step(batch)
     runner.wait()
-    once, slots = layout.flat(runner.parameters()), runner.optimizer_state()
+    once, then = layout.flat(runner.parameters()), runner.optimizer_state()
     runner.set_parameters(parameters)
     runner.set_optimizer_state(optimizer)
     runner.step(batch)
@@ -67,10 +67,12 @@ def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout:
     kind = "a step repeated after restoring"
     values = absolute_differences(layout.flat(runner.parameters()), once, layout.starts)
     comparison.add_tensors(kind, 0, layout.names, values, 0.0)
-    for slot, again in runner.optimizer_state().items():
-        for name, value in again.items():
-            difference = float(np.abs(value - slots[slot][name]).max())
+    again = runner.optimizer_state()
+    for slot, arrays in again.slots.items():
+        for name, value in arrays.items():
+            difference = float(np.abs(value - then.slots[slot][name]).max())
             comparison.add(kind, 0, {f"{slot} of {name}": difference}, 0.0)
+    comparison.add(kind, 0, {"step of step": float(abs(again.step - then.step))}, 0.0)
     # A step that changes nothing would repeat itself, too.
     still = float(np.array_equal(once, layout.flat(parameters)))
     comparison.add("a step that moves nothing", 0, {"": still}, 0.0)
@@ -87,7 +89,7 @@ def check_block(
 ) -> None:
     """A block of steps must do what its steps do one by one, and a rehearsal nothing."""
     start, state = runner.parameters(), runner.optimizer_state()
-    block = Block(runner.place_pool(batches), int(state["step"]["step"]), steps)
+    block = Block(runner.place_pool(batches), state.step, steps)
     runner.rehearse(block)
     values = absolute_differences(
         layout.flat(runner.parameters()), layout.flat(start), layout.starts

@@ -169,12 +169,12 @@ class Run:
         return [numpy, *compared.values()] if numpy.figures else list(compared.values())
 
     def _slots(self) -> list[str]:
-        return [slot for slot in self._runner.optimizer_state() if slot != "step"]
+        return list(self._runner.optimizer_state().slots)
 
     def _read_state(self) -> dict[str, Any]:
         """Returns parameters and optimizer state, as they are and (``flat``) as one array each."""
         parameters, state = self._runner.parameters(), self._runner.optimizer_state()
-        flat = {slot: self._layout.flat(v) for slot, v in state.items() if slot != "step"}
+        flat = {slot: self._layout.flat(values) for slot, values in state.slots.items()}
         flat["parameters"] = self._layout.flat(parameters)
         return {"parameters": parameters, "state": state, "flat": flat}
 

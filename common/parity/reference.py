@@ -99,22 +99,20 @@ def judge_update(
     """
     if tolerance.update is None:
         return
-    state = {slot: value for slot, value in before["state"].items() if slot != "step"}
     parameters, slots = reference_update(
         optimizer,
         before["parameters"],
         gradients,
-        state,
+        before["state"].slots,
         step=step,
         decayed={p.name for p in spec.parameters() if p.decay},
     )
     for kind, expected in {"parameters": parameters, **slots}.items():
-        found = after["parameters"] if kind == "parameters" else after["state"][kind]
+        found = after["parameters"] if kind == "parameters" else after["state"].slots[kind]
         values = absolute_differences(layout.flat(found), layout.flat(expected), layout.starts)
         name = f"update of {kind}, absolute"
         comparison.add_tensors(name, step, layout.names, values, tolerance.update)
-    done = int(after["state"]["step"]["step"])
-    comparison.add("updates counted", step, {"": abs(done - step - 1)}, 0.0)
+    comparison.add("updates counted", step, {"": abs(after["state"].step - step - 1)}, 0.0)
 
 
 def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:

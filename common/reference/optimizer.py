@@ -12,6 +12,7 @@ Clipping, over all parameters together and after the reduction over devices:
   g = g min(1, clip_norm / norm)
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -21,6 +22,20 @@ from isoscale.common.config.optimizer_config import OptimizerConfig
 
 SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
 """What an optimizer keeps of each parameter, under its canonical name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerState:
+    """What an optimizer remembers between two updates.
+
+    Attributes:
+      slots: slot -> canonical arrays, in the order of ``SLOTS``: ``first_moment`` and
+        ``second_moment`` for AdamW, ``momentum`` for SGD.
+      step: number of updates done.
+    """
+
+    slots: dict[str, Arrays]
+    step: int
 
 
 def learning_rate(config: OptimizerConfig, step: int) -> float:

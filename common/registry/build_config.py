@@ -6,6 +6,8 @@ from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags, read_overrides, read_settings
+from isoscale.common.config.framework_info import StrategyInfo
+from isoscale.common.config.mesh import AXES, Mesh
 from isoscale.common.config.model_spec import ModelSpec
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
 from isoscale.common.machine.cores import available_cores
@@ -31,6 +33,19 @@ def check_devices(platform: str, devices: int) -> None:
         raise ConfigError(
             f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"
         )
+
+
+def check_mesh(mesh: Mesh, info: StrategyInfo, *, strategy: str) -> None:
+    """Checks that a strategy uses every axis of a mesh that is longer than 1.
+
+    Raises:
+      ConfigError: the strategy does not use one of them.
+    """
+    for axis in AXES:
+        size = getattr(mesh, axis)
+        if size > 1 and axis not in info.mesh_axes:
+            allowed = ", ".join(info.mesh_axes) or "no axis"
+            raise ConfigError(f"mesh axis {axis}={size}: strategy '{strategy}' uses {allowed}")
 
 
 def default_window_steps(steps: int) -> int:
@@ -116,6 +131,7 @@ def build_config(
         available_cores=len(available_cores()),
         **settings,
     )
+    check_mesh(config.mesh, strategy_info, strategy=strategy)
     return choose(
         config,
         known,

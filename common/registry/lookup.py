@@ -226,7 +226,7 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
     package = _package(config.framework)
     info = framework_info(config.framework)
     runner_class = importlib.import_module(f"{package}.runner").RUNNER
-    strategy = importlib.import_module(f"{package}.strategies.{config.strategy}").Strategy
+    strategy = importlib.import_module(f"{package}.strategies.{config.strategy}").make
     build = model_builder(info, config.spec)
     return lambda: runner_class(config, build_model=build, make_strategy=strategy)
 

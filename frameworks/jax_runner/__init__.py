@@ -22,17 +22,19 @@ INFO = FrameworkInfo(
 
 def environment(config: RunConfig) -> dict[str, str]:
     """Returns what must be set before JAX is imported."""
+    count = config.devices // config.processes  # of this process
     settings = {
         "JAX_PLATFORMS": {"gpu": "cuda"}.get(config.platform, config.platform),
         "JAX_ENABLE_COMPILATION_CACHE": "false",  # compile time is measured cold, everywhere
     }
     if config.platform == "gpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
         # JAX reserves memory on every GPU it sees.
-        settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(config.devices)))
+        first = int(os.environ["LOCAL_RANK"]) if config.process_model == "per_device" else 0
+        settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + count)))
     if config.platform == "cpu":
         settings["XLA_FLAGS"] = " ".join(
             [
-                f"--xla_force_host_platform_device_count={config.devices}",
+                f"--xla_force_host_platform_device_count={count}",
                 # Correctness: with the default scheduler, collectives of several CPU devices on
                 # few cores can wait for each other forever (pmap, 4 devices on 2 cores).
                 "--xla_cpu_enable_concurrency_optimized_scheduler=false",

@@ -13,11 +13,12 @@ from flax import nnx
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.batches import split_scalars, stack_pool, unroll
 from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.jax_runner import optimizer as optimizers
 from isoscale.frameworks.jax_runner.parameters import canonical_name
-
-Tree = Any
+from isoscale.frameworks.jax_runner.strategy import Strategy, Tree
 
 
 class JaxRunner(Runner):
@@ -32,16 +33,13 @@ class JaxRunner(Runner):
         config: RunConfig,
         *,
         build_model: Callable[..., nnx.Module],
-        make_strategy: Callable[..., Any],
+        make_strategy: Callable[[RunConfig], Strategy],
     ):
         jax.config.update("jax_enable_x64", config.dtype == "float64")
         jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
-        devices = jax.devices()
-        if len(devices) < config.devices:
-            raise RuntimeError(f"JAX sees {len(devices)} {config.platform} devices")
         self._config = config
         self._spec = spec = config.spec
-        self._strategy = make_strategy(config, devices[: config.devices])
+        self._strategy = self.ranks = make_strategy(config)
         self._parameter_dtype = jnp.dtype(config.parameter_dtype)
 
         abstract = nnx.eval_shape(
@@ -63,11 +61,12 @@ class JaxRunner(Runner):
             config.optimizer, decayed={p.name: p.decay for p in spec.parameters()}
         )
 
-        self._train = self._strategy.compile_step(self._train_step)
-        self._train_block = self._strategy.compile_block(self._train_steps)
-        self._forward = self._strategy.compile_forward(self._predict)
-        self._gradients = self._strategy.compile_gradients(self._reduced_gradients)
-        self._local_gradients = self._strategy.compile_without_sync(self._loss_and_gradients)
+        wrap = self._strategy.wrap
+        self._train = wrap(self._train_step, call="step")
+        self._train_block = wrap(self._train_steps, call="block")
+        self._forward = wrap(self._predict, call="forward")
+        self._gradients = wrap(self._reduced_gradients, call="gradients")
+        self._shares = wrap(self._loss_and_gradients, call="shares")
         self._state: Tree = None
         self._updates = 0
         self._issued: Tree = None
@@ -104,19 +103,22 @@ class JaxRunner(Runner):
         )
         return metrics, gradients
 
+    def _reduce(self, gradients: Tree) -> Tree:
+        reduce = self._strategy.reduce_gradients
+        return reduce(gradients) if callable(reduce) else gradients
+
     def _reduced_gradients(
         self, state: Tree, batch: Tree, dropout_key: jax.Array | None = None
     ) -> tuple[dict[str, jax.Array], Tree]:
         metrics, gradients = self._loss_and_gradients(state, batch, dropout_key)
-        return metrics, self._strategy.all_reduce(gradients)
+        return metrics, self._reduce(gradients)
 
     def _accumulated_gradients(
         self, state: Tree, batch: Tree, dropout_key: jax.Array | None
     ) -> tuple[dict[str, jax.Array], Tree]:
         """Metrics and gradients of a batch, part by part, reduced at the end."""
         count = self._config.gradient_accumulation_steps
-        whole = {name: value for name, value in batch.items() if not value.ndim}
-        rows = {name: value for name, value in batch.items() if value.ndim}
+        rows, whole = split_scalars(batch)
         parts = self._strategy.split_rows(rows, count)
 
         def compute(part: Tree, index: jax.Array) -> Tree:
@@ -130,7 +132,7 @@ class JaxRunner(Runner):
         shapes = jax.eval_shape(compute, *jax.tree.map(lambda value: value[0], inputs))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (metrics, gradients), _ = jax.lax.scan(add, zeros, inputs)
-        return metrics, self._strategy.all_reduce(gradients)
+        return metrics, self._reduce(gradients)
 
     def _predict(self, state: Tree, batch: Tree) -> jax.Array:
         logits, _ = self._call_model(state["parameters"], batch, None)
@@ -141,7 +143,8 @@ class JaxRunner(Runner):
         if self._dropout:
             # A function of seed and step: training goes on from a checkpoint with the same masks.
             key = jax.random.fold_in(jax.random.key(self._config.seed), state["step"])
-            dropout_key = self._strategy.per_device_key(key)
+            index = self._strategy.device_index()
+            dropout_key = key if index is None else jax.random.fold_in(key, index)
             new_state["step"] = state["step"] + 1
         accumulates = self._config.gradient_accumulation_steps > 1
         compute = self._accumulated_gradients if accumulates else self._reduced_gradients
@@ -173,9 +176,7 @@ class JaxRunner(Runner):
         return self._strategy.place_batch(batch)
 
     def place_pool(self, batches: list[Arrays]) -> Tree:
-        return self._strategy.place_pool(
-            {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-        )
+        return self._strategy.place_pool(stack_pool(batches))
 
     def rehearse(self, block: Block) -> None:
         # On a copy, as the call takes the state's buffers.
@@ -198,7 +199,7 @@ class JaxRunner(Runner):
         return self._issued
 
     def gradients(self, batch: Tree, *, sync: bool = True) -> Tree:
-        compiled = self._gradients if sync else self._local_gradients
+        compiled = self._gradients if sync else self._shares
         self._issued = compiled(self._state, batch)
         return *self._issued, sync
 
@@ -211,24 +212,23 @@ class JaxRunner(Runner):
     def metrics(self, handles: list[Tree]) -> list[dict[str, float]]:
         rows = []
         for metrics, steps in jax.device_get(handles):
-            if steps is None:
-                rows.append({name: self._strategy.total(value) for name, value in metrics.items()})
-                continue
-            totals = {name: self._strategy.totals(value) for name, value in metrics.items()}
-            rows += [{n: float(values[i]) for n, values in totals.items()} for i in range(steps)]
+            totals = {name: self._strategy.read_totals(value) for name, value in metrics.items()}
+            rows += unroll(totals, steps=steps)
         return rows
 
     def read_logits(self, handle: Tree) -> np.ndarray:
-        return self._strategy.read_rows(np.asarray(handle.astype(self._parameter_dtype)))
+        return self._strategy.read_rows(handle.astype(self._parameter_dtype))
 
     def read_gradients(self, handle: Tree) -> tuple[dict[str, float], list[Arrays]]:
         metrics, gradients, reduced = handle
-        strategy = self._strategy
-        shares = [strategy.read_state(gradients)] if reduced else strategy.read_shares(gradients)
-        return self.metrics([(metrics, None)])[0], shares
+        if reduced:
+            return self.metrics([(metrics, None)])[0], [jax.device_get(gradients)]
+        shares = self._strategy.read_shares(metrics)
+        totals = {name: np.sum([share[name] for share in shares]) for name in metrics}
+        return unroll(totals, steps=None)[0], self._strategy.read_shares(gradients)
 
     def parameters(self) -> Arrays:
-        return self._strategy.read_state(self._state["parameters"])
+        return jax.device_get(self._state["parameters"])
 
     def set_parameters(self, parameters: Arrays) -> None:
         host = {name: parameters[name].astype(self._parameter_dtype) for name in self._names}
@@ -244,19 +244,17 @@ class JaxRunner(Runner):
     def _slots(self) -> dict[str, str]:
         return optimizers.SLOTS[self._config.optimizer.name]
 
-    def optimizer_state(self) -> dict[str, Arrays]:
-        state = {
-            slot: self._strategy.read_state(
-                optax.tree_utils.tree_get(self._state["optimizer"], field)
-            )
+    def optimizer_state(self) -> OptimizerState:
+        slots = {
+            slot: jax.device_get(optax.tree_utils.tree_get(self._state["optimizer"], field))
             for slot, field in self._slots.items()
         }
-        return {**state, "step": {"step": np.asarray(self._updates)}}
+        return OptimizerState(slots=slots, step=self._updates)
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
-        self._updates = int(state["step"]["step"])
+    def set_optimizer_state(self, state: OptimizerState) -> None:
+        self._updates = state.step
         fields: dict[str, Any] = {
-            field: {n: v.astype(self._parameter_dtype) for n, v in state[slot].items()}
+            field: {n: v.astype(self._parameter_dtype) for n, v in state.slots[slot].items()}
             for slot, field in self._slots.items()
         }
         tree = optax.tree_utils
@@ -288,10 +286,12 @@ class JaxRunner(Runner):
             "device_kind": self._strategy.devices[0].device_kind,
             "matmul_precision": "highest (no TF32)",
             "donated": "parameters and optimizer state",
+            **self._strategy.describe(),
         }
 
     def close(self) -> None:
         self.wait()
+        self._strategy.close()
 
 
 RUNNER = JaxRunner

@@ -9,36 +9,18 @@ import tensorflow as tf
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.batches import metric_names, split_scalars, stack_pool, unroll
 from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
 from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
+from isoscale.frameworks.tensorflow_runner.strategy import Strategy
 
 Batch = Any
 Metrics = dict[str, tf.Tensor]
 
 # No Python `if` or loop depends on a tensor: AutoGraph would only make tracing longer.
 _function = functools.partial(tf.function, autograph=False)
-
-
-def _configure_devices(config: RunConfig) -> list[str]:
-    """Sets threads and virtual CPU devices; returns the names of the devices to use."""
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    kind = config.platform.upper()
-    physical = tf.config.list_physical_devices(kind)
-    if config.platform == "cpu":
-        # The devices share the process's pools. One operation gets the threads of one device, or
-        # two devices' operations would each be cut in pieces for the same cores.
-        threads = config.threads_per_device
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads * config.devices)
-        tf.config.set_logical_device_configuration(
-            physical[0], [tf.config.LogicalDeviceConfiguration()] * config.devices
-        )
-    elif len(physical) < config.devices:
-        raise RuntimeError(f"TensorFlow sees {len(physical)} {config.platform} devices")
-    else:
-        tf.config.set_visible_devices(physical[: config.devices], kind)
-    return [f"/{kind}:{index}" for index in range(config.devices)]
 
 
 class TensorFlowRunner(Runner):
@@ -49,12 +31,12 @@ class TensorFlowRunner(Runner):
         config: RunConfig,
         *,
         build_model: Callable[..., tf.Module],
-        make_strategy: Callable[..., Any],
+        make_strategy: Callable[[RunConfig], Strategy],
     ):
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         self._config = config
         self._spec = spec = config.spec
-        self._devices = _configure_devices(config)
-        self._strategy = make_strategy(config, self._devices)
+        self._strategy = self.ranks = make_strategy(config)
         self._parameter_dtype = tf.as_dtype(config.parameter_dtype)
         self._dropout = spec.dropout > 0
         with self._strategy.scope():
@@ -73,18 +55,18 @@ class TensorFlowRunner(Runner):
             )
         self.set_parameters(spec.initial_parameters(seed=config.seed))
 
-        run = self._strategy.run
+        wrap = self._strategy.wrap
         # XLA takes the model, forward and backward; the reduction and the fused update are ops
         # of their own in either mode.
-        self._compute, self._predict_logits = self._loss_and_gradients, self._logits
+        self._compute, predict = self._loss_and_gradients, self._predict
         if config.compile_mode == "xla":
             self._compute = _function(self._compute, jit_compile=True)
-            self._predict_logits = _function(self._predict_logits, jit_compile=True)
-        self._train = _function(lambda batch: run(self._train_step, batch))
+            predict = _function(predict, jit_compile=True)
+        self._train = _function(wrap(self._train_step))
         self._train_block = _function(self._train_steps)
-        self._forward = _function(lambda batch: run(self._predict, batch))
-        self._gradients = _function(lambda batch: run(self._reduced_gradients, batch))
-        self._local_gradients = _function(lambda batch: run(self._unreduced_gradients, batch))
+        self._forward = _function(wrap(lambda batch: predict(batch)))
+        self._gradients = _function(wrap(self._reduced_gradients))
+        self._shares = _function(wrap(lambda batch: self._compute(batch, None)))
 
     # What a step computes on one replica.
 
@@ -115,17 +97,16 @@ class TensorFlowRunner(Runner):
         # Embedding gradients come sparse; the optimizer's formula is dense, as in the others.
         return metrics, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    def _accumulated(
+    def _accumulated_gradients(
         self, batch: Batch, dropout_seed: tf.Tensor | None
     ) -> tuple[Metrics, list[tf.Tensor]]:
         """Metrics and gradients of this replica's rows, part by part."""
         count = self._config.gradient_accumulation_steps
+        rows, whole = split_scalars(batch)
         parts = {
             name: tf.reshape(value, (count, value.shape[0] // count, *value.shape[1:]))
-            for name, value in batch.items()
-            if value.shape.rank
+            for name, value in rows.items()
         }
-        whole = {name: value for name, value in batch.items() if not value.shape.rank}
 
         def body(index: tf.Tensor, metrics: Metrics, gradients: list[tf.Tensor]) -> tuple:
             part = {name: value[index] for name, value in parts.items()}
@@ -138,7 +119,7 @@ class TensorFlowRunner(Runner):
         zero = tf.zeros((), self._parameter_dtype)
         start = (
             tf.constant(0),
-            dict.fromkeys(self._metric_names, zero),
+            dict.fromkeys(metric_names(self._spec), zero),
             [tf.zeros(variable.shape, variable.dtype) for variable in self._variables.values()],
         )
         _, metrics, gradients = tf.while_loop(
@@ -146,23 +127,18 @@ class TensorFlowRunner(Runner):
         )
         return metrics, gradients
 
-    @property
-    def _metric_names(self) -> list[str]:
-        parts = self._spec.auxiliary_loss_coefficient is not None
-        return ["loss", "cross_entropy", "auxiliary_loss"] if parts else ["loss"]
-
     def _train_step(self, batch: Batch) -> Metrics:
         seed = None
         if self._dropout:
             step = tf.identity(self._strategy.local(self._optimizer.step))
-            replica = tf.cast(self._strategy.replica_id(), tf.int64)
+            replica = tf.cast(self._strategy.device_index(), tf.int64)
             # Two 64-bit words: (seed, replica) and (step, part of the batch, layer); the model adds
             # the layer.
             seed = tf.stack([self._config.seed * 2**16 + replica, step * 2**32])
         accumulates = self._config.gradient_accumulation_steps > 1
-        compute = self._accumulated if accumulates else self._compute
+        compute = self._accumulated_gradients if accumulates else self._compute
         metrics, gradients = compute(batch, seed)
-        self._optimizer.apply(self._strategy.all_reduce(gradients))
+        self._optimizer.apply(self._reduce(gradients))
         return metrics
 
     def _train_steps(self, pool: Batch, first: tf.Tensor) -> Metrics:
@@ -173,10 +149,11 @@ class TensorFlowRunner(Runner):
             batch = {name: value[step % value.shape[0]] for name, value in pool.items()}
             return self._train_step(batch)
 
-        names = self._metric_names
+        names = metric_names(self._spec)
+        run = self._strategy.wrap(train)
 
         def body(step: tf.Tensor, *rows: tf.TensorArray) -> tuple:
-            metrics = self._strategy.run(train, pool, first + step)
+            metrics = run(pool, first + step)
             totals = (tf.add_n(list(self._strategy.per_replica(metrics[name]))) for name in names)
             written = (row.write(step, total) for row, total in zip(rows, totals, strict=True))
             return step + 1, *written
@@ -187,29 +164,25 @@ class TensorFlowRunner(Runner):
         )
         return {name: row.stack() for name, row in zip(names, rows, strict=True)}
 
-    def _logits(self, batch: Batch) -> tf.Tensor:
+    def _predict(self, batch: Batch) -> tf.Tensor:
         logits, _ = self._call_model(batch, None)
         return tf.cast(logits, self._parameter_dtype)
 
-    def _predict(self, batch: Batch) -> tf.Tensor:
-        return self._predict_logits(batch)
-
-    def _unreduced_gradients(self, batch: Batch) -> tuple[Metrics, list[tf.Tensor]]:
-        return self._compute(batch, None)
+    def _reduce(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        reduce = self._strategy.reduce_gradients
+        return reduce(gradients) if callable(reduce) else gradients
 
     def _reduced_gradients(self, batch: Batch) -> tuple[Metrics, list[tf.Tensor]]:
         metrics, gradients = self._compute(batch, None)
-        return metrics, self._strategy.all_reduce(gradients)
+        return metrics, self._reduce(gradients)
 
     # The contract.
 
     def place(self, batch: Arrays) -> Batch:
-        return self._strategy.place(batch)
+        return self._strategy.place_batch(batch)
 
     def place_pool(self, batches: list[Arrays]) -> Batch:
-        return self._strategy.place_pool(
-            {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-        )
+        return self._strategy.place_pool(stack_pool(batches))
 
     def step(self, batch: Batch | Block) -> Any:
         if isinstance(batch, Block):
@@ -220,7 +193,7 @@ class TensorFlowRunner(Runner):
         return self._forward(batch)
 
     def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
-        return *(self._gradients if sync else self._local_gradients)(batch), sync
+        return *(self._gradients if sync else self._shares)(batch), sync
 
     def wait(self) -> None:
         tf.test.experimental.sync_devices()
@@ -236,28 +209,18 @@ class TensorFlowRunner(Runner):
     def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
         rows = []
         for metrics, steps in handles:
-            if steps is None:
-                row = {}
-                for name, value in metrics.items():
-                    shares = self._strategy.per_replica(value)
-                    row[name] = float(sum(share.numpy() for share in shares))
-                rows.append(row)
-                continue
-            totals = {name: value.numpy() for name, value in metrics.items()}
-            rows += [{n: float(values[i]) for n, values in totals.items()} for i in range(steps)]
+            totals = {name: self._strategy.read_totals(value) for name, value in metrics.items()}
+            rows += unroll(totals, steps=steps)
         return rows
 
     def read_logits(self, handle: Any) -> np.ndarray:
-        return np.concatenate([rows.numpy() for rows in self._strategy.per_replica(handle)])
+        return self._strategy.read_rows(handle)
 
     def read_gradients(self, handle: Any) -> tuple[dict[str, float], list[Arrays]]:
         metrics, gradients, reduced = handle
-        by_name = [self._strategy.per_replica(gradient) for gradient in gradients]
-        shares = [
-            {name: values[i].numpy() for name, values in zip(self._variables, by_name, strict=True)}
-            for i in range(1 if reduced else len(self._devices))
-        ]
-        return self.metrics([(metrics, None)])[0], shares
+        named = dict(zip(self._variables, gradients, strict=True))
+        shares = self._strategy.read_shares(named)  # of reduced gradients, every one is the whole
+        return self.metrics([(metrics, None)])[0], shares[:1] if reduced else shares
 
     def _read(self, variables: dict[str, tf.Variable]) -> Arrays:
         return {name: variable.numpy() for name, variable in variables.items()}
@@ -272,36 +235,38 @@ class TensorFlowRunner(Runner):
     def set_parameters(self, parameters: Arrays) -> None:
         self._write(self._variables, parameters)
 
-    def optimizer_state(self) -> dict[str, Arrays]:
+    def optimizer_state(self) -> OptimizerState:
         slots = {slot: self._read(values) for slot, values in self._optimizer.slots.items()}
-        return {**slots, "step": {"step": self._optimizer.step.numpy()}}
+        return OptimizerState(slots=slots, step=int(self._optimizer.step.numpy()))
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+    def set_optimizer_state(self, state: OptimizerState) -> None:
         for slot, variables in self._optimizer.slots.items():
-            self._write(variables, state[slot])
-        self._optimizer.step.assign(int(state["step"]["step"]))
+            self._write(variables, state.slots[slot])
+        self._optimizer.step.assign(state.step)
 
     def accelerator_peak_bytes(self) -> list[int] | None:
         if self._config.platform == "cpu":
             return None
         return [
             tf.config.experimental.get_memory_info(device.lstrip("/"))["peak"]
-            for device in self._devices
+            for device in self._strategy.devices
         ]
 
     def describe(self) -> dict[str, Any]:
         return {
             "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
-            "devices": self._devices,
+            "devices": self._strategy.devices,
             "device_kind": self._config.platform,
             "matmul_precision": "highest (no TF32)",
             "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "optimizer": "fused",
+            **self._strategy.describe(),
         }
 
     def close(self) -> None:
         self.wait()
+        self._strategy.close()
 
 
 RUNNER = TensorFlowRunner

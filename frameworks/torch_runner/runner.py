@@ -10,12 +10,15 @@ from torch.nn import functional
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.batches import metric_names, split_scalars
 from isoscale.common.measure.runner import Runner
-from isoscale.common.reference.optimizer import learning_rate
+from isoscale.common.reference.optimizer import OptimizerState, learning_rate
 from isoscale.frameworks.torch_runner import optimizer as optimizers
 from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
+from isoscale.frameworks.torch_runner.strategy import Strategy
 
 Batch = dict[str, torch.Tensor]
+Metrics = dict[str, torch.Tensor]
 
 
 class TorchRunner(Runner):
@@ -26,7 +29,7 @@ class TorchRunner(Runner):
         config: RunConfig,
         *,
         build_model: Callable[..., nn.Module],
-        make_strategy: Callable[..., Any],
+        make_strategy: Callable[[RunConfig], Strategy],
     ):
         torch.set_float32_matmul_precision("highest")  # no TF32
         torch.backends.cudnn.allow_tf32 = False
@@ -34,8 +37,8 @@ class TorchRunner(Runner):
             torch.set_num_threads(config.threads_per_device)
         self._config = config
         self._spec = spec = config.spec
-        self._strategy = make_strategy(config)
-        self._device = self._strategy.device
+        self._strategy = self.ranks = make_strategy(config)
+        (self._device,) = self._strategy.devices
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
         self._foreach = "foreach-optimizer" in config.tweaks
         self._dropout = spec.dropout > 0
@@ -75,9 +78,7 @@ class TorchRunner(Runner):
         output = self._call(*inputs, dropout=dropout)
         return output if isinstance(output, tuple) else (output, None)
 
-    def _loss(
-        self, batch: Batch, dropout: bool | None
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _loss(self, batch: Batch, dropout: bool | None) -> tuple[torch.Tensor, Metrics]:
         """This shard's share of the loss: shares of all shards add up to the global loss."""
         logits, auxiliary_B = self._call_model(batch, dropout)
         logits = logits.to(self._parameter_dtype)
@@ -95,79 +96,95 @@ class TorchRunner(Runner):
             "auxiliary_loss": auxiliary.detach(),
         }
 
-    def _backward(self, batch: Batch, dropout: bool | None) -> dict[str, torch.Tensor]:
-        self._optimizer.zero_grad(set_to_none=True)
+    def _backward(self, batch: Batch, dropout: bool | None) -> Metrics:
+        """Adds the gradients of the loss to the parameters' own."""
         loss, metrics = self._loss(batch, dropout)
         self._strategy.scale_loss(loss).backward()
         return metrics
 
-    def _accumulate(
-        self, batch: Batch, dropout: bool | None, parts: int
-    ) -> dict[str, torch.Tensor]:
-        """``_backward`` part by part; gradients are reduced with the last one."""
+    def _found_gradients(self) -> list[torch.Tensor]:
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def _loss_and_gradients(
+        self, batch: Batch, dropout: bool | None
+    ) -> tuple[Metrics, list[torch.Tensor]]:
+        """Metrics and gradients; the latter are the parameters' own, which the next call clears."""
         self._optimizer.zero_grad(set_to_none=True)
-        chunks = {name: value.chunk(parts) for name, value in batch.items() if value.ndim}
-        whole = {name: value for name, value in batch.items() if not value.ndim}
-        rows = []
+        return self._backward(batch, dropout), self._found_gradients()
+
+    def _accumulated_gradients(
+        self, batch: Batch, dropout: bool | None
+    ) -> tuple[Metrics, list[torch.Tensor]]:
+        """Metrics and gradients of a batch, part by part, reduced with the last one."""
+        self._optimizer.zero_grad(set_to_none=True)
+        parts = self._config.gradient_accumulation_steps
+        rows, whole = split_scalars(batch)
+        chunks = {name: value.chunk(parts) for name, value in rows.items()}
+        found = []
         for index in range(parts):
             part = {name: values[index] for name, values in chunks.items()}
             with self._strategy.sync(self._wrapped, index == parts - 1):
-                loss, metrics = self._loss({**part, **whole}, dropout)
-                self._strategy.scale_loss(loss).backward()
-            rows.append(metrics)
-        return {name: torch.stack([row[name] for row in rows]).sum() for name in rows[0]}
+                found.append(self._backward({**part, **whole}, dropout))
+        metrics = {name: torch.stack([row[name] for row in found]).sum() for name in found[0]}
+        return metrics, self._found_gradients()
 
-    # The contract.
-
-    def place(self, batch: Arrays) -> Batch:
-        placed = {}
-        for name, value in self._strategy.shard(batch).items():
-            tensor = torch.from_numpy(value)
-            if name == "labels":
-                tensor = tensor.long()  # what cross_entropy takes
-            placed[name] = tensor.to(self._device)
-        return placed
-
-    def step(self, batch: Any) -> Any:
+    def _train_step(self, batch: Batch) -> Metrics:
         dropout = None
         if self._dropout:
             dropout = True
             # A function of seed, step and rank: training goes on from a checkpoint with the same
             # masks. PyTorch looks at 32 bits of a seed.
-            words = np.random.SeedSequence((self._config.seed, self._updates, self.rank))
+            index = self._strategy.device_index()
+            words = np.random.SeedSequence((self._config.seed, self._updates, index))
             torch.manual_seed(int(words.generate_state(1)[0]))
-        parts = self._config.gradient_accumulation_steps
-        if parts == 1:
-            metrics = self._backward(batch, dropout)
-        else:
-            metrics = self._accumulate(batch, dropout, parts)
+        accumulates = self._config.gradient_accumulation_steps > 1
+        compute = self._accumulated_gradients if accumulates else self._loss_and_gradients
+        metrics, gradients = compute(batch, dropout)
         config = self._config.optimizer
         if config.clip_norm:
-            optimizers.clip_by_global_norm(
-                [p.grad for p in self._parameters if p.grad is not None], clip_norm=config.clip_norm
-            )
+            optimizers.clip_by_global_norm(gradients, clip_norm=config.clip_norm)
         if self._scheduled:
             rate = learning_rate(config, self._updates)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
         self._optimizer.step()
         self._updates += 1
-        return metrics, self._strategy.record_event()
+        return metrics
+
+    def _predict(self, batch: Batch) -> torch.Tensor:
+        logits, _ = self._call_model(batch, None)
+        return logits
+
+    def _record_event(self) -> torch.cuda.Event | None:
+        """On CPU a step has finished when the call returns."""
+        if self._device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    # The contract.
+
+    def place(self, batch: Arrays) -> Batch:
+        return self._strategy.place_batch(batch)
+
+    def step(self, batch: Any) -> Any:
+        return self._train_step(batch), self._record_event()
 
     def forward(self, batch: Batch) -> Any:
         with torch.no_grad():
-            logits, _ = self._call_model(batch, None)
-        return logits, self._strategy.record_event()
+            logits = self._predict(batch)
+        return logits, self._record_event()
 
     def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
         with self._strategy.sync(self._wrapped, sync):
-            metrics = self._backward(batch, None)
+            metrics, gradients = self._loss_and_gradients(batch, None)
         # Copies: the next call writes into the same buckets.
-        gradients = [torch.clone(p.grad) for p in self._parameters if p.grad is not None]
-        return (metrics, gradients, sync), self._strategy.record_event()
+        return (metrics, [torch.clone(g) for g in gradients], sync), self._record_event()
 
     def wait(self) -> None:
-        self._strategy.wait()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def wait_for(self, handle: Any) -> None:
         _, event = handle
@@ -175,27 +192,22 @@ class TorchRunner(Runner):
             event.synchronize()
 
     def metrics(self, handles: list[Any]) -> list[dict[str, float]]:
-        names = list(handles[0][0])
+        names = metric_names(self._spec)
         rows = torch.stack(
             [torch.stack([metrics[name] for name in names]) for metrics, _ in handles]
         )
-        table = sum(self.gather(rows.double().cpu().numpy()))
+        table = self._strategy.read_totals(rows.double())
         return [dict(zip(names, map(float, row), strict=True)) for row in table]
 
     def read_logits(self, handle: Any) -> np.ndarray:
         logits, _ = handle
-        return np.concatenate(self.gather(logits.to(self._parameter_dtype).cpu().numpy()))
+        return self._strategy.read_rows(logits.to(self._parameter_dtype))
 
     def read_gradients(self, handle: Any) -> tuple[dict[str, float], list[Arrays]]:
         (metrics, gradients, reduced), _ = handle
         named = zip(self._canonical.tensors(), gradients, strict=True)
         share = {name: self._canonical.to_host(name, g) for name, g in named}
-        if not reduced:
-            # The wrapper would have taken the mean of scaled losses; undo the scale.
-            ranks = self._strategy.world_size
-            shares = self.gather({name: value / ranks for name, value in share.items()})
-        else:
-            shares = [share]
+        shares = [share] if reduced else self._strategy.read_shares(share)
         return self.metrics([(metrics, None)])[0], shares
 
     def parameters(self) -> Arrays:
@@ -204,7 +216,7 @@ class TorchRunner(Runner):
     def set_parameters(self, parameters: Arrays) -> None:
         self._canonical.write(parameters)
 
-    def optimizer_state(self) -> dict[str, Arrays]:
+    def optimizer_state(self) -> OptimizerState:
         slots: dict[str, Arrays] = {}
         for slot, key in optimizers.SLOTS[self._config.optimizer.name].items():
             slots[slot] = {}
@@ -212,14 +224,14 @@ class TorchRunner(Runner):
                 value = self._optimizer.state.get(tensor, {}).get(key)
                 value = torch.zeros_like(tensor) if value is None else value
                 slots[slot][name] = self._canonical.to_host(name, value)
-        return {**slots, "step": {"step": np.asarray(self._updates)}}
+        return OptimizerState(slots=slots, step=self._updates)
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
-        self._updates = int(state["step"]["step"])
+    def set_optimizer_state(self, state: OptimizerState) -> None:
+        self._updates = state.step
         for name, tensor in self._canonical.tensors().items():
             entry: dict[str, torch.Tensor] = {}
             for slot, key in optimizers.SLOTS[self._config.optimizer.name].items():
-                entry[key] = self._canonical.to_native(name, state[slot][name]).to(tensor)
+                entry[key] = self._canonical.to_native(name, state.slots[slot][name]).to(tensor)
             if self._config.optimizer.name == "adamw":
                 entry["step"] = torch.tensor(
                     float(self._updates), dtype=torch.float32, device=self._device
@@ -249,16 +261,6 @@ class TorchRunner(Runner):
     def close(self) -> None:
         self.wait()
         self._strategy.close()
-
-    @property
-    def rank(self) -> int:
-        return self._strategy.rank
-
-    def barrier(self) -> None:
-        self._strategy.barrier()
-
-    def gather(self, value: Any) -> list[Any]:
-        return self._strategy.gather(value)
 
 
 RUNNER = TorchRunner

@@ -106,8 +106,13 @@ build = Linear
 STRATEGY = """
 from isoscale.frameworks.torch_runner.strategies import ddp
 
-INFO = {"summary": "ddp under another name", "process_model": "per_device", "max_devices": 2}
-Strategy = ddp.Strategy
+INFO = {
+    "summary": "ddp under another name",
+    "process_model": "per_device",
+    "max_devices": 2,
+    "mesh_axes": ("data",),
+}
+make = ddp.make
 """
 
 

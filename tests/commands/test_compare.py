@@ -165,12 +165,19 @@ BROKEN = """
 import time
 from isoscale.frameworks.torch_runner.strategies import bare
 
-INFO = {{"summary": "fails", "process_model": "{process_model}", "max_devices": 2}}
+INFO = {{
+    "summary": "fails",
+    "process_model": "{process_model}",
+    "max_devices": 2,
+    "mesh_axes": ("data",),
+}}
 
 class Strategy(bare.Strategy):
     def __init__(self, config):
         super().__init__(config)
         {action}
+
+make = Strategy
 """
 
 

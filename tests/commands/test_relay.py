@@ -87,10 +87,10 @@ def test_a_difference_ends_with_1_and_names_the_step(
     code = copy_of_the_code(tmp_path / "code")
     path = code / "common/checkpoint/saver.py"
     text = path.read_text()
-    good = "runner.set_optimizer_state({**state.slots,"
+    good = "OptimizerState(slots=state.slots,"
     assert text.count(good) == 1
     bad = "{slot: {n: 0 * v for n, v in a.items()} for slot, a in state.slots.items()}"
-    path.write_text(text.replace(good, f"runner.set_optimizer_state({{**{bad},"))
+    path.write_text(text.replace(good, f"OptimizerState(slots={bad},"))
     answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, *flags, code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]

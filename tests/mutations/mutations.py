@@ -249,8 +249,8 @@ MUTATIONS = (
     ),
     Mutation(
         name="ddp-shares-are-not-rescaled",
-        path=f"{TORCH}/runner.py",
-        old="value / ranks",
+        path=f"{TORCH}/strategies/ddp.py",
+        old="value / self.world_size",
         new="value",
         flags=_torch("mlp", **DDP),
     ),
@@ -526,8 +526,8 @@ MUTATIONS = (
     Mutation(
         name="pmap-one-mask-for-all-devices",
         path=f"{JAX}/strategies/pmap.py",
-        old="jax.random.fold_in(key, jax.lax.axis_index(AXIS))",
-        new="key",
+        old="jax.lax.axis_index(AXIS)",
+        new="0",
         flags=_jax("mlp/dropout", **PMAP),
     ),
     Mutation(

@@ -14,20 +14,29 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.frameworks.jax_runner import strategy
 from isoscale.frameworks.jax_runner.strategies import bare
+from isoscale.frameworks.jax_runner.strategy import Call, Tree
 
 INFO = {
     "summary": "jax.pmap, one program per device with psum",
     "process_model": "single",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
-Tree = Any
-
 AXIS = "data"
+_MAPPED: dict[Call, dict[str, Any]] = {
+    # Dims of arguments and results that count devices; None: every device's copy is the same.
+    "step": {"in_axes": (None, 0), "out_axes": (None, 0), "donate_argnums": (0,)},
+    "block": {"in_axes": (None, 0, None), "out_axes": (None, 0), "donate_argnums": (0,)},
+    "forward": {"in_axes": (None, 0)},
+    "gradients": {"in_axes": (None, 0), "out_axes": (0, None)},
+    "shares": {"in_axes": (None, 0)},
+}
 
 
-class Strategy:
+class Strategy(bare.Strategy):
     """Batches and metrics carry a leading dim of one entry per device; the state does not.
 
     Every device's copy of the state is the same, which ``None`` in ``in_axes`` and ``out_axes``
@@ -35,10 +44,9 @@ class Strategy:
     and moments in every step (two devices, ``mlp_large``: a quarter of the step).
     """
 
-    def __init__(self, config: RunConfig, devices: list[jax.Device]):
-        del config
-        self.devices = devices
-        mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+    def __init__(self, config: RunConfig):
+        super().__init__(config)
+        mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._split = NamedSharding(mesh, PartitionSpec(AXIS))
         self._replicated = NamedSharding(mesh, PartitionSpec())
 
@@ -57,22 +65,8 @@ class Strategy:
 
         return jax.device_put({name: split(value) for name, value in batch.items()}, self._split)
 
-    def _map(self, function: Callable, **axes: Any) -> Callable:
-        return jax.pmap(function, axis_name=AXIS, devices=self.devices, **axes)
-
-    def compile_step(self, function: Callable) -> Callable:
-        return self._map(function, in_axes=(None, 0), out_axes=(None, 0), donate_argnums=(0,))
-
-    def compile_block(self, function: Callable) -> Callable:
-        return self._map(function, in_axes=(None, 0, None), out_axes=(None, 0), donate_argnums=(0,))
-
-    def compile_forward(self, function: Callable) -> Callable:
-        return self._map(function, in_axes=(None, 0))
-
-    def compile_gradients(self, function: Callable) -> Callable:
-        return self._map(function, in_axes=(None, 0), out_axes=(0, None))
-
-    compile_without_sync = compile_forward
+    def wrap(self, computation: Callable, *, call: Call) -> Callable:
+        return jax.pmap(computation, axis_name=AXIS, devices=self.devices, **_MAPPED[call])
 
     def place_pool(self, pool: Arrays) -> Tree:
         def split(value: np.ndarray) -> np.ndarray:
@@ -85,26 +79,22 @@ class Strategy:
 
         return jax.device_put({name: split(value) for name, value in pool.items()}, self._split)
 
-    split_rows = bare.Strategy.split_rows  # each device sees its own rows alone
-
-    def all_reduce(self, gradients: Tree) -> Tree:
+    def reduce_gradients(self, gradients: Tree) -> Tree:
         return jax.lax.psum(gradients, AXIS)
 
-    def per_device_key(self, key: jax.Array) -> jax.Array:
-        return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+    def device_index(self) -> jax.Array | None:
+        return jax.lax.axis_index(AXIS)
 
-    def total(self, value: np.ndarray) -> float:
-        return float(value.sum())  # one share per device
+    def read_totals(self, shares: np.ndarray) -> np.ndarray:
+        return shares.sum(0)  # [devices], or [devices, steps] of a block
 
-    def totals(self, values: np.ndarray) -> np.ndarray:
-        return values.sum(0)  # [devices, steps], one share per device
+    def read_rows(self, rows: jax.Array) -> np.ndarray:
+        return np.asarray(rows).reshape(-1, *rows.shape[2:])
 
-    def read_rows(self, array: np.ndarray) -> np.ndarray:
-        return array.reshape(-1, *array.shape[2:])
-
-    def read_shares(self, tree: Tree) -> list[Arrays]:
-        host = jax.device_get(tree)
+    def read_shares(self, shares: Tree) -> list[Arrays]:
+        host = jax.device_get(shares)
         return [{name: value[i] for name, value in host.items()} for i in range(len(self.devices))]
 
-    def read_state(self, tree: Tree) -> Tree:
-        return jax.device_get(tree)
+
+def make(config: RunConfig) -> strategy.Strategy:
+    return Strategy(config)

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,14 @@ import tensorflow as tf
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.frameworks.tensorflow_runner import strategy
+from isoscale.frameworks.tensorflow_runner.strategies import bare
 
 INFO = {
     "summary": "tf.distribute.MirroredStrategy",
     "process_model": "single",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
 
@@ -27,15 +30,15 @@ def _mirrored(devices: tuple[str, ...], to_one: bool) -> tf.distribute.MirroredS
     return tf.distribute.MirroredStrategy(devices)
 
 
-class Strategy:
-    def __init__(self, config: RunConfig, devices: list[str]):
-        self._strategy = _mirrored(tuple(devices), "reduce-to-one-device" in config.tweaks)
-        self._devices = devices
+class Strategy(bare.Strategy):
+    def __init__(self, config: RunConfig):
+        super().__init__(config)
+        self._strategy = _mirrored(tuple(self.devices), "reduce-to-one-device" in config.tweaks)
 
     def scope(self) -> contextlib.AbstractContextManager:
         return self._strategy.scope()
 
-    def place(self, batch: Arrays) -> dict[str, Any]:
+    def place_batch(self, batch: Arrays) -> dict[str, Any]:
         return self._split(batch, axis=0)
 
     def place_pool(self, pool: Arrays) -> dict[str, Any]:
@@ -44,31 +47,34 @@ class Strategy:
     def _split(self, arrays: Arrays, *, axis: int) -> dict[str, Any]:
         def split(value: np.ndarray) -> Any:
             has_examples = value.ndim > axis
-            shares = np.split(value, len(self._devices), axis) if has_examples else None
+            shares = np.split(value, len(self.devices), axis) if has_examples else None
 
             def share(context: tf.distribute.ReplicaContext) -> tf.Tensor:
                 replica = context.replica_id_in_sync_group
-                with tf.device(self._devices[replica]):
+                with tf.device(self.devices[replica]):
                     return tf.constant(value if shares is None else shares[replica])
 
             return self._strategy.experimental_distribute_values_from_function(share)
 
         return {name: split(value) for name, value in arrays.items()}
 
-    def run(self, function: Callable, *arguments: Any) -> Any:
-        return self._strategy.run(function, args=arguments)
+    def wrap(self, computation: Callable) -> Callable:
+        return lambda *arguments: self._strategy.run(computation, args=arguments)
 
-    def all_reduce(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    def reduce_gradients(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
-    def local(self, variable: tf.Variable) -> tf.Variable:
-        """This replica's copy, so that a fused kernel can update it in place."""
-        replica = tf.get_static_value(self.replica_id())
-        return self._strategy.experimental_local_results(variable)[replica]
-
-    def replica_id(self) -> tf.Tensor:
+    def device_index(self) -> int | tf.Tensor:
         return tf.distribute.get_replica_context().replica_id_in_sync_group
 
-    def per_replica(self, value: Any) -> tuple[tf.Tensor, ...]:
+    def local(self, variable: tf.Variable) -> tf.Variable:
+        replica = tf.get_static_value(self.device_index())
+        return self._strategy.experimental_local_results(variable)[replica]
+
+    def per_replica(self, value: Any) -> Sequence[tf.Tensor]:
         return self._strategy.experimental_local_results(value)
+
+
+def make(config: RunConfig) -> strategy.Strategy:
+    return Strategy(config)

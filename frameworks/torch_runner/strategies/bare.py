@@ -1,76 +1,63 @@
 """One device, no distribution wrapper: the base case."""
 
 import contextlib
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.strategy import NONE, OneProcess
+from isoscale.frameworks.torch_runner import strategy
+from isoscale.frameworks.torch_runner.devices import local_devices
+from isoscale.frameworks.torch_runner.strategy import Reduction
 
 INFO = {
     "summary": "one device, no distribution wrapper",
     "process_model": "single",
     "max_devices": 1,
+    "mesh_axes": (),
 }
 
 
-def local_device(config: RunConfig, index: int) -> torch.device:
-    """Returns the device of this process.
-
-    Raises:
-      RuntimeError: PyTorch does not see it.
-    """
-    if config.platform == "cpu":
-        return torch.device("cpu")
-    if config.platform != "gpu" or not torch.cuda.is_available():
-        raise RuntimeError(f"this PyTorch has no {config.platform} support")
-    device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
-    return device
-
-
-class Strategy:
-    rank = 0
-    world_size = 1
+class Strategy(OneProcess):
+    reduce_gradients: Reduction = NONE
 
     def __init__(self, config: RunConfig):
-        self.device = local_device(config, 0)
+        self.devices = local_devices(config)
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        return model
+    def place_batch(self, batch: Arrays) -> dict[str, torch.Tensor]:
+        placed = {}
+        for name, value in batch.items():
+            tensor = torch.from_numpy(value)
+            if name == "labels":
+                tensor = tensor.long()  # what cross_entropy takes
+            placed[name] = tensor.to(self.devices[0])
+        return placed
 
-    def shard(self, batch: Arrays) -> Arrays:
-        return batch
-
-    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
-        return loss
+    def wrap(self, computation: nn.Module) -> nn.Module:
+        return computation
 
     def sync(self, model: nn.Module, sync: bool) -> contextlib.AbstractContextManager:
         del model, sync
         return contextlib.nullcontext()
 
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss
 
-    def record_event(self) -> torch.cuda.Event | None:
-        """On CPU a step has finished when the call returns."""
-        if self.device.type != "cuda":
-            return None
-        event = torch.cuda.Event()
-        event.record()
-        return event
+    def device_index(self) -> int:
+        return 0
 
-    def barrier(self) -> None:
-        pass
+    def read_totals(self, shares: torch.Tensor) -> np.ndarray:
+        return shares.cpu().numpy()
 
-    def gather(self, value: Any) -> list[Any]:
-        return [value]
+    def read_rows(self, rows: torch.Tensor) -> np.ndarray:
+        return rows.cpu().numpy()
 
-    def describe(self) -> dict[str, Any]:
-        return {}
+    def read_shares(self, shares: Arrays) -> list[Arrays]:
+        return [shares]
 
-    def close(self) -> None:
-        pass
+
+def make(config: RunConfig) -> strategy.Strategy:
+    return Strategy(config)

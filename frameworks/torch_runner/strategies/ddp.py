@@ -1,57 +1,70 @@
 """DistributedDataParallel: one process per device, gradients all-reduced in buckets.
 
 gloo on CPU, nccl on GPU. The wrapper divides by the number of ranks; the loss is multiplied by it,
-so that gradients add up like everywhere else.
+so that gradients add up like everywhere else. A subclass with a function ``reduce_gradients``
+replaces the wrapper's own all-reduce.
 """
 
 import contextlib
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.measure.strategy import WRAPPER
+from isoscale.frameworks.torch_runner import strategy
 from isoscale.frameworks.torch_runner.strategies import bare
+from isoscale.frameworks.torch_runner.strategy import Reduction
 
 INFO = {
     "summary": "DistributedDataParallel, gloo on CPU and nccl on GPU",
     "process_model": "per_device",
     "max_devices": None,
+    "mesh_axes": ("data",),
 }
 
 
 class Strategy(bare.Strategy):
+    reduce_gradients: Reduction = WRAPPER
+
     def __init__(self, config: RunConfig):
+        super().__init__(config)
         self.rank = int(os.environ["RANK"])
         # 0.5 GiB holds every model here; the default is 25 MiB, and 1 MiB for the first bucket.
         self._bucket_mebibytes = 512 if "one-bucket" in config.tweaks else None
-        self.device = bare.local_device(config, int(os.environ.get("LOCAL_RANK", self.rank)))
-        self._backend = "nccl" if self.device.type == "cuda" else "gloo"
+        self._on_gpu = self.devices[0].type == "cuda"
+        self._backend = "nccl" if self._on_gpu else "gloo"
         # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
-        backends = "cuda:nccl,cpu:gloo" if self._backend == "nccl" else "gloo"
+        backends = "cuda:nccl,cpu:gloo" if self._on_gpu else "gloo"
         if not distributed.is_initialized():
             distributed.init_process_group(backends)
         self.world_size = distributed.get_world_size()
         if self.world_size != config.devices:
             raise RuntimeError(f"WORLD_SIZE={self.world_size} but devices={config.devices}")
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(
-            model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
+    def wrap(self, computation: nn.Module) -> nn.Module:
+        model = DistributedDataParallel(
+            computation,
+            device_ids=self.devices if self._on_gpu else None,
             gradient_as_bucket_view=True,
             bucket_cap_mb=self._bucket_mebibytes,
         )
+        if callable(self.reduce_gradients):
+            model.register_comm_hook(distributed.group.WORLD, self.reduce_gradients)
+        return model
 
-    def shard(self, batch: Arrays) -> Arrays:
-        def rows(value):
+    def place_batch(self, batch: Arrays) -> dict[str, torch.Tensor]:
+        def rows(value: np.ndarray) -> np.ndarray:
             share = len(value) // self.world_size
             return value[self.rank * share : (self.rank + 1) * share]
 
-        return {name: rows(value) if value.ndim else value for name, value in batch.items()}
+        own = {name: rows(value) if value.ndim else value for name, value in batch.items()}
+        return super().place_batch(own)
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
         return loss * self.world_size
@@ -60,6 +73,9 @@ class Strategy(bare.Strategy):
         assert isinstance(model, DistributedDataParallel)
         return contextlib.nullcontext() if sync else model.no_sync()
 
+    def device_index(self) -> int:
+        return self.rank
+
     def barrier(self) -> None:
         distributed.barrier()
 
@@ -67,6 +83,16 @@ class Strategy(bare.Strategy):
         values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
+
+    def read_totals(self, shares: torch.Tensor) -> np.ndarray:
+        return sum(self.gather(super().read_totals(shares)))
+
+    def read_rows(self, rows: torch.Tensor) -> np.ndarray:
+        return np.concatenate(self.gather(super().read_rows(rows)))
+
+    def read_shares(self, shares: Arrays) -> list[Arrays]:
+        # The wrapper would have taken the mean of scaled losses: undoes the scale.
+        return self.gather({name: value / self.world_size for name, value in shares.items()})
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -80,3 +106,7 @@ class Strategy(bare.Strategy):
         if self._backend == "nccl":
             distributed.destroy_process_group()
         # gloo's end can hang (seen once in about fifty runs) or abort; the process ends instead.
+
+
+def make(config: RunConfig) -> strategy.Strategy:
+    return Strategy(config)

@@ -6,6 +6,7 @@ import numpy as np
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.reference.optimizer import OptimizerState
 
 
 class FakeRunner(Runner):
@@ -61,10 +62,10 @@ class FakeRunner(Runner):
     def set_parameters(self, parameters: Arrays) -> None:
         raise NotImplementedError
 
-    def optimizer_state(self) -> dict[str, Arrays]:
-        return {"step": {"step": np.asarray(self._steps)}}
+    def optimizer_state(self) -> OptimizerState:
+        return OptimizerState(slots={}, step=self._steps)
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+    def set_optimizer_state(self, state: OptimizerState) -> None:
         raise NotImplementedError
 
     def accelerator_peak_bytes(self) -> list[int] | None:
@@ -111,5 +112,5 @@ class BlockRunner(FakeRunner):
     def set_parameters(self, parameters: Arrays) -> None:
         self._steps = int(parameters["steps"])
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
+    def set_optimizer_state(self, state: OptimizerState) -> None:
         self.calls.append("set_optimizer_state")

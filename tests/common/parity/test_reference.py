@@ -20,7 +20,11 @@ from isoscale.common.parity.reference import judge_forward, judge_initializers, 
 from isoscale.common.parity.tolerances import TOLERANCES
 from isoscale.common.parity.trace import Layout
 from isoscale.common.reference.functions import weighted_loss
-from isoscale.common.reference.optimizer import gradients_of_step, reference_update
+from isoscale.common.reference.optimizer import (
+    OptimizerState,
+    gradients_of_step,
+    reference_update,
+)
 from isoscale.common.registry import lookup
 
 SPEC = lookup.parity_specs()["moe_padded"]
@@ -84,18 +88,18 @@ def test_update(name: str) -> None:
     gradients = {n: random.standard_normal(v.shape) for n, v in parameters.items()}
     updated, slots = reference_update(optimizer, parameters, gradients, {}, step=0, decayed=decayed)
     zeros = {slot: {n: 0 * v for n, v in values.items()} for slot, values in slots.items()}
-    before = {"parameters": parameters, "state": zeros}
+    before = {"parameters": parameters, "state": OptimizerState(slots=zeros, step=0)}
 
     def judge(after: dict, steps: int = 1) -> set[str]:
         comparison = Comparison("NumPy")
-        after = {**after, "state": {**after["state"], "step": {"step": np.asarray(steps)}}}
+        after = {**after, "state": OptimizerState(slots=slots, step=steps)}
         judge_update(
             comparison, spec, optimizer, FLOAT64, layout,
             step=0, before=before, gradients=gradients, after=after,
         )  # fmt: skip
         return {kind for kind, figure in comparison.figures.items() if not figure.ok}
 
-    good = {"parameters": updated, "state": slots}
+    good = {"parameters": updated}
     assert judge(good) == set()
     assert judge(good, steps=2) == {"updates counted"}
     moved = {**updated, "dense_0/bias": updated["dense_0/bias"] + 1e-11}

@@ -1,0 +1,43 @@
+"""What every runner does with batches and metrics, whatever its framework."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from isoscale.common.config.model_spec import Arrays, ModelSpec
+
+LOSS, CROSS_ENTROPY, AUXILIARY_LOSS = "loss", "cross_entropy", "auxiliary_loss"
+
+
+def metric_names(spec: ModelSpec) -> list[str]:
+    """Returns the metrics of a step: the loss and, with an auxiliary loss, its two parts."""
+    parts = spec.auxiliary_loss_coefficient is not None
+    return [LOSS, CROSS_ENTROPY, AUXILIARY_LOSS] if parts else [LOSS]
+
+
+def stack_pool(batches: Sequence[Arrays]) -> Arrays:
+    """Returns name -> the arrays of all batches, stacked along a new first dim."""
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def split_scalars(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns (arrays with a batch dim, scalars) of a batch: NumPy's or a framework's arrays.
+
+    Gradient accumulation cuts the first into parts and gives the second to every part whole.
+    """
+    rows = {name: value for name, value in batch.items() if value.ndim}
+    scalars = {name: value for name, value in batch.items() if not value.ndim}
+    return rows, scalars
+
+
+def unroll(totals: Arrays, *, steps: int | None) -> list[dict[str, float]]:
+    """Returns one row of metrics for each step of a handle.
+
+    Args:
+      totals: metric -> its value over the global batch: a scalar, or [steps] for a block.
+      steps: of a block; None: the handle is of one step.
+    """
+    if steps is None:
+        return [{name: float(value) for name, value in totals.items()}]
+    return [{name: float(values[i]) for name, values in totals.items()} for i in range(steps)]

@@ -1,0 +1,36 @@
+"""The devices of this process."""
+
+import os
+
+import tensorflow as tf
+
+from isoscale.common.config.run_config import RunConfig
+
+
+def local_devices(config: RunConfig) -> list[str]:
+    """Sets up the devices of this process: all, or (``per_device``) its own one.
+
+    Returns:
+      Their names.
+
+    Raises:
+      RuntimeError: TensorFlow sees fewer.
+    """
+    count = config.devices // config.processes
+    kind = config.platform.upper()
+    physical = tf.config.list_physical_devices(kind)
+    if config.platform == "cpu":
+        # The devices share the process's pools. One operation gets the threads of one device, or
+        # two devices' operations would each be cut in pieces for the same cores.
+        threads = config.threads_per_device
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads * count)
+        tf.config.set_logical_device_configuration(
+            physical[0], [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    else:
+        first = int(os.environ["LOCAL_RANK"]) if config.process_model == "per_device" else 0
+        if len(physical) < first + count:
+            raise RuntimeError(f"TensorFlow sees {len(physical)} {config.platform} devices")
+        tf.config.set_visible_devices(physical[first : first + count], kind)
+    return [f"/{kind}:{index}" for index in range(count)]
