@@ -1,0 +1,147 @@
+"""Dataclasses to JSON objects and back, by the names and the types of their fields.
+
+A field may be a string, a number, a boolean, ``None``, a ``Literal``, a tuple, a list, a ``dict``
+with string keys, ``Any``, a union of these, or another dataclass. A class that defines both
+``to_json()`` and ``from_json(record)`` decides its own form.
+"""
+
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def to_record(value: Any) -> dict[str, Any]:
+    """Returns the JSON object of a dataclass; the keys are the names of the fields, in order."""
+    return {
+        field.name: _plain(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if field.init
+    }
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if dataclasses.is_dataclass(value):
+        return to_record(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_record(cls: type[T], record: Any, *, path: str = "") -> T:
+    """Returns the dataclass that a JSON object describes; the inverse of ``to_record``.
+
+    Args:
+      cls: the dataclass.
+      record: the JSON object. A missing key takes the default of its field.
+      path: names ``record`` in error messages.
+
+    Raises:
+      ValueError: a key is unknown, a key without a default is missing, or a value has another type
+        than its field. The message names the path of the value, such as ``runs[2].devices``.
+    """
+    if not isinstance(record, dict):
+        raise _wrong(path, record, "an object")
+    types_of, required = _fields(typing.cast(Any, cls))  # mypy: no type is Hashable
+    unknown = [key for key in record if key not in types_of]
+    if unknown:
+        raise ValueError(f"{_join(path, str(unknown[0]))}: {cls.__name__} has no such field")
+    missing = [name for name in required if name not in record]
+    if missing:
+        raise ValueError(f"{_join(path, missing[0])} is missing")
+    values = {
+        name: _read(types_of[name], value, _join(path, name)) for name, value in record.items()
+    }
+    return cls(**values)
+
+
+@functools.cache
+def _fields(cls: type) -> tuple[dict[str, Any], list[str]]:
+    """Returns (field name -> type, names of the fields without a default)."""
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    hints = typing.get_type_hints(cls)
+    none = dataclasses.MISSING
+    required = [f.name for f in fields if f.default is none and f.default_factory is none]
+    return {field.name: hints[field.name] for field in fields}, required
+
+
+def _read(kind: Any, value: Any, path: str) -> Any:
+    """Returns ``value`` as the type ``kind``."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Literal:
+        if not any(value == item and type(value) is type(item) for item in arguments):
+            raise _wrong(path, value, f"one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(arguments, value, path)
+    if origin in (tuple, list):
+        return _read_sequence(origin, arguments, value, path)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _wrong(path, value, "an object")
+        return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}
+    if hasattr(kind, "from_json"):
+        try:
+            return kind.from_json(value)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+    if dataclasses.is_dataclass(kind):
+        return from_record(typing.cast(type, kind), value, path=path)
+    return _read_plain(kind, value, path)
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and types.NoneType in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not types.NoneType]
+    if len(others) == 1:  # the error of the one type says more than that of the union
+        return _read(others[0], value, path)
+    for kind in others:
+        try:
+            return _read(kind, value, path)
+        except ValueError:
+            continue
+    raise _wrong(path, value, " or ".join(getattr(kind, "__name__", str(kind)) for kind in others))
+
+
+def _read_sequence(origin: type, arguments: tuple[Any, ...], value: Any, path: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _wrong(path, value, "a list")
+    if origin is list or arguments[-1] is Ellipsis:
+        kinds: typing.Sequence[Any] = [arguments[0]] * len(value)
+    else:
+        kinds = arguments
+    if len(kinds) != len(value):
+        raise ValueError(f"{path} must have {len(kinds)} entries, not {len(value)}")
+    return origin(
+        _read(kind, item, f"{path}[{index}]")
+        for index, (kind, item) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _read_plain(kind: type, value: Any, path: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise _wrong(path, value, kind.__name__)
+    return value
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _wrong(path: str, value: Any, expected: str) -> ValueError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return ValueError(f"{path or 'the record'} is {shown}; it must be {expected}")
