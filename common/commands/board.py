@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.flags import Flags
 from isoscale.common.processes import launch
 from isoscale.common.report.study.data import PLOTS, load_study
 from isoscale.common.study.find import find_study, split_studies
@@ -354,14 +353,10 @@ def _text(request: Request, base: str, views: _Views) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 ended by the user, 1 TensorBoard failed, 2 bad input."""
-
-    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 ended by the user, 1 TensorBoard failed."""
     try:
         request = read_request(argv)
         return 0 if request is None else serve(request)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the usual end
         return 0

@@ -26,7 +26,6 @@ from isoscale.common.parity.workers import (
     define_job_flags,
     exit_code,
     finish,
-    run_command,
     run_jobs,
 )
 from isoscale.common.processes.lock import locked
@@ -274,7 +273,8 @@ def verdict(document: dict[str, Any]) -> int:
     return exit_code([*document["initializers"], *comparisons], document["runs"])
 
 
-def _parity(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: see ``--help``."""
     request = read_request(argv)
     if request is None:
         return 0
@@ -309,8 +309,3 @@ def _parity(argv: Sequence[str]) -> int:
     print_summary(document)
     print(f"Page: {path}")
     return verdict(document)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: see ``--help``."""
-    return run_command(_parity, argv)

@@ -37,7 +37,6 @@ from isoscale.common.parity.workers import (
     define_job_flags,
     exit_code,
     finish,
-    run_command,
     run_jobs,
 )
 from isoscale.common.processes.lock import locked
@@ -388,7 +387,8 @@ def verdict(document: dict[str, Any]) -> int:
     return exit_code([c for run in runs for c in run["comparisons"]], runs)
 
 
-def _relay(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: see ``--help``."""
     request = read_request(argv)
     if request is None:
         return 0
@@ -424,8 +424,3 @@ def _relay(argv: Sequence[str]) -> int:
     print(f"Curves: {tensorboard} --logdir={shlex.quote(str(board))}")
     print("        then http://localhost:6006/?smoothing=0#timeseries")
     return verdict(document)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: see ``--help``."""
-    return run_command(_relay, argv)

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, define_tuning_flag, fail
+from isoscale.common.config.flags import Flags, define_tuning_flag
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json, write_json
@@ -408,18 +407,6 @@ def exit_code(comparisons: Sequence[dict[str, Any]], runs: Sequence[dict[str, An
     if any(figure["first_outside"] for found in comparisons for figure in found["figures"]):
         return 1
     return 3 if any(run["error"] for run in runs) else 0
-
-
-def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """The main function of a command: returns its exit code, 2 for bad input, 130 interrupted."""
-    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
-    try:
-        return command(argv)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        print("isoscale: interrupted", file=sys.stderr)
-        return 130
 
 
 def serve(

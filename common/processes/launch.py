@@ -34,17 +34,6 @@ _RANK_VARIABLES = (
 )
 
 
-def interrupt_on(*numbers: signal.Signals) -> None:
-    """Makes signals do what Ctrl-C does, but those that this process was told to ignore (nohup)."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
-
-
 def die_with_launcher() -> bool:
     """Asks the kernel to kill this process when its launcher dies, even by kill -9 (Linux).
 

@@ -22,7 +22,6 @@ from isoscale.common.config.flags import (
     define_size_flags,
     define_training_flags,
     define_tuning_flag,
-    fail,
 )
 from isoscale.common.config.run_config import STOCK, RunConfig, cell_id
 from isoscale.common.disk.folders import check_folder, make_folder
@@ -32,6 +31,7 @@ from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 from isoscale.common.measure.result import RESULT, read_result
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, launch
+from isoscale.common.processes.frame import INTERRUPTED, exit_code_of
 from isoscale.common.processes.lock import locked
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.registry import lookup
@@ -394,35 +394,34 @@ def _tuning(config: RunConfig) -> str:
 
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
-    """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input."""
+    """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     launched = launch.die_with_launcher()
-    argv = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    return exit_code_of(lambda: _run(framework, given, launched=launched))
+
+
+def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     held = contextlib.ExitStack()  # until this process ends
-    try:
-        fv = define_flags(framework)
-        if not fv.parse(argv):
-            return 0
-        config = read_config(fv, framework)
-        checkpoints = Checkpoints.read(fv, config)
-        if checkpoints.complete:
-            print(
-                f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left"
-            )
-            return 0
-        rank = read_rank(config, fv.run_dir)
-        # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
-        run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
-        checkpoints.check_apart(run_dir)
-        _with_environment(lookup.tweak_environment(config), framework, argv)
-        if checkpoints.folder:
-            make_folder(checkpoints.folder, flag="--save_checkpoint")
-            if rank is None or (rank == 0 and not launched):  # else the launcher has it
-                called = f"--save_checkpoint={checkpoints.folder}"
-                held.enter_context(locked(checkpoints.folder, called=called))
-                checkpoints.check_unchanged()
-        make_folder(run_dir, flag="--run_dir")
-    except ConfigError as error:
-        return fail(error)
+    fv = define_flags(framework)
+    if not fv.parse(argv):
+        return 0
+    config = read_config(fv, framework)
+    checkpoints = Checkpoints.read(fv, config)
+    if checkpoints.complete:
+        print(f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left")
+        return 0
+    rank = read_rank(config, fv.run_dir)
+    # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
+    run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
+    checkpoints.check_apart(run_dir)
+    _with_environment(lookup.tweak_environment(config), framework, argv)
+    if checkpoints.folder:
+        make_folder(checkpoints.folder, flag="--save_checkpoint")
+        if rank is None or (rank == 0 and not launched):  # else the launcher has it
+            called = f"--save_checkpoint={checkpoints.folder}"
+            held.enter_context(locked(checkpoints.folder, called=called))
+            checkpoints.check_unchanged()
+    make_folder(run_dir, flag="--run_dir")
     code = 0
     try:
         if config.process_model == "per_device" and rank is None:
@@ -432,7 +431,7 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         hint = checkpoints.hint()
         print(f"isoscale: interrupted; nothing was recorded{hint}", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     except Exception as error:
         # The boundary of the program: whatever went wrong becomes a recorded result.
         traceback.print_exc()
