@@ -20,6 +20,7 @@ from urllib.parse import quote
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
 from isoscale.common.processes import launch
+from isoscale.common.processes.ports import free_port
 from isoscale.common.report.study.data import PLOTS, load_study
 from isoscale.common.study.find import find_study, split_studies
 from isoscale.common.study.store import RESULTS, Store
@@ -134,7 +135,7 @@ def read_request(argv: Sequence[str]) -> Request | None:
     if port == 0 or not is_free:
         if fv.given("port") and port:
             raise ConfigError(f"--port={port} is taken")
-        free = launch.free_port()
+        free = free_port()
         if port:
             remarks.append(f"Port {port} is taken; this is {free}.")
         port = free

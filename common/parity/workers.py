@@ -28,7 +28,7 @@ from isoscale.common.machine.cores import available_cores
 from isoscale.common.measure.runner import Runner
 from isoscale.common.parity.cases import Case, all_cases, make_config
 from isoscale.common.parity.trace import FAILED
-from isoscale.common.processes import launch
+from isoscale.common.processes import launch, ranks
 from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for
 from isoscale.common.processes.lock import LOCK
 from isoscale.common.registry import lookup
@@ -209,14 +209,14 @@ class _Worker:
         environment: dict[str, str] = {}
         for job in self._owed:
             environment |= lookup.tweak_environment(job.config(job.of_case()))
-        ranks = launch.rank_environments(first.devices) if self._per_device else [{}]
+        places = ranks.environments(first.devices) if self._per_device else [{}]
         self._processes = [
             launch.start(
                 launch.module_command(self._python, type(first).__module__, str(self._folder)),
-                environment={**environment, **rank},
+                environment={**environment, **place},
                 log=Path(self._log),
             )
-            for rank in ranks
+            for place in places
         ]
         self._supervision = launch.Supervision(
             self._processes, run_dir=self._folder, watchdog_seconds=self._watchdog_seconds
@@ -430,7 +430,7 @@ def serve(
     if jobs[0].quick_compile and quick:
         variable, word = quick
         os.environ[variable] = f"{os.environ.get(variable, '')} {word}".strip()
-    rank = int(os.environ.get("RANK", "0"))
+    rank = ranks.own().rank
     beat = Heartbeat(path_for(folder, rank))
     for job in jobs:
         began = time.monotonic()

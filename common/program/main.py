@@ -30,7 +30,7 @@ from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 from isoscale.common.measure.result import RESULT, read_result
 from isoscale.common.measure.windows import Window
-from isoscale.common.processes import heartbeat, launch
+from isoscale.common.processes import heartbeat, launch, ranks
 from isoscale.common.processes.frame import INTERRUPTED, exit_code_of
 from isoscale.common.processes.lock import locked
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
@@ -118,32 +118,6 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     return path
 
 
-def read_rank(config: RunConfig, run_dir: str | None) -> int | None:
-    """Returns this process's rank, or None if it was not started as one.
-
-    Raises:
-      ConfigError: some of what torchrun sets is missing or does not fit.
-    """
-    if config.process_model == "single" or "RANK" not in os.environ:
-        return None
-    values: dict[str, int] = {}
-    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
-        text = os.environ.get(name, "")
-        if not text.isdecimal():
-            raise ConfigError(f"RANK is set, but {name}={text!r} is not a whole number")
-        values[name] = int(text)
-    if not os.environ.get("MASTER_ADDR"):
-        raise ConfigError("RANK is set, but MASTER_ADDR is not")
-    if values["WORLD_SIZE"] != config.devices or values["RANK"] >= config.devices:
-        raise ConfigError(
-            f"RANK={values['RANK']} of WORLD_SIZE={values['WORLD_SIZE']} does not fit "
-            f"devices={config.devices}: one process per device"
-        )
-    if run_dir is None:
-        raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
-    return values["RANK"]
-
-
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
 
 
@@ -174,12 +148,12 @@ def _launch_ranks(
     command = launch.module_command(
         sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
     )
-    ranks = [
+    processes = [
         launch.start(command, environment=environment)
-        for environment in launch.rank_environments(config.devices)
+        for environment in ranks.environments(config.devices)
     ]
     outcome = launch.supervise(
-        ranks, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
+        processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
     )
     if outcome.ok:
         return 0
@@ -230,13 +204,14 @@ class _Startup:
         self._last = now
 
 
-def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int) -> None:
+def _work(
+    config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int, local_rank: int
+) -> None:
     """Runs one rank from pinning to the run directory."""
     startup = _Startup()
     startup.mark("interpreter")
     beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank))
     beat.beat("starting")
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
     pinned: list[int] | None = None
     if config.platform == "cpu":
         cores = cores_of_devices(
@@ -276,7 +251,7 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
         saver=saver,
     )
     measured = session.run()
-    ranks = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
+    places = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
     if rank == 0:
         result = {
             **_identity(config, run_dir),
@@ -288,7 +263,7 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
         }
         machine = {
             **describe.machine(),
-            "ranks": ranks,
+            "ranks": places,
             "framework": facts,
             "tweaks": {
                 tweak.name: tweak.evidence() if tweak.evidence else None
@@ -410,7 +385,10 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     if checkpoints.complete:
         print(f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left")
         return 0
-    rank = read_rank(config, fv.run_dir)
+    own = None if config.process_model == "single" else ranks.read(devices=config.devices)
+    if own and fv.run_dir is None:
+        raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
+    rank = own.rank if own else None
     # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
@@ -427,7 +405,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         if config.process_model == "per_device" and rank is None:
             code = _launch_ranks(framework, config, checkpoints, run_dir, argv, fv.watchdog_seconds)
         else:
-            _work(config, checkpoints, run_dir, rank or 0)
+            _work(config, checkpoints, run_dir, rank or 0, own.local_rank if own else 0)
     except KeyboardInterrupt:
         hint = checkpoints.hint()
         print(f"isoscale: interrupted; nothing was recorded{hint}", file=sys.stderr)

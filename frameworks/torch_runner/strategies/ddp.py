@@ -5,7 +5,6 @@ so that gradients add up like everywhere else.
 """
 
 import contextlib
-import os
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.processes import ranks
 from isoscale.frameworks.torch_runner.strategies import bare
 
 INFO = {
@@ -25,10 +25,11 @@ INFO = {
 
 class Strategy(bare.Strategy):
     def __init__(self, config: RunConfig):
-        self.rank = int(os.environ["RANK"])
+        own = ranks.own()
+        self.rank = own.rank
         # 0.5 GiB holds every model here; the default is 25 MiB, and 1 MiB for the first bucket.
         self._bucket_mebibytes = 512 if "one-bucket" in config.tweaks else None
-        self.device = bare.local_device(config, int(os.environ.get("LOCAL_RANK", self.rank)))
+        self.device = bare.local_device(config, own.local_rank)
         self._backend = "nccl" if self.device.type == "cuda" else "gloo"
         # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
         backends = "cuda:nccl,cpu:gloo" if self._backend == "nccl" else "gloo"
