@@ -58,7 +58,7 @@ def define_flags() -> Flags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class BoardRequest:
     """What the user asked for.
 
     Attributes:
@@ -114,7 +114,7 @@ def _shown_names(stores: Sequence[Store]) -> dict[str, Store]:
     return shown
 
 
-def read_request(argv: Sequence[str]) -> Request | None:
+def read_request(argv: Sequence[str]) -> BoardRequest | None:
     """Parses the command line and finds the studies; returns None if help was printed.
 
     Raises:
@@ -141,7 +141,7 @@ def read_request(argv: Sequence[str]) -> Request | None:
         port = free
     if not _is_loopback(fv.host):
         remarks.append(f"--host={fv.host}: others can reach this TensorBoard.")
-    return Request(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
+    return BoardRequest(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
 
 
 def _is_loopback(host: str) -> bool:
@@ -281,7 +281,7 @@ def _why_it_left(code: int, log: Path) -> str:
     return f"TensorBoard {launch.describe_exit(code)}" + (f"; it said: {said}" if said else "")
 
 
-def serve(request: Request) -> int:
+def serve(request: BoardRequest) -> int:
     """Shows the studies until interrupted; returns the exit code if TensorBoard ends by itself.
 
     Raises:
@@ -337,7 +337,7 @@ def serve(request: Request) -> int:
         return 1
 
 
-def _text(request: Request, base: str, views: _Views) -> list[str]:
+def _text(request: BoardRequest, base: str, views: _Views) -> list[str]:
     pattern = run_filter(views.cells())
     shown = links(base, several=len(request.studies) > 1, runs_shown=pattern)
     width = max(map(len, shown))

@@ -1,14 +1,15 @@
 """Dataclasses to JSON objects and back, by the names and the types of their fields.
 
 A field may be a string, a number, a boolean, ``None``, a ``Literal``, a tuple, a list, a ``dict``
-with string keys, ``Any``, a union of these, or another dataclass. A class that defines both
-``to_json()`` and ``from_json(record)`` decides its own form.
+or ``Mapping`` with string keys, ``Any``, a union of these, or another dataclass. A class that
+defines both ``to_json()`` and ``from_json(record)`` decides its own form.
 """
 
 import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if dataclasses.is_dataclass(value):
         return to_record(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
@@ -85,7 +86,7 @@ def _read(kind: Any, value: Any, path: str) -> Any:
         return _read_union(arguments, value, path)
     if origin in (tuple, list):
         return _read_sequence(origin, arguments, value, path)
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise _wrong(path, value, "an object")
         return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}
