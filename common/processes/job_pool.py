@@ -190,7 +190,7 @@ class _Worker(Generic[L]):
 
 
 def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], int]:
-    """Returns the results in a worker's folder from a place in their file on, and the next place."""
+    """Returns the results in a worker's folder, from a place in their file on, and its end."""
     path, log = folder / RESULTS, str(folder / _LOG)
     if not path.exists():
         return [], start
