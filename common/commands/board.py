@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.flags import Flags
 from isoscale.common.processes import launch
+from isoscale.common.processes.ports import free_port
 from isoscale.common.report.study.data import PLOTS, load_study
 from isoscale.common.study.find import find_study, split_studies
 from isoscale.common.study.store import RESULTS, Store
@@ -58,7 +58,7 @@ def define_flags() -> Flags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class BoardRequest:
     """What the user asked for.
 
     Attributes:
@@ -114,7 +114,7 @@ def _shown_names(stores: Sequence[Store]) -> dict[str, Store]:
     return shown
 
 
-def read_request(argv: Sequence[str]) -> Request | None:
+def read_request(argv: Sequence[str]) -> BoardRequest | None:
     """Parses the command line and finds the studies; returns None if help was printed.
 
     Raises:
@@ -135,13 +135,13 @@ def read_request(argv: Sequence[str]) -> Request | None:
     if port == 0 or not is_free:
         if fv.given("port") and port:
             raise ConfigError(f"--port={port} is taken")
-        free = launch.free_port()
+        free = free_port()
         if port:
             remarks.append(f"Port {port} is taken; this is {free}.")
         port = free
     if not _is_loopback(fv.host):
         remarks.append(f"--host={fv.host}: others can reach this TensorBoard.")
-    return Request(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
+    return BoardRequest(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
 
 
 def _is_loopback(host: str) -> bool:
@@ -281,7 +281,7 @@ def _why_it_left(code: int, log: Path) -> str:
     return f"TensorBoard {launch.describe_exit(code)}" + (f"; it said: {said}" if said else "")
 
 
-def serve(request: Request) -> int:
+def serve(request: BoardRequest) -> int:
     """Shows the studies until interrupted; returns the exit code if TensorBoard ends by itself.
 
     Raises:
@@ -337,7 +337,7 @@ def serve(request: Request) -> int:
         return 1
 
 
-def _text(request: Request, base: str, views: _Views) -> list[str]:
+def _text(request: BoardRequest, base: str, views: _Views) -> list[str]:
     pattern = run_filter(views.cells())
     shown = links(base, several=len(request.studies) > 1, runs_shown=pattern)
     width = max(map(len, shown))
@@ -354,14 +354,10 @@ def _text(request: Request, base: str, views: _Views) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 ended by the user, 1 TensorBoard failed, 2 bad input."""
-
-    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 ended by the user, 1 TensorBoard failed."""
     try:
         request = read_request(argv)
         return 0 if request is None else serve(request)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the usual end
         return 0

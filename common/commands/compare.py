@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,12 +17,10 @@ from isoscale.common.config.flags import (
     define_flag,
     define_size_flags,
     define_training_flags,
-    fail,
 )
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.machine import describe
-from isoscale.common.processes import launch
 from isoscale.common.processes.lock import locked
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config
@@ -347,57 +344,49 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 done, 1 a run failed, 130 interrupted."""
+    request = read_request(list(argv))
+    if request is None:
+        return 0
+    names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
+    programs = find_programs(request.flags, list(names))
+    store = request.store
 
-    launch.interrupt_on(signal.SIGTERM)
-    try:
-        request = read_request(list(argv))
-        if request is None:
-            return 0
-        names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
-        programs = find_programs(request.flags, list(names))
-        store = request.store
+    def make_study() -> Study:
+        store.load()
+        return Study(
+            request.sessions,
+            store,
+            programs,
+            seed=request.flags.seed,
+            watchdog_seconds=request.flags.watchdog_seconds,
+            environment=lookup.tweak_environment,
+        )
 
-        def make_study() -> Study:
-            store.load()
-            return Study(
-                request.sessions,
-                store,
-                programs,
-                seed=request.flags.seed,
-                watchdog_seconds=request.flags.watchdog_seconds,
-                environment=lookup.tweak_environment,
-            )
-
-        if request.flags.dry_run:
-            print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
-            return 0
-        machine = describe.machine()
-        make_folder(store.folder, flag="--out_dir")
-        with locked(store.folder, called=f"study '{store.folder.name}'"):
-            study = make_study()
-            session = SessionRecord(
-                flags=request.sessions[-1].flags,
-                rounds=request.sessions[-1].rounds,
-                started=datetime.now(UTC).isoformat(timespec="seconds"),
-                order_of_first_round=study.order(0),
-                machine=machine,
-            )
-            earlier = request.record.sessions if request.record else []
-            record = StudyRecord(
-                scaling=request.flags.scaling,
-                order_seed=request.flags.seed,
-                order_rule=ORDER_RULE,
-                sessions=[*earlier, session],
-            )
-            store.write_record(record)
-            return _execute(request, study, record)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        print("isoscale: interrupted", file=sys.stderr)
-        return 130
+    if request.flags.dry_run:
+        print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
+        return 0
+    machine = describe.machine()
+    make_folder(store.folder, flag="--out_dir")
+    with locked(store.folder, called=f"study '{store.folder.name}'"):
+        study = make_study()
+        session = SessionRecord(
+            flags=request.sessions[-1].flags,
+            rounds=request.sessions[-1].rounds,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            order_of_first_round=study.order(0),
+            machine=machine,
+        )
+        earlier = request.record.sessions if request.record else []
+        record = StudyRecord(
+            scaling=request.flags.scaling,
+            order_seed=request.flags.seed,
+            order_rule=ORDER_RULE,
+            sessions=[*earlier, session],
+        )
+        store.write_record(record)
+        return _execute(request, study, record)
 
 
 def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:

@@ -1,7 +1,6 @@
 """``isoscale doctor``: what this machine and these frameworks are, and what is wrong with them."""
 
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.errors import require_choice
+from isoscale.common.config.flags import Flags
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problems, settings
@@ -155,20 +154,12 @@ def diagnose(fv: Flags) -> dict[str, Any]:
     return {**facts, "problems": problems.find(facts)}
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a framework failed, 2 bad input, 130 interrupted."""
-
-    launch.interrupt_on(signal.SIGTERM, signal.SIGHUP)
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 done, 1 a framework failed."""
     fv = define_flags()
-    try:
-        if not fv.parse(list(argv)):
-            return 0
-        facts = diagnose(fv)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        print("isoscale: interrupted", file=sys.stderr)
-        return 130
+    if not fv.parse(list(argv)):
+        return 0
+    facts = diagnose(fv)
     if fv.json:
         print(to_json(facts, indent=2))
     else:

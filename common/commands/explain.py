@@ -1,13 +1,12 @@
 """``isoscale explain STUDY``: what tuning does step by step, and what is left of the gap."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from isoscale.common.commands import compare, report
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.flags import Flags
 from isoscale.common.registry.interpreters import find_programs
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.find import split_studies, study_folder
@@ -85,7 +84,8 @@ def _owed(command: list[str]) -> bool:
     )
 
 
-def _explain(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0 done, 1 a run failed."""
     names, flags = split_studies(argv)
     if any(flag in ("--help", "-help", "-h", "--helpfull") for flag in flags):
         print(USAGE)
@@ -105,9 +105,9 @@ def _explain(argv: Sequence[str]) -> int:
     if fv.measure:
         command = _command(fv, name, folder)
         if fv.dry_run:
-            return compare.main(command)
+            return compare.run(command)
         if folder is None or _owed(command):
-            code, measured = compare.main(command), True
+            code, measured = compare.run(command), True
             if code not in (0, 1):
                 return code
             folder = study_folder(name, Path(fv.out_dir))
@@ -135,14 +135,3 @@ def _show(study: StudyData, *, write: bool) -> None:
     path = report.write(study) if write else study.folder / FILE
     if path.exists():
         print(f"Report: {path}")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    try:
-        return _explain(argv)
-    except ConfigError as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        print("isoscale: interrupted", file=sys.stderr)
-        return 130

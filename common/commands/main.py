@@ -1,11 +1,12 @@
 """``isoscale COMMAND [--flags]``: one file per command in this folder."""
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
-from isoscale.common.config.errors import ConfigError, unknown
-from isoscale.common.config.flags import fail
+from isoscale.common.config.errors import require_choice
+from isoscale.common.processes.frame import exit_code_of, interrupt_on
 
 COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
@@ -17,7 +18,11 @@ COMMANDS = {
     "board": "show one study or several in TensorBoard",
     "doctor": "what this machine and these frameworks are, and what is known to be wrong with them",
 }
-"""Command -> one line for the help page; the command is ``main(argv)`` in the file of its name."""
+"""Command -> one line for the help page.
+
+The file of a command's name defines ``run(argv)``, which returns the exit code and may raise
+ConfigError and KeyboardInterrupt; ``main`` turns these into exit codes.
+"""
 
 
 def usage() -> str:
@@ -37,15 +42,20 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Runs a command; returns its exit code.
+
+    SIGTERM, and SIGHUP of a terminal that closes, do what Ctrl-C does.
+    """
+    interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())
         return 0
-    if argv[0] not in COMMANDS:
-        error: ConfigError = unknown("command", argv[0], COMMANDS)
-        return fail(error)
-    return importlib.import_module(f"isoscale.common.commands.{argv[0]}").main(argv[1:])
+    require_choice("command", argv[0], COMMANDS)
+    return importlib.import_module(f"isoscale.common.commands.{argv[0]}").run(argv[1:])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.flags import Flags
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.find import find_study, split_studies
 
@@ -60,22 +60,19 @@ def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
         raise ConfigError(f"{study.folder} cannot be written: {error.strerror}") from None
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 2 bad input."""
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0, the report is written."""
     fv = define_flags()
-    try:
-        names, flags = split_studies(argv)
-        if not fv.parse(flags):
-            return 0
-        if len(names) > 1:
-            raise ConfigError(f"'{names[1]}': one study at a time")
-        most_drawn = read_plots(fv.plots)
-        store = find_study(names[0] if names else None, fv.out_dir)
-        study = load_study(store)
-        if not study.lines:
-            raise ConfigError(f"study '{study.name}' has no results yet")
-        path = write(study, most_drawn=most_drawn)
-    except ConfigError as error:
-        return fail(error)
+    names, flags = split_studies(argv)
+    if not fv.parse(flags):
+        return 0
+    if len(names) > 1:
+        raise ConfigError(f"'{names[1]}': one study at a time")
+    most_drawn = read_plots(fv.plots)
+    store = find_study(names[0] if names else None, fv.out_dir)
+    study = load_study(store)
+    if not study.lines:
+        raise ConfigError(f"study '{study.name}' has no results yet")
+    path = write(study, most_drawn=most_drawn)
     print(f"Report: {path}")
     return 0

@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.errors import require_choice
+from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import TUNED
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.program.main import define_flags as define_run_flags
@@ -108,21 +108,18 @@ def _text(entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 2 bad input."""
+def run(argv: Sequence[str]) -> int:
+    """Returns the exit code: 0, the tweaks are listed."""
     fv = define_flags()
-    try:
-        if not fv.parse(argv):
-            return 0
-        frameworks = fv.frameworks or list(lookup.frameworks())
-        for name in frameworks:
-            require_choice("framework", name, lookup.frameworks())
-        models = fv.models or list(lookup.presets())
-        for name in models:
-            lookup.preset(name)
-        found = {name: describe(name, models) for name in frameworks}
-    except ConfigError as error:
-        return fail(error)
+    if not fv.parse(argv):
+        return 0
+    frameworks = fv.frameworks or list(lookup.frameworks())
+    for name in frameworks:
+        require_choice("framework", name, lookup.frameworks())
+    models = fv.models or list(lookup.presets())
+    for name in models:
+        lookup.preset(name)
+    found = {name: describe(name, models) for name in frameworks}
     if fv.json:
         print(to_json(found))
         return 0

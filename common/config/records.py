@@ -1,7 +1,8 @@
-"""Typed records to and from plain JSON values: one serialiser and one deserialiser for all.
+"""Dataclasses to JSON objects and back, by the names and the types of their fields.
 
-A record is a dataclass whose fields are numbers, texts, booleans, None, records, and lists, tuples
-and string-keyed dicts of these. On disk a record is an object with the fields as keys, in order.
+A field may be a string, a number, a boolean, ``None``, a ``Literal``, a tuple, a list, a ``dict``
+or ``Mapping`` with string keys, ``Any``, a union of these, or another dataclass. A class that
+defines both ``to_json()`` and ``from_json(record)`` decides its own form.
 """
 
 import dataclasses
@@ -9,21 +10,26 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-Record = TypeVar("Record")
+T = TypeVar("T")
 
 OMIT_DEFAULT = {"omit default": True}
-"""Metadata of a field that is absent on disk at its default value."""
+"""Metadata of a field that is absent from the JSON object at its default value."""
 
 
 def to_record(value: Any) -> Any:
-    """Returns a record, or a list or dict of records, as plain JSON values."""
+    """Returns a dataclass, or a list or dict of dataclasses, as plain JSON values.
+
+    The keys of an object are the names of the fields, in order.
+    """
+    if hasattr(value, "to_json"):
+        return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: to_record(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not (field.metadata.get("omit default") and _is_default(field, value))
+            if field.init and not _is_omitted(field, value)
         }
     if isinstance(value, Mapping):
         return {str(key): to_record(item) for key, item in value.items()}
@@ -32,101 +38,122 @@ def to_record(value: Any) -> Any:
     return value
 
 
-def _is_default(field: dataclasses.Field, record: Any) -> bool:
+def _is_omitted(field: dataclasses.Field, record: Any) -> bool:
+    if not field.metadata.get("omit default"):
+        return False
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     return getattr(record, field.name) == default
 
 
-def from_record(kind: type[Record], value: Any, *, path: str = "") -> Record:
-    """Returns the record that plain JSON values describe.
+def from_record(cls: type[T], record: Any, *, path: str = "") -> T:
+    """Returns the dataclass that a JSON object describes; the inverse of ``to_record``.
 
     Args:
-      kind: a dataclass.
-      value: what was read; a key that is missing takes the default of its field.
-      path: name of the record in messages.
+      cls: the dataclass.
+      record: the JSON object. A missing key takes the default of its field.
+      path: names ``record`` in error messages.
 
     Raises:
-      ValueError: a key is unknown, missing without a default, or has a value of another type. The
-        message names the key.
+      ValueError: a key is unknown, a key without a default is missing, or a value has another type
+        than its field. The message names the path of the value, such as ``runs[2].devices``.
     """
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{path or kind.__name__} is {_short(value)}, not an object")
-    hints, required = _fields(typing.cast(typing.Hashable, kind))
-    for name in value:
-        if name not in hints:
-            raise ValueError(f"{_join(path, name)} is unknown")
-    for name in required:
-        if name not in value:
-            raise ValueError(f"{_join(path, name)} is missing")
-    return kind(**{n: _read(hints[n], item, _join(path, n)) for n, item in value.items()})
-
-
-def _join(path: str, name: object) -> str:
-    text = str(name)[:80]
-    return f"{path}.{text}" if path else text
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if not isinstance(record, dict):
+        raise _wrong(path, record, "an object")
+    types_of, required = _fields(typing.cast(Any, cls))  # mypy: no type is Hashable
+    unknown = [key for key in record if key not in types_of]
+    if unknown:
+        raise ValueError(f"{_join(path, str(unknown[0]))}: {cls.__name__} has no such field")
+    missing = [name for name in required if name not in record]
+    if missing:
+        raise ValueError(f"{_join(path, missing[0])} is missing")
+    values = {
+        name: _read(types_of[name], value, _join(path, name)) for name, value in record.items()
+    }
+    return cls(**values)
 
 
 @functools.cache
-def _fields(kind: type) -> tuple[dict[str, Any], list[str]]:
-    """Returns (field name -> type, fields without a default)."""
-    if not dataclasses.is_dataclass(kind):
-        raise TypeError(f"{kind} is not a dataclass")
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)
-    missing = dataclasses.MISSING
-    required = [f.name for f in fields if f.default is missing and f.default_factory is missing]
+def _fields(cls: type) -> tuple[dict[str, Any], list[str]]:
+    """Returns (field name -> type, names of the fields without a default)."""
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    hints = typing.get_type_hints(cls)
+    none = dataclasses.MISSING
+    required = [f.name for f in fields if f.default is none and f.default_factory is none]
     return {field.name: hints[field.name] for field in fields}, required
 
 
-def _read(hint: Any, value: Any, path: str) -> Any:
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+def _read(kind: Any, value: Any, path: str) -> Any:
+    """Returns ``value`` as the type ``kind``."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Literal:
+        if not any(value == item and type(value) is type(item) for item in arguments):
+            raise _wrong(path, value, f"one of {', '.join(map(repr, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in parts:
-            return None
-        problems = []
-        for part in parts:
-            if part is not type(None):
-                try:
-                    return _read(part, value, path)
-                except ValueError as problem:
-                    problems.append(problem)
-        raise problems[-1]
-    if origin is typing.Literal:
-        if value in parts:
-            return value
-        raise ValueError(f"{path} is {_short(value)}, not one of {', '.join(map(str, parts))}")
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{path} is {_short(value)}, not an object")
-        return {str(key): _read(parts[1], item, _join(path, key)) for key, item in value.items()}
-    if origin in (list, tuple):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{path} is {_short(value)}, not a list")
-        if origin is tuple and parts[-1] is not Ellipsis:
-            if len(parts) != len(value):
-                raise ValueError(f"{path} has {len(value)} entries, not {len(parts)}")
-            items = zip(parts, value, strict=True)
-            return tuple(_read(part, item, f"{path}[{i}]") for i, (part, item) in enumerate(items))
-        return origin(_read(parts[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-    if dataclasses.is_dataclass(hint):
-        return from_record(typing.cast(type, hint), value, path=path)
-    # bool is a subclass of int: a truth value is no number.
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return _read_union(arguments, value, path)
+    if origin in (tuple, list):
+        return _read_sequence(origin, arguments, value, path)
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise _wrong(path, value, "an object")
+        return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}
+    if hasattr(kind, "from_json"):
+        try:
+            return kind.from_json(value)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+    if dataclasses.is_dataclass(kind):
+        return from_record(typing.cast(type, kind), value, path=path)
+    return _read_plain(kind, value, path)
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and types.NoneType in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not types.NoneType]
+    if len(others) == 1:  # the error of the one type says more than that of the union
+        return _read(others[0], value, path)
+    for kind in others:
+        try:
+            return _read(kind, value, path)
+        except ValueError:
+            continue
+    raise _wrong(path, value, " or ".join(getattr(kind, "__name__", str(kind)) for kind in others))
+
+
+def _read_sequence(origin: type, arguments: tuple[Any, ...], value: Any, path: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _wrong(path, value, "a list")
+    if origin is list or arguments[-1] is Ellipsis:
+        kinds: typing.Sequence[Any] = [arguments[0]] * len(value)
+    else:
+        kinds = arguments
+    if len(kinds) != len(value):
+        raise ValueError(f"{path} must have {len(kinds)} entries, not {len(value)}")
+    return origin(
+        _read(kind, item, f"{path}[{index}]")
+        for index, (kind, item) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _read_plain(kind: type, value: Any, path: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise ValueError(f"{path} is {_short(value)}, not {_called(hint)}")
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise _wrong(path, value, kind.__name__)
+    return value
 
 
-def _called(hint: type) -> str:
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return names.get(hint, str(hint))
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _wrong(path: str, value: Any, expected: str) -> ValueError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return ValueError(f"{path or 'the record'} is {shown}; it must be {expected}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from isoscale.common.config.records import from_record
 from isoscale.common.parity.tolerances import (
     Tolerance,
     absolute_differences,
@@ -68,12 +69,63 @@ class Figure:
         if value > self.largest:
             self.largest, self.step, self.tensor = value, step, tensor
 
+    def to_json(self) -> dict[str, Any]:
+        by_step = [list(pair) for pair in self.by_step.items()]
+        return {**dataclasses.asdict(self), "by_step": by_step}
+
+    @classmethod
+    def from_json(cls, record: Any) -> "Figure":
+        """Returns the figure of a record that ``to_json`` made.
+
+        An infinite difference has no form in JSON: it is written as null, and null is read as
+        infinite.
+
+        Raises:
+          ValueError: the record is none of a figure.
+        """
+        read = from_record(_FigureRecord, record)
+
+        def judged(entry: _Judged | None) -> tuple[int, str, float, float] | None:
+            return entry and (entry[0], entry[1], _number(entry[2]), entry[3])
+
+        return cls(
+            kind=read.kind,
+            bound=read.bound,
+            largest=_number(read.largest),
+            step=read.step,
+            tensor=read.tensor,
+            nearest=judged(read.nearest),
+            first_outside=judged(read.first_outside),
+            by_step={step: _number(value) for step, value in read.by_step},
+        )
+
     def __str__(self) -> str:
         shown = self.first_outside or self.nearest
         step, tensor, value, bound = shown or (self.step, self.tensor, self.largest, None)
         where = f" of {tensor}" if tensor else ""
         judged = "not judged" if bound is None else f"bound {bound:.0e}"
         return f"{self.kind}{where} at step {step}: {value:.2e} ({judged})"
+
+
+_Judged = tuple[int, str, float | None, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FigureRecord:
+    """A ``Figure`` as JSON has it."""
+
+    kind: str
+    bound: float | None
+    largest: float | None
+    step: int
+    tensor: str
+    nearest: _Judged | None
+    first_outside: _Judged | None
+    by_step: list[tuple[int, float | None]]
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _share(value: float, bound: float) -> float:
@@ -108,38 +160,29 @@ class Comparison:
         if outside and figure.first_outside and figure.first_outside[0] == step:
             figure.first_outside = (step, names[first], float(values[first]), float(bound or 0))
 
+    @property
+    def ok(self) -> bool:
+        return all(figure.ok for figure in self.figures.values())
+
     def to_json(self) -> dict[str, Any]:
-        figures = []
-        for figure in self.figures.values():
-            entry = dataclasses.asdict(figure)
-            entry["by_step"] = [list(pair) for pair in figure.by_step.items()]
-            figures.append(entry)
+        figures = [figure.to_json() for figure in self.figures.values()]
         return {"against": self.against, "missing": self.missing, "figures": figures}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Comparison":
-        """The inverse of ``to_json``; what JSON cannot say (an infinity) comes as null."""
-
-        def number(value: float | None) -> float:
-            return math.inf if value is None else value
-
-        def judged(entry: list[Any] | None) -> Any:
-            return entry and (*entry[:2], number(entry[2]), entry[3])
-
-        comparison = cls(record["against"])
-        comparison.missing = record["missing"]
-        for entry in record["figures"]:
-            comparison.figures[entry["kind"]] = Figure(
-                kind=entry["kind"],
-                bound=entry["bound"],
-                largest=number(entry["largest"]),
-                step=entry["step"],
-                tensor=entry["tensor"],
-                nearest=judged(entry["nearest"]),
-                first_outside=judged(entry["first_outside"]),
-                by_step={step: number(value) for step, value in entry["by_step"]},
-            )
+    def from_json(cls, record: Any) -> "Comparison":
+        """Returns the comparison of a record that ``to_json`` made; see ``Figure.from_json``."""
+        read = from_record(_ComparisonRecord, record)
+        comparison = cls(read.against)
+        comparison.missing = read.missing
+        comparison.figures = {figure.kind: figure for figure in read.figures}
         return comparison
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ComparisonRecord:
+    against: str
+    missing: str | None
+    figures: list[Figure]
 
 
 LOSS = "loss, relative"
@@ -192,7 +235,9 @@ def compare_steps(
         comparison.add(name, step, {"": relative_difference(*norms)}, bound)
 
     bound = tolerance.parameter_at(step, between_devices=between_devices)
-    for kind in ours.arrays.keys() & theirs.arrays.keys() - {"gradients", "step_gradients"}:
+    for kind in ours.arrays:
+        if kind not in theirs.arrays or kind in ("gradients", "step_gradients"):
+            continue
         differences = absolute_differences(ours.arrays[kind], theirs.arrays[kind], layout.starts)
         name = PARAMETERS if kind == "parameters" else f"optimizer state {kind}, absolute"
         comparison.add_tensors(name, step, layout.names, differences, bound)

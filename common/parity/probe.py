@@ -21,16 +21,17 @@ from isoscale.common.measure.runner import Runner
 from isoscale.common.parity import checks, reference, trace
 from isoscale.common.parity.cases import Case
 from isoscale.common.parity.compare import Comparison, compare_steps
+from isoscale.common.parity.documents import ParityLine
+from isoscale.common.parity.jobs import COMPILE_SECONDS, TrainingJob, serve
 from isoscale.common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
 from isoscale.common.parity.trace import Layout, Record
-from isoscale.common.parity.workers import COMPILE_SECONDS, Job, serve
 from isoscale.common.processes.heartbeat import Heartbeat
 from isoscale.common.reference.optimizer import gradients_of_step
 from isoscale.common.registry import lookup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ParityJob(Job):
+class ParityJob(TrainingJob[ParityLine]):
     """One run of a case.
 
     Attributes:
@@ -55,9 +56,8 @@ class ParityJob(Job):
     def is_there(self) -> bool:
         return self.leaves is None or (self.leaves / trace.DONE).exists()
 
-    def is_done(self, line: dict[str, Any]) -> bool:
-        compared = not any(c["missing"] for c in line.get("comparisons", ()))
-        return compared and super().is_done(line)
+    def is_done(self, line: ParityLine) -> bool:
+        return not any(c.missing for c in line.comparisons) and super().is_done(line)
 
 
 class Run:
@@ -276,11 +276,11 @@ class Run:
 
 def run(
     job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat
-) -> tuple[Runner, dict[str, Any]]:
-    """Runs a job; returns its runner and what its line says."""
+) -> tuple[Runner, ParityLine]:
+    """Runs a job; returns its runner and its results."""
     training = Run(job, case, config, beat)
-    comparisons = [comparison.to_json() for comparison in training.comparisons()]
-    return training.runner, {"comparisons": comparisons}
+    line = ParityLine(job=job.key, comparisons=tuple(training.comparisons()))
+    return training.runner, line
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ A leg goes on from the checkpoint that another process has left, and leaves one 
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
@@ -17,16 +16,17 @@ from isoscale.common.checkpoint.saver import Saver, restore
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Runner
 from isoscale.common.parity.cases import Case
-from isoscale.common.parity.trace import FAILED
-from isoscale.common.parity.workers import COMPILE_SECONDS, Job, serve
+from isoscale.common.parity.documents import RelayLine
+from isoscale.common.parity.jobs import COMPILE_SECONDS, TrainingJob, serve
 from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.processes.job_pool import FAILED
 from isoscale.common.registry import lookup
 
 _POLL_SECONDS = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelayJob(Job):
+class RelayJob(TrainingJob[RelayLine]):
     """One leg, or an unbroken run.
 
     Attributes:
@@ -66,13 +66,13 @@ def _wait_for(folder: Path, beat: Heartbeat, what: str) -> Path | None:
 
 def run(
     job: RelayJob, case: Case, config: RunConfig, beat: Heartbeat
-) -> tuple[Runner | None, dict[str, Any]]:
-    """Runs a leg; returns its runner and what its line says."""
+) -> tuple[Runner | None, RelayLine]:
+    """Runs a leg; returns its runner and its results."""
     what = f"{case.name} {job.framework}:{job.strategy}:{job.devices}"
     source = _wait_for(Path(job.source), beat, what) if job.source else None
     if job.source and source is None:
         job.note_failure()
-        return None, {"error": "the leg before it failed", "metrics": []}
+        return None, RelayLine(job=job.key, error="the leg before it failed")
     beat.beat(f"building {what}", expected_seconds=COMPILE_SECONDS)
     runner: Runner = lookup.load_runner(config)()
     batches = case.batches(config.parameter_dtype)
@@ -85,7 +85,7 @@ def run(
     else:
         dtype = config.parameter_dtype
         runner.set_parameters({name: v.astype(dtype) for name, v in case.initial().items()})
-    metrics = []
+    metrics: list[dict[str, float]] = []
     for step in range(job.first_step, job.last_step):
         expected = COMPILE_SECONDS if step == job.first_step else 0.0
         beat.beat(f"step {step} of {what}", expected_seconds=expected)
@@ -101,11 +101,10 @@ def run(
         about={**training, **identify(batches), "written_by": written_by},
     )
     saver.save(runner, job.last_step)
-    line: dict[str, Any] = {"metrics": metrics}
-    if saver.failures:  # of the rank that writes, which also leaves the line
+    if saver.failures:  # of the rank that writes, which also reports the results
         job.note_failure()
-        line["error"] = saver.failures[0]
-    return runner, line
+    error = saver.failures[0] if saver.failures else None
+    return runner, RelayLine(job=job.key, error=error, metrics=tuple(metrics))
 
 
 def read_end(job: RelayJob) -> State:

@@ -15,8 +15,9 @@ from typing import Any, Self
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.processes.job_pool import FAILED
 
-DONE, FAILED = "done", "failed"
+DONE = "done"
 _FIGURES = "figures.jsonl"
 _POLL_SECONDS = 0.2
 

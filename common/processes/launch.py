@@ -5,7 +5,6 @@ import ctypes
 import dataclasses
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from isoscale.common.processes import ranks
 from isoscale.common.processes.heartbeat import last_beat
 
 _PARENT = "ISOSCALE_PARENT_PID"
@@ -21,28 +21,6 @@ _PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.1
 _LEAVE_SECONDS = 10.0
 """How long processes may go on when all is done, or when one has failed (to say why)."""
-
-
-# What torchrun and its like set for a rank; a worker gets them from us or not at all.
-_RANK_VARIABLES = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
-
-
-def interrupt_on(*numbers: signal.Signals) -> None:
-    """Makes signals do what Ctrl-C does, but those that this process was told to ignore (nohup)."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
 
 
 def die_with_launcher() -> bool:
@@ -99,7 +77,7 @@ def start(
       environment: added to this process's environment, less what a launcher of ranks set.
       log: takes standard output and error; None: ours.
     """
-    variables = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+    variables = {k: v for k, v in os.environ.items() if k not in ranks.VARIABLES}
     variables |= {**environment, _PARENT: str(os.getpid())}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
@@ -222,26 +200,6 @@ def describe_exit(code: int) -> str:
         name = f"signal {-code}"
     hint = " (out of memory?)" if -code == signal.SIGKILL else ""
     return f"was ended by {name}{hint}"
-
-
-def free_port() -> int:
-    """Returns a TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def rank_environments(count: int) -> list[dict[str, str]]:
-    """Returns what torchrun would set, for each rank of a run on this machine."""
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        # Without it gloo looks the host name up, which may point anywhere or nowhere.
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def last_line(log: Path) -> str | None:

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from isoscale.common.processes.job_pool import Key, Line
 
 _QUIET_SECONDS = 30.0
 
@@ -14,9 +15,7 @@ _QUIET_SECONDS = 30.0
 class JobProgress:
     """A bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(
-        self, title: str, total: int, *, name: Callable[[Sequence[Any]], str], kept: int = 0
-    ):
+    def __init__(self, title: str, total: int, *, name: Callable[[Key], str], kept: int = 0):
         """Args:
         title: of the bar.
         total: jobs.
@@ -50,13 +49,13 @@ class JobProgress:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def show(self, lines: Sequence[dict[str, Any]], doing: Sequence[str]) -> None:
+    def show(self, lines: Sequence[Line], doing: Sequence[str]) -> None:
         """Takes what has finished and what is at work."""
         for line in lines:
-            name = self._name(line["job"])
-            if line["error"] and name not in self._failed:
+            name = self._name(line.job)
+            if line.error and name not in self._failed:
                 self._failed.add(name)
-                self._console.print(Text(f"failed: {name}: {line['error']}"), soft_wrap=True)
+                self._console.print(Text(f"failed: {name}: {line.error}"), soft_wrap=True)
         self._bar.update(self._task, completed=len(lines), description="; ".join(doing))
         now = time.monotonic()
         done = len(lines) - self._kept

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, fail
+from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import PLATFORMS, RunConfig
 from isoscale.common.disk.json_files import to_json, write_json
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, pin
 from isoscale.common.measure.windows import summarize
 from isoscale.common.processes import launch
+from isoscale.common.processes.frame import exit_code_of
 from isoscale.common.processes.heartbeat import Heartbeat, path_for
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import plain_config
@@ -199,17 +200,18 @@ def _words(error: Exception) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 the framework failed, 2 bad input."""
     launch.die_with_launcher()
+    return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
     fv = define_flags()
-    try:
-        if not fv.parse(list(sys.argv[1:] if argv is None else argv)):
-            return 0
-        if fv.framework is None:
-            raise ConfigError(f"--framework is required; known: {', '.join(lookup.frameworks())}")
-        require_choice("framework", fv.framework, lookup.frameworks())
-        require_choice("platform", fv.platform, PLATFORMS)
-        size = check_size(fv.sgemm_size)
-    except ConfigError as error:
-        return fail(error)
+    if not fv.parse(argv):
+        return 0
+    if fv.framework is None:
+        raise ConfigError(f"--framework is required; known: {', '.join(lookup.frameworks())}")
+    require_choice("framework", fv.framework, lookup.frameworks())
+    require_choice("platform", fv.platform, PLATFORMS)
+    size = check_size(fv.sgemm_size)
     folder = Path(fv.out_dir) if fv.out_dir else None
     heart = Heartbeat(path_for(folder, 0) if folder else None)
     try:

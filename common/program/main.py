@@ -21,7 +21,6 @@ from isoscale.common.config.flags import (
     define_flag,
     define_size_flags,
     define_training_flags,
-    fail,
 )
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_folder, make_folder
@@ -31,7 +30,8 @@ from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, read_record
 from isoscale.common.measure.scenario import Task
 from isoscale.common.measure.windows import Window
-from isoscale.common.processes import heartbeat, launch
+from isoscale.common.processes import heartbeat, launch, ranks
+from isoscale.common.processes.frame import INTERRUPTED, exit_code_of
 from isoscale.common.processes.lock import locked
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.registry import lookup
@@ -118,32 +118,6 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     return path
 
 
-def read_rank(config: RunConfig, run_dir: str | None) -> int | None:
-    """Returns this process's rank, or None if it was not started as one.
-
-    Raises:
-      ConfigError: some of what torchrun sets is missing or does not fit.
-    """
-    if config.process_model == "single" or "RANK" not in os.environ:
-        return None
-    values: dict[str, int] = {}
-    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
-        text = os.environ.get(name, "")
-        if not text.isdecimal():
-            raise ConfigError(f"RANK is set, but {name}={text!r} is not a whole number")
-        values[name] = int(text)
-    if not os.environ.get("MASTER_ADDR"):
-        raise ConfigError("RANK is set, but MASTER_ADDR is not")
-    if values["WORLD_SIZE"] != config.devices or values["RANK"] >= config.devices:
-        raise ConfigError(
-            f"RANK={values['RANK']} of WORLD_SIZE={values['WORLD_SIZE']} does not fit "
-            f"devices={config.devices}: one process per device"
-        )
-    if run_dir is None:
-        raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
-    return values["RANK"]
-
-
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
 
 
@@ -174,12 +148,12 @@ def _launch_ranks(
     command = launch.module_command(
         sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
     )
-    ranks = [
+    processes = [
         launch.start(command, environment=environment)
-        for environment in launch.rank_environments(config.devices)
+        for environment in ranks.environments(config.devices)
     ]
     outcome = launch.supervise(
-        ranks, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
+        processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
     )
     if outcome.ok:
         return 0
@@ -235,13 +209,14 @@ class _Startup:
         self._last = now
 
 
-def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int) -> None:
+def _work(
+    config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int, local_rank: int
+) -> None:
     """Runs one rank from pinning to the run directory."""
     startup = _Startup()
     startup.mark("interpreter")
     beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank))
     beat.beat("starting")
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
     pinned: list[int] | None = None
     if config.platform == "cpu":
         cores = cores_of_devices(
@@ -279,7 +254,7 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
     )
     session = scenario.session(task)
     outcome = session.run()
-    ranks = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
+    places = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
     if rank == 0:
         result = scenario.assemble(
             _identity(config, run_dir),
@@ -291,7 +266,7 @@ def _work(config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int)
         )
         machine = {
             **describe.machine(),
-            "ranks": ranks,
+            "ranks": places,
             "framework": facts,
             "tweaks": {
                 tweak.name: tweak.evidence() if tweak.evidence else None
@@ -331,45 +306,47 @@ def _write_run_dir(
 
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
-    """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input."""
+    """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     launched = launch.die_with_launcher()
-    argv = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    return exit_code_of(lambda: _run(framework, given, launched=launched))
+
+
+def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     held = contextlib.ExitStack()  # until this process ends
-    try:
-        fv = define_flags(framework)
-        if not fv.parse(argv):
-            return 0
-        config = read_config(fv, framework)
-        checkpoints = Checkpoints.read(fv, config)
-        if checkpoints.complete:
-            print(
-                f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left"
-            )
-            return 0
-        rank = read_rank(config, fv.run_dir)
-        # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
-        run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
-        checkpoints.check_apart(run_dir)
-        _with_environment(lookup.tweak_environment(config), framework, argv)
-        if checkpoints.folder:
-            make_folder(checkpoints.folder, flag="--save_checkpoint")
-            if rank is None or (rank == 0 and not launched):  # else the launcher has it
-                called = f"--save_checkpoint={checkpoints.folder}"
-                held.enter_context(locked(checkpoints.folder, called=called))
-                checkpoints.check_unchanged()
-        make_folder(run_dir, flag="--run_dir")
-    except ConfigError as error:
-        return fail(error)
+    fv = define_flags(framework)
+    if not fv.parse(argv):
+        return 0
+    config = read_config(fv, framework)
+    checkpoints = Checkpoints.read(fv, config)
+    if checkpoints.complete:
+        print(f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left")
+        return 0
+    own = None if config.process_model == "single" else ranks.read(devices=config.devices)
+    if own and fv.run_dir is None:
+        raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
+    rank = own.rank if own else None
+    # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
+    run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
+    checkpoints.check_apart(run_dir)
+    _with_environment(lookup.tweak_environment(config), framework, argv)
+    if checkpoints.folder:
+        make_folder(checkpoints.folder, flag="--save_checkpoint")
+        if rank is None or (rank == 0 and not launched):  # else the launcher has it
+            called = f"--save_checkpoint={checkpoints.folder}"
+            held.enter_context(locked(checkpoints.folder, called=called))
+            checkpoints.check_unchanged()
+    make_folder(run_dir, flag="--run_dir")
     code = 0
     try:
         if config.process_model == "per_device" and rank is None:
             code = _launch_ranks(framework, config, checkpoints, run_dir, argv, fv.watchdog_seconds)
         else:
-            _work(config, checkpoints, run_dir, rank or 0)
+            _work(config, checkpoints, run_dir, rank or 0, own.local_rank if own else 0)
     except KeyboardInterrupt:
         hint = checkpoints.hint()
         print(f"isoscale: interrupted; nothing was recorded{hint}", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     except Exception as error:
         # The boundary of the program: whatever went wrong becomes a recorded result.
         traceback.print_exc()

@@ -1,10 +1,9 @@
 """The device of this process."""
 
-import os
-
 import torch
 
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.processes import ranks
 
 
 def local_devices(config: RunConfig) -> list[torch.device]:
@@ -18,7 +17,7 @@ def local_devices(config: RunConfig) -> list[torch.device]:
     if config.platform != "gpu" or not torch.cuda.is_available():
         raise RuntimeError(f"this PyTorch has no {config.platform} support")
     per_device = config.process_model == "per_device"
-    index = int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) if per_device else 0
+    index = ranks.own().local_rank if per_device else 0
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return [device]

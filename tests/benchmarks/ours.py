@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
-from isoscale.common.processes import launch
+from isoscale.common.processes.ranks import environments
 from isoscale.common.program.main import define_flags
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config
@@ -134,7 +134,7 @@ class Workers:
         for device, config in enumerate(configs):
             words = [config.framework, config.strategy, config.model, config.tuning, str(device)]
             per_device = config.process_model == "per_device"
-            ranks = launch.rank_environments(config.devices) if per_device else [{}]
+            ranks = environments(config.devices) if per_device else [{}]
             for rank in ranks:
                 environment = {**lookup.tweak_environment(config), **rank}
                 self._processes.append(

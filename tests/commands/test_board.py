@@ -18,7 +18,7 @@ import pytest
 from isoscale.common.commands.board import links, run_filter
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.processes import launch
+from isoscale.common.processes.ports import free_port
 from isoscale.common.study.find import find_study, split_studies
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.commands.board_process import Board, running_board, wait_for
@@ -286,7 +286,7 @@ def test_without_the_data_server(out: Path, one: Board, tmp_path: Path) -> None:
     (tmp_path / "view").mkdir()
     for part in ("report", "runs", "scaling"):
         (tmp_path / "view" / part).symlink_to(out / "one" / "tensorboard" / part)
-    port = launch.free_port()
+    port = free_port()
     process = subprocess.Popen(
         [
             sys.executable,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from isoscale.common.commands import compare, explain
+from isoscale.common.commands.main import main
 from isoscale.common.study.store import Store
 from tests.common.analysis.test_waterfall import SECONDS, TWEAKS, failed
 from tests.common.report.fake_study import grid_lines, ladder_lines, write_study
@@ -26,7 +27,7 @@ class FakeCompare:
         self.code = 0
         self.lines = LINES
 
-    def main(self, argv: list[str]) -> int:
+    def run(self, argv: list[str]) -> int:
         self.calls.append(list(argv))
         fv = compare.define_flags()
         assert fv.parse(argv)
@@ -43,7 +44,7 @@ class FakeCompare:
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCompare:
     found = FakeCompare()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "main", found.main)
+    monkeypatch.setattr(compare, "run", found.run)
     monkeypatch.setattr(explain, "_owed", lambda command: found.owed)
     return found
 
@@ -53,7 +54,7 @@ def out(name: str = "mine") -> Path:
 
 
 def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
-    assert explain.main(["mine", "--models=mlp_digits", "--runs=3"]) == 0
+    assert main(["explain", "mine", "--models=mlp_digits", "--runs=3"]) == 0
     assert fake.calls == [
         [
             *("--study=mine", "--strategies=bare", "--devices=1", "--tuning=ladder", "--runs=6"),
@@ -66,14 +67,16 @@ def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
 
 
 def test_the_users_flags_win(fake: FakeCompare) -> None:
-    explain.main(["mine", "--strategies=pjit", "--devices=2", "--tuning=tuned,stock", "--runs=2"])
+    main(
+        ["explain", "mine", "--strategies=pjit", "--devices=2", "--tuning=tuned,stock", "--runs=2"]
+    )
     fv = compare.define_flags()
     fv.parse(fake.calls[0])
     assert (fv.strategies, fv.devices, fv.tuning, fv.runs) == (["pjit"], [2], ["tuned", "stock"], 2)
 
 
 def test_a_time_budget_takes_the_place_of_runs(fake: FakeCompare) -> None:
-    explain.main(["mine", "--time_budget=2m"])
+    main(["explain", "mine", "--time_budget=2m"])
     assert not any(flag.startswith("--runs") for flag in fake.calls[0])
 
 
@@ -81,7 +84,7 @@ def test_a_complete_study_is_only_shown(fake: FakeCompare, capsys: Any) -> None:
     fake.owed = False
     write_study(out(), LINES, steps=0)
     results = (out() / "results.jsonl").read_bytes()
-    assert explain.main(["mine"]) == 0
+    assert main(["explain", "mine"]) == 0
     assert fake.calls == []
     text = capsys.readouterr().out
     assert "+ pages" in text
@@ -89,7 +92,7 @@ def test_a_complete_study_is_only_shown(fake: FakeCompare, capsys: Any) -> None:
     assert "Stock and tuned" in (out() / "report.html").read_text()
     assert (out() / "results.jsonl").read_bytes() == results
     (out() / "report.html").unlink()
-    assert explain.main(["mine", "--noreport"]) == 0
+    assert main(["explain", "mine", "--noreport"]) == 0
     assert not (out() / "report.html").exists()
 
 
@@ -98,7 +101,7 @@ def test_an_incomplete_one_goes_on_with_as_many_runs(fake: FakeCompare, capsys: 
     record = store.record()
     session = dataclasses.replace(record.sessions[0], rounds=4)
     store.write_record(dataclasses.replace(record, sessions=[session]))
-    assert explain.main(["mine"]) == 0
+    assert main(["explain", "mine"]) == 0
     grid = ["--strategies=bare", "--devices=1", "--tuning=ladder"]
     assert fake.calls == [["--study=mine", "--resume", *grid, "--runs=4"]]
     assert "+ pages" in capsys.readouterr().out
@@ -106,7 +109,7 @@ def test_an_incomplete_one_goes_on_with_as_many_runs(fake: FakeCompare, capsys: 
 
 def test_a_study_may_be_named_by_its_folder(fake: FakeCompare) -> None:
     write_study(Path("elsewhere/mine"), LINES, steps=0)
-    assert explain.main(["elsewhere/mine"]) == 0
+    assert main(["explain", "elsewhere/mine"]) == 0
     assert "--out_dir=elsewhere" in fake.calls[0]
     assert "--study=mine" in fake.calls[0]
 
@@ -114,14 +117,14 @@ def test_a_study_may_be_named_by_its_folder(fake: FakeCompare) -> None:
 def test_a_failed_run_is_shown_and_told(fake: FakeCompare, capsys: Any) -> None:
     fake.lines = failed(LINES, tweaks=["pages"])
     fake.code = 1
-    assert explain.main(["mine"]) == 1
+    assert main(["explain", "mine"]) == 1
     assert "no result: 6 failed" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("code", [2, 130])
 def test_what_ends_compare_ends_it(fake: FakeCompare, capsys: Any, code: int) -> None:
     fake.code = code
-    assert explain.main(["mine"]) == code
+    assert main(["explain", "mine"]) == code
     assert capsys.readouterr().out == ""
 
 
@@ -129,15 +132,15 @@ def test_ctrl_c_is_130(fake: FakeCompare, capsys: Any, monkeypatch: pytest.Monke
     def interrupted(argv: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "main", interrupted)
-    assert explain.main(["mine"]) == 130
+    monkeypatch.setattr(compare, "run", interrupted)
+    assert main(["explain", "mine"]) == 130
     assert capsys.readouterr().err == "isoscale: interrupted\n"
 
 
 def test_a_plan_is_only_printed(fake: FakeCompare, capsys: Any) -> None:
     fake.owed = False
     write_study(out(), LINES, steps=0)
-    assert explain.main(["mine", "--dry_run"]) == 0
+    assert main(["explain", "mine", "--dry_run"]) == 0
     assert "--dry_run" in fake.calls[0]
     assert capsys.readouterr().out == ""
 
@@ -145,13 +148,13 @@ def test_a_plan_is_only_printed(fake: FakeCompare, capsys: Any) -> None:
 def test_nomeasure_runs_nothing(fake: FakeCompare, capsys: Any) -> None:
     write_study(out(), LINES, steps=0)
     write_study(out("ordinary"), grid_lines(runs=1), steps=0)
-    assert explain.main(["mine", "--nomeasure"]) == 0
+    assert main(["explain", "mine", "--nomeasure"]) == 0
     assert "+ pages" in capsys.readouterr().out
     for name, said in (
         ("ordinary", "nothing to explain in 'ordinary'"),
         ("absent", "no study 'absent'"),
     ):
-        assert explain.main([name, "--nomeasure"]) == 2
+        assert main(["explain", name, "--nomeasure"]) == 2
         answer = capsys.readouterr()
         assert answer.out == ""
         assert answer.err == (

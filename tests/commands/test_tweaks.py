@@ -2,12 +2,12 @@
 
 import json
 
-from isoscale.common.commands import tweaks
+from isoscale.common.commands.main import main
 from isoscale.common.registry import lookup
 
 
 def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:
-    assert tweaks.main([]) == 0
+    assert main(["tweaks"]) == 0
     text = capsys.readouterr().out
     for framework in lookup.frameworks():
         for tweak in lookup.tweaks(framework):
@@ -17,7 +17,7 @@ def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:
 
 
 def test_json_has_what_is_missing_and_the_lanes(capsys) -> None:
-    assert tweaks.main(["--json", "--frameworks=jax", "--models=gpt_tiny,mlp_digits"]) == 0
+    assert main(["tweaks", "--json", "--frameworks=jax", "--models=gpt_tiny,mlp_digits"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["jax"]
     by_name = {entry["name"]: entry for entry in found["jax"]}
@@ -27,12 +27,12 @@ def test_json_has_what_is_missing_and_the_lanes(capsys) -> None:
 
 
 def test_what_only_several_devices_need_is_shown_too(capsys) -> None:
-    assert tweaks.main(["--frameworks=jax", "--models=gpt_tiny,mlp_large"]) == 0
+    assert main(["tweaks", "--frameworks=jax", "--models=gpt_tiny,mlp_large"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "tuned one device: no model; two: mlp_large" in text
 
 
 def test_bad_input(capsys) -> None:
-    assert tweaks.main(["--frameworks=jacks"]) == 2
+    assert main(["tweaks", "--frameworks=jacks"]) == 2
     assert "did you mean 'jax'?" in capsys.readouterr().err
-    assert tweaks.main(["--models=gpt"]) == 2
+    assert main(["tweaks", "--models=gpt"]) == 2

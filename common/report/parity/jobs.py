@@ -7,19 +7,20 @@ from typing import Any
 from markupsafe import Markup
 
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.parity.documents import ParityDocument, RelayDocument
 from isoscale.common.report.drawing.plot import Plot, with_own_ids
 from isoscale.common.report.formats.templates import make_environment
 
 
-def said_of_runs(document: dict[str, Any], *, total: int) -> str:
-    """Returns how many runs of what took how long, in a sentence."""
-    minutes, seconds = divmod(round(document["seconds"]), 60)
-    kept = document["kept_runs"]
+def said_of_runs(document: ParityDocument | RelayDocument, *, total: int) -> str:
+    """Returns one sentence: how many runs there were, how long they took, and how they ran."""
+    minutes, seconds = divmod(round(document.seconds), 60)
+    kept = document.kept_runs
     of_before = f", {kept} of them kept of an earlier session," if kept else ""
     return (
         f"{total} runs{of_before} in {minutes}:{seconds:02d} minutes, tuning "
-        f"{document['tuning']}{' ' + ','.join(document['tweaks']) if document['tweaks'] else ''}, "
-        f"platform {document['platform']}, {document['machine']['cpu_model']}."
+        f"{document.tuning}{' ' + ','.join(document.tweaks) if document.tweaks else ''}, "
+        f"platform {document.platform}, {document.machine['cpu_model']}."
     )
 
 

@@ -4,15 +4,17 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from rich.text import Text
 
+from isoscale.common.config.records import to_record
 from isoscale.common.parity.checks import ITSELF
 from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
 from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.documents import ParityDocument
 from isoscale.common.parity.reference import NUMPY
+from isoscale.common.processes.job_pool import Key
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import COLORS, DASHES
 from isoscale.common.report.formats.terminal import make_table, print_table
@@ -33,7 +35,8 @@ COLUMNS = (
 )
 
 
-def run_name(job: Sequence[Any]) -> str:
+def run_name(job: Key) -> str:
+    """Returns the name of a run in messages."""
     case, framework, strategy, devices, dtype = job
     return f"{case} {framework} {strategy} devices={devices} {dtype}"
 
@@ -72,14 +75,13 @@ class Pair:
         return max(judged, key=lambda entry: entry[1].urgency, default=None)
 
 
-def pairs(document: dict[str, Any]) -> list[Pair]:
+def pairs(document: ParityDocument) -> list[Pair]:
     """Returns what was compared: frameworks, N devices against one, and the reference."""
     found: dict[tuple[str, str, str], Pair] = {}
-    for run in document["runs"]:
-        framework, devices = run["framework"], run["devices"]
-        what = f"{framework} {run['strategy']} on {devices}"
-        for record in run["comparisons"]:
-            comparison = Comparison.from_json(record)
+    for run in document.runs:
+        framework = run.framework
+        what = f"{framework} {run.strategy} on {run.devices}"
+        for comparison in run.comparisons:
             if comparison.against == NUMPY:
                 name = f"{framework} - NumPy"
             elif comparison.against == ITSELF:
@@ -88,14 +90,14 @@ def pairs(document: dict[str, Any]) -> list[Pair]:
                 name = f"{framework}, N devices - bare"
             else:
                 name = f"{framework} - {comparison.against.removesuffix(' bare')}"
-            key = (run["case"], run["dtype"], name)
+            key = (run.case, run.dtype, name)
             pair = found.setdefault(key, Pair(model=key[0], dtype=key[1], name=name, runs=[]))
             pair.runs.append((what, comparison))
-    for record in document["initializers"]:
+    for initial in document.initializers:
         name = "initialisers - definition"
-        pair = Pair(model=record["model"], dtype="float32", name=name, runs=[])
-        pair.runs.append(("NumPy", Comparison.from_json(record)))
-        found[record["model"], "", name] = pair
+        pair = Pair(model=initial.model, dtype="float32", name=name, runs=[])
+        pair.runs.append(("NumPy", initial.comparison))
+        found[initial.model, "", name] = pair
     order = {key: index for index, key in enumerate(found)}
     models = list(dict.fromkeys(model for model, _, _ in found))
     return [found[key] for key in sorted(found, key=lambda key: (models.index(key[0]), order[key]))]
@@ -130,7 +132,7 @@ def row(pair: Pair) -> list[str]:
     ]
 
 
-def sentences(document: dict[str, Any], found: Sequence[Pair]) -> list[str]:
+def sentences(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
     """Returns what it comes to, the first step and tensor out of bounds before all."""
     lines = []
     outside = [
@@ -146,21 +148,17 @@ def sentences(document: dict[str, Any], found: Sequence[Pair]) -> list[str]:
             f"OUT OF BOUNDS: {count} of {len(found)} pairs. First: {pair.model} {pair.dtype}, "
             f"{pair.name} ({run}): {figure}"
         )
-    failed = [run for run in document["runs"] if run["error"]]
-    names = ("case", "framework", "strategy", "devices", "dtype")
-    lines += [
-        f"FAILED: {run_name([run[name] for name in names])}: {run['error']} (log: {run['log']})"
-        for run in failed
-    ]
-    lines += [f"skipped: {reason}" for reason in document["missing"].values()]
+    failed = [run for run in document.runs if run.error]
+    lines += [f"FAILED: {run_name(run.key)}: {run.error} (log: {run.log})" for run in failed]
+    lines += [f"skipped: {reason}" for reason in document.missing.values()]
     if not outside:
-        whole = len(document["runs"]) - len(failed)
+        whole = len(document.runs) - len(failed)
         lines.append(f"All {len(found)} pairs of {whole} runs are within their bounds.")
-    lines.append(jobs.said_of_runs(document, total=len(document["runs"])))
+    lines.append(jobs.said_of_runs(document, total=len(document.runs)))
     return lines
 
 
-def print_summary(document: dict[str, Any]) -> None:
+def print_summary(document: ParityDocument) -> None:
     """Prints a row for each model and pair, then what it comes to."""
     found = pairs(document)
     table = make_table("")
@@ -245,7 +243,7 @@ def _plots(found: Sequence[Pair]) -> list[Plot]:
     ]
 
 
-def write_page(folder: Path, document: dict[str, Any]) -> Path:
+def write_page(folder: Path, document: ParityDocument) -> Path:
     """Writes one page that needs nothing else; returns its path."""
     found = pairs(document)
     return jobs.write_page(
@@ -253,6 +251,7 @@ def write_page(folder: Path, document: dict[str, Any]) -> Path:
         HTML,
         drawn=[(plot, plot.render_svg()) for plot in _plots(found)],
         document=document,
+        bounds={name: to_record(tolerance) for name, tolerance in document.bounds.items()},
         sentences=sentences(document, found),
         columns=COLUMNS,
         rows=[(pair.ok, row(pair)) for pair in found],

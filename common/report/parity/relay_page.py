@@ -3,16 +3,16 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from rich.text import Text
 
 from isoscale.common.disk.json_files import write_atomically
-from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
+from isoscale.common.parity.compare import LOSS, PARAMETERS
 from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.documents import RelayDocument, RelayRun
 from isoscale.common.parity.tolerances import tolerance_of
 from isoscale.common.report.board import event_records as records
 from isoscale.common.report.drawing.plot import Plot
@@ -34,35 +34,26 @@ _SMALLEST = 1e-17
 """Where no difference at all lies on a logarithmic axis."""
 
 
-def _name(run: dict[str, Any]) -> str:
-    legs = run["legs"]
-    return " > ".join(legs) if len(legs) > 1 else f"unbroken {legs[0]}"
+def _name(run: RelayRun) -> str:
+    return " > ".join(run.legs) if len(run.legs) > 1 else f"unbroken {run.legs[0]}"
 
 
-def _runs(document: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*document["relays"], *document["unbroken"]]
-
-
-def _comparisons(run: dict[str, Any]) -> list[Comparison]:
-    return [Comparison.from_json(record) for record in run["comparisons"]]
-
-
-def rows(document: dict[str, Any]) -> list[tuple[bool, list[str]]]:
+def rows(document: RelayDocument) -> list[tuple[bool, list[str]]]:
     """Returns (whether it is within its bounds, the texts of ``COLUMNS``) of all comparisons."""
     found = []
-    for run in _runs(document):
-        if run["error"]:
-            found.append((False, [run["model"], _name(run), "", "", "", run["error"], ""]))
-        for comparison in _comparisons(run):
+    for run in document.trainings():
+        if run.error:
+            found.append((False, [run.model, _name(run), "", "", "", run.error, ""]))
+        for comparison in run.comparisons:
             figures = comparison.figures
-            ok = all(figure.ok for figure in figures.values())
+            ok = comparison.ok
             judged = [figure for figure in figures.values() if figure.nearest]
             shown = max(judged, key=lambda figure: figure.urgency, default=None)
             found.append(
                 (
                     ok,
                     [
-                        run["model"],
+                        run.model,
                         _name(run),
                         comparison.against,
                         *(
@@ -77,55 +68,55 @@ def rows(document: dict[str, Any]) -> list[tuple[bool, list[str]]]:
     return found
 
 
-def _outside(runs: Sequence[dict[str, Any]]) -> list[tuple[int, str, Difference]]:
+def _outside(runs: Sequence[RelayRun]) -> list[tuple[int, str, Difference]]:
     """Returns (step, who differs from whom, figure) of all that is out of bounds, by step."""
     found = [
-        (figure.first_outside[0], f"{run['model']}, {_name(run)}, {comparison.against}", figure)
+        (figure.first_outside[0], f"{run.model}, {_name(run)}, {comparison.against}", figure)
         for run in runs
-        for comparison in _comparisons(run)
+        for comparison in run.comparisons
         for figure in comparison.figures.values()
         if figure.first_outside
     ]
     return sorted(found, key=lambda entry: entry[0])
 
 
-def sentences(document: dict[str, Any]) -> list[str]:
+def sentences(document: RelayDocument) -> list[str]:
     """Returns what it comes to, what is out of bounds before all."""
-    comparisons = [c for run in _runs(document) for c in _comparisons(run)]
-    count = sum(any(not f.ok for f in c.figures.values()) for c in comparisons)
+    comparisons = [c for run in document.trainings() for c in run.comparisons]
+    count = sum(not c.ok for c in comparisons)
     lines = []
-    for _, who, figure in _outside(_runs(document))[:1]:
+    for _, who, figure in _outside(document.trainings())[:1]:
         lines.append(
             f"OUT OF BOUNDS: {count} of {len(comparisons)} comparisons. First: {who}: {figure}"
         )
-    for step, who, _ in _outside(document["unbroken"])[:1]:
+    for step, who, _ in _outside(document.unbroken)[:1]:
         lines.append(
             f"Unbroken runs part ways, too, without any hand-over: {who}, at step {step}. That "
             "training amplifies rounding (isoscale parity says whether each step is equal); fewer "
             "--steps show the hand-over alone."
         )
-    failed = [run for run in _runs(document) if run["error"]]
-    lines += [f"FAILED: {run['model']} {_name(run)}: {run['error']}" for run in failed]
+    failed = [run for run in document.trainings() if run.error]
+    lines += [f"FAILED: {run.model} {_name(run)}: {run.error}" for run in failed]
     if comparisons and not count and not failed:
-        relays, unbroken = len(document["relays"]), len(document["unbroken"])
+        relays, unbroken = len(document.relays), len(document.unbroken)
         lines.append(
             f"All within bounds: {len(comparisons)} comparisons between {relays} in relay and "
             f"{unbroken} unbroken."
         )
-    tolerance = tolerance_of(document["dtype"], routed=False)
+    tolerance = tolerance_of(document.dtype, routed=False)
     if tolerance.loss_steps is not None:
         lines.append(
-            f"In {document['dtype']} the losses of the first {tolerance.loss_steps} steps are "
+            f"In {document.dtype} the losses of the first {tolerance.loss_steps} steps are "
             "judged, and nothing else: trajectories part ways by rounding alone."
         )
     lines.append(
-        f"{document['steps']} steps in {document['dtype']}; "
-        + jobs.said_of_runs(document, total=document["runs"])
+        f"{document.steps} steps in {document.dtype}; "
+        + jobs.said_of_runs(document, total=document.runs)
     )
     return lines
 
 
-def print_summary(document: dict[str, Any]) -> None:
+def print_summary(document: RelayDocument) -> None:
     """Prints a row for each comparison, then what it comes to."""
     table = make_table("")
     for name in COLUMNS:
@@ -137,28 +128,28 @@ def print_summary(document: dict[str, Any]) -> None:
     print("\n".join(sentences(document)))
 
 
-def _draw(relay: dict[str, Any], unbroken: Sequence[dict[str, Any]]) -> Figure:
+def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
     """Draws the loss, a colour for each framework, and below what the curves differ by."""
-    frameworks = sorted({leg.split(":")[0] for leg in relay["legs"]})  # as in every plot
+    frameworks = sorted({leg.split(":")[0] for leg in relay.legs})  # as in every plot
     color = dict(zip(frameworks, COLORS, strict=False))
     figure = Figure(figsize=(7.8, 5.2), dpi=110)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.subplots_adjust(left=0.1, right=0.74, bottom=0.1, top=0.9, hspace=0.16)
-    figure.suptitle(f"{relay['model']}: {_name(relay)}", x=0.1, y=0.97, ha="left", fontsize=9)
+    figure.suptitle(f"{relay.model}: {_name(relay)}", x=0.1, y=0.97, ha="left", fontsize=9)
     for run, dash in zip(unbroken, DASHES[1:], strict=False):
         above.plot(
-            run["losses"],
+            run.losses,
             color="#555555",
             linestyle=dash,
             linewidth=1.0,
-            label=f"unbroken\n{run['legs'][0]}",
+            label=f"unbroken\n{run.legs[0]}",
         )
     first = 0
-    for number, (leg, end) in enumerate(zip(relay["legs"], relay["ends"], strict=True), 1):
+    for number, (leg, end) in enumerate(zip(relay.legs, relay.ends, strict=True), 1):
         shade = color[leg.split(":")[0]]
         above.plot(
             range(first, end),
-            relay["losses"][first:end],
+            relay.losses[first:end],
             color=shade,
             linewidth=3.5,
             alpha=0.55,
@@ -171,7 +162,7 @@ def _draw(relay: dict[str, Any], unbroken: Sequence[dict[str, Any]]) -> Figure:
         first = end
     above.set_title("loss (nats); at each dashed line another framework takes over")
     bounds: set[float] = set()
-    for comparison, dash in zip(_comparisons(relay), DASHES[1:], strict=False):
+    for comparison, dash in zip(relay.comparisons, DASHES[1:], strict=False):
         by_step = comparison.figures[LOSS].by_step
         values = [min(max(value, _SMALLEST), 1e3) for value in by_step.values()]
         below.plot(
@@ -204,21 +195,21 @@ def _draw(relay: dict[str, Any], unbroken: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _plots(document: dict[str, Any]) -> list[Plot]:
+def _plots(document: RelayDocument) -> list[Plot]:
     """Returns a picture of each relay that ran, of those of a model the given order only."""
 
-    def draw(relay: dict[str, Any]) -> Callable[[], Figure]:
-        runs = [r for r in document["unbroken"] if r["model"] == relay["model"] and not r["error"]]
+    def draw(relay: RelayRun) -> Callable[[], Figure]:
+        runs = [r for r in document.unbroken if r.model == relay.model and not r.error]
         return lambda: _draw(relay, runs)
 
-    shown: dict[str, dict[str, Any]] = {}
-    for relay in document["relays"]:
-        if not relay["error"] and relay["comparisons"]:
-            shown.setdefault(relay["model"], relay)
+    shown: dict[str, RelayRun] = {}
+    for relay in document.relays:
+        if not relay.error and relay.comparisons:
+            shown.setdefault(relay.model, relay)
     return [
         Plot(
             slug=f"relay_{model.replace('/', '-')}",
-            title=f"{model}, {document['dtype']}",
+            title=f"{model}, {document.dtype}",
             caption="Thick: the relay, a colour for each framework. Thin: unbroken runs.",
             draw=draw(relay),
         )
@@ -226,7 +217,7 @@ def _plots(document: dict[str, Any]) -> list[Plot]:
     ]
 
 
-def write_page(folder: Path, document: dict[str, Any]) -> Path:
+def write_page(folder: Path, document: RelayDocument) -> Path:
     """Writes one page that needs nothing else, and its pictures beside it; returns its path."""
     shutil.rmtree(folder / PLOTS, ignore_errors=True)
     (folder / PLOTS).mkdir()
@@ -247,19 +238,19 @@ def write_page(folder: Path, document: dict[str, Any]) -> Path:
     )
 
 
-def write_event_files(folder: Path, document: dict[str, Any]) -> Path:
+def write_event_files(folder: Path, document: RelayDocument) -> Path:
     """Writes a curve of each relay and unbroken run; returns the folder for TensorBoard."""
     board = folder / TENSORBOARD
     shutil.rmtree(board, ignore_errors=True)
     now = time.time()
 
-    for run in _runs(document):
-        curves = {"relay/loss": dict(enumerate(run["losses"]))}
-        for comparison in _comparisons(run):
+    for run in document.trainings():
+        curves: dict[str, Mapping[int, float | None]] = {"relay/loss": dict(enumerate(run.losses))}
+        for comparison in run.comparisons:
             tag = f"relay/loss_difference_relative/{comparison.against}"
             curves[tag.replace(" ", "_").replace(":", "_")] = comparison.figures[LOSS].by_step
-        name = "-".join(["relay" if len(run["legs"]) > 1 else "unbroken", *run["legs"]])
-        target = board / run["model"].replace("/", "-") / name.replace(":", "_")
+        name = "-".join(["relay" if len(run.legs) > 1 else "unbroken", *run.legs])
+        target = board / run.model.replace("/", "-") / name.replace(":", "_")
         target.mkdir(parents=True)
         events = [
             records.event([records.scalar(tag, value)], wall_time=now, step=step)

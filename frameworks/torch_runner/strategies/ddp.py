@@ -6,7 +6,6 @@ replaces the wrapper's own all-reduce.
 """
 
 import contextlib
-import os
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.strategy import WRAPPER
+from isoscale.common.processes import ranks
 from isoscale.frameworks.torch_runner import strategy
 from isoscale.frameworks.torch_runner.strategies import bare
 from isoscale.frameworks.torch_runner.strategy import Reduction
@@ -34,7 +34,7 @@ class Strategy(bare.Strategy):
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
-        self.rank = int(os.environ["RANK"])
+        self.rank = ranks.own().rank
         # 0.5 GiB holds every model here; the default is 25 MiB, and 1 MiB for the first bucket.
         self._bucket_mebibytes = 512 if "one-bucket" in config.tweaks else None
         self._on_gpu = self.devices[0].type == "cuda"

@@ -169,14 +169,14 @@ def test_a_cell_comes_back_from_its_record() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"devices": "2"}, "cell.devices is '2', not a whole number"),
-        ({"devices": True}, "cell.devices is True, not a whole number"),
+        ({"devices": "2"}, "cell.devices is '2'; it must be int"),
+        ({"devices": True}, "cell.devices is True; it must be int"),
         ({"devices": 0}, "must be 1 or more"),
-        ({"mesh": [1]}, "cell.mesh is [1], not an object"),
-        ({"optimizer": {"nme": "adamw"}}, "cell.optimizer.nme is unknown"),
-        ({"colour": "red"}, "cell.colour is unknown"),
-        ({"tweaks": ["a", 1]}, "cell.tweaks[1] is 1, not a text"),
-        ({"dtype": None}, "cell.dtype is None, not a text"),
+        ({"mesh": [1]}, "cell.mesh is [1]; it must be an object"),
+        ({"optimizer": {"nme": "adamw"}}, "cell.optimizer.nme: OptimizerConfig has no such field"),
+        ({"colour": "red"}, "cell.colour: Cell has no such field"),
+        ({"tweaks": ["a", 1]}, "cell.tweaks[1] is 1; it must be str"),
+        ({"dtype": None}, "cell.dtype is None; it must be str"),
     ],
 )
 def test_a_wrong_record_of_a_cell_is_refused(change: dict[str, Any], message: str) -> None:

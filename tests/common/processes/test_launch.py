@@ -134,13 +134,6 @@ def test_a_worker_does_not_inherit_somebody_elses_rank(tmp_path: Path, monkeypat
     assert launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60).ok
 
 
-def test_ranks_get_what_torchrun_sets() -> None:
-    environments = launch.rank_environments(3)
-    assert [e["RANK"] for e in environments] == ["0", "1", "2"]
-    assert {e["WORLD_SIZE"] for e in environments} == {"3"}
-    assert len({e["MASTER_PORT"] for e in environments}) == 1
-
-
 def test_last_line_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert launch.last_line(log) is None

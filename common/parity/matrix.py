@@ -1,0 +1,223 @@
+"""The runs that ``isoscale parity`` compares: which ones there are, and what they found."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.machine import describe
+from isoscale.common.parity.cases import Case, all_cases, fitting_batch, select
+from isoscale.common.parity.documents import Initializers, ParityDocument, ParityLine, ParityRun
+from isoscale.common.parity.jobs import JobFlags
+from isoscale.common.parity.probe import ParityJob
+from isoscale.common.parity.reference import judge_initializers
+from isoscale.common.parity.tolerances import Tolerance, tolerance_of
+from isoscale.common.processes.job_pool import LEAVES
+from isoscale.common.registry import lookup
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """What is trained on what.
+
+    Attributes:
+      cases: dtype -> its cases.
+      strategies: beside ``bare``; None: all.
+      devices: numbers of devices.
+      all_devices: whether every case runs on all of these, or some on one or two of them only.
+      steps: of each run; None: as many as the case has.
+      flags: how jobs run.
+    """
+
+    cases: dict[str, list[Case]]
+    strategies: list[str] | None
+    devices: list[int]
+    all_devices: bool
+    steps: int | None
+    flags: JobFlags
+
+    @property
+    def all_cases(self) -> list[Case]:
+        return list({case.name: case for some in self.cases.values() for case in some}.values())
+
+
+def cases_of(
+    models: Sequence[str], dtypes: Sequence[str], *, pieces: bool, presets: bool
+) -> dict[str, list[Case]]:
+    """Returns dtype -> cases.
+
+    Args:
+      models: of models or of pieces of training, by name.
+      dtypes: all that are asked for.
+      pieces: whether pieces of training run, in the dtype that proves equality.
+      presets: whether presets, which take long, run in other dtypes than that, too.
+    """
+    found = {}
+    for dtype in dtypes:
+        proves = dtype == _proving(dtypes)
+        chosen = select(all_cases(), models, pieces=pieces and proves)
+        found[dtype] = [case for case in chosen if proves or presets or not case.preset]
+    return found
+
+
+def _proving(dtypes: Sequence[str]) -> str:
+    """Returns the dtype that proves equality; pieces of training run in no other."""
+    return "float64" if "float64" in dtypes else dtypes[0]
+
+
+def _has_model(framework: str, case: Case) -> bool:
+    try:
+        lookup.require_model_file(lookup.framework_info(framework), case.spec)
+    except ConfigError:
+        return False
+    return True
+
+
+def _strategies(
+    matrix: Matrix, framework: str, case: Case, *, dtype: str, devices: int
+) -> list[str]:
+    """Returns the strategies that run a case on so many devices; on one, ``bare`` always does."""
+    bare = ["bare"] if devices == 1 else []
+    if devices not in matrix.devices:
+        return bare
+    if not matrix.all_devices:
+        # A model's first size and most presets run on every count, in the dtype that proves
+        # equality. Other cases run on several devices, on the smallest such count.
+        several = min((count for count in matrix.devices if count > 1), default=1)
+        proves = dtype == _proving(list(matrix.cases))
+        wanted = devices == several and (proves or not case.preset)
+        if not (wanted or (case.everywhere and proves)):
+            return bare
+    limits = {
+        name: lookup.strategy_info(framework, name).max_devices
+        for name in lookup.strategies(framework)
+        if name != "bare" and (matrix.strategies is None or name in matrix.strategies)
+    }
+    return bare + [n for n, limit in limits.items() if limit is None or devices <= limit]
+
+
+def plan(matrix: Matrix, frameworks: Sequence[str]) -> list[ParityJob]:
+    """Returns every run, first those that the others are compared with.
+
+    Args:
+      matrix: what is trained on what.
+      frameworks: all that can run here.
+
+    Raises:
+      ConfigError: a batch cannot be split so.
+    """
+    # PyTorch first: it compiles nothing, so that no other framework waits for it.
+    order = sorted(frameworks, key=lambda name: (name != "torch", name != "jax"))
+    # Then the most devices: they take longest.
+    counts = (1, *sorted((count for count in matrix.devices if count > 1), reverse=True))
+    return [
+        _job(matrix, order, framework, case, dtype=dtype, strategy=strategy, devices=devices)
+        for devices in counts
+        for framework in order
+        for dtype, some in matrix.cases.items()
+        for case in some
+        if _has_model(framework, case)
+        for strategy in _strategies(matrix, framework, case, dtype=dtype, devices=devices)
+    ]
+
+
+def _job(
+    matrix: Matrix,
+    order: Sequence[str],
+    framework: str,
+    case: Case,
+    *,
+    dtype: str,
+    strategy: str,
+    devices: int,
+) -> ParityJob:
+    """Returns one run, which is compared with the frameworks before its own in ``order``."""
+    flags = matrix.flags
+    leaves: Path = flags.work / LEAVES
+
+    def trace_of(name: str) -> str:
+        return str(leaves / name / case.name.replace("/", "-") / dtype)
+
+    own, bare = trace_of(framework), strategy == "bare"
+    before = order[: order.index(framework)] if bare and not case.dropout else []
+    job = ParityJob(
+        case=case.name,
+        framework=framework,
+        strategy=strategy,
+        devices=devices,
+        dtype=dtype,
+        global_batch_size=fitting_batch(case, matrix.devices),
+        steps=matrix.steps,
+        tuning=flags.tuning,
+        tweaks=flags.tweaks,
+        platform=flags.platform,
+        quick_compile=flags.quick_compile,
+        trace=own if bare and not case.dropout else None,
+        frameworks={f"{name} bare": trace_of(name) for name in before if _has_model(name, case)},
+        alone=None if bare or case.dropout else own,
+    )
+    job.config(job.of_case())  # refuses what cannot run
+    return job
+
+
+def document(
+    matrix: Matrix,
+    lines: Sequence[ParityLine],
+    *,
+    missing: dict[str, str],
+    kept: int,
+    seconds: float,
+) -> ParityDocument:
+    """Returns everything that the runs found.
+
+    Args:
+      matrix: what was trained on what.
+      lines: the results of all runs.
+      missing: framework -> why it could not run.
+      kept: how many results an earlier session made.
+      seconds: how long the others took.
+    """
+    return ParityDocument(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        machine=describe.machine(),
+        tuning=matrix.flags.tuning,
+        tweaks=matrix.flags.tweaks,
+        platform=matrix.flags.platform,
+        bounds=_bounds(list(matrix.cases)),
+        missing=missing,
+        initializers=tuple(
+            Initializers(model=case.name, comparison=judge_initializers(case.spec, seed=0))
+            for case in matrix.all_cases
+            if not case.is_piece
+        ),
+        kept_runs=kept,
+        runs=tuple(map(_run, lines)),
+    )
+
+
+def _run(line: ParityLine) -> ParityRun:
+    case, framework, strategy, devices, dtype = line.job
+    return ParityRun(
+        comparisons=line.comparisons,
+        case=str(case),
+        framework=str(framework),
+        strategy=str(strategy),
+        devices=int(devices),
+        dtype=str(dtype),
+        error=line.error,
+        seconds=line.seconds,
+        log=line.log,
+    )
+
+
+def _bounds(dtypes: Sequence[str]) -> dict[str, Tolerance]:
+    """Returns dtype -> its bounds; mixtures of experts are named where they have their own."""
+    found: dict[str, Tolerance] = {}
+    for dtype in dtypes:
+        found[dtype] = tolerance_of(dtype, routed=False)
+        routed = tolerance_of(dtype, routed=True)
+        if routed != found[dtype]:
+            found[f"{dtype}, mixtures of experts"] = routed
+    return found

@@ -1,0 +1,400 @@
+"""Worker processes that each serve many jobs, one after the other.
+
+A command plans jobs and gives them to a ``JobPool``. Jobs of one group share a process, or the
+ranks of one. The pool writes the jobs of a group to a folder and starts the jobs' own module with
+this folder; the module calls ``serve``, which adds one line of results for each job. Where a
+process fails, the pool writes the line of the job at work and starts the process again for the jobs
+that are left. An interrupted session keeps its finished jobs, so that the next one can go on.
+"""
+
+import abc
+import dataclasses
+import gc
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, Generic, TypeVar
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.records import from_record, to_record
+from isoscale.common.disk.json_files import from_json, to_json, write_json
+from isoscale.common.machine.cores import available_cores
+from isoscale.common.processes import launch, ranks
+from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for
+
+JOBS, RESULTS = "jobs.json", "results.jsonl"
+_REQUEST, _LOG = "request.json", "log.txt"
+WORK, LEAVES = ".work", "leaves"
+"""Folder of the workers, in a command's folder; in it, the folder for what jobs leave to others."""
+FAILED = "failed"
+"""File in the folder of a job that failed: jobs that wait for it stop waiting."""
+
+Key = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Line:
+    """The results of one job; each command adds fields of its own.
+
+    Attributes:
+      job: the job's key.
+      error: why it failed, in one line; None: it did not.
+      seconds: how long it took; None: its process failed.
+      log: the process's log.
+    """
+
+    job: Key
+    error: str | None = None
+    seconds: float | None = None
+    log: str | None = None
+
+
+L = TypeVar("L", bound=Line)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(abc.ABC, Generic[L]):
+    """One unit of work. Its fields are plain values, which travel to its process as JSON."""
+
+    @property
+    @abc.abstractmethod
+    def key(self) -> Key:
+        """Tells the job from all others."""
+
+    @property
+    @abc.abstractmethod
+    def group(self) -> str:
+        """Names the process that the job shares with the other jobs of its group."""
+
+    @property
+    @abc.abstractmethod
+    def leaves(self) -> Path | None:
+        """Folder, in ``LEAVES``, that other jobs wait for; None: no job waits for this one."""
+
+    @abc.abstractmethod
+    def is_there(self) -> bool:
+        """Returns whether ``leaves`` holds everything that other jobs wait for."""
+
+    def is_done(self, line: L) -> bool:
+        """Returns whether a job with these results need not run again."""
+        return not line.error and self.is_there()
+
+    def clear(self) -> None:
+        """Removes everything that an interrupted attempt left."""
+        if self.leaves:
+            shutil.rmtree(self.leaves, ignore_errors=True)
+
+    def note_failure(self) -> None:
+        """Tells the jobs that wait for this one to stop waiting."""
+        if self.leaves:
+            self.leaves.mkdir(parents=True, exist_ok=True)
+            (self.leaves / FAILED).touch()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the process of some jobs starts.
+
+    Attributes:
+      python: its interpreter.
+      environment: added to this process's environment.
+      ranks: how many ranks serve the jobs together; None: one process, which is no rank.
+    """
+
+    python: str
+    environment: dict[str, str]
+    ranks: int | None
+
+
+class _Worker(Generic[L]):
+    """The process (or ranks) of one group of jobs, started again after a failure."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job[L]],
+        line: type[L],
+        *,
+        launch_of: Callable[[Sequence[Any]], Launch],
+        work: Path,
+        watchdog_seconds: float,
+    ):
+        """Args are those of ``JobPool``; ``jobs`` are those of one group, in order."""
+        self._owed = list(jobs)
+        self._line = line
+        self._launch_of = launch_of
+        self._work, self._watchdog_seconds = work, watchdog_seconds
+        self.lines: list[L] = []
+        self._processes: list[Popen] = []
+        self._name = jobs[0].group
+
+    @property
+    def doing(self) -> str:
+        return last_beat(self._folder)[1]
+
+    def start(self) -> None:
+        """Starts a process for the jobs that are left."""
+        names = (f"{self._name}-{attempt}" for attempt in itertools.count())
+        self._folder = next(self._work / name for name in names if not (self._work / name).exists())
+        self._folder.mkdir()
+        self._read = 0
+        (self._folder / JOBS).write_text(json.dumps([to_record(job) for job in self._owed]))
+        how = self._launch_of(self._owed)
+        module = type(self._owed[0]).__module__
+        self._processes = [
+            launch.start(
+                launch.module_command(how.python, module, str(self._folder)),
+                environment={**how.environment, **rank},
+                log=self._folder / _LOG,
+            )
+            for rank in ([{}] if how.ranks is None else ranks.environments(how.ranks))
+        ]
+        self._supervision = launch.Supervision(
+            self._processes, run_dir=self._folder, watchdog_seconds=self._watchdog_seconds
+        )
+
+    def poll(self) -> bool:
+        """Reads new lines; returns whether no job is left."""
+        outcome = self._supervision.poll()
+        lines, self._read = _whole_lines(self._folder, self._line, self._read)
+        self.lines += lines
+        del self._owed[: len(lines)]
+        if outcome is None:
+            return False
+        self.end()
+        if self._owed:  # with no job left, an exit code does not matter
+            self._fail(outcome.error or "left without a result")
+            if self._owed:
+                self.start()
+                return False
+        return True
+
+    def _fail(self, error: str) -> None:
+        """Writes the line of the job at work."""
+        job = self._owed.pop(0)
+        log = self._folder / _LOG
+        said = launch.last_line(log)
+        if said and "watchdog" not in error:
+            error += f"; last line of its log: {said}"
+        self.lines.append(self._line(job=job.key, error=error, log=str(log)))
+        job.note_failure()
+
+    def end(self) -> None:
+        launch.end(self._processes)
+        self._processes = []
+
+
+def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], int]:
+    """Returns the results in a worker's folder, from a place in their file on, and its end."""
+    path, log = folder / RESULTS, str(folder / _LOG)
+    if not path.exists():
+        return [], start
+    with path.open("rb") as file:
+        file.seek(start)
+        text = file.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    lines = [from_record(line, from_json(entry)) for entry in whole.splitlines()]
+    return [dataclasses.replace(entry, log=log) for entry in lines], start + len(whole)
+
+
+def module_at_work(work: Path) -> str | None:
+    """Returns the module of the jobs of an unfinished session; None: there is no such session."""
+    request = _read_request(work)
+    return None if request is None else request["module"]
+
+
+def _read_request(work: Path) -> dict[str, Any] | None:
+    path = work / _REQUEST
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+class JobPool(Generic[L]):
+    """The jobs of one command, and the folder that they work in."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job[L]],
+        line: type[L],
+        *,
+        work: Path,
+        launch_of: Callable[[Sequence[Any]], Launch],
+        pythons: Mapping[str, str],
+        code_sha256: str,
+    ):
+        """Starts nothing and writes nothing.
+
+        Args:
+          jobs: of one class, in an order in which no job waits for a later one.
+          line: class of their results.
+          work: folder for logs and results.
+          launch_of: some jobs of one group -> how their process starts.
+          pythons: all interpreters. A session only goes on with results of the same ones.
+          code_sha256: of the program. A session only goes on with results of the same code.
+        """
+        self._jobs, self._line = jobs, line
+        self.work = work
+        self._launch_of = launch_of
+        self._pythons, self._code_sha256 = dict(pythons), code_sha256
+
+    def _request(self) -> dict[str, Any]:
+        """Returns everything that a session must share with the results that it goes on with."""
+        return {
+            "module": type(self._jobs[0]).__module__,
+            "jobs": [to_record(job) for job in self._jobs],
+            "pythons": self._pythons,
+            "code_sha256": self._code_sha256,
+        }
+
+    def check_resumable(self, *, called: str) -> None:
+        """Checks that ``run`` can go on where an earlier session stopped.
+
+        Args:
+          called: name of the folder in messages.
+
+        Raises:
+          ConfigError: there is no interrupted session, or it had other jobs, or other code.
+        """
+        before, now = _read_request(self.work), self._request()
+        if before is None:
+            raise ConfigError(f"--resume: {called} holds nothing that was interrupted")
+        if before["code_sha256"] != now["code_sha256"]:
+            raise ConfigError(
+                f"--resume: the code has changed since {called} was interrupted; start it again "
+                "without --resume"
+            )
+        if before != now:
+            raise ConfigError(f"--resume: {called} was interrupted with other flags than these")
+
+    def _done(self) -> dict[Key, L]:
+        """Returns key -> results of the jobs that need not run again."""
+        known = {job.key: job for job in self._jobs}
+        paths = self.work.glob(f"*/{RESULTS}")
+        found = [line for path in paths for line in _whole_lines(path.parent, self._line)[0]]
+        return {line.job: line for line in found if known[line.job].is_done(line)}
+
+    def run(
+        self,
+        *,
+        resume: bool,
+        processes: int | None,
+        watchdog_seconds: float,
+        title: str,
+        name: Callable[[Key], str],
+    ) -> tuple[list[L], int]:
+        """Runs the jobs, each group in a process of its own.
+
+        Args:
+          resume: go on with the session that ``check_resumable`` accepted; otherwise the folder is
+            emptied first.
+          processes: how many work at the same time; None: one more than cores, as some wait.
+          watchdog_seconds: longest time without a sign of life.
+          title: of the progress bar.
+          name: key of a job -> its name in messages.
+
+        Returns:
+          The results of each job, and how many of them an earlier session made.
+        """
+        from isoscale.common.processes.progress import JobProgress  # rich, needed here only
+
+        if not resume:
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir()
+            write_json(self.work / _REQUEST, self._request())
+        kept = self._done()
+        workers = self._workers(kept, watchdog_seconds=watchdog_seconds)
+        waiting, running = list(workers), list[_Worker[L]]()
+        slots = processes or len(available_cores()) + 1
+
+        def lines() -> list[L]:
+            return [*kept.values(), *(line for worker in workers for line in worker.lines)]
+
+        try:
+            with JobProgress(title, len(self._jobs), name=name, kept=len(kept)) as progress:
+                while waiting or running:
+                    while waiting and len(running) < slots:
+                        running.append(waiting.pop(0))
+                        running[-1].start()
+                    running = [worker for worker in running if not worker.poll()]
+                    progress.show(lines(), [worker.doing for worker in running])
+                    time.sleep(launch.POLL_SECONDS)
+        except KeyboardInterrupt:
+            print(
+                f"isoscale: {len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
+                "the same command with --resume goes on",
+                file=sys.stderr,
+            )
+            raise
+        finally:
+            for worker in running:
+                worker.end()
+        return lines(), len(kept)
+
+    def _workers(self, kept: Mapping[Key, L], *, watchdog_seconds: float) -> list[_Worker[L]]:
+        """Returns a worker for each group that has jobs left."""
+        groups: dict[str, list[Job[L]]] = {}
+        for job in self._jobs:
+            if job.key not in kept:
+                job.clear()
+                groups.setdefault(job.group, []).append(job)
+        return [
+            _Worker(
+                jobs,
+                self._line,
+                launch_of=self._launch_of,
+                work=self.work,
+                watchdog_seconds=watchdog_seconds,
+            )
+            for jobs in groups.values()
+        ]
+
+    def finish(self) -> None:
+        """Ends the session once its results are written elsewhere.
+
+        If every job is done, only logs and results stay; otherwise ``--resume`` can try again.
+        """
+        if len(self._done()) < len(self._jobs):
+            return
+        (self.work / _REQUEST).unlink()
+        shutil.rmtree(self.work / LEAVES, ignore_errors=True)
+
+
+J = TypeVar("J", bound=Job)
+
+
+def serve(
+    kind: type[J],
+    run: Callable[[J, Heartbeat, Callable[[Line], None]], None],
+    *,
+    prepare: Callable[[Sequence[J]], None],
+) -> None:
+    """The main function of a worker's process: runs all jobs of the folder that it is started with.
+
+    Args:
+      kind: class of the jobs.
+      run: runs a job and reports its results. It may go on afterwards, to wait for other ranks.
+      prepare: called with all jobs before the first one runs.
+    """
+    launch.die_with_launcher()
+    folder = Path(sys.argv[1])
+    jobs = [from_record(kind, record) for record in from_json((folder / JOBS).read_text())]
+    prepare(jobs)
+    rank = ranks.own().rank
+    beat = Heartbeat(path_for(folder, rank))
+    for job in jobs:
+        began = time.monotonic()
+
+        def report(line: Line, began: float = began) -> None:
+            if rank == 0:
+                line = dataclasses.replace(line, seconds=time.monotonic() - began)
+                with (folder / RESULTS).open("a", encoding="utf-8") as file:
+                    file.write(to_json(to_record(line)) + "\n")
+
+        run(job, beat, report)
+        gc.collect()  # a framework's compiled functions hold cycles of references
+    sys.stdout.flush()
+    os._exit(0)  # see common/program/main.py: native threads may outlive us

@@ -1,0 +1,10 @@
+"""TCP ports of this machine."""
+
+import socket
+
+
+def free_port() -> int:
+    """Returns a TCP port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

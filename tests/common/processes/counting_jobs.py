@@ -1,0 +1,77 @@
+"""Jobs for the tests of the pool, which starts this module; each job leaves a file."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from isoscale.common.processes import job_pool
+from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.processes.job_pool import Job, Line
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountLine(Line):
+    """The results: what the job counted, and in which process."""
+
+    count: int = 0
+    pid: int = 0
+    variable: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountJob(Job[CountLine]):
+    """Adds 1 to a number; ``does`` says how it ends.
+
+    Attributes:
+      name, team: the key and the group.
+      number: to add to.
+      does: ``work``, ``fail`` (reports an error), ``crash``, or ``hang``.
+      folder: for its file.
+    """
+
+    name: str
+    team: str
+    number: int
+    does: str
+    folder: str
+
+    @property
+    def key(self) -> tuple[str]:
+        return (self.name,)
+
+    @property
+    def group(self) -> str:
+        return self.team
+
+    @property
+    def leaves(self) -> Path:
+        return Path(self.folder) / self.name
+
+    def is_there(self) -> bool:
+        return (self.leaves / "count").exists()
+
+
+def run(job: CountJob, beat: Heartbeat, report: Callable[[Line], None]) -> None:
+    beat.beat(f"counting {job.name}")
+    if job.does == "crash":
+        print("out of luck", flush=True)
+        os._exit(7)
+    if job.does == "hang":
+        time.sleep(600)
+    if job.does == "fail":
+        report(CountLine(job=job.key, error="no number"))
+        return
+    job.leaves.mkdir(parents=True)
+    (job.leaves / "count").touch()
+    variable = os.environ["COUNTING"]
+    report(CountLine(job=job.key, count=job.number + 1, pid=os.getpid(), variable=variable))
+
+
+def prepare(jobs: list[CountJob]) -> None:
+    os.environ["COUNTING"] = f"{os.environ.get('COUNTING', '')} {len(jobs)} jobs".strip()
+
+
+if __name__ == "__main__":
+    job_pool.serve(CountJob, run, prepare=prepare)

@@ -1,0 +1,59 @@
+"""Errors and interrupts become exit codes and one line."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.processes.frame import exit_code_of, interrupt_on
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def raises(error: BaseException) -> int:
+    raise error
+
+
+def hang_up() -> int:
+    os.kill(os.getpid(), signal.SIGHUP)
+    return 0
+
+
+def test_a_programs_own_exit_code_is_kept(capsys) -> None:
+    assert exit_code_of(lambda: 3) == 3
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bad_input_is_one_line_and_2(capsys) -> None:
+    assert exit_code_of(lambda: raises(ConfigError("--x=1 is\nwrong"))) == 2
+    assert capsys.readouterr() == ("", "isoscale: --x=1 is wrong\n")
+
+
+def test_ctrl_c_is_one_line_and_130(capsys) -> None:
+    assert exit_code_of(lambda: raises(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "isoscale: interrupted\n")
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(ValueError, match="a bug"):
+        exit_code_of(lambda: raises(ValueError("a bug")))
+
+
+@pytest.mark.usefixtures("_restored")
+def test_a_signal_does_what_ctrl_c_does() -> None:
+    interrupt_on(signal.SIGHUP)
+    assert exit_code_of(hang_up) == 130
+
+
+@pytest.mark.usefixtures("_restored")
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt_on(signal.SIGHUP)
+    assert exit_code_of(hang_up) == 0

@@ -1,0 +1,150 @@
+"""The pool's processes are real; its jobs count, and need no framework."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.processes import job_pool
+from isoscale.common.processes.job_pool import FAILED, LEAVES, JobPool, Launch
+from tests.common.processes.counting_jobs import CountJob, CountLine
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``-P`` keeps the working folder off the path of the workers."""
+    path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+
+
+def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> JobPool[CountLine]:
+    """Returns a pool; ``named`` has the name, group and end of each job."""
+    jobs = [
+        CountJob(
+            name=name, team=team, number=index, does=does, folder=str(folder / ".work" / LEAVES)
+        )
+        for index, (name, team, does) in enumerate(named)
+    ]
+    options = {
+        "work": folder / ".work",
+        "launch_of": lambda some: Launch(
+            python=sys.executable, environment={"COUNTING": some[0].team}, ranks=None
+        ),
+        "pythons": {"any": sys.executable},
+        "code_sha256": "1",
+    }
+    return JobPool(jobs, CountLine, **(options | changes))
+
+
+def run(pool: JobPool[CountLine], **changes: Any) -> tuple[dict[str, CountLine], int]:
+    """Returns (name -> results, how many were kept)."""
+    options = {"resume": False, "processes": 2, "watchdog_seconds": 60.0, "title": "counting"}
+    lines, kept = pool.run(**(options | changes), name=lambda key: str(key[0]))
+    return {str(line.job[0]): line for line in lines}, kept
+
+
+def test_jobs_of_a_group_share_a_process(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "y", "work"), ("c", "x", "work"))
+    lines, kept = run(pool)
+    assert kept == 0
+    assert {name: line.count for name, line in lines.items()} == {"a": 1, "b": 2, "c": 3}
+    assert lines["a"].pid == lines["c"].pid != lines["b"].pid
+    assert lines["a"].variable == "x 2 jobs"
+    assert lines["b"].variable == "y 1 jobs"
+    assert all(line.error is None and line.seconds is not None for line in lines.values())
+    assert lines["b"].log == str(tmp_path / ".work/y-0/log.txt")
+
+
+def test_ranks_serve_jobs_together(tmp_path: Path) -> None:
+    """Rank 0 alone reports; here the jobs that both ranks run leave a folder of their own."""
+    launch = Launch(python=sys.executable, environment={"COUNTING": ""}, ranks=2)
+    pool = make_pool(tmp_path, ("a", "x", "fail"), launch_of=lambda some: launch)
+    lines, _ = run(pool)
+    assert len(lines) == 1
+    beats = {path.name for path in (tmp_path / ".work/x-0").glob("heartbeat.*")}
+    assert beats == {"heartbeat.0", "heartbeat.1"}
+
+
+@pytest.mark.parametrize("end", ["crash", "hang"])
+def test_a_process_that_fails_is_started_again_for_the_rest(end: str, tmp_path: Path) -> None:
+    pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", end), ("c", "x", "work"))
+    lines, _ = run(pool, watchdog_seconds=3.0 if end == "hang" else 60.0)
+    if end == "crash":
+        assert lines["b"].error == "left with exit code 7; last line of its log: out of luck"
+    else:
+        expected = "ended by the watchdog: no progress for 3 s in 'counting b'"
+        assert lines["b"].error == expected
+    assert lines["b"].seconds is None
+    assert (tmp_path / ".work" / LEAVES / "b" / FAILED).exists()
+    assert lines["a"].pid != lines["c"].pid
+    assert lines["c"].variable == "x 1 jobs"
+    assert lines["c"].error is None
+
+
+def test_what_is_done_is_kept_and_the_rest_runs_again(tmp_path: Path) -> None:
+    named = [("a", "x", "work"), ("b", "x", "fail"), ("c", "x", "work"), ("d", "y", "work")]
+    pool = make_pool(tmp_path, *named)
+    first, _ = run(pool)
+    assert first["b"].error == "no number"
+    pool.finish()  # not everything is done: the session stays
+    assert (tmp_path / ".work" / LEAVES).exists()
+    (tmp_path / ".work" / LEAVES / "c" / "count").unlink()
+    pool.check_resumable(called="it")
+    again, kept = run(pool, resume=True)
+    assert kept == 2
+    assert again["a"] == first["a"]
+    assert again["c"].pid != first["c"].pid
+    assert set(again) == {"a", "b", "c", "d"}
+
+
+def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path, ("a", "x", "work"))
+    run(pool)
+    assert job_pool.module_at_work(pool.work) == CountJob.__module__
+    pool.finish()
+    assert job_pool.module_at_work(pool.work) is None
+    assert {path.name for path in pool.work.iterdir()} == {"x-0"}
+    with pytest.raises(ConfigError, match="it holds nothing that was interrupted"):
+        pool.check_resumable(called="it")
+
+
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        ("a", {"code_sha256": "2"}, "the code has changed since it was interrupted"),
+        ("other", {}, "it was interrupted with other flags than these"),
+        ("a", {"pythons": {}}, "it was interrupted with other flags than these"),
+    ],
+)
+def test_only_the_same_session_goes_on(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    run(make_pool(tmp_path, ("a", "x", "fail")))
+    with pytest.raises(ConfigError, match=message):
+        make_pool(tmp_path, (name, "x", "fail"), **changes).check_resumable(called="it")
+
+
+def test_ctrl_c_ends_the_workers_and_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", "hang"))
+    ended: list[Any] = []
+    end = job_pool.launch.end
+    monkeypatch.setattr(job_pool.launch, "end", lambda some: (ended.extend(some), end(some)))
+
+    def interrupt(seconds: float) -> None:
+        results = tmp_path / ".work/x-0/results.jsonl"
+        if results.exists() and results.read_text().endswith("\n"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(job_pool.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(pool)
+    assert len(ended) == 1
+    assert all(process.poll() is not None for process in ended)
+    said = capsys.readouterr().err
+    assert f"1 of 2 runs are kept in {pool.work}; the same command with --resume goes on" in said

@@ -1,0 +1,60 @@
+"""Which rank a process is, and what isoscale sets for the ranks that it starts."""
+
+import pytest
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.processes import ranks
+from isoscale.common.processes.ranks import Rank
+
+GIVEN = {"RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "1234"}
+
+
+def test_ranks_get_what_torchrun_sets() -> None:
+    found = ranks.environments(3)
+    assert [e["RANK"] for e in found] == ["0", "1", "2"]
+    assert {e["WORLD_SIZE"] for e in found} == {"3"}
+    assert len({e["MASTER_PORT"] for e in found}) == 1
+    assert all(set(ranks.VARIABLES) <= set(e) for e in found)
+
+
+def test_a_rank_that_isoscale_starts_reads_its_place() -> None:
+    found = [ranks.read(devices=3, variables=e) for e in ranks.environments(3)]
+    assert found == [Rank(rank=i, local_rank=i) for i in range(3)]
+
+
+def test_a_process_that_is_no_rank() -> None:
+    assert ranks.read(devices=4, variables={}) is None
+    assert ranks.read(devices=4, variables={"LOCAL_RANK": "1"}) is None
+
+
+def test_the_local_rank_is_the_rank_unless_it_is_given() -> None:
+    assert ranks.read(devices=4, variables=GIVEN) == Rank(rank=2, local_rank=2)
+    on_second = {**GIVEN, "LOCAL_RANK": "0"}
+    assert ranks.read(devices=4, variables=on_second) == Rank(rank=2, local_rank=0)
+
+
+def test_own_reads_the_environment(monkeypatch) -> None:
+    for name in ranks.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.own() == Rank(rank=0, local_rank=0)
+    monkeypatch.setenv("RANK", "3")
+    assert ranks.own() == Rank(rank=3, local_rank=3)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert ranks.own() == Rank(rank=3, local_rank=1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"RANK": "x"}, "RANK is set, but RANK='x' is not a whole number"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE='' is not a whole number"),
+        ({"MASTER_PORT": "-1"}, "MASTER_PORT='-1' is not a whole number"),
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR is not"),
+        ({"LOCAL_RANK": "first"}, "LOCAL_RANK='first' is not a whole number"),
+        ({"WORLD_SIZE": "3"}, "RANK=2 of WORLD_SIZE=3 does not fit devices=4"),
+        ({"RANK": "4"}, "RANK=4 of WORLD_SIZE=4 does not fit devices=4"),
+    ],
+)
+def test_variables_that_do_not_fit(change: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ranks.read(devices=4, variables=GIVEN | change)
