@@ -1,8 +1,8 @@
 """Shared fixtures, and the order in which two pytest workers run the tests.
 
-Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2`` each worker
-keeps slow tests to its own half of the cores, so that neither disturbs the other. A test marked ``two_cores``
-needs all cores: it runs alone, after the others.
+Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2`` the slow
+tests of a worker use its own half of the cores, so that neither worker disturbs the other. A test
+marked ``two_cores`` needs all cores: it runs alone, after the others.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ def _needs_two_cores(item: pytest.Item) -> bool:
 
 
 def _group(item: pytest.Item) -> str:
-    """Returns a name: the same for tests that share a fixture of their module, and for fast ones."""
+    """Returns a name, equal for the fast tests of a file and for those that share its fixtures."""
     if _needs_two_cores(item):
         return "two_cores"
     fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
