@@ -27,16 +27,19 @@ board: setup ## show the newest study in TensorBoard (STUDY=name for another)
 doctor: setup ## say what this machine and the frameworks are, and what is wrong with them
 	$(BIN)/isoscale doctor
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+# Two workers, each with its own cores; tests that need both come last, alone (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=10
+
+test: lint types ## check style and types, then run all tests
+	$(PYTEST)
 
 test-fast: setup ## run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 parity: setup ## show that all frameworks, strategies and device counts compute the same thing
 	$(BIN)/isoscale parity $(FLAGS)
 
-mutations: setup ## plant bugs, one at a time, and see parity find each
+mutations: setup ## plant bugs, one at a time, and see parity or a test find each
 	$(BIN)/python -m tests.mutations
 
 benchmark: setup ## measure runners against hand-written steps, Keras, each other; write the tables
@@ -47,7 +50,7 @@ lint: setup ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: setup ## check types
-	$(BIN)/mypy
+	env -u MYPYPATH -u PYTHONPATH $(BIN)/mypy
 
 setup: $(STAMP) ## create .venv and install the pinned dependencies
 

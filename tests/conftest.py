@@ -1,28 +1,78 @@
-"""Shared fixtures. Tests of whole programs run them in fresh processes, as users do."""
+"""Shared fixtures, and the order in which two pytest workers run the tests.
 
+Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2`` the slow
+tests of a worker use its own half of the cores, so that neither worker disturbs the other. A test
+marked ``two_cores`` needs all cores: it runs alone, after the others.
+"""
+
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from isoscale.common.machine.cores import available_cores, pin
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Whole programs and parity come last: what fails fast should fail first.
-_ORDER = ("common", "models", "frameworks", "architecture", "commands", "parity")
+_ORDER = ("common", "models", "frameworks", "architecture", "commands", "mutations", "parity")
+_CORES = available_cores()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> tuple[bool, int]:
+    """Sorts the tests, and names the group that each belongs to: one worker runs a whole group."""
+
+    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
-        position = _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
-        return (item.get_closest_marker("slow") is not None, position)
+        slow = item.get_closest_marker("slow") is not None
+        return (_needs_two_cores(item), slow, _ORDER.index(folder))
 
     items.sort(key=rank)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _needs_two_cores(item: pytest.Item) -> bool:
+    return item.get_closest_marker("two_cores") is not None
+
+
+def _group(item: pytest.Item) -> str:
+    """Returns a name, equal for the fast tests of a file and for those that share its fixtures."""
+    if _needs_two_cores(item):
+        return "two_cores"
+    fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    shared = any(one.scope == "module" for found in fixtures for one in found)
+    if shared or item.get_closest_marker("slow") is None:
+        return str(item.path.relative_to(ROOT))
+    return item.nodeid
+
+
+def _cores_of_worker() -> list[int]:
+    """Returns the cores that slow tests may use: a worker's share, or all without workers."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return _CORES[int(worker) :: workers] or _CORES
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Gives a test its cores; a test that needs two cores waits until no other test runs."""
+    alone = _needs_two_cores(item)
+    shares = item.get_closest_marker("slow") is not None and not alone
+    pin(_cores_of_worker() if shares else _CORES)
+    descriptor = os.open(ROOT / "tests", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
+    finally:
+        os.close(descriptor)
 
 
 CODE = ("common", "models", "frameworks")

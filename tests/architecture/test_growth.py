@@ -141,6 +141,7 @@ def test_a_model_and_a_strategy_grow_without_an_edit(
         "--models=linear_tiny",
         "--strategies=bare,ddp_again",
         "--devices=1,2",
+        "--allow_oversubscription",
         "--linear_inputs=5",
         "--runs=1",
         "--study=growth",

@@ -41,6 +41,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.two_cores
 def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "compare", *SMALL, "--devices=1,2", "--runs=1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -127,6 +128,7 @@ def test_the_time_budget_allows_one_round_at_least(run_program, tmp_path: Path) 
     assert results(tmp_path)[0]["run"] == 0
 
 
+@pytest.mark.two_cores
 def test_weak_scaling_grows_the_batch(run_program, tmp_path: Path) -> None:
     answer = run_program(
         MAIN, "compare", *SMALL, "--scaling=weak", "--frameworks=torch", "--devices=1,2",
@@ -207,7 +209,7 @@ def test_failing_runs_are_recorded_and_retried(
     answer = run_program(
         MAIN, "compare", "--models=mlp_digits", "--steps=20", "--study=s", "--frameworks=torch",
         "--strategies=crash,abort,hang,linger,peer,bare", "--devices=2", "--runs=1",
-        "--watchdog_seconds=15", code=broken_code,
+        "--watchdog_seconds=15", "--allow_oversubscription", code=broken_code,
     )  # fmt: skip
     assert answer.returncode == 1, answer.stdout + answer.stderr
     lines = {line["cell"]["strategy"]: line for line in results(tmp_path)}
@@ -270,6 +272,7 @@ def _workers(folder: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.two_cores
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_study_keeps_what_finished_and_goes_on(
     signal_number: int, run_program, tmp_path: Path

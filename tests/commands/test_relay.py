@@ -43,6 +43,7 @@ def document(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "relay.json").read_text())
 
 
+@pytest.mark.two_cores
 def test_every_order_of_three_frameworks_is_one_training(all_orders) -> None:
     folder, printed = all_orders
     found = document(folder)
@@ -64,6 +65,7 @@ def test_every_order_of_three_frameworks_is_one_training(all_orders) -> None:
                     "optimizer state second_moment, absolute"} <= set(figures)  # fmt: skip
 
 
+@pytest.mark.two_cores
 def test_its_page_and_its_curves(all_orders) -> None:
     folder, _ = all_orders
     page = (folder / "relay.html").read_text()

@@ -120,7 +120,10 @@ def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_pa
 
 @pytest.mark.parametrize(
     "program, flags, steps, kills",
-    [(JAX, (), 1500, 20), (TORCH, ("--strategy=ddp", "--devices=2"), 200, 1)],
+    [
+        (JAX, (), 1500, 20),
+        (TORCH, ("--strategy=ddp", "--devices=2", "--allow_oversubscription"), 200, 1),
+    ],
 )
 def test_killed_again_and_again_it_ends_as_an_unbroken_one(
     program: str, flags: tuple[str, ...], steps: int, kills: int, run_program, tmp_path: Path

@@ -1,27 +1,33 @@
-"""Plants each bug of ``mutations.py`` in a copy of the code, and shows that parity finds it.
+"""Plants bugs in a copy of the code, one at a time, and shows that each is found.
 
     python -m tests.mutations [NAME ...]
 
-For each one: the code with the bug must run (exit 3 means that it does not), and ``isoscale
-parity`` must end with exit 1, where it ends with exit 0 without the bug. Exit code: 0 all were
-found, 1 some were not.
+Parity must find the bugs of ``mutations.py``: the code with the bug must run (exit 3 means that it
+does not), and ``isoscale parity`` must end with exit 1, where it ends with exit 0 without the bug.
+Tests must find the bugs of ``measuring.py``: at least one of those that the bug names must fail,
+where all of them pass without the bug. Exit code: 0 all were found, 1 some were not.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.machine.cores import available_cores
-from tests.conftest import copy_of_the_code, environment_of
+from tests.conftest import CODE, ROOT, copy_of_the_code, environment_of
+from tests.mutations.measuring import MEASURING, MeasuringMutation
 from tests.mutations.mutations import MUTATIONS, Mutation
 
 MAIN = "isoscale.common.commands.main"
 UNHARMED, FOUND = 0, 1
 STEPS = 10
+TEST_SECONDS = 20
+"""How long a test may take; with some bugs it would wait for ever."""
 
 
 def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProcess:
@@ -55,7 +61,7 @@ def look(
             return None
 
 
-def hunt(mutation: Mutation) -> tuple[bool, str]:
+def find_by_parity(mutation: Mutation) -> tuple[bool, str]:
     """Returns whether parity finds a bug, and what it says."""
     answer = look(mutation.flags, mutation)
     if answer is None:
@@ -67,16 +73,73 @@ def hunt(mutation: Mutation) -> tuple[bool, str]:
     return found, f"exit {answer.returncode}: {text}"
 
 
-def control(flags: tuple[str, ...]) -> str | None:
-    """Returns what parity finds in the code as it is, where there should be nothing."""
-    answer = look(flags)
+def run_tests(
+    tests: str, only: str | None, mutation: MeasuringMutation | None = None
+) -> subprocess.CompletedProcess:
+    """Runs tests in a copy of the code and of the tests, with a bug or without one.
+
+    Args:
+      tests: file of tests.
+      only: selects tests, as ``pytest -k`` takes it; None: all of the file.
+      mutation: the bug.
+    """
+    with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
+        folder = Path(name)
+        code = copy_of_the_code(folder)
+        for top in CODE:  # where tests look for the code beside them
+            (folder / top).symlink_to(code / top)
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "tests", folder / "tests", ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        if mutation:
+            mutation.apply(code)
+        return subprocess.run(
+            [
+                *(sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+                *(f"--timeout={TEST_SECONDS}", tests, *(["-k", only] if only else [])),
+            ],
+            cwd=folder,
+            env=environment_of(code),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+
+def find_by_tests(mutation: MeasuringMutation) -> tuple[bool, str]:
+    """Returns whether a test finds a bug, and the line that says so."""
+    answer = run_tests(mutation.tests, mutation.only, mutation)
+    said = [line for line in answer.stdout.splitlines() if line.startswith("FAILED")]
+    text = said[0] if said else (answer.stdout + answer.stderr).strip().splitlines()[-1]
+    return answer.returncode == FOUND and bool(said), f"exit {answer.returncode}: {text}"
+
+
+def find(mutation: Mutation | MeasuringMutation) -> tuple[bool, str]:
+    """Returns whether a bug is found, and what its judge says."""
+    if isinstance(mutation, Mutation):
+        return find_by_parity(mutation)
+    return find_by_tests(mutation)
+
+
+def check_of(mutation: Mutation | MeasuringMutation) -> tuple[str, tuple[Any, ...]]:
+    """Returns (judge, its arguments) of the look that must find nothing without the bug."""
+    if isinstance(mutation, Mutation):
+        return "parity", mutation.flags
+    return "pytest", (mutation.tests, mutation.only)
+
+
+def control(check: tuple[str, tuple[Any, ...]]) -> str | None:
+    """Returns what a judge says of the code as it is, where it should find nothing."""
+    judge, arguments = check
+    answer = look(arguments) if judge == "parity" else run_tests(*arguments)
     if answer is None:
         return "no answer"
     return None if answer.returncode == UNHARMED else answer.stdout + answer.stderr
 
 
 def main() -> int:
-    by_name = {mutation.name: mutation for mutation in MUTATIONS}
+    by_name = {mutation.name: mutation for mutation in (*MUTATIONS, *MEASURING)}
     names = sys.argv[1:] or list(by_name)
     try:
         for name in names:
@@ -87,13 +150,15 @@ def main() -> int:
     began, missed = time.monotonic(), []
 
     with ThreadPoolExecutor(len(available_cores())) as pool:
-        looks = list(dict.fromkeys(by_name[name].flags for name in names))
-        for index, (flags, said) in enumerate(zip(looks, pool.map(control, looks), strict=True), 1):
-            print(f"[{index}/{len(looks)}] without a bug: {' '.join(flags)}", flush=True)
+        checks = list(dict.fromkeys(check_of(by_name[name]) for name in names))
+        said_of = zip(checks, pool.map(control, checks), strict=True)
+        for index, ((judge, arguments), said) in enumerate(said_of, 1):
+            words = " ".join(word for word in (judge, *arguments) if word)
+            print(f"[{index}/{len(checks)}] without a bug: {words}", flush=True)
             if said is not None:
-                print(f"parity finds a difference in the code as it is:\n{said}")
+                print(f"{judge} finds something in the code as it is:\n{said}")
                 return 1
-        results = pool.map(lambda name: hunt(by_name[name]), names)
+        results = pool.map(lambda name: find(by_name[name]), names)
         for index, (name, (found, said)) in enumerate(zip(names, results, strict=True), 1):
             word = "found " if found else "MISSED"
             print(f"[{index}/{len(names)}] {word} {name}: {said}", flush=True)

@@ -1,9 +1,10 @@
 """Realistic bugs, each a change of one expression, and where ``isoscale parity`` sees it."""
 
-import ast
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests.mutations.planting import Change, plant
 
 JAX, TF, TORCH = "frameworks/jax_runner", "frameworks/tensorflow_runner", "frameworks/torch_runner"
 
@@ -35,36 +36,8 @@ class Mutation:
         Raises:
           ValueError: the expression is not there, or not as often as was said.
         """
-        path = root / self.path
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        replace = _Replace(self.old, self.new)
-        if self.within is None:
-            replace.visit(tree)
-        else:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef) and node.name == self.within:
-                    replace.visit(node)
-        if replace.count != self.places:
-            raise ValueError(
-                f"{self.name}: '{self.old}' is {replace.count} times in {self.path}"
-                f"{f' ({self.within})' if self.within else ''}, not {self.places}"
-            )
-        path.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
-
-
-class _Replace(ast.NodeTransformer):
-    """Replaces every expression that equals another one."""
-
-    def __init__(self, old: str, new: str):
-        self._old = ast.dump(ast.parse(old, mode="eval").body)
-        self._new = new
-        self.count = 0
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.expr) and ast.dump(node) == self._old:
-            self.count += 1
-            return ast.parse(self._new, mode="eval").body
-        return self.generic_visit(node)
+        change = Change(old=self.old, new=self.new, within=self.within, places=self.places)
+        plant(root / self.path, change)
 
 
 def _look(*models: str, framework: str, devices: int = 1, strategy: str = "bare") -> Sequence[str]:

@@ -1,13 +1,23 @@
-"""Parity finds bugs: some of those that ``python -m tests.mutations`` plants, one of each kind."""
+"""Bugs are found: some of those that ``python -m tests.mutations`` plants, one of each kind."""
+
+import ast
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import copy_of_the_code
-from tests.mutations.__main__ import hunt
+from tests.mutations.__main__ import find
+from tests.mutations.measuring import MEASURING
 from tests.mutations.mutations import MUTATIONS
 
-BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
-SOME = (
+BY_NAME = {mutation.name: mutation for mutation in (*MUTATIONS, *MEASURING)}
+BY_TESTS = (
+    "the-second-clock-is-read-before-the-wait",
+    "descendants-outlive-the-end",
+    "a-file-is-written-in-place",
+    "outliers-are-dropped",
+)
+BY_PARITY = (
     "torch-epsilon-moved",
     "ddp-normaliser-of-its-own-shard",
     "torch-square-kernels-transposed",
@@ -17,21 +27,38 @@ SOME = (
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(BY_NAME) == len(MUTATIONS) >= 30
+    assert len(BY_NAME) == len(MUTATIONS) + len(MEASURING)
+    assert len(MUTATIONS) >= 59
+    assert len(MEASURING) >= 35
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_the_code(tmp_path_factory.mktemp("code"))
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_each_changes_what_is_there(name: str, tmp_path) -> None:
+def test_each_changes_what_is_there(name: str, code: Path) -> None:
     """A bug whose place has gone would be no bug."""
-    code = copy_of_the_code(tmp_path)
-    before = (code / BY_NAME[name].path).read_text()
-    BY_NAME[name].apply(code)
-    assert (code / BY_NAME[name].path).read_text() != before
+    path = code / BY_NAME[name].path
+    before = path.read_text()
+    try:
+        BY_NAME[name].apply(code)
+        assert ast.dump(ast.parse(path.read_text())) != ast.dump(ast.parse(before))
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_TESTS)
+def test_tests_find(name: str) -> None:
+    found, said = find(BY_NAME[name])
+    assert found, said
 
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", BY_PARITY)
 def test_parity_finds(name: str) -> None:
-    found, said = hunt(BY_NAME[name])
+    found, said = find(BY_NAME[name])
     assert found, said

@@ -59,6 +59,17 @@ RUNS = {
                         "--tweaks=+kernel-gradient", "--nopieces"],
 }  # fmt: skip
 """A part of the matrix that runs every path; ``make parity`` runs all of it."""
+ON_TWO_CORES = ("two devices", "tuned on two devices")
+"""Runs whose devices have a core each; the devices of the others may share one."""
+
+
+def _named(*names: str) -> list[Any]:
+    """Returns runs as parameters: one pytest worker has all tests of a run, which is made once."""
+    marks = {
+        name: pytest.mark.two_cores if name in ON_TWO_CORES else pytest.mark.xdist_group(name)
+        for name in names
+    }
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +130,7 @@ def _expected(name: str) -> set[tuple[str, str, str, int, str]]:
     return expected
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", _named(*RUNS))
 def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
     printed, document = parity(name)
     runs = {
@@ -158,6 +169,7 @@ def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
         assert model in {record["model"] for record in document["initializers"]}
 
 
+@pytest.mark.two_cores
 def test_every_step_was_compared(parity) -> None:
     _, document = parity("two devices")
     seen: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
@@ -172,17 +184,21 @@ def test_every_step_was_compared(parity) -> None:
     assert seen == {True: {(0,)}, False: {tuple(range(25))}}
 
 
-def test_shares_restoring_and_blocks_are_checked(parity) -> None:
-    for name, wanted in (
-        ("two devices", {"sum of unreduced gradients", "a step repeated after restoring"}),
-        ("tuned", {"rehearsal of a block", "block of steps, parameters", "block of steps, loss"}),
-    ):
-        _, document = parity(name)
-        for run in document["runs"]:
-            blocks = name == "tuned" and run["framework"] != "torch" and run["case"] == "mlp"
-            shares = name == "two devices" and all_cases()[run["case"]].checks
-            if blocks or (shares and run["devices"] <= 2):
-                assert wanted <= _kinds(run)[ITSELF], (run["case"], run["framework"])
+@pytest.mark.parametrize("name", _named("two devices", "tuned"))
+def test_shares_restoring_and_blocks_are_checked(name: str, parity) -> None:
+    wanted = {
+        "two devices": {"sum of unreduced gradients", "a step repeated after restoring"},
+        "tuned": {"rehearsal of a block", "block of steps, parameters", "block of steps, loss"},
+    }[name]
+    _, document = parity(name)
+    checked = 0
+    for run in document["runs"]:
+        blocks = name == "tuned" and run["framework"] != "torch" and run["case"] == "mlp"
+        shares = name == "two devices" and all_cases()[run["case"]].checks
+        if blocks or (shares and run["devices"] <= 2):
+            assert wanted <= _kinds(run)[ITSELF], (run["case"], run["framework"])
+            checked += 1
+    assert checked
 
 
 def test_what_the_cases_are_for_happens_in_them(monkeypatch) -> None:

@@ -37,7 +37,7 @@ def read(path: Path) -> files.State:
 
 def refused(path: Path, message: str) -> None:
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     try:
         with pytest.raises(ConfigError, match=message) as caught:
             read(path)
@@ -46,7 +46,7 @@ def refused(path: Path, message: str) -> None:
         tracemalloc.stop()
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert peak < 64 * 2**20
 
 

@@ -1,5 +1,6 @@
 """Checkpoints that are whole: what is written comes back, and fits what it should fit."""
 
+import os
 import subprocess
 import sys
 import time
@@ -72,6 +73,30 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch) ->
     with pytest.raises(OSError, match="No space"):
         small.save(tmp_path, 10)
     assert {path.name for path in tmp_path.iterdir()} == {"step_000000005"}
+
+
+def test_all_is_synced_before_a_checkpoint_takes_its_name(tmp_path: Path, monkeypatch) -> None:
+    """Else a power cut could leave its name, and not what belongs to it."""
+    seen: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        seen.append("folder" if path.is_dir() and path == tmp_path else path.name.split(".")[0])
+        if path.parent == tmp_path and path.is_dir():
+            seen[-1] = "checkpoint"
+        fsync(descriptor)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        seen.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    small.save(tmp_path, 5)
+    assert sorted(seen[:3]) == ["", "checkpoint", "tensors"]
+    assert seen.index("checkpoint") == 2, "a folder is synced when all files are in it"
+    assert seen[3:] == ["rename", "folder"]
 
 
 def test_what_resume_from_names(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ class FakeRunner(Runner):
     def gradients(self, batch: Any, *, sync: bool = True) -> Any:
         raise NotImplementedError
 
+    def barrier(self) -> None:
+        self.calls.append("barrier")
+
     def wait(self) -> None:
         self.calls.append("wait")
 

@@ -9,14 +9,14 @@ def test_nothing_but_steps_runs_between_the_clocks() -> None:
     seconds, handles = timed_window(
         runner, [{}] * 3, issue=runner.step, max_in_flight=99, clock=runner.clock
     )
-    assert runner.calls == ["wait", "clock", "step", "step", "step", "wait", "clock"]
+    assert runner.calls == ["barrier", "wait", "clock", *["step"] * 3, "wait", "clock"]
     assert (seconds, handles) == (1.5, [0, 1, 2])
 
 
 def test_steps_in_flight_are_bounded() -> None:
     runner = FakeRunner()
     timed_window(runner, [{}] * 4, issue=runner.step, max_in_flight=2, clock=runner.clock)
-    inside = runner.calls[2:-2]
+    inside = runner.calls[3:-2]
     assert inside == ["step", "step", "wait_for 0", "step", "wait_for 1", "step"]
 
 

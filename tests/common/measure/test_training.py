@@ -95,6 +95,22 @@ def test_the_slowest_rank_counts() -> None:
     assert result.items_per_second == 64
 
 
+class SlowerRunner(FakeRunner):
+    """Each step takes longer than the one before."""
+
+    def step(self, batch: Any) -> int:
+        self._seconds += 0.1
+        return super().step(batch)
+
+
+def test_throughput_is_total_items_by_total_seconds() -> None:
+    session, result = run(SlowerRunner())
+    windows = [window for window in session.windows if window.phase == "throughput"]
+    assert len({window.seconds_per_step for window in windows}) == len(windows) == 3
+    seconds = sum(window.seconds for window in windows)
+    assert result["items_per_second"] == pytest.approx(64 * 10 / seconds, rel=1e-12)
+
+
 def test_batches_are_placed_before_the_windows_unless_timed() -> None:
     placed, timed = FakeRunner(), FakeRunner()
     run(placed)
@@ -102,7 +118,10 @@ def test_batches_are_placed_before_the_windows_unless_timed() -> None:
     assert "place" not in placed.calls[3:]
     run(timed, input_pipeline="timed")
     assert timed.calls[0] != "place"
-    assert timed.calls.count("place") == 19
+    places = [i for i, call in enumerate(timed.calls) if call == "place"]
+    assert len(places) == 19
+    # The clock was read once in the window, that is, an odd number of times.
+    assert {timed.calls[:i].count("clock") % 2 for i in places} == {1}
 
 
 def test_blocks_are_steps_and_their_rehearsal_is_none() -> None:

@@ -1,5 +1,6 @@
 """Processes are started, watched and ended for real; no framework is needed for that."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,13 @@ def start(code: str, log: Path | None = None) -> subprocess.Popen:
 
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def kill(*pids: int) -> None:
+    """Leaves nothing behind where a test has failed."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_until(condition, seconds: float = 20.0) -> bool:
@@ -97,6 +105,24 @@ def test_a_worker_that_cleans_up_before_it_leaves_is_not_ended(tmp_path: Path) -
     assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0).ok
 
 
+def test_descendants_in_sessions_of_their_own_are_ended(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', "
+        "'import time; time.sleep(600)'], start_new_session=True); "
+        f"open({str(path)!r}, 'w').write(str(child.pid)); time.sleep(600)"
+    )
+    worker = start(code)
+    assert wait_until(lambda: path.exists() and path.read_text())
+    pid = int(path.read_text())
+    try:
+        launch.end([worker])
+        assert worker.poll() == -signal.SIGKILL
+        assert gone(pid)
+    finally:
+        kill(pid)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     """Two generations: launcher -> worker -> worker; the first is killed with -9."""
@@ -125,7 +151,10 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     assert not any(gone(pid) for pid in pids)
     launcher.kill()
     launcher.wait()
-    assert wait_until(lambda: all(gone(pid) for pid in pids)), "workers outlived their launcher"
+    try:
+        assert wait_until(lambda: all(gone(pid) for pid in pids), 10), "they outlived it"
+    finally:
+        kill(*pids)
 
 
 def test_a_worker_does_not_inherit_somebody_elses_rank(tmp_path: Path, monkeypatch) -> None:

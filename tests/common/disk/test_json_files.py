@@ -1,0 +1,52 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isoscale.common.disk.json_files import to_json, write_atomically
+
+
+def test_json_is_strict() -> None:
+    record = {"a": float("nan"), "b": [np.float32(1.5), float("inf")], "c": (np.int64(3), True)}
+    assert json.loads(to_json(record)) == {"a": None, "b": [1.5, None], "c": [3, True]}
+    with pytest.raises(TypeError, match="object"):
+        to_json({"a": object()})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:
+    path = tmp_path / "x.json"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_file_is_synced_whole_before_it_takes_its_name(tmp_path: Path, monkeypatch) -> None:
+    """Else a power cut could leave the new name with nothing in it."""
+    path = tmp_path / "x.json"
+    path.write_text("old")
+    seen: list[tuple[str, str, str]] = []
+
+    def watch(name: str) -> None:
+        call: Callable[..., Any] = getattr(os, name)
+
+        def note(*arguments: Any) -> Any:
+            (temporary,) = tmp_path.glob(".x.json.*")
+            seen.append((name, temporary.read_text(), path.read_text()))
+            return call(*arguments)
+
+        monkeypatch.setattr(os, name, note)
+
+    watch("fsync")
+    watch("replace")
+    write_atomically(path, "new")
+    assert seen == [("fsync", "new", "old"), ("replace", "new", "old")]
+    assert path.read_text() == "new"
+    seen.clear()
+    write_atomically(path, "view", durable=False)
+    assert seen == [("replace", "view", "new")]

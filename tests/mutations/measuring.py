@@ -1,0 +1,165 @@
+"""Realistic bugs in the code that measures, starts processes, writes files and judges figures.
+
+Parity cannot see them: every framework would be measured wrongly in the same way. For each bug,
+tests are named that must fail.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from tests.mutations.planting import Change, plant
+
+LOOP, SESSION = "common/measure/loop.py", "common/measure/session.py"
+LAUNCH, LOCK = "common/processes/launch.py", "common/processes/lock.py"
+JSON_FILES = "common/disk/json_files.py"
+EXECUTE, STORE = "common/study/execute.py", "common/study/store.py"
+FILES, SAVER = "common/checkpoint/files.py", "common/checkpoint/saver.py"
+ESTIMATES, SCALING = "common/analysis/estimates.py", "common/analysis/scaling.py"
+VERDICTS = "common/analysis/verdicts.py"
+
+TEST_LOOP = "tests/common/measure/test_loop.py"
+TEST_SESSION = "tests/common/measure/test_session.py"
+TEST_LAUNCH = "tests/common/processes/test_launch.py"
+TEST_LOCK = "tests/common/processes/test_lock.py"
+TEST_JSON_FILES = "tests/common/disk/test_json_files.py"
+TEST_EXECUTE, TEST_STORE = "tests/common/study/test_execute.py", "tests/common/study/test_store.py"
+TEST_FILES = "tests/common/checkpoint/test_files.py"
+TEST_ESTIMATES = "tests/common/analysis/test_estimates.py"
+TEST_SCALING = "tests/common/analysis/test_scaling.py"
+TEST_VERDICTS = "tests/common/analysis/test_verdicts.py"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuringMutation:
+    """One bug.
+
+    Attributes:
+      name: of the bug.
+      path: the file that has it.
+      changes: what it changes there.
+      tests: file of tests, of which at least one must fail.
+      only: expression that selects tests of the file, as ``pytest -k`` takes it; None: all.
+    """
+
+    name: str
+    path: str
+    changes: tuple[Change, ...]
+    tests: str
+    only: str | None = None
+
+    def apply(self, root: Path) -> None:
+        """Plants the bug in a copy of the code.
+
+        Raises:
+          ValueError: the place of the bug has changed.
+        """
+        plant(root / self.path, *self.changes)
+
+
+def _bug(
+    name: str,
+    path: str,
+    old: str,
+    new: str,
+    *more: Change,
+    tests: str,
+    only: str | None = None,
+    **options: object,
+) -> MeasuringMutation:
+    """Returns a bug; ``options`` are those of its first change, ``more`` its further changes."""
+    first = Change(old=old, new=new, **options)  # type: ignore[arg-type]
+    return MeasuringMutation(name=name, path=path, changes=(first, *more), tests=tests, only=only)
+
+
+WAIT = {"within": "timed_window", "places": 2}
+
+MEASURING = (
+    # The timed loop.
+    _bug("no-wait-before-the-first-clock", LOOP, "runner.wait()", "None", number=0,
+         tests=TEST_LOOP, **WAIT),
+    _bug("no-wait-before-the-second-clock", LOOP, "runner.wait()", "None", number=1,
+         tests=TEST_LOOP, **WAIT),
+    _bug("the-second-clock-is-read-before-the-wait", LOOP, "runner.wait()",
+         "(ended := clock(), runner.wait())", Change(old="clock() - start", new="ended - start"),
+         number=1, tests=TEST_LOOP, **WAIT),
+    _bug("ranks-do-not-start-together", LOOP, "runner.barrier()", "None", tests=TEST_LOOP),
+    _bug("ranks-meet-inside-the-clocks", LOOP, "clock()", "(clock(), runner.barrier())[0]",
+         number=0, places=2, within="timed_window", tests=TEST_LOOP),
+    _bug("one-step-more-in-flight", LOOP, "i >= max_in_flight", "i > max_in_flight",
+         tests=TEST_LOOP),
+    # A training's session.
+    _bug("placed-batches-are-placed-inside-the-window", SESSION, "self._placed", "False",
+         within="_batches", places=2, number=0, tests=TEST_SESSION),
+    _bug("timed-batches-are-placed-before-the-window", SESSION, "place()", "list(place())",
+         within="_batches", tests=TEST_SESSION),
+    _bug("the-fastest-rank-counts", SESSION, "max(rank_seconds)", "min(rank_seconds)",
+         tests=TEST_SESSION),
+    _bug("only-the-first-rank-counts", SESSION, "max(rank_seconds)", "rank_seconds[0]",
+         tests=TEST_SESSION),
+    _bug("warm-up-is-measured", SESSION, "self._of_phase('throughput')",
+         "self._of_phase('throughput') + self._of_phase('warmup')", tests=TEST_SESSION),
+    _bug("latency-windows-count-in-throughput", SESSION, "self._of_phase('throughput')",
+         "self._of_phase('throughput') + self._of_phase('latency')", tests=TEST_SESSION),
+    _bug("throughput-is-the-mean-of-rates", SESSION, "items / measured_seconds",
+         "sum(self._config.global_batch_size / w.seconds_per_step for w in throughput) "
+         "/ len(throughput)", tests=TEST_SESSION),
+    _bug("compiling-counts-as-a-step", SESSION, "len(unmeasured)", "0", tests=TEST_SESSION),
+    # Processes.
+    _bug("no-parent-death-signal", LAUNCH, "libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)", "0",
+         tests=TEST_LAUNCH, only="die_with_a_launcher"),
+    _bug("the-watchdog-never-fires", LAUNCH,
+         "time.time() - self._newest > self._watchdog_seconds", "False",
+         tests=TEST_LAUNCH, only="makes_no_progress"),
+    _bug("the-watchdog-looks-at-no-heartbeat", LAUNCH, "last_beat(self._run_dir)",
+         "(0.0, 'starting')", tests=TEST_LAUNCH, only="holds_the_watchdog_off"),
+    _bug("descendants-outlive-the-end", LAUNCH,
+         "psutil.Process(process.pid).children(recursive=True)", "[]",
+         tests=TEST_LAUNCH, only="descendants"),
+    _bug("a-failed-rank-is-overlooked", LAUNCH, "failed[0]", "(0, 0)",
+         tests=TEST_LAUNCH, only="one_failing_rank"),
+    _bug("a-worker-inherits-a-rank", LAUNCH, "k not in _RANK_VARIABLES", "True",
+         tests=TEST_LAUNCH, only="inherit"),
+    _bug("a-lock-that-does-not-lock", LOCK, "fcntl.LOCK_EX | fcntl.LOCK_NB",
+         "fcntl.LOCK_SH | fcntl.LOCK_NB", tests=TEST_LOCK),
+    # Files.
+    _bug("a-file-is-written-in-place", JSON_FILES, "os.replace(temporary, path)",
+         "(Path(temporary).unlink(), path.write_bytes(data))", tests=TEST_JSON_FILES),
+    _bug("a-file-is-not-synced", JSON_FILES, "os.fsync(file.fileno())", "None",
+         tests=TEST_JSON_FILES),
+    _bug("a-file-is-synced-before-it-is-flushed", JSON_FILES, "file.flush()", "None",
+         tests=TEST_JSON_FILES),
+    _bug("a-file-that-failed-stays", JSON_FILES, "Path(temporary).unlink(missing_ok=True)",
+         "None", tests=TEST_JSON_FILES),
+    # Studies.
+    _bug("a-retried-run-has-two-lines", STORE, "''.join(self._texts.values())",
+         "(p.read_text() if (p := self.folder / RESULTS).exists() else '') "
+         "+ [*self._texts.values()][-1]", tests=TEST_STORE, only="replaces_its_line"),
+    _bug("a-run-that-is-not-ok-is-adopted", EXECUTE,
+         "result is None or result['status'] != 'ok'", "result is None", tests=TEST_EXECUTE),
+    _bug("an-earlier-attempt-is-overwritten", STORE, "run_dir.rename(target)", "None",
+         tests=TEST_STORE, only="no_attempt"),
+    # Checkpoints.
+    _bug("a-checkpoint-is-renamed-before-its-tensors-are-synced", FILES, "_sync(path)", "None",
+         tests=TEST_FILES, only="synced"),
+    _bug("a-checkpoint-is-renamed-before-its-folder-is-synced", FILES, "_sync(writing)", "None",
+         tests=TEST_FILES, only="synced"),
+    _bug("the-name-of-a-checkpoint-is-not-synced", FILES, "_sync(folder)", "None",
+         tests=TEST_FILES, only="synced"),
+    _bug("numbers-that-are-not-finite-are-saved", SAVER, "state.first_not_finite()", "None",
+         tests=TEST_SESSION, only="not_finite"),
+    _bug("checkpoints-are-due-a-step-late", SAVER, "self._every - step % self._every",
+         "self._every - step % self._every + 1", tests=TEST_SESSION, only="between_windows"),
+    # Statistics.
+    _bug("outliers-are-dropped", SCALING, "estimate(throughputs)", "estimate(near)",
+         tests=TEST_SCALING),
+    _bug("efficiency-is-speedup", SCALING, "speedup.value / devices", "speedup.value",
+         tests=TEST_SCALING),
+    _bug("ranks-of-the-interval-are-one-off", ESTIMATES, "(int(interval.low), int(interval.high))",
+         "(int(interval.low) + 1, int(interval.high) - 1)", tests=TEST_ESTIMATES),
+    _bug("the-median-is-a-mean", ESTIMATES, "(ordered[(n - 1) // 2] + ordered[n // 2]) / 2",
+         "sum(ordered) / n", tests=TEST_ESTIMATES),
+    _bug("the-variances-are-pooled", ESTIMATES, "False", "True", within="ratio_estimates",
+         tests=TEST_ESTIMATES),
+    _bug("verdicts-are-not-corrected", VERDICTS, "corrected(tests)", "tests",
+         tests=TEST_VERDICTS),
+)  # fmt: skip
