@@ -14,7 +14,7 @@ from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags, fail
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
-from isoscale.common.machine import describe, problems, settings
+from isoscale.common.machine import describe, problem, settings
 from isoscale.common.processes import launch
 from isoscale.common.program.examine import RESULT, check_size, define_size_flag
 from isoscale.common.registry import lookup
@@ -119,7 +119,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         "gpus": settings.gpus(),
         "cuda_of_driver": settings.cuda_of_driver(),
         "gpu_driver_fails": settings.gpu_driver_fails(),
-        "environment": describe.environment(),
+        "environment": describe.environment(lookup.environment_variables()),
         "tested_versions": tested_versions(),
         # Before anything is started: this is about others.
         "activity": settings.activity(_ACTIVITY_SECONDS),
@@ -152,7 +152,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         on_gpu = bool(facts["gpus"]) and "gpu" in info.platforms and entry["status"] == "ok"
         entry["gpu"] = look("gpu") if on_gpu else None
         facts["frameworks"][name] = entry
-    return {**facts, "problems": problems.find(facts)}
+    return {**facts, "problems": problem.find(facts, lookup.problems())}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,6 +19,10 @@ class FrameworkInfo:
       platforms: where its runner works.
       model_module: name of the file with this framework's models in ``models/<family>/``.
       quick_compile: (environment variable, what is added to it) for code that need not be fast.
+      variables: environment variables that change its results or speed; every run records them.
+      harmless_variables: those of them that change messages only; ``isoscale doctor`` is silent
+        about them.
+      cuda_packages: how the names of its packages for CUDA begin.
     """
 
     name: str
@@ -29,6 +33,9 @@ class FrameworkInfo:
     platforms: tuple[str, ...]
     model_module: str
     quick_compile: tuple[str, str] | None = None
+    variables: tuple[str, ...] = ()
+    harmless_variables: tuple[str, ...] = ()
+    cuda_packages: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,9 @@ from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
 from isoscale.common.config.model_spec import DropoutProbe, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
+from isoscale.common.machine import gpu_problems
+from isoscale.common.machine import problems as machine_problems
+from isoscale.common.machine.problem import Problem
 from isoscale.common.measure.runner import Runner
 from isoscale.common.tuning.tweaks import Tweak, environment
 
@@ -165,6 +168,28 @@ def tweaks(framework: str) -> tuple[Tweak, ...]:
     """Returns a framework's tweaks, in the order in which they are switched on."""
     name = f"{_package(framework)}.tweaks"
     return importlib.import_module(name).TWEAKS if importlib.util.find_spec(name) else ()
+
+
+def problems() -> tuple[Problem, ...]:
+    """Returns every known problem: each framework's own, then those of machines.
+
+    A framework's own are the ``PROBLEMS`` of its ``problems.py``, which imports no framework.
+    """
+    names = [f"{_package(framework)}.problems" for framework in frameworks()]
+    of_frameworks = [
+        problem
+        for name in names
+        if importlib.util.find_spec(name)
+        for problem in importlib.import_module(name).PROBLEMS
+    ]
+    harmless = [n for name in frameworks() for n in framework_info(name).harmless_variables]
+    of_machines = (machine_problems.environment_problem(harmless), *machine_problems.PROBLEMS)
+    return (*of_frameworks, *of_machines, *gpu_problems.PROBLEMS)
+
+
+def environment_variables() -> set[str]:
+    """Returns the environment variables of all frameworks that a run records."""
+    return {variable for name in frameworks() for variable in framework_info(name).variables}
 
 
 def tweak_names() -> set[str]:

@@ -17,6 +17,22 @@ INFO = FrameworkInfo(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     ),
+    variables=(
+        "JAX_COMPILATION_CACHE_DIR",
+        "JAX_DEFAULT_MATMUL_PRECISION",
+        "JAX_ENABLE_COMPILATION_CACHE",
+        "JAX_ENABLE_X64",
+        "JAX_PLATFORMS",
+        "JAX_TRACEBACK_FILTERING",
+        "LIBTPU_INIT_ARGS",
+        "NPROC",
+        "XLA_FLAGS",
+        "XLA_PYTHON_CLIENT_ALLOCATOR",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION",
+        "XLA_PYTHON_CLIENT_PREALLOCATE",
+    ),
+    harmless_variables=("JAX_TRACEBACK_FILTERING",),
+    cuda_packages=("jax-cuda",),
 )
 
 
