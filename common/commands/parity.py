@@ -186,8 +186,8 @@ def _jobs(
     Raises:
       ConfigError: a batch cannot be split so.
     """
-    # PyTorch first: it compiles nothing, and so nobody waits for it.
-    order = sorted(frameworks, key=lambda name: (name != "torch", name != "jax"))
+    # Frameworks that compile little come first: the others are compared with their traces.
+    order = sorted(frameworks, key=lambda name: lookup.framework_info(name).compile_cost)
     # Then the most devices: they take longest.
     counts = (1, *sorted((count for count in fv.devices if count > 1), reverse=True))
 

@@ -46,7 +46,16 @@ from isoscale.common.registry.build_config import check_devices
 from isoscale.common.registry.interpreters import find_programs
 
 RESULT = "relay.json"
-LEGS = ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
+
+
+def default_legs() -> list[str]:
+    """Returns one leg for each framework: its default strategy on two devices, if it can."""
+    legs = []
+    for name in lookup.frameworks():
+        strategy = lookup.framework_info(name).default_strategy
+        limit = lookup.strategy_info(name, strategy).max_devices
+        legs.append(f"{name}:{strategy}:{min(2, limit or 2)}")
+    return legs
 
 
 def _known() -> list[str]:
@@ -73,7 +82,10 @@ def define_flags() -> Flags:
     )
     fv.names("model", None, "[list] what to train (required)")
     fv.names(
-        "legs", LEGS, "[list] FRAMEWORK:STRATEGY:DEVICES, in their order; two or more", unique=False
+        "legs",
+        default_legs(),
+        "[list] FRAMEWORK:STRATEGY:DEVICES, in their order; two or more",
+        unique=False,
     )
     fv.boolean("all_orders", False, "every order of the legs, not only the given one")
     fv.integer("steps", 90, "of the whole training; the legs share them equally")
@@ -96,7 +108,7 @@ class Leg:
         match = re.fullmatch(r"(\w+):(\w+):(\d{1,9})", text, re.ASCII)
         if match is None:
             raise ConfigError(
-                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {LEGS[0]}"
+                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {default_legs()[0]}"
             )
         framework, strategy, count = match.groups()
         require_choice("framework", framework, lookup.frameworks())

@@ -17,6 +17,8 @@ class FrameworkInfo:
       default_strategy: what a user of the framework would take for several devices.
       compile_modes: ways to compile the step, the default first.
       platforms: where its runner works.
+      compile_cost: how long a first step takes beside that of other frameworks, 0 for one that
+        compiles nothing; parity starts the quick ones first, since others are compared with them.
       model_module: name of the file with this framework's models in ``models/<family>/``.
       quick_compile: (environment variable, what is added to it) for code that need not be fast.
       variables: environment variables that change its results or speed; every run records them.
@@ -32,6 +34,7 @@ class FrameworkInfo:
     compile_modes: tuple[str, ...]
     platforms: tuple[str, ...]
     model_module: str
+    compile_cost: int = 0
     quick_compile: tuple[str, str] | None = None
     variables: tuple[str, ...] = ()
     harmless_variables: tuple[str, ...] = ()
@@ -46,8 +49,10 @@ class StrategyInfo:
       summary: one line for ``--help``.
       process_model: ``single``: one process drives all devices; ``per_device``: one process each.
       max_devices: most devices it can use; None: no limit.
+      note: a sentence that a reader of its figures must know; reports print it.
     """
 
     summary: str
     process_model: ProcessModel
     max_devices: int | None
+    note: str | None = None

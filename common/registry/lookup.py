@@ -10,13 +10,13 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice, unknown
-from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
+from isoscale.common.config.framework_info import FrameworkInfo, ProcessModel, StrategyInfo
 from isoscale.common.config.model_spec import DropoutProbe, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
@@ -218,6 +218,32 @@ def _strategy_folder(framework: str) -> Path:
 def strategies(framework: str) -> list[str]:
     """Returns the names of a framework's strategies."""
     return _modules(_strategy_folder(framework))
+
+
+def strategies_of(process_model: ProcessModel) -> list[str]:
+    """Returns the names of all strategies, of any framework, that have a process model."""
+    return sorted(
+        {
+            name
+            for framework in frameworks()
+            for name in strategies(framework)
+            if strategy_info(framework, name).process_model == process_model
+        }
+    )
+
+
+def strategy_notes(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns the notes of (framework, strategy) pairs, each once.
+
+    A report of another computer's study may name a framework or strategy that is unknown here.
+    """
+    notes: dict[str, None] = {}
+    for framework, strategy in pairs:
+        if framework in frameworks() and strategy in strategies(framework):
+            note = strategy_info(framework, strategy).note
+            if note is not None:
+                notes[note] = None
+    return list(notes)
 
 
 def all_strategies() -> list[str]:

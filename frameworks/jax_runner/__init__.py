@@ -13,6 +13,7 @@ INFO = FrameworkInfo(
     compile_modes=("jit",),
     platforms=("cpu", "gpu", "tpu"),
     model_module="flax_model",
+    compile_cost=1,
     quick_compile=(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",

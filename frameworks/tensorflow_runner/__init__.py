@@ -11,6 +11,7 @@ INFO = FrameworkInfo(
     compile_modes=("graph", "xla"),
     platforms=("cpu", "gpu"),
     model_module="tf_model",
+    compile_cost=2,
     quick_compile=(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
