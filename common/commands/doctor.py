@@ -13,7 +13,7 @@ from isoscale.common.config.errors import require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
-from isoscale.common.machine import describe, problems, settings
+from isoscale.common.machine import describe, problem, system
 from isoscale.common.processes import launch
 from isoscale.common.program.examine import RESULT, check_size, define_size_flag
 from isoscale.common.registry import lookup
@@ -49,7 +49,7 @@ def define_flags() -> Flags:
 
 def tested_versions() -> dict[str, str] | str:
     """Returns the versions that isoscale was tested with; ``unknown`` where it does not say."""
-    text = settings.read(lookup.ROOT / "constraints.txt")
+    text = system.read(lookup.ROOT / "constraints.txt")
     if text is None:
         return describe.UNKNOWN
     pairs = (line.split("==") for line in text.splitlines() if not line.startswith("#"))
@@ -88,7 +88,7 @@ def _examine(
             watchdog_seconds=watchdog_seconds,
             result=folder / RESULT,
         )
-        text = settings.read(folder / RESULT)
+        text = system.read(folder / RESULT)
         if text is not None:
             return json.loads(text)
         said = launch.last_line(folder / "log.txt")
@@ -114,14 +114,14 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         "isoscale": _version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
-        "settings": settings.settings(out_dir),
-        "gpus": settings.gpus(),
-        "cuda_of_driver": settings.cuda_of_driver(),
-        "gpu_driver_fails": settings.gpu_driver_fails(),
-        "environment": describe.environment(),
+        "settings": system.facts(out_dir),
+        "gpus": system.gpus(),
+        "cuda_of_driver": system.cuda_of_driver(),
+        "gpu_driver_fails": system.gpu_driver_fails(),
+        "environment": describe.environment(lookup.environment_variables()),
         "tested_versions": tested_versions(),
         # Before anything is started: this is about others.
-        "activity": settings.activity(_ACTIVITY_SECONDS),
+        "activity": system.activity(_ACTIVITY_SECONDS),
         "frameworks": {},
     }
     for name in names:
@@ -151,7 +151,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         on_gpu = bool(facts["gpus"]) and "gpu" in info.platforms and entry["status"] == "ok"
         entry["gpu"] = look("gpu") if on_gpu else None
         facts["frameworks"][name] = entry
-    return {**facts, "problems": problems.find(facts)}
+    return {**facts, "problems": problem.find(facts, lookup.problems())}
 
 
 def run(argv: Sequence[str]) -> int:

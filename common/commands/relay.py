@@ -16,7 +16,7 @@ from isoscale.common.parity import relay
 from isoscale.common.parity.cases import all_cases, models
 from isoscale.common.parity.documents import RELAY, RelayLine
 from isoscale.common.parity.jobs import define_job_flags, make_pool, read_job_flags
-from isoscale.common.parity.relay import LEGS, Leg, Plan
+from isoscale.common.parity.relay import Leg, Plan, default_legs
 from isoscale.common.parity.relay_probe import RelayJob
 from isoscale.common.processes.job_pool import JobPool
 from isoscale.common.processes.lock import locked
@@ -48,7 +48,10 @@ def define_flags() -> Flags:
     )
     fv.names("model", None, "[list] what to train (required)")
     fv.names(
-        "legs", LEGS, "[list] FRAMEWORK:STRATEGY:DEVICES, in their order; two or more", unique=False
+        "legs",
+        default_legs(),
+        "[list] FRAMEWORK:STRATEGY:DEVICES, in their order; two or more",
+        unique=False,
     )
     fv.boolean("all_orders", False, "every order of the legs, not only the given one")
     fv.integer("steps", 90, "of the whole training; the legs share them equally")

@@ -38,13 +38,22 @@ def define_flags() -> Flags:
 
 
 def _lane(framework: str, model: str, devices: int) -> tuple[str, ...]:
-    """Returns the tuned lane of a model here: on one device as it is, or the default strategy."""
+    """Returns the tuned lane of a model here: ``bare`` on one device, or the default strategy.
+
+    Args:
+      framework: which.
+      model: a preset.
+      devices: wanted; the default strategy may be limited to fewer.
+    """
+    default = lookup.framework_info(framework).default_strategy
+    limit = lookup.strategy_info(framework, default).max_devices
+    devices = min(devices, limit or devices)
     fv = define_run_flags(framework)
     fv.parse(["--allow_oversubscription"])
     return build_config(
         fv,
         framework=framework,
-        strategy="bare" if devices == 1 else lookup.framework_info(framework).default_strategy,
+        strategy="bare" if devices == 1 else default,
         model=model,
         devices=devices,
         global_batch_size=None,

@@ -19,8 +19,14 @@ class FrameworkInfo:
       default_strategy: what a user of the framework would take for several devices.
       compile_modes: ways to compile the step, the default first.
       platforms: where its runner works.
+      compile_cost: how long a first step takes beside that of other frameworks, 0 for one that
+        compiles nothing; parity starts the quick ones first, since others are compared with them.
       model_module: name of the file with this framework's models in ``models/<family>/``.
       quick_compile: (environment variable, what is added to it) for code that need not be fast.
+      variables: environment variables that change its results or speed; every run records them.
+      harmless_variables: those of them that change messages only; ``isoscale doctor`` is silent
+        about them.
+      cuda_packages: how the names of its packages for CUDA begin.
     """
 
     name: str
@@ -30,7 +36,11 @@ class FrameworkInfo:
     compile_modes: tuple[str, ...]
     platforms: tuple[str, ...]
     model_module: str
+    compile_cost: int = 0
     quick_compile: tuple[str, str] | None = None
+    variables: tuple[str, ...] = ()
+    harmless_variables: tuple[str, ...] = ()
+    cuda_packages: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,12 +52,14 @@ class StrategyInfo:
       process_model: ``single``: one process drives all devices; ``per_device``: one process each.
       max_devices: most devices it can use; None: no limit.
       mesh_axes: the mesh axes that it spreads work over, of ``AXES``; empty: it uses one device.
+      note: a sentence that a reader of its figures must know; reports print it.
     """
 
     summary: str
     process_model: ProcessModel
     max_devices: int | None
     mesh_axes: tuple[str, ...]
+    note: str | None = None
 
     def __post_init__(self) -> None:
         for axis in self.mesh_axes:

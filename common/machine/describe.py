@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ UNKNOWN = "unknown"
 QUERY_SECONDS = 30
 """A machine with many GPUs and a driver that must be loaded first takes a while."""
 
-# Exact names and prefixes of settings that change results; a full dump would leak secrets.
+# A full dump of the environment would leak secrets. Variables of a single framework stand in its
+# FrameworkInfo; here are those of the system, of CUDA, and of libraries that frameworks share.
 ENVIRONMENT_NAMES = (
-    "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_DEVICE_MAX_CONNECTIONS",
     "CUDA_DEVICE_ORDER",
@@ -28,50 +29,28 @@ ENVIRONMENT_NAMES = (
     "CUDA_VISIBLE_DEVICES",
     "GLIBC_TUNABLES",
     "HIP_VISIBLE_DEVICES",
-    "JAX_COMPILATION_CACHE_DIR",
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_ENABLE_COMPILATION_CACHE",
-    "JAX_ENABLE_X64",
-    "JAX_PLATFORMS",
-    "JAX_TRACEBACK_FILTERING",
-    "KERAS_BACKEND",
     "LD_PRELOAD",
-    "LIBTPU_INIT_ARGS",
     "MALLOC_CONF",
-    "NPROC",
     "NVIDIA_TF32_OVERRIDE",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
     "RANK",
-    "TORCHINDUCTOR_FORCE_DISABLE_CACHES",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-    "TORCH_COMPILE_DISABLE",
-    "TF_CPP_MIN_LOG_LEVEL",
-    "TF_DETERMINISTIC_OPS",
-    "TF_ENABLE_ONEDNN_OPTS",
-    "TF_FORCE_GPU_ALLOW_GROWTH",
-    "TF_GPU_ALLOCATOR",
-    "TF_GPU_THREAD_MODE",
-    "TF_NUM_INTEROP_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_USE_LEGACY_KERAS",
-    "TF_XLA_FLAGS",
     "WORLD_SIZE",
     "VECLIB_MAXIMUM_THREADS",
-    "XLA_FLAGS",
-    "XLA_PYTHON_CLIENT_ALLOCATOR",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
 )
 ENVIRONMENT_PREFIXES = ("DNNL_", "GLOO_", "KMP_", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 
 
-def environment() -> dict[str, str]:
-    """Returns the environment variables of the allow-list that are set."""
+def environment(framework_names: Collection[str]) -> dict[str, str]:
+    """Returns the environment variables that are set and change results or speed.
+
+    Args:
+      framework_names: the variables of frameworks (``FrameworkInfo.variables``).
+    """
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if name in ENVIRONMENT_NAMES or name.startswith(ENVIRONMENT_PREFIXES)
+        if name in ENVIRONMENT_NAMES
+        or name in framework_names
+        or name.startswith(ENVIRONMENT_PREFIXES)
     }
 
 

@@ -108,7 +108,7 @@ def plan(matrix: Matrix, frameworks: Sequence[str]) -> list[ParityJob]:
       ConfigError: a batch cannot be split so.
     """
     # PyTorch first: it compiles nothing, so that no other framework waits for it.
-    order = sorted(frameworks, key=lambda name: (name != "torch", name != "jax"))
+    order = sorted(frameworks, key=lambda name: lookup.framework_info(name).compile_cost)
     # Then the most devices: they take longest.
     counts = (1, *sorted((count for count in matrix.devices if count > 1), reverse=True))
     return [

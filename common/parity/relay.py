@@ -28,7 +28,17 @@ from isoscale.common.processes.job_pool import LEAVES, Key
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import check_devices
 
-LEGS = ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
+
+def default_legs() -> list[str]:
+    """Returns one leg for each framework: its default strategy on two devices, if it can."""
+    legs = []
+    for name in lookup.frameworks():
+        strategy = lookup.framework_info(name).default_strategy
+        limit = lookup.strategy_info(name, strategy).max_devices
+        legs.append(f"{name}:{strategy}:{min(2, limit or 2)}")
+    return legs
+
+
 """The default."""
 
 
@@ -50,7 +60,7 @@ class Leg:
         match = re.fullmatch(r"(\w+):(\w+):(\d{1,9})", text, re.ASCII)
         if match is None:
             raise ConfigError(
-                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {LEGS[0]}"
+                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {default_legs()[0]}"
             )
         framework, strategy, count = match.groups()
         require_choice("framework", framework, lookup.frameworks())

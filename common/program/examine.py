@@ -11,6 +11,7 @@ is in the optional file ``frameworks/<name>_runner/examine.py``:
 Importing that file must leave the framework with one CPU thread, where it has a choice.
 """
 
+import itertools
 import os
 import sys
 import time
@@ -51,7 +52,8 @@ FACTS = (
 _MEASURE_SECONDS = 1.0
 _GPU_FACTOR = 4
 """A GPU multiplies larger matrices: the CPU's would measure the time of a launch."""
-_CUDA_PACKAGES = ("nvidia-", "jax-cuda", "tensorrt")
+_CUDA_PACKAGES = ("nvidia-", "tensorrt")
+"""How names of packages begin that belong to no single framework."""
 
 
 def define_flags() -> Flags:
@@ -133,8 +135,11 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _cuda_packages() -> list[str]:
+    """Returns name and version of each installed package for CUDA."""
+    of_frameworks = (lookup.framework_info(name).cuda_packages for name in lookup.frameworks())
+    starts = (*_CUDA_PACKAGES, *itertools.chain.from_iterable(of_frameworks))
     found = ((d.metadata["Name"] or "", d.version) for d in metadata.distributions())
-    return sorted({f"{n} {v}" for n, v in found if n.lower().startswith(_CUDA_PACKAGES)})
+    return sorted({f"{n} {v}" for n, v in found if n.lower().startswith(starts)})
 
 
 def examine(

@@ -291,7 +291,7 @@ def _write_run_dir(
 ) -> None:
     write_json(run_dir / "config.json", config.to_json())
     write_json(run_dir / "machine.json", machine)
-    write_json(run_dir / "environment.json", describe.environment())
+    write_json(run_dir / "environment.json", describe.environment(lookup.environment_variables()))
     write_json(run_dir / "versions.json", versions)
     window_lines, step_lines = [], []
     for index, window in enumerate(windows):

@@ -10,16 +10,19 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice, unknown
-from isoscale.common.config.framework_info import FrameworkInfo, StrategyInfo
+from isoscale.common.config.framework_info import FrameworkInfo, ProcessModel, StrategyInfo
 from isoscale.common.config.model_spec import DropoutProbe, Family, ModelBuilder, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
+from isoscale.common.machine import gpu_problems
+from isoscale.common.machine import problems as machine_problems
+from isoscale.common.machine.problem import Problem
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.scenario import Scenario
 from isoscale.common.tuning.tweaks import Tweak, environment
@@ -163,6 +166,28 @@ def tweaks(framework: str) -> tuple[Tweak, ...]:
     return importlib.import_module(name).TWEAKS if importlib.util.find_spec(name) else ()
 
 
+def problems() -> tuple[Problem, ...]:
+    """Returns every known problem: each framework's own, then those of machines.
+
+    A framework's own are the ``PROBLEMS`` of its ``problems.py``, which imports no framework.
+    """
+    names = [f"{_package(framework)}.problems" for framework in frameworks()]
+    of_frameworks = [
+        problem
+        for name in names
+        if importlib.util.find_spec(name)
+        for problem in importlib.import_module(name).PROBLEMS
+    ]
+    harmless = [n for name in frameworks() for n in framework_info(name).harmless_variables]
+    of_machines = (machine_problems.environment_problem(harmless), *machine_problems.PROBLEMS)
+    return (*of_frameworks, *of_machines, *gpu_problems.PROBLEMS)
+
+
+def environment_variables() -> set[str]:
+    """Returns the environment variables of all frameworks that a run records."""
+    return {variable for name in frameworks() for variable in framework_info(name).variables}
+
+
 def tweak_names() -> set[str]:
     """Returns the names of all tweaks of all frameworks."""
     return {tweak.name for framework in frameworks() for tweak in tweaks(framework)}
@@ -189,6 +214,32 @@ def _strategy_folder(framework: str) -> Path:
 def strategies(framework: str) -> list[str]:
     """Returns the names of a framework's strategies."""
     return _modules(_strategy_folder(framework))
+
+
+def strategies_of(process_model: ProcessModel) -> list[str]:
+    """Returns the names of all strategies, of any framework, that have a process model."""
+    return sorted(
+        {
+            name
+            for framework in frameworks()
+            for name in strategies(framework)
+            if strategy_info(framework, name).process_model == process_model
+        }
+    )
+
+
+def strategy_notes(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns the notes of (framework, strategy) pairs, each once.
+
+    A report of another computer's study may name a framework or strategy that is unknown here.
+    """
+    notes: dict[str, None] = {}
+    for framework, strategy in pairs:
+        if framework in frameworks() and strategy in strategies(framework):
+            note = strategy_info(framework, strategy).note
+            if note is not None:
+                notes[note] = None
+    return list(notes)
 
 
 def all_strategies() -> list[str]:

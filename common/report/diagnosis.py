@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from isoscale.common.machine.describe import UNKNOWN
-from isoscale.common.machine.problems import gib, is_disturbed
+from isoscale.common.machine.problem import gib, is_disturbed
 
 _LABEL = 20
 _WIDTH = 100

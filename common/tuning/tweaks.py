@@ -6,20 +6,14 @@ which they are switched on. Which ones a run uses is decided here: ``--tuning`` 
 that correct results need are no tweaks; they hold in both lanes.
 """
 
-import ctypes
 import dataclasses
-import os
-import platform
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.run_config import TUNED, RunConfig
-from isoscale.common.machine.describe import UNKNOWN, cpu_info
 
-_SEPARATOR = ":"  # of GLIBC_TUNABLES and LD_PRELOAD
+SEPARATOR = ":"  # of GLIBC_TUNABLES and LD_PRELOAD
 
 
 def _no_environment() -> dict[str, str]:
@@ -192,161 +186,11 @@ def environment(
     wanted: dict[str, str] = {}
     for variable in dict.fromkeys(name for tweak in known for name in tweak.variables):
         marks = [mark for tweak in known for mark in tweak.variables.get(variable, ())]
-        parts = [part for part in present.get(variable, "").split(_SEPARATOR) if part]
+        parts = [part for part in present.get(variable, "").split(SEPARATOR) if part]
         parts = [part for part in parts if not any(mark in part for mark in marks)]
         for tweak in known:
             if tweak.name in names and variable in tweak.variables:
                 parts.append(tweak.environment()[variable])
         if parts or variable in present:
-            wanted[variable] = _SEPARATOR.join(parts)
+            wanted[variable] = SEPARATOR.join(parts)
     return wanted
-
-
-# What tweaks of several frameworks ask of the machine.
-
-
-def cpu_vendor() -> str:
-    """Returns ``GenuineIntel``, ``AuthenticAMD``, ... or ``unknown``."""
-    return cpu_info().get("vendor_id", UNKNOWN)
-
-
-TRANSPARENT_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-def _glibc_missing(least: tuple[int, int]) -> str | None:
-    library, version = platform.libc_ver()
-    if library == "glibc" and tuple(map(int, re.findall(r"\d+", version)[:2])) >= least:
-        return None
-    wanted = ".".join(map(str, least))
-    return f"needs glibc {wanted} or newer; this is {library or UNKNOWN} {version}".rstrip()
-
-
-def _huge_pages_missing() -> str | None:
-    reason = _glibc_missing((2, 35))
-    if reason:
-        return reason
-    setting = TRANSPARENT_HUGE_PAGES
-    if not setting.exists() or "[never]" in setting.read_text():
-        return "transparent huge pages are off in this kernel"
-    return None
-
-
-def _huge_pages_held() -> dict[str, Any]:
-    try:
-        text = Path("/proc/self/smaps_rollup").read_text()
-    except OSError:
-        return {"anonymous_huge_pages_bytes": UNKNOWN}
-    found = re.search(r"AnonHugePages:\s+(\d+) kB", text)
-    return {"anonymous_huge_pages_bytes": 1024 * int(found[1]) if found else UNKNOWN}
-
-
-def _malloc_setting(*, name: str, what: str, value: str, **options: Any) -> Tweak:
-    """A setting of glibc's malloc, for frameworks that take their memory from it."""
-    tunables = value.split(_SEPARATOR)
-    return Tweak(
-        name=name,
-        what=f"GLIBC_TUNABLES={value}: malloc {what}",
-        where="runs on the CPU under Linux",
-        source="https://sourceware.org/glibc/manual/2.36/html_node/Memory-Allocation-Tunables.html",
-        applies=lambda config: config.platform == "cpu",
-        variables={"GLIBC_TUNABLES": tuple(t.partition("=")[0] + "=" for t in tunables)},
-        environment=lambda: {"GLIBC_TUNABLES": value},
-        **options,
-    )
-
-
-def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
-    """Huge pages for what glibc allocates."""
-    return _malloc_setting(
-        name="huge-pages",
-        what="asks the kernel for huge pages",
-        value="glibc.malloc.hugetlb=1",
-        why=why,
-        needs="glibc 2.35 or newer; transparent huge pages 'madvise' or 'always'",
-        pays=pays,
-        missing=_huge_pages_missing,
-        evidence=_huge_pages_held,
-    )
-
-
-class _MallocState(ctypes.Structure):
-    """glibc's ``struct mallinfo2``."""
-
-    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
-
-
-def _mapped_blocks() -> dict[str, Any]:
-    """Blocks that go back to the kernel when they are freed: 0 with the tweak in force."""
-    try:
-        ask = ctypes.CDLL(None).mallinfo2
-    except AttributeError:  # before glibc 2.33
-        return {"malloc_mmapped_blocks": UNKNOWN}
-    ask.restype = _MallocState
-    return {"malloc_mmapped_blocks": ask().hblks}
-
-
-def keep_memory(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
-    """Freed memory stays with glibc, for frameworks that take and free large buffers each step."""
-    settings = {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28}
-    return _malloc_setting(
-        name="keep-memory",
-        what="keeps what is freed, large buffers too",
-        value=_SEPARATOR.join(f"glibc.malloc.{name}={value}" for name, value in settings.items()),
-        why=why,
-        needs="glibc 2.26 or newer; more memory (0.1 to 0.4 GiB more at the peak were seen)",
-        pays=pays,
-        missing=lambda: _glibc_missing((2, 26)),
-        evidence=_mapped_blocks,
-    )
-
-
-def cache_folder() -> Path:
-    """Returns where built helpers are kept between runs.
-
-    Raises:
-      RuntimeError: this user has no home.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "isoscale"
-
-
-def works_on_sequences(config: RunConfig) -> bool:
-    """Whether a model's activations have a sequence dim: its dense layers see three dims."""
-    return config.spec.sequence is not None
-
-
-SHORT_STEP_FLOPS = 0.3e9
-"""Below it, a step on one CPU core takes some milliseconds, and issuing it is a part of that."""
-
-
-STEPS_PER_DISPATCH = 10
-
-
-def has_short_steps(config: RunConfig) -> bool:
-    """Whether the time to issue a step shows beside the time to compute it."""
-    flops = config.spec.training_flops(global_batch_size=config.global_batch_size)
-    return flops / config.devices < SHORT_STEP_FLOPS
-
-
-def _has_whole_blocks(config: RunConfig) -> bool:
-    rest = config.steps % STEPS_PER_DISPATCH + config.window_steps % STEPS_PER_DISPATCH
-    return config.input_pipeline == "placed" and rest == 0
-
-
-def several_steps(*, how: str, why: str, source: str) -> Tweak:
-    """Several steps for each call into the framework."""
-    return Tweak(
-        name="several-steps",
-        what=f"{STEPS_PER_DISPATCH} steps per call: {how}",
-        why=why,
-        where=(
-            "batches that lie on the devices (--input_pipeline=placed); --steps and --window_steps "
-            f"that are multiples of {STEPS_PER_DISPATCH}"
-        ),
-        needs="nothing",
-        source=source,
-        applies=_has_whole_blocks,
-        pays=has_short_steps,
-        changes={"steps_per_dispatch": STEPS_PER_DISPATCH},
-    )

@@ -13,10 +13,27 @@ INFO = FrameworkInfo(
     compile_modes=("jit",),
     platforms=("cpu", "gpu", "tpu"),
     model_module="flax_model",
+    compile_cost=1,
     quick_compile=(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     ),
+    variables=(
+        "JAX_COMPILATION_CACHE_DIR",
+        "JAX_DEFAULT_MATMUL_PRECISION",
+        "JAX_ENABLE_COMPILATION_CACHE",
+        "JAX_ENABLE_X64",
+        "JAX_PLATFORMS",
+        "JAX_TRACEBACK_FILTERING",
+        "LIBTPU_INIT_ARGS",
+        "NPROC",
+        "XLA_FLAGS",
+        "XLA_PYTHON_CLIENT_ALLOCATOR",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION",
+        "XLA_PYTHON_CLIENT_PREALLOCATE",
+    ),
+    harmless_variables=("JAX_TRACEBACK_FILTERING",),
+    cuda_packages=("jax-cuda",),
 )
 
 

@@ -1,13 +1,13 @@
 """What makes JAX faster than it is out of the box; see ``common/tuning/tweaks.py``."""
 
-from isoscale.common.tuning.tweaks import (
-    Tweak,
+from isoscale.common.tuning.shared import (
     has_short_steps,
     huge_pages,
     keep_memory,
     several_steps,
     works_on_sequences,
 )
+from isoscale.common.tuning.tweaks import Tweak
 
 TWEAKS = (
     huge_pages(

@@ -11,10 +11,26 @@ INFO = FrameworkInfo(
     compile_modes=("graph", "xla"),
     platforms=("cpu", "gpu"),
     model_module="tf_model",
+    compile_cost=2,
     quick_compile=(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     ),
+    variables=(
+        "KERAS_BACKEND",
+        "TF_CPP_MIN_LOG_LEVEL",
+        "TF_DETERMINISTIC_OPS",
+        "TF_ENABLE_ONEDNN_OPTS",
+        "TF_FORCE_GPU_ALLOW_GROWTH",
+        "TF_GPU_ALLOCATOR",
+        "TF_GPU_THREAD_MODE",
+        "TF_NUM_INTEROP_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_USE_LEGACY_KERAS",
+        "TF_XLA_FLAGS",
+        "XLA_FLAGS",
+    ),
+    harmless_variables=("TF_CPP_MIN_LOG_LEVEL",),
 )
 
 

@@ -11,6 +11,14 @@ INFO = FrameworkInfo(
     compile_modes=("eager", "compile"),
     platforms=("cpu", "gpu"),
     model_module="torch_model",
+    variables=(
+        "ATEN_CPU_CAPABILITY",
+        "PYTORCH_ALLOC_CONF",
+        "PYTORCH_CUDA_ALLOC_CONF",
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+        "TORCH_COMPILE_DISABLE",
+    ),
 )
 
 

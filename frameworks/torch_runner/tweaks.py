@@ -11,7 +11,13 @@ from pathlib import Path
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine.describe import UNKNOWN
-from isoscale.common.tuning.tweaks import Tweak, cache_folder, cpu_vendor, huge_pages, keep_memory
+from isoscale.common.tuning.shared import (
+    cache_folder,
+    cpu_vendor,
+    huge_pages,
+    keep_memory,
+)
+from isoscale.common.tuning.tweaks import Tweak
 
 _NAME = "isoscale-mkl-as-intel-"
 _PRELOADED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"

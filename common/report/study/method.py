@@ -3,6 +3,7 @@
 import statistics
 
 from isoscale.common.analysis.verdicts import RULE
+from isoscale.common.registry import lookup
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 
@@ -45,10 +46,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
             "CPU devices of one machine share caches and memory bandwidth, which a second machine "
             "or accelerator would not."
         )
-    if any(summary.cell.strategy == "pmap" for summary in study.summaries):
-        paragraphs.append(
-            "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead."
-        )
+    pairs = ((summary.cell.framework, summary.cell.strategy) for summary in study.summaries)
+    paragraphs += lookup.strategy_notes(pairs)
     if clocks:
         paragraphs.append(
             f"Reading the clock took {1e9 * statistics.median(clocks):.0f} ns (median over runs)."

@@ -46,6 +46,9 @@ def test_the_machine_is_described() -> None:
 def test_only_the_allow_list_of_the_environment_is_recorded(monkeypatch) -> None:
     monkeypatch.setenv("AWS_SECRET", "x")
     monkeypatch.setenv("OMP_PLACES", "cores")
-    found = describe.environment()
+    monkeypatch.setenv("MADE_UP_FLAGS", "-O")
+    found = describe.environment({"MADE_UP_FLAGS"})
     assert "AWS_SECRET" not in found
     assert found["OMP_PLACES"] == "cores"
+    assert found["MADE_UP_FLAGS"] == "-O"
+    assert "MADE_UP_FLAGS" not in describe.environment(())

@@ -1,25 +1,19 @@
 """Which tweaks a run gets, and what the environment then holds."""
 
 import dataclasses
-import re
-import subprocess
 
 import pytest
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.registry import lookup
-from isoscale.common.tuning import tweaks as module
 from isoscale.common.tuning.tweaks import (
     Tweak,
     Wish,
     choose,
     environment,
-    huge_pages,
-    keep_memory,
     read_wish,
 )
-from isoscale.frameworks.torch_runner import tweaks as torch_tweaks
 
 
 def make(name: str, **changes) -> Tweak:
@@ -155,77 +149,3 @@ def test_environment_joins_and_is_idempotent() -> None:
     # A stock run that is started from a tuned shell is stock.
     assert environment(known, [], found) == {"V": "user=3"}
     assert environment(known, [], {"V": "a=1"}) == {"V": ""}
-
-
-@pytest.mark.parametrize(
-    "library, kernel, missing",
-    [
-        (("glibc", "2.36"), "always [madvise] never", None),
-        (("glibc", "2.36"), "always madvise [never]", "off in this kernel"),
-        (("glibc", "2.31"), "[always] madvise never", "glibc 2.35"),
-        (("", ""), "[always] madvise never", "glibc 2.35"),
-        (("glibc", "2.36"), None, "off in this kernel"),
-    ],
-)
-def test_huge_pages_say_what_is_missing(monkeypatch, tmp_path, library, kernel, missing) -> None:
-    setting = tmp_path / "enabled"
-    if kernel:
-        setting.write_text(kernel)
-    monkeypatch.setattr(module.platform, "libc_ver", lambda: library)
-    monkeypatch.setattr(module, "TRANSPARENT_HUGE_PAGES", setting)
-    found = huge_pages(why="", pays=lambda config: True).missing()
-    assert found == missing if missing is None else missing in found
-
-
-@pytest.mark.skipif(torch_tweaks._preload_missing() is not None, reason="no C compiler")
-def test_preloaded_library_is_built_once_and_says_yes(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tweak,) = (t for t in torch_tweaks.TWEAKS if t.name == "mkl-as-intel")
-    path = tweak.environment()["LD_PRELOAD"]
-    import ctypes
-
-    assert ctypes.CDLL(path).mkl_serv_intel_cpu_true() == 1
-    before = [p.stat().st_mtime_ns for p in (tmp_path / "isoscale").iterdir()]
-    assert tweak.environment() == {"LD_PRELOAD": path}
-    assert [p.stat().st_mtime_ns for p in (tmp_path / "isoscale").iterdir()] == before
-    assert len(before) == 1
-
-
-def test_a_library_that_cannot_be_built_is_one_line(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
-    (tweak,) = (t for t in torch_tweaks.TWEAKS if t.name == "mkl-as-intel")
-
-    def fails(command, **options):
-        raise subprocess.CalledProcessError(1, command, stderr=b"cc: no space\nmore")
-
-    monkeypatch.setattr(torch_tweaks.subprocess, "run", fails)
-    with pytest.raises(ConfigError, match=r"cannot be built: cc: no space$"):
-        tweak.environment()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "with space"))
-    assert "set XDG_CACHE_HOME" in tweak.missing()
-    monkeypatch.setattr(torch_tweaks.shutil, "which", lambda name: None)
-    assert "C compiler" in tweak.missing()
-
-
-@pytest.mark.parametrize("framework", lookup.frameworks())
-def test_every_tweak_says_all_that_it_must(framework) -> None:
-    known = lookup.tweaks(framework)
-    assert len({tweak.name for tweak in known}) == len(known) >= 3
-    for tweak in known:
-        texts = (tweak.what, tweak.why, tweak.where, tweak.needs)
-        assert all(texts), tweak.name
-        assert tweak.source.startswith("https://"), tweak.name
-        assert re.fullmatch(r"[a-z0-9-]+", tweak.name)
-        if tweak.kind == "setting":
-            fields = {field.name for field in dataclasses.fields(RunConfig)}
-            assert set(tweak.changes) <= fields
-
-
-def test_keep_memory_needs_glibc(monkeypatch) -> None:
-    tweak = keep_memory(why="", pays=lambda config: True)
-    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.26"))
-    assert tweak.missing() is None
-    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
-    assert "glibc 2.26" in tweak.missing()
-    # Each part of the value is known as this tweak's, or it would stay behind in a stock run.
-    assert environment([tweak], [], tweak.environment()) == {"GLIBC_TUNABLES": ""}

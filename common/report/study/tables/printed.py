@@ -8,6 +8,7 @@ from rich.text import Text
 from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import split_into_settings
 from isoscale.common.analysis.waterfall import Lanes
+from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import make_table, print_table
 from isoscale.common.report.study.answers.lanes import introduction, sentences
 from isoscale.common.report.study.conditions import make_conditions
@@ -17,6 +18,7 @@ from isoscale.common.report.words import (
     NO_VALUE,
     accuracy,
     estimate,
+    joined,
     marks,
     median_of,
     number,
@@ -129,9 +131,11 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
     if any(summary.speedup is None and summary.ok for summary in summaries):
         notes.append("speedup '-': 'bare' of the same framework is not in the study.")
     if any(summary.cell.platform == "cpu" for summary in summaries):
+        apart = lookup.strategies_of("per_device")
+        verb = "has" if len(apart) == 1 else "have"
         notes.append(
             "CPU devices are cores that share caches and memory bandwidth. In-process strategies "
-            "drive all devices from one process, ddp has one per device."
+            f"drive all devices from one process, {joined(apart)} {verb} one per device."
         )
     if any(summary.cell.oversubscribed for summary in summaries):
         notes.append(
@@ -140,10 +144,8 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         )
     if any(line.result.disturbed for summary in summaries for line in summary.ok):
         notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
-    if any(summary.cell.strategy == "pmap" for summary in summaries):
-        notes.append(
-            "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead."
-        )
+    pairs = ((summary.cell.framework, summary.cell.strategy) for summary in summaries)
+    notes += lookup.strategy_notes(pairs)
     for summary in summaries:
         cell = summary.cell
         for line in summary.ok:

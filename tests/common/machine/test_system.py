@@ -1,4 +1,4 @@
-"""The readers of the system's settings, each shown a machine made of files."""
+"""readers of the system's facts, each shown a machine made of files."""
 
 import ctypes
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isoscale.common.machine import describe, settings
+from isoscale.common.machine import describe, system
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.native_output import printed_by
 
@@ -66,7 +66,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_cpu_quota(files, expected, tmp_path: Path) -> None:
-    assert settings.cpu_quota(tree(tmp_path, files)) == expected
+    assert system.cpu_quota(tree(tmp_path, files)) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_cpu_quota(files, expected, tmp_path: Path) -> None:
     ],
 )
 def test_memory_limit(files, limit, tmp_path: Path) -> None:
-    memory = settings.memory(tree(tmp_path, files))
+    memory = system.memory(tree(tmp_path, files))
     assert memory["limit_bytes"] == limit
     if limit == 1_000_000:  # in use: 700000, of which 100000 are a cache that gives way
         assert memory["available_bytes"] == 400_000
@@ -136,20 +136,20 @@ def test_what_the_system_says_is_read(tmp_path: Path) -> None:
             "sys/devices/system/node/node1/cpulist": "4-7",
         },
     )
-    assert settings.virtual_machine(root) is True
-    assert settings.huge_pages(root) == "madvise"
-    assert settings.numa_nodes(root) == 2
-    assert settings.caches(3, root) == {
+    assert system.virtual_machine(root) is True
+    assert system.huge_pages(root) == "madvise"
+    assert system.numa_nodes(root) == 2
+    assert system.caches(3, root) == {
         "L1d": {"bytes": 48 * 2**10, "shared_by_cpus": UNKNOWN},
         "L3": {"bytes": 32 * 2**20, "shared_by_cpus": "0-7"},
     }
-    assert settings.clocks([3, 4], root) == {
+    assert system.clocks([3, 4], root) == {
         "driver": "intel_pstate",
         "governors": ["performance", "powersave"],
         "boost": "on",
         "current_mhz": [1200.0, 3600.0],
     }
-    assert settings.clocks([3], root)["governors"] == ["powersave"]
+    assert system.clocks([3], root)["governors"] == ["powersave"]
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_what_the_system_says_is_read(tmp_path: Path) -> None:
 )
 def test_boost(name: str, text: str, expected: str, tmp_path: Path) -> None:
     root = tree(tmp_path, {f"{CPU}/{name}": text})
-    assert settings.clocks([0], root)["boost"] == expected
+    assert system.clocks([0], root)["boost"] == expected
 
 
 def test_a_system_without_such_files_is_unknown(tmp_path: Path) -> None:
-    found = settings.settings(tmp_path / "not/made", tmp_path)
+    found = system.facts(tmp_path / "not/made", tmp_path)
     for name in ("cpu_quota", "numa_nodes", "caches", "transparent_huge_pages"):
         assert found[name] == UNKNOWN
     for name in ("virtual_machine", "shared_memory_bytes"):
@@ -179,9 +179,9 @@ def test_a_system_without_such_files_is_unknown(tmp_path: Path) -> None:
 
 
 def test_this_machine_is_read() -> None:
-    found = settings.settings(Path("runs/out"))
+    found = system.facts(Path("runs/out"))
     assert found["memory"]["total_bytes"] >= found["memory"]["available_bytes"] > 0
-    activity = settings.activity(0.05)
+    activity = system.activity(0.05)
     assert 0 <= activity["busy_cpus"] <= (os.cpu_count() or 1)
 
 
@@ -204,18 +204,18 @@ def fake_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, *, answer: str) -> N
 
 def test_gpus_are_read(tmp_path: Path, monkeypatch) -> None:
     fake_smi(tmp_path, monkeypatch, answer=f'echo "{LINE}"; echo "{LINE}"')
-    first, second = settings.gpus()
+    first, second = system.gpus()
     assert first == second
-    assert set(first) == set(settings.GPU_FIELDS)
+    assert set(first) == set(system.GPU_FIELDS)
     assert first["utilization"] == UNKNOWN
     assert (first["name"], first["pcie_width_max"]) == ("New GPU", "16")
     assert first["power_limit"] == "700.00 W"
-    assert settings.cuda_of_driver() == "13.0"
+    assert system.cuda_of_driver() == "13.0"
 
 
 def test_an_old_driver_that_knows_fewer_fields(tmp_path: Path, monkeypatch) -> None:
     fake_smi(tmp_path, monkeypatch, answer="echo 'not a valid field'; exit 2")
-    (gpu,) = settings.gpus()
+    (gpu,) = system.gpus()
     assert (gpu["name"], gpu["memory"], gpu["driver"]) == ("Old GPU", "16 MiB", "400.1")
     assert gpu["pcie_width"] == UNKNOWN
 
@@ -228,14 +228,14 @@ def smi_that(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 @pytest.mark.parametrize("banner", ["CUDA Version: 12.8", "CUDA UMD Version: 13.3"])
 def test_the_drivers_cuda_version_is_read(banner: str, tmp_path: Path, monkeypatch) -> None:
     smi_that(tmp_path, monkeypatch, f"echo '| Driver Version: 610.1   {banner} |'")
-    assert settings.cuda_of_driver() == banner.split()[-1]
-    assert not settings.gpu_driver_fails()
+    assert system.cuda_of_driver() == banner.split()[-1]
+    assert not system.gpu_driver_fails()
 
 
 def test_a_driver_that_fails_is_told_from_none(tmp_path: Path, monkeypatch) -> None:
     smi_that(tmp_path, monkeypatch, "echo Failed to initialize NVML; exit 18")
-    assert settings.gpu_driver_fails()
-    assert settings.gpus() == []
+    assert system.gpu_driver_fails()
+    assert system.gpus() == []
 
 
 def test_what_a_program_underlines_is_plain_text(tmp_path: Path, monkeypatch) -> None:
@@ -245,8 +245,8 @@ def test_what_a_program_underlines_is_plain_text(tmp_path: Path, monkeypatch) ->
 
 def test_no_gpus(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert settings.gpus() == []
-    assert settings.cuda_of_driver() == UNKNOWN
+    assert system.gpus() == []
+    assert system.cuda_of_driver() == UNKNOWN
 
 
 def test_what_c_code_prints_is_seen() -> None:

@@ -1,6 +1,6 @@
-"""How this computer is set up: limits, pages, clocks, load, GPU links. Unknown is ``unknown``.
+"""How this computer is set up: limits, pages, clocks, load, GPU links; ``unknown`` if not known.
 
-Every reader takes the root of the file system, so that tests can show it another machine. Sizes are
+Readers take the root of the file system: a test can give them another machine. Sizes are
 in bytes unless a name says otherwise.
 """
 
@@ -205,7 +205,7 @@ def load_average() -> list[float] | str:
         return UNKNOWN
 
 
-def settings(out_dir: Path, root: Path = _ROOT) -> dict[str, Any]:
+def facts(out_dir: Path, root: Path = _ROOT) -> dict[str, Any]:
     """Returns how this machine is set up, as far as the system tells.
 
     Args:

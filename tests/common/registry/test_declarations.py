@@ -1,0 +1,31 @@
+"""What frameworks and strategies declare of themselves, read through the registry."""
+
+from isoscale.common.commands.relay import default_legs
+from isoscale.common.registry import lookup
+
+
+def test_notes_of_strategies_come_once_and_only_for_those_that_were_used() -> None:
+    (note,) = lookup.strategy_notes([("jax", "pmap"), ("torch", "ddp"), ("jax", "pmap")])
+    assert note.startswith("pmap is built on jit")
+    assert lookup.strategy_notes([("jax", "pjit"), ("torch", "bare")]) == []
+
+
+def test_strategies_that_are_unknown_here_have_no_note() -> None:
+    """A report may be made of a study from another computer."""
+    assert lookup.strategy_notes([("numpy", "pmap"), ("torch", "pmap"), ("jax", "made_up")]) == []
+
+
+def test_strategies_by_their_process_model() -> None:
+    one = lookup.strategies_of("single")
+    assert {"bare", "pjit", "pmap", "mirrored"} <= set(one)
+    assert "ddp" in lookup.strategies_of("per_device")
+    assert "ddp" not in one
+
+
+def test_a_framework_that_compiles_nothing_comes_first_in_parity() -> None:
+    cost = {name: lookup.framework_info(name).compile_cost for name in lookup.frameworks()}
+    assert sorted(cost, key=lambda name: cost[name]) == ["torch", "jax", "tensorflow"]
+
+
+def test_a_relay_starts_with_the_default_strategy_of_each_framework() -> None:
+    assert default_legs() == ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
