@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
+SCHEMA_VERSION = 2
+"""Of the records that are written; a record without a version is of version 1."""
 OMIT_DEFAULT = {"omit default": True}
 """Metadata of a field that is absent from the JSON object at its default value."""
 
@@ -26,16 +28,40 @@ def to_record(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_record(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if field.init and not _is_omitted(field, value)
-        }
+        return fields_to_record(value)
     if isinstance(value, Mapping):
         return {str(key): to_record(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_record(item) for item in value]
     return value
+
+
+def fields_to_record(value: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass as a JSON object, whatever form the class decides."""
+    return {
+        field.name: to_record(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if field.init and not _is_omitted(field, value)
+    }
+
+
+def with_version(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record with its schema version first."""
+    return {"schema_version": SCHEMA_VERSION, **record}
+
+
+def without_version(record: Any) -> dict[str, Any]:
+    """Returns a record without its schema version.
+
+    Raises:
+      ValueError: the record is not an object, or of a version that this isoscale does not read.
+    """
+    if not isinstance(record, dict):
+        raise _wrong("", record, "an object")
+    version = record.get("schema_version", 1)
+    if isinstance(version, bool) or version not in range(1, SCHEMA_VERSION + 1):
+        raise ValueError(f"schema_version is {version!r}; it must be 1 to {SCHEMA_VERSION}")
+    return {name: value for name, value in record.items() if name != "schema_version"}
 
 
 def _is_omitted(field: dataclasses.Field, record: Any) -> bool:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.records import from_record, to_record
+from isoscale.common.config.records import from_record, to_record, with_version, without_version
 
 RESULT = "result.json"
 """A run's own record, in its directory; written last, so that its presence means a whole run."""
-SCHEMA_VERSION = 2
-"""Of the records that are written; a record without a version is of version 1."""
 
 Status = Literal["ok", "diverged", "failed", "skipped"]
 
@@ -159,7 +157,7 @@ class RunResult(RunOutcome, RunIdentity):
 
     def to_record(self) -> dict[str, Any]:
         """Returns the result as plain JSON values."""
-        return {"schema_version": SCHEMA_VERSION, **to_record(self)}
+        return with_version(to_record(self))
 
     @classmethod
     def from_record(cls, record: Any) -> Self:
@@ -169,24 +167,6 @@ class RunResult(RunOutcome, RunIdentity):
           ValueError: the record is of a later version, or not a result; the message names the key.
         """
         return from_record(cls, without_version(record))
-
-
-def without_version(record: Any) -> dict[str, Any]:
-    """Returns a record without its schema version.
-
-    Raises:
-      ValueError: the record is not an object, or of a version that this isoscale does not read.
-    """
-    if not isinstance(record, dict):
-        raise ValueError("not an object")
-    version = record.get("schema_version", 1)
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(f"schema_version is {version!r}")
-    if version > SCHEMA_VERSION:
-        raise ValueError(
-            f"schema_version is {version}; this isoscale reads versions up to {SCHEMA_VERSION}"
-        )
-    return {name: value for name, value in record.items() if name != "schema_version"}
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:

@@ -8,13 +8,17 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from isoscale.common.config.records import from_record, to_record
+from isoscale.common.config.records import (
+    fields_to_record,
+    from_record,
+    with_version,
+    without_version,
+)
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.tolerances import Tolerance
 from isoscale.common.processes.job_pool import Key, Line
 
 PARITY, RELAY = "parity.json", "relay.json"
-SCHEMA_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,7 @@ class _Document:
     """A record with a version."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema_version": SCHEMA_VERSION, **to_record(self)}
+        return with_version(fields_to_record(self))
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
@@ -89,13 +93,7 @@ class _Document:
         Raises:
           ValueError: the record is no such document; the message says where.
         """
-        if not isinstance(record, dict):
-            raise ValueError(f"the document must be an object, not {type(record).__name__}")
-        fields = dict(record)
-        version = fields.pop("schema_version", 1)
-        if version not in range(1, SCHEMA_VERSION + 1):
-            raise ValueError(f"schema_version is {version!r}; it must be 1 to {SCHEMA_VERSION}")
-        return from_record(cls, fields)
+        return from_record(cls, without_version(record))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

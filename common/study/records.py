@@ -4,8 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.records import from_record, to_record
-from isoscale.common.measure.result import SCHEMA_VERSION, without_version
+from isoscale.common.config.records import from_record, to_record, with_version, without_version
 from isoscale.common.measure.training_result import TrainingResult
 
 ORDER_RULE = "numpy.random.default_rng((order_seed, round)).permutation(cells)"
@@ -123,7 +122,7 @@ class StudyRecord:
 
     def to_record(self) -> dict[str, Any]:
         """Returns the record as plain JSON values."""
-        return {"schema_version": SCHEMA_VERSION, **to_record(self)}
+        return with_version(to_record(self))
 
     @classmethod
     def from_record(cls, record: Any) -> "StudyRecord":

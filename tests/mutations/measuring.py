@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.mutations.planting import Change, plant
 
-LOOP, SESSION = "common/measure/loop.py", "common/measure/session.py"
+LOOP, SESSION = "common/measure/loop.py", "common/measure/scenarios/training.py"
 LAUNCH, LOCK = "common/processes/launch.py", "common/processes/lock.py"
 JSON_FILES = "common/disk/json_files.py"
 EXECUTE, STORE = "common/study/execute.py", "common/study/store.py"
@@ -18,7 +18,7 @@ ESTIMATES, SCALING = "common/analysis/estimates.py", "common/analysis/scaling.py
 VERDICTS = "common/analysis/verdicts.py"
 
 TEST_LOOP = "tests/common/measure/test_loop.py"
-TEST_SESSION = "tests/common/measure/test_session.py"
+TEST_SESSION = "tests/common/measure/test_training.py"
 TEST_LAUNCH = "tests/common/processes/test_launch.py"
 TEST_LOCK = "tests/common/processes/test_lock.py"
 TEST_JSON_FILES = "tests/common/disk/test_json_files.py"
@@ -117,7 +117,7 @@ MEASURING = (
          tests=TEST_LAUNCH, only="descendants"),
     _bug("a-failed-rank-is-overlooked", LAUNCH, "failed[0]", "(0, 0)",
          tests=TEST_LAUNCH, only="one_failing_rank"),
-    _bug("a-worker-inherits-a-rank", LAUNCH, "k not in _RANK_VARIABLES", "True",
+    _bug("a-worker-inherits-a-rank", LAUNCH, "k not in ranks.VARIABLES", "True",
          tests=TEST_LAUNCH, only="inherit"),
     _bug("a-lock-that-does-not-lock", LOCK, "fcntl.LOCK_EX | fcntl.LOCK_NB",
          "fcntl.LOCK_SH | fcntl.LOCK_NB", tests=TEST_LOCK),
@@ -135,7 +135,7 @@ MEASURING = (
          "(p.read_text() if (p := self.folder / RESULTS).exists() else '') "
          "+ [*self._texts.values()][-1]", tests=TEST_STORE, only="replaces_its_line"),
     _bug("a-run-that-is-not-ok-is-adopted", EXECUTE,
-         "result is None or result['status'] != 'ok'", "result is None", tests=TEST_EXECUTE),
+         "result is not None and result.status == 'ok'", "result is not None", tests=TEST_EXECUTE),
     _bug("an-earlier-attempt-is-overwritten", STORE, "run_dir.rename(target)", "None",
          tests=TEST_STORE, only="no_attempt"),
     # Checkpoints.

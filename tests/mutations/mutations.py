@@ -493,7 +493,7 @@ MUTATIONS = (
         path=f"{TORCH}/runner.py",
         old="self._call_model(batch, None)",
         new="self._call_model(batch, True)",
-        within="forward",
+        within="_predict",
         flags=_torch("mlp/dropout"),
     ),
     Mutation(

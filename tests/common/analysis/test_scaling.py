@@ -69,7 +69,7 @@ def test_runs_of_a_cell_are_one_summary() -> None:
 def test_outliers_are_flagged_and_count() -> None:
     speeds = [100.0, 101.0, 99.0, 102.0, 98.0, 300.0]
     lines = [line("bare", 1, speed, run=run) for run, speed in enumerate(speeds)]
-    (summary,) = summarize_cells(lines, scaling="strong")
+    (summary,) = summarize_cells(read_lines(lines), scaling="strong")
     assert summary.outliers == [5]
     assert (summary.items_per_second.n, summary.items_per_second.high) == (6, 300.0)
     assert summary.items_per_second.median == 100.5

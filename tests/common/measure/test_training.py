@@ -108,7 +108,7 @@ def test_throughput_is_total_items_by_total_seconds() -> None:
     windows = [window for window in session.windows if window.phase == "throughput"]
     assert len({window.seconds_per_step for window in windows}) == len(windows) == 3
     seconds = sum(window.seconds for window in windows)
-    assert result["items_per_second"] == pytest.approx(64 * 10 / seconds, rel=1e-12)
+    assert result.items_per_second == pytest.approx(64 * 10 / seconds, rel=1e-12)
 
 
 def test_batches_are_placed_before_the_windows_unless_timed() -> None:

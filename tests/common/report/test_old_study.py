@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from isoscale.common.commands import compare
-from isoscale.common.processes import launch
 from isoscale.common.registry import build_config
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.report.study.write import write_report
@@ -147,12 +146,9 @@ def test_its_cells_are_those_that_planning_makes_today(folder: Path, study: Stud
 def test_resume_owes_nothing_but_new_rounds(
     folder: Path,
     capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
     runs: int,
 ) -> None:
-    # The signal handlers of this process are those of pytest.
-    monkeypatch.setattr(launch, "interrupt_on", lambda *signals: None)
     arguments = [f"--study={MEASURED}", "--resume", "--dry_run", f"--out_dir={folder}"]
-    assert compare.main([*arguments, *flags]) == 0
+    assert compare.run([*arguments, *flags]) == 0
     assert f"18 cells, {runs} runs to do." in capsys.readouterr().out
