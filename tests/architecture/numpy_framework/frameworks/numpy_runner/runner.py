@@ -10,7 +10,7 @@ from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Runner
 from isoscale.common.reference.functions import softmax, weighted_loss
-from isoscale.common.reference.optimizer import SLOTS, reference_update
+from isoscale.common.reference.optimizer import SLOTS, OptimizerState, reference_update
 
 Metrics = dict[str, float]
 
@@ -27,12 +27,17 @@ class NumpyRunner(Runner):
     ):
         if config.dtype == "bfloat16":
             raise ValueError("NumPy has no bfloat16: use --dtype=float32 or float64")
-        make_strategy(config)
+        self.ranks = make_strategy(config)
         threadpool_limits(config.threads_per_device)
         self._config = config
         self._spec = config.spec
         self._dtype = np.dtype(config.parameter_dtype)
-        self._model = build_model(config.spec, tweaks=config.tweaks)
+        self._model = build_model(
+            config.spec,
+            dtype=config.dtype,
+            param_dtype=config.parameter_dtype,
+            tweaks=config.tweaks,
+        )
         self._decayed = {p.name for p in config.spec.parameters() if p.decay}
         self._state: dict[str, Arrays] = {}
         self._updates = 0
@@ -111,15 +116,15 @@ class NumpyRunner(Runner):
     def set_parameters(self, parameters: Arrays) -> None:
         self._parameters = {n: v.astype(self._dtype) for n, v in parameters.items()}
 
-    def optimizer_state(self) -> dict[str, Arrays]:
+    def optimizer_state(self) -> OptimizerState:
         zeros = {n: np.zeros_like(v) for n, v in self._parameters.items()}
         slots = {slot: self._state.get(slot, zeros) for slot in SLOTS[self._config.optimizer.name]}
-        return {**slots, "step": {"step": np.asarray(self._updates)}}
+        return OptimizerState(slots=slots, step=self._updates)
 
-    def set_optimizer_state(self, state: dict[str, Arrays]) -> None:
-        self._updates = int(state["step"]["step"])
+    def set_optimizer_state(self, state: OptimizerState) -> None:
+        self._updates = state.step
         self._state = {
-            slot: {name: value.astype(self._dtype) for name, value in state[slot].items()}
+            slot: {name: value.astype(self._dtype) for name, value in state.slots[slot].items()}
             for slot in SLOTS[self._config.optimizer.name]
         }
 

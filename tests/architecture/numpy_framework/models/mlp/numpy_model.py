@@ -61,5 +61,6 @@ class Mlp:
         return gradients
 
 
-def build(spec: MlpSpec, *, tweaks: Collection[str]) -> Mlp:
+def build(spec: MlpSpec, *, dtype: object, param_dtype: object, tweaks: Collection[str]) -> Mlp:
+    del dtype, param_dtype  # NumPy computes in the dtype of its parameters
     return Mlp(spec, tweaks=tweaks)
