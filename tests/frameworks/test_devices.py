@@ -1,0 +1,59 @@
+"""Which devices a process takes follows the process model: all of them, or its own one."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from isoscale.common.parity.cases import all_cases, make_config
+from isoscale.common.registry import lookup
+from tests.conftest import environment_of
+
+CODE = """
+import dataclasses, importlib, os, sys
+from isoscale.common.parity.cases import all_cases, make_config
+from isoscale.common.registry import lookup
+framework, strategy, process_model = sys.argv[1:]
+config = make_config(
+    all_cases()["mlp"], framework=framework, strategy=strategy, devices=2, dtype="float32",
+    steps=1, tuning="stock", tweaks=[], platform="cpu",
+)
+config = dataclasses.replace(config, process_model=process_model)
+os.environ.update(lookup.framework_environment(framework, config))
+devices = importlib.import_module(f"isoscale.frameworks.{framework}_runner.devices")
+print("DEVICES", len(devices.local_devices(config)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process_model, count", [("single", 2), ("per_device", 1)])
+@pytest.mark.parametrize("framework, strategy", [("jax", "pjit"), ("tensorflow", "mirrored")])
+def test_local_devices(framework: str, strategy: str, process_model: str, count: int) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", CODE, framework, strategy, process_model],
+        env=environment_of(RANK="1", LOCAL_RANK="1"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"DEVICES {count}\n" in answer.stdout
+
+
+@pytest.mark.parametrize("process_model, count", [("single", 2), ("per_device", 1)])
+def test_jax_is_shown_the_devices_of_its_process(
+    process_model: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On GPUs it would reserve memory on every one that it sees."""
+    config = make_config(
+        all_cases()["mlp"], framework="jax", strategy="pjit", devices=2, dtype="float32",
+        steps=1, tuning="stock", tweaks=[], platform="cpu",
+    )  # fmt: skip
+    config = dataclasses.replace(config, process_model=process_model)
+    flags = lookup.framework_environment("jax", config)["XLA_FLAGS"]
+    assert f"host_platform_device_count={count} " in flags
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    config = dataclasses.replace(config, platform="gpu")
+    visible = lookup.framework_environment("jax", config)["CUDA_VISIBLE_DEVICES"]
+    assert visible == {"single": "0,1", "per_device": "1"}[process_model]
