@@ -310,6 +310,7 @@ def test_a_finished_run_without_a_line_is_adopted(run_program, tmp_path: Path) -
     assert results(tmp_path) == lines
 
 
+@pytest.mark.two_cores
 def test_dry_run_shows_the_plan_and_writes_nothing(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "compare", "--dry_run", "--runs=2")
     assert answer.returncode == 0

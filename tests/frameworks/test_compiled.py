@@ -17,7 +17,7 @@ from isoscale.common.config.run_config import RunConfig
 from tests.benchmarks.ours import make_config
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.two_cores]
 
 SCRIPT = """
 import json, os, sys

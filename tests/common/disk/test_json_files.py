@@ -17,11 +17,18 @@ def test_json_is_strict() -> None:
         to_json({"a": object()})
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     path = tmp_path / "x.json"
     write_atomically(path, "old")
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "new \ud800")
+
+    def refuse(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="gone"):
+        write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
