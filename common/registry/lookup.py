@@ -32,6 +32,21 @@ ROOT = Path(__file__).resolve().parents[2]
 _SUFFIX = "_runner"
 
 
+BY_NAME = (
+    "isoscale.common.data.sources",
+    "isoscale.common.measure.scenarios",
+    "isoscale.models",
+    "isoscale.frameworks",
+)
+"""The packages whose modules are found and imported by name; no other code imports by name."""
+
+
+def _load(name: str) -> ModuleType:
+    """Imports one of our own modules by its name."""
+    assert name.startswith(tuple(f"{package}." for package in BY_NAME)), name
+    return importlib.import_module(name)
+
+
 @functools.cache
 def _modules(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
@@ -43,7 +58,7 @@ def _modules(folder: Path) -> list[str]:
 @functools.cache
 def _families() -> dict[str, Family]:
     names = sorted(path.parent.name for path in (ROOT / "models").glob("*/spec.py"))
-    return {n: importlib.import_module(f"isoscale.models.{n}.spec").FAMILY for n in names}
+    return {n: _load(f"isoscale.models.{n}.spec").FAMILY for n in names}
 
 
 def presets() -> dict[str, Preset]:
@@ -116,7 +131,7 @@ def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
     """
     require_model_file(framework, spec)
     name = f"isoscale.models.{family_of(spec)}.{framework.model_module}"
-    return importlib.import_module(name).build
+    return _load(name).build
 
 
 def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
@@ -151,19 +166,19 @@ def program(framework: str) -> str:
 
 def framework_info(framework: str) -> FrameworkInfo:
     """Raises ConfigError for an unknown framework."""
-    return importlib.import_module(_package(framework)).INFO
+    return _load(_package(framework)).INFO
 
 
 def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:
     """Returns what must be set in the environment before the framework is imported."""
-    return importlib.import_module(_package(framework)).environment(config)
+    return _load(_package(framework)).environment(config)
 
 
 @functools.cache
 def tweaks(framework: str) -> tuple[Tweak, ...]:
     """Returns a framework's tweaks, in the order in which they are switched on."""
     name = f"{_package(framework)}.tweaks"
-    return importlib.import_module(name).TWEAKS if importlib.util.find_spec(name) else ()
+    return _load(name).TWEAKS if importlib.util.find_spec(name) else ()
 
 
 def problems() -> tuple[Problem, ...]:
@@ -176,7 +191,7 @@ def problems() -> tuple[Problem, ...]:
         problem
         for name in names
         if importlib.util.find_spec(name)
-        for problem in importlib.import_module(name).PROBLEMS
+        for problem in _load(name).PROBLEMS
     ]
     harmless = [n for name in frameworks() for n in framework_info(name).harmless_variables]
     of_machines = (machine_problems.environment_problem(harmless), *machine_problems.PROBLEMS)
@@ -276,8 +291,8 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
-    runner_class = importlib.import_module(f"{package}.runner").RUNNER
-    strategy = importlib.import_module(f"{package}.strategies.{config.strategy}").make
+    runner_class = _load(f"{package}.runner").RUNNER
+    strategy = _load(f"{package}.strategies.{config.strategy}").make
     build = model_builder(info, config.spec)
     return lambda: runner_class(config, build_model=build, make_strategy=strategy)
 
@@ -286,7 +301,7 @@ def load_examination(framework: str) -> ModuleType | None:
     """Imports the framework; returns its ``examine`` module, or None if it has none."""
     name = f"{_package(framework)}.examine"
     if importlib.util.find_spec(name) is not None:
-        return importlib.import_module(name)
+        return _load(name)
     for package in framework_info(framework).packages:
         importlib.import_module(package)
     return None
@@ -310,7 +325,7 @@ def scenario(name: str) -> Scenario:
     """
     known = _modules(ROOT / "common" / "measure" / "scenarios")
     require_choice("scenario", name, known)
-    return importlib.import_module(f"isoscale.common.measure.scenarios.{name}").SCENARIO
+    return _load(f"isoscale.common.measure.scenarios.{name}").SCENARIO
 
 
 # Data.
@@ -320,7 +335,7 @@ def data_source(name: str) -> ModuleType:
     """Raises ConfigError for an unknown data set."""
     known = _modules(ROOT / "common" / "data" / "sources")
     require_choice("dataset", name, known)
-    return importlib.import_module(f"isoscale.common.data.sources.{name}")
+    return _load(f"isoscale.common.data.sources.{name}")
 
 
 def load_dataset(config: RunConfig) -> Dataset:

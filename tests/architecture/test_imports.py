@@ -1,12 +1,14 @@
 """The import rule: common <- models <- frameworks, and no framework before it is chosen."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from isoscale.common.registry import lookup
 from tests.conftest import CODE, ROOT, bare_environment
 
 OURS = "isoscale."
@@ -133,6 +135,20 @@ def test_only_the_registry_looks_things_up_by_name(path: Path) -> None:
     by_name = [word for word in ("import_module", "__import__", "find_spec(") if word in text]
     allowed = path.parts[:2] == ("common", "registry") or path == Path("common/commands/main.py")
     assert allowed or not by_name
+
+
+def test_what_the_registry_imports_by_name_is_on_lower_floors_or_to_the_right() -> None:
+    """The registry's own list, which its imports by name are held to."""
+    text = (ROOT / "common/registry/lookup.py").read_text()
+    calls = re.findall(r"import_module\((.*?)\)", text)
+    assert calls == ["name", "package"]  # ``_load``, and packages of a framework
+    for package in lookup.BY_NAME:
+        parts = package.split(".")
+        assert (ROOT / Path(*parts[1:])).is_dir()
+        if parts[1] == "common":
+            assert FLOORS[parts[2]] < FLOORS["registry"]
+    with pytest.raises(AssertionError, match=r"isoscale.common.report"):
+        lookup._load("isoscale.common.report.words")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
