@@ -25,6 +25,7 @@ _ORDER = ("common", "models", "frameworks", "architecture", "commands", "mutatio
 _CORES = available_cores()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the names of groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts the tests, and names the group that each belongs to: one worker runs a whole group."""
 
