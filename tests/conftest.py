@@ -19,7 +19,6 @@ import pytest
 from isoscale.common.machine.cores import available_cores, pin
 from tests import workers
 
-
 ROOT = Path(__file__).resolve().parents[1]
 
 # Whole programs and parity come last: what fails fast should fail first.
