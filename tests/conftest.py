@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from isoscale.common.machine.cores import available_cores, pin
+from tests import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,8 +26,12 @@ _ORDER = ("common", "models", "frameworks", "architecture", "commands", "mutatio
 _CORES = available_cores()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests, and names the group that each belongs to: one worker runs a whole group."""
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(workers)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sorts the tests, and names the group of each: one worker runs a whole group."""
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
@@ -34,9 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (_needs_two_cores(item), slow, _ORDER.index(folder))
 
     items.sort(key=rank)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    workers.tell(config, {item.nodeid: _group(item) for item in items})
 
 
 def _needs_two_cores(item: pytest.Item) -> bool:
@@ -47,6 +50,8 @@ def _group(item: pytest.Item) -> str:
     """Returns a name, equal for the fast tests of a file and for those that share its fixtures."""
     if _needs_two_cores(item):
         return "two_cores"
+    if named := item.get_closest_marker("group"):
+        return str(named.args[0])
     fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
     shared = any(one.scope == "module" for found in fixtures for one in found)
     if shared or item.get_closest_marker("slow") is None:
@@ -57,8 +62,8 @@ def _group(item: pytest.Item) -> str:
 def _cores_of_worker() -> list[int]:
     """Returns the cores that slow tests may use: a worker's share, or all without workers."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    return _CORES[int(worker) :: workers] or _CORES
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return _CORES[int(worker) :: count] or _CORES
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

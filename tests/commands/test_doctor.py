@@ -1,5 +1,6 @@
 """``isoscale doctor`` in fresh processes, as users run it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -283,7 +284,12 @@ def test_help_is_no_mistake(tmp_path: Path) -> None:
 def examinations(doctor: subprocess.Popen) -> list[psutil.Process]:
     """Returns what a doctor has started to look at a framework."""
     children = psutil.Process(doctor.pid).children(recursive=True)
-    return [child for child in children if "--framework=hangs" in child.cmdline()]
+    found = []
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            if "--framework=hangs" in child.cmdline():
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
