@@ -28,7 +28,7 @@ doctor: setup ## say what this machine and the frameworks are, and what is wrong
 	$(BIN)/isoscale doctor
 
 # Two workers, each with its own cores; tests that need both come last, alone (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 2 --durations=10
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test: lint types ## check style and types, then run all tests
 	$(PYTEST)

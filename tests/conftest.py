@@ -17,21 +17,17 @@ from pathlib import Path
 import pytest
 
 from isoscale.common.machine.cores import available_cores, pin
-from tests import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Whole programs and parity come last: what fails fast should fail first.
-_ORDER = ("common", "models", "frameworks", "architecture", "commands", "mutations", "parity")
+# Fast tests first. Parity, the longest file, comes first of the slow ones: one worker runs it while
+# the other runs the rest.
+_ORDER = ("common", "models", "architecture", "parity", "frameworks", "commands", "mutations")
 _CORES = available_cores()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(workers)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sorts the tests, and names the group of each: one worker runs a whole group."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the tests: the fast ones first, then those that need two cores last."""
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
@@ -39,24 +35,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (_needs_two_cores(item), slow, _ORDER.index(folder))
 
     items.sort(key=rank)
-    workers.tell(config, {item.nodeid: _group(item) for item in items})
 
 
 def _needs_two_cores(item: pytest.Item) -> bool:
     return item.get_closest_marker("two_cores") is not None
-
-
-def _group(item: pytest.Item) -> str:
-    """Returns a name, equal for the fast tests of a file and for those that share its fixtures."""
-    if _needs_two_cores(item):
-        return "two_cores"
-    if named := item.get_closest_marker("group"):
-        return str(named.args[0])
-    fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-    shared = any(one.scope == "module" for found in fixtures for one in found)
-    if shared or item.get_closest_marker("slow") is None:
-        return str(item.path.relative_to(ROOT))
-    return item.nodeid
 
 
 def _cores_of_worker() -> list[int]:

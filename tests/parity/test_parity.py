@@ -64,11 +64,8 @@ ON_TWO_CORES = ("two devices", "tuned on two devices")
 
 
 def _named(*names: str) -> list[Any]:
-    """Returns runs as parameters: one pytest worker has all tests of a run, which is made once."""
-    marks = {
-        name: pytest.mark.two_cores if name in ON_TWO_CORES else pytest.mark.group(name)
-        for name in names
-    }
+    """Returns runs as parameters of tests."""
+    marks = {name: [pytest.mark.two_cores] if name in ON_TWO_CORES else [] for name in names}
     return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 
