@@ -122,6 +122,7 @@ def _config(framework: str, platform: str) -> RunConfig:
         global_batch_size=devices,
         steps=1,
         platform=platform,
+        process_model="single",  # a framework may have no strategy yet
     )
 
 

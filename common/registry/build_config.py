@@ -163,13 +163,14 @@ def plain_config(
     Raises:
       ConfigError: the configuration is not valid.
     """
+    if "process_model" not in settings:
+        settings["process_model"] = lookup.strategy_info(framework, strategy).process_model
     return RunConfig(
         framework=framework,
         strategy=strategy,
         model=model,
         spec=spec,
         devices=devices,
-        process_model=lookup.strategy_info(framework, strategy).process_model,
         global_batch_size=global_batch_size,
         compile_mode=lookup.framework_info(framework).compile_modes[0],
         steps=steps,
