@@ -1,8 +1,8 @@
 """Shared fixtures, and the order in which two pytest workers run the tests.
 
-Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2`` the slow
-tests of a worker use its own half of the cores, so that neither worker disturbs the other. A test
-marked ``two_cores`` needs all cores: it runs alone, after the others.
+Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2``, each worker
+pins its slow tests to its own half of the cores; the workers do not disturb each other. A test
+marked ``two_cores`` needs all cores: it runs alone, after the other tests.
 """
 
 import fcntl
@@ -20,13 +20,13 @@ from isoscale.common.machine.cores import available_cores, pin
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Whole programs and parity come last: what fails fast should fail first.
+# Whole programs and parity come last: short tests report failures first.
 _ORDER = ("common", "models", "frameworks", "architecture", "commands", "mutations", "parity")
 _CORES = available_cores()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests, and names the group that each belongs to: one worker runs a whole group."""
+    """Sorts the tests and names the group of each; one worker runs a whole group."""
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
@@ -44,7 +44,11 @@ def _needs_two_cores(item: pytest.Item) -> bool:
 
 
 def _group(item: pytest.Item) -> str:
-    """Returns a name, equal for the fast tests of a file and for those that share its fixtures."""
+    """Returns the name of a test's group.
+
+    The fast tests of a file, and its tests with shared (module) fixtures, form one group. Every
+    other slow test is a group by itself.
+    """
     if _needs_two_cores(item):
         return "two_cores"
     fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
@@ -55,7 +59,7 @@ def _group(item: pytest.Item) -> str:
 
 
 def _cores_of_worker() -> list[int]:
-    """Returns the cores that slow tests may use: a worker's share, or all without workers."""
+    """Returns the cores for slow tests: the worker's share; all cores without workers."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     return _CORES[int(worker) :: workers] or _CORES
@@ -63,7 +67,7 @@ def _cores_of_worker() -> list[int]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Gives a test its cores; a test that needs two cores waits until no other test runs."""
+    """Pins a test to its cores; a test that needs two cores waits until it runs alone."""
     alone = _needs_two_cores(item)
     shares = item.get_closest_marker("slow") is not None and not alone
     pin(_cores_of_worker() if shares else _CORES)
@@ -79,7 +83,7 @@ CODE = ("common", "models", "frameworks")
 
 
 def copy_of_the_code(folder: Path) -> Path:
-    """Returns a copy of what a program needs to run, in ``folder/isoscale``."""
+    """Copies the code to ``folder/isoscale`` and returns this path."""
     for name in CODE:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / "isoscale" / name, ignore=ignore)
@@ -87,10 +91,10 @@ def copy_of_the_code(folder: Path) -> Path:
 
 
 def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:
-    """Returns the environment in which programs run the code of a folder.
+    """Returns the environment variables for programs that run the code of a folder.
 
     Args:
-      code: ROOT, which is installed, or a copy, whose folder must be named ``isoscale``.
+      code: ROOT (installed), or a copy in a folder named ``isoscale``.
       **more: further variables.
     """
     path = {} if code == ROOT else {"PYTHONPATH": str(code.parent)}
@@ -98,12 +102,12 @@ def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:
 
 
 def bare_environment() -> dict[str, str]:
-    """Returns an environment without anything but where the code is."""
+    """Returns an environment with only an empty PATH and the location of the code."""
     return {"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
 
 
 def files_under_two_names() -> dict[str, list[str]]:
-    """Returns our files that this process has imported under more than one name."""
+    """Returns file of the project -> its module names, for files imported under several names."""
     names: dict[str, list[str]] = {}
     for name, module in sorted(sys.modules.items()):
         path = Path(getattr(module, "__file__", None) or "/").resolve()
@@ -120,7 +124,10 @@ def _one_name_for_each_file() -> Iterator[None]:
 
 @pytest.fixture
 def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs ``python -m MODULE ARGUMENTS`` in an empty folder and returns what it printed."""
+    """Returns a function that runs ``python -m MODULE ARGUMENTS`` in an empty folder.
+
+    The function returns the completed process with its standard output and standard error.
+    """
 
     def run(
         module: str,
@@ -145,11 +152,14 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 def interrupted(
     *arguments: str, signal_number: int, work: Path, folder: Path, code: Path = ROOT
 ) -> str:
-    """Runs ``isoscale ARGUMENTS`` until a job of its is done; returns what it says at a signal.
+    """Runs ``isoscale ARGUMENTS``, sends a signal after the first finished job, returns the output.
 
     Args:
+      *arguments: name of the command, and its flags.
+      signal_number: the signal to send.
       work: folder of the command's workers.
-      folder: where it is run.
+      folder: working folder of the command.
+      code: ROOT, or a copy of the code.
     """
     command = subprocess.Popen(
         [sys.executable, "-P", "-m", "isoscale.common.commands.main", *arguments],

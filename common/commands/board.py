@@ -53,7 +53,7 @@ def define_flags() -> Flags:
     fv.integer(
         "port",
         6006,
-        "TCP port; 0: any free port (without --port: 6006, or a free port if 6006 is in use)",
+        "TCP port; 0: any free port; without --port: another free port if 6006 is in use",
         minimum=0,
     )
     fv.text(

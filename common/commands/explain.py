@@ -22,7 +22,7 @@ Reports the effect of each tweak, and how much of the gap between frameworks rem
   isoscale explain STUDY --nomeasure            explains existing results; runs nothing
 
 Defaults: --strategies=bare --devices=1; a new study has --runs=6. An existing study keeps its
-results: only missing runs are executed, with as many runs per cell. --dry_run lists them.
+results: only missing runs are executed, with as many runs per cell. --dry_run prints the plan.
 
 Exit code: as 'isoscale compare' (0 all runs ok or skipped, 1 a run failed, 2 bad input,
 130 interrupted). All flags: isoscale compare --help"""

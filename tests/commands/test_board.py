@@ -48,8 +48,8 @@ def test_a_study_is_found_by_name_or_path(tmp_path: Path, monkeypatch) -> None:
 BAD = [
     (["od"], "unknown study 'od': did you mean 'old'? Known: broken, old"),
     (["old", "../etc"], "unknown study '../etc'"),
-    (["broken"], "study.json is not one of ours"),
-    (["--out_dir=empty"], "no study in empty; 'isoscale compare' makes one"),
+    (["broken"], "study.json was not written by isoscale"),
+    (["--out_dir=empty"], "no study in empty; create one with 'isoscale compare'"),
     (["old", "--port=x"], "--port=x: must be a whole number, 0 or more"),
     (["old", "--port=65536"], "--port=65536 must be at most 65535"),
     (["old", "--port=TAKEN"], "is in use; choose another port, or 0 for a free one"),

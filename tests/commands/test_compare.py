@@ -1,4 +1,4 @@
-"""Whole studies, in fresh processes, as users run them."""
+"""Tests whole studies in fresh processes, as users run them."""
 
 import json
 import os

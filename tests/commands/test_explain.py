@@ -201,8 +201,8 @@ def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["new", "--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
         (["../escape"], "--study='../escape' must be a plain name"),
         (["new", "--nomeasure"], "measure it first with: isoscale explain new"),
-        (["damaged", "--nomeasure"], "is not one of ours"),
-        (["damaged"], "is not one of ours"),
+        (["damaged", "--nomeasure"], "study.json was not written by isoscale"),
+        (["damaged"], "study.json was not written by isoscale"),
     ],
 )
 def test_bad_input_is_one_line(

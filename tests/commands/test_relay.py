@@ -1,4 +1,4 @@
-"""``isoscale relay``: one training through three frameworks, in every order."""
+"""Tests ``isoscale relay``: one training through three frameworks, in every order."""
 
 import itertools
 import json
