@@ -57,6 +57,7 @@ class Setting:
 
 
 def cell_name(series: str, devices: int) -> str:
+    """Returns the name of a cell within its setting, for example ``torch ddp on 2 devices``."""
     return f"{series} on {devices} device{'s' if devices > 1 else ''}"
 
 
@@ -109,7 +110,7 @@ def split_into_settings(
 
 
 def _unused(name: str, used: set[str]) -> str:
-    """Returns the name, with a number if it is already used, and marks it as used."""
+    """Returns an unused name (the given one, or with a number) and adds the result to ``used``."""
     found, count = name, 1
     while found in used:
         count += 1

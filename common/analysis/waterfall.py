@@ -53,6 +53,7 @@ class Step:
 
     @property
     def measured(self) -> bool:
+        """Whether the step's cell has a successful run."""
         return self.cell is not None and bool(self.cell.ok)
 
 
@@ -76,10 +77,12 @@ class Waterfall:
 
     @property
     def name(self) -> str:
+        """Framework and strategy, for example ``torch ddp``."""
         return f"{self.framework} {self.strategy}"
 
     @property
     def tweaks(self) -> list[str]:
+        """Names of the tweaks that the steps add, in order."""
         return [tweak for step in self.steps for tweak in step.added]
 
     def cell(self, lane: str) -> CellSummary | None:

@@ -244,7 +244,7 @@ def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str,
     """Returns page name -> its address, with smoothing off.
 
     The time series page reads smoothing from the query, the older pages read it from the fragment.
-    Every page gets a filter: TensorBoard selects no run if more than 40 runs match, or without a
+    The links filter runs: TensorBoard selects no run if more than 40 runs match, or without a
     filter.
 
     Args:

@@ -457,7 +457,8 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
 def _guarded(what: str, make: Callable[[], None]) -> bool:
     """Makes a view of the results; returns whether that succeeded.
 
-    A failed view is reported as one line that says that the results are kept.
+    A failed view prints one line that says that the results are kept; an unexpected error also
+    prints its traceback.
     """
     try:
         make()

@@ -98,7 +98,7 @@ def _text(entry: dict[str, Any]) -> str:
     lines = [f"  {entry['name']}  ({entry['kind']}{mark}; {here})"]
     one, two = entry["in_tuned_lane_of"], entry["in_tuned_lane_on_two_devices_of"]
     if one == two:
-        lane = ", ".join(one) or "no model; +name switches it on"
+        lane = ", ".join(one) or "no model; --tweaks=+NAME switches it on"
     else:
         lane = f"one device: {', '.join(one) or 'no model'}; two: {', '.join(two) or 'no model'}"
     for title, text in (

@@ -114,7 +114,7 @@ def expand(
     """Returns the validated cells of the grid.
 
     A strategy with a device limit (``bare``: one device) gets the device counts up to its limit; if
-    all counts exceed the limit, it gets the limit itself.
+    all counts exceed the limit, the strategy gets the limit.
 
     Args:
       pairs: (framework, strategy) pairs.

@@ -30,10 +30,12 @@ class ResultLine:
 
     @property
     def cell(self) -> Cell:
+        """The cell of the run."""
         return self.result.cell
 
     @property
     def ok(self) -> bool:
+        """Whether the run succeeded."""
         return self.result.status == "ok"
 
     def to_record(self) -> dict[str, Any]:

@@ -41,9 +41,11 @@ class Store:
                 raise ConfigError(f"{path}:{number} is not a result line ({error})") from None
 
     def lines(self) -> list[ResultLine]:
+        """Returns the loaded and added lines: one per run, that of its latest attempt."""
         return list(self._lines.values())
 
     def is_ok(self, cell: Cell, run: int) -> bool:
+        """Returns whether a run of a cell succeeded."""
         line = self._lines.get((cell, run))
         return line is not None and line.ok
 
@@ -94,6 +96,7 @@ class Store:
             raise ConfigError(f"{path} was not written by isoscale ({error!r})") from None
 
     def write_record(self, record: StudyRecord) -> None:
+        """Writes the study's record to ``study.json``."""
         write_json(self.folder / STUDY, record.to_record())
 
 

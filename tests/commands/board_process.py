@@ -68,7 +68,7 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
         if found := condition():
             return found
         time.sleep(0.1)
-    raise AssertionError(f"nothing came within {seconds} s")
+    raise AssertionError(f"the condition stayed false for {seconds} s")
 
 
 @contextmanager

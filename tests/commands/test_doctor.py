@@ -299,7 +299,7 @@ def test_its_children_end_with_it(signal_number: int, grown_code: Path, tmp_path
     )
     end = time.time() + 60
     while not (started := examinations(doctor)):
-        assert time.time() < end, "nothing was started"
+        assert time.time() < end, "doctor started no examination"
         time.sleep(0.05)
     doctor.send_signal(signal_number)
     output, errors = doctor.communicate(timeout=30)
