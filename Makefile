@@ -1,13 +1,13 @@
-# `make compare` and `make test` work on a fresh machine: both set up first.
+# `make compare` and `make test` work on a fresh machine: both first run `make setup`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Said before anything runs, in one line (make leaves with 2).
+# Checks Python first: a wrong version is one line, and make exits with 2.
 ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),compare)),)
 ifneq ($(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null),True)
-$(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON) -V 2>/dev/null),not there); choose one with: make PYTHON=/path/to/python3.12)
+$(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON) -V 2>/dev/null),not found); choose another with: make PYTHON=/path/to/python3.12)
 endif
 endif
 
@@ -15,19 +15,19 @@ endif
 
 .DEFAULT_GOAL := compare
 
-help: ## list these targets
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 compare: setup ## run the default comparison
 	$(BIN)/isoscale compare $(FLAGS)
 
-board: setup ## show the newest study in TensorBoard (STUDY=name for another)
+board: setup ## show the newest study in TensorBoard (STUDY=name: another study)
 	$(BIN)/isoscale board $(STUDY)
 
-doctor: setup ## say what this machine and the frameworks are, and what is wrong with them
+doctor: setup ## describe this machine and the frameworks, and list their known problems
 	$(BIN)/isoscale doctor
 
-# Two workers, each with its own cores; tests that need both come last, alone (tests/conftest.py).
+# Each of two workers has its own cores; tests that need both run alone (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test: lint types ## check style and types, then run all tests
@@ -36,13 +36,13 @@ test: lint types ## check style and types, then run all tests
 test-fast: setup ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-parity: setup ## show that all frameworks, strategies and device counts compute the same thing
+parity: setup ## show that all frameworks, strategies and device counts compute the same results
 	$(BIN)/isoscale parity $(FLAGS)
 
-mutations: setup ## plant bugs, one at a time, and see parity or a test find each
+mutations: setup ## plant bugs, one at a time, and check that parity or a test finds each
 	$(BIN)/python -m tests.mutations
 
-benchmark: setup ## measure runners against hand-written steps, Keras, each other; write the tables
+benchmark: setup ## compare runners with hand-written steps, Keras and each other; write the tables
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.report_speed
 
@@ -61,5 +61,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
-clean: ## remove the environment and caches, never results
+clean: ## remove the environment and caches; keep results
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,8 +1,8 @@
 """Shared fixtures, and the order in which two pytest workers run the tests.
 
-Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2`` the slow
-tests of a worker use its own half of the cores, so that neither worker disturbs the other. A test
-marked ``two_cores`` needs all cores: it runs alone, after the others.
+Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2``, each worker
+pins its slow tests to its own half of the cores; the workers do not disturb each other. A test
+marked ``two_cores`` needs all cores: it runs alone, after the other tests.
 """
 
 import fcntl
@@ -20,14 +20,14 @@ from isoscale.common.machine.cores import available_cores, pin
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Fast tests first. Parity, the longest file, comes first of the slow ones: one worker runs it while
+# Fast tests run first. Of the slow ones parity, the longest file, begins: one worker runs it while
 # the other runs the rest.
 _ORDER = ("common", "models", "architecture", "parity", "frameworks", "commands", "mutations")
 _CORES = available_cores()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests: the fast ones first, then those that need two cores last."""
+    """Sorts the tests: fast tests first, tests that need two cores last."""
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
@@ -42,7 +42,7 @@ def _needs_two_cores(item: pytest.Item) -> bool:
 
 
 def _cores_of_worker() -> list[int]:
-    """Returns the cores that slow tests may use: a worker's share, or all without workers."""
+    """Returns the cores for slow tests: the worker's share; all cores without workers."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     return _CORES[int(worker) :: count] or _CORES
@@ -50,7 +50,7 @@ def _cores_of_worker() -> list[int]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Gives a test its cores; a test that needs two cores waits until no other test runs."""
+    """Pins a test to its cores; a test that needs two cores waits until it runs alone."""
     alone = _needs_two_cores(item)
     shares = item.get_closest_marker("slow") is not None and not alone
     pin(_cores_of_worker() if shares else _CORES)
@@ -66,7 +66,7 @@ CODE = ("common", "models", "frameworks")
 
 
 def copy_of_the_code(folder: Path) -> Path:
-    """Returns a copy of what a program needs to run, in ``folder/isoscale``."""
+    """Copies the code to ``folder/isoscale`` and returns this path."""
     for name in CODE:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / "isoscale" / name, ignore=ignore)
@@ -74,10 +74,10 @@ def copy_of_the_code(folder: Path) -> Path:
 
 
 def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:
-    """Returns the environment in which programs run the code of a folder.
+    """Returns the environment variables for programs that run the code of a folder.
 
     Args:
-      code: ROOT, which is installed, or a copy, whose folder must be named ``isoscale``.
+      code: ROOT (installed), or a copy in a folder named ``isoscale``.
       **more: further variables.
     """
     path = {} if code == ROOT else {"PYTHONPATH": str(code.parent)}
@@ -85,12 +85,12 @@ def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:
 
 
 def bare_environment() -> dict[str, str]:
-    """Returns an environment without anything but where the code is."""
+    """Returns an environment with only an empty PATH and the location of the code."""
     return {"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
 
 
 def files_under_two_names() -> dict[str, list[str]]:
-    """Returns our files that this process has imported under more than one name."""
+    """Returns file of the project -> its module names, for files imported under several names."""
     names: dict[str, list[str]] = {}
     for name, module in sorted(sys.modules.items()):
         path = Path(getattr(module, "__file__", None) or "/").resolve()
@@ -107,7 +107,10 @@ def _one_name_for_each_file() -> Iterator[None]:
 
 @pytest.fixture
 def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs ``python -m MODULE ARGUMENTS`` in an empty folder and returns what it printed."""
+    """Returns a function that runs ``python -m MODULE ARGUMENTS`` in an empty folder.
+
+    The function returns the completed process with its standard output and standard error.
+    """
 
     def run(
         module: str,
@@ -132,11 +135,14 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 def interrupted(
     *arguments: str, signal_number: int, work: Path, folder: Path, code: Path = ROOT
 ) -> str:
-    """Runs ``isoscale ARGUMENTS`` until a job of its is done; returns what it says at a signal.
+    """Runs ``isoscale ARGUMENTS``, sends a signal after the first finished job, returns the output.
 
     Args:
+      *arguments: name of the command, and its flags.
+      signal_number: the signal to send.
       work: folder of the command's workers.
-      folder: where it is run.
+      folder: working folder of the command.
+      code: ROOT, or a copy of the code.
     """
     command = subprocess.Popen(
         [sys.executable, "-P", "-m", "isoscale.common.commands.main", *arguments],

@@ -1,4 +1,4 @@
-"""Statistics over runs. Steps inside a process are not independent; runs are."""
+"""Statistics over runs. Runs are independent; the steps of one process are not."""
 
 import dataclasses
 import functools
@@ -11,24 +11,24 @@ from typing import Literal
 
 CONFIDENCE = 0.95
 OUTLIER_SCORE = 3.5
-"""A run whose modified z-score is beyond this is flagged (Iglewicz & Hoaglin 1993)."""
+"""A run with a larger modified z-score is flagged (Iglewicz & Hoaglin 1993)."""
 LEAST_RUNS = 3
-"""Below this there is no interval and no verdict."""
+"""Least number of runs for an interval and a verdict."""
 LEAST_RUNS_FOR_ORDER = 6
-"""The range of n values holds the median with 1 - 2^(1-n): over 95 % from n = 6 on."""
+"""The range of n values contains the median with probability 1 - 2^(1-n): over 95 % for n >= 6."""
 
 Method = Literal["order statistics", "t on log time", "none: fewer than 3 runs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A median over runs, with an interval for it where n allows one.
+    """A median over runs, with its interval if n is large enough.
 
     Attributes:
-      median: of the values.
-      low, high: ends of the 95 % interval, or None.
-      n: runs.
-      method: how the interval was found.
+      median: median of the values.
+      low, high: ends of the 95 % interval; None with fewer than 3 runs.
+      n: number of runs.
+      method: method that gives the interval.
     """
 
     median: float
@@ -40,7 +40,7 @@ class Estimate:
 
 @functools.cache
 def _order_ranks(n: int) -> tuple[int, int]:
-    """Returns the ranks (from 0) of the values between which the median lies."""
+    """Returns the ranks (from 0) of the values that bound the 95 % interval of the median."""
     from scipy import stats
 
     interval = stats.quantile_test(list(range(n)), p=0.5).confidence_interval(CONFIDENCE)
@@ -55,13 +55,17 @@ def _t_quantile(degrees: int) -> float:
 
 
 def median_estimate(values: Sequence[float]) -> Estimate:
-    """Returns the median of positive values with a 95 % interval valid at that n.
+    """Returns the median of positive values with a 95 % interval that is valid at their number.
 
-    From 6 runs on the interval is that of order statistics (no assumption on the distribution).
-    For 3 to 5 runs it is a t interval on logarithms, which assumes log-normal run times.
+    From 6 runs on, the interval comes from order statistics and needs no assumption on the
+    distribution. For 3 to 5 runs it is a t interval on logarithms, which assumes log-normal run
+    times.
+
+    Args:
+      values: one value per run.
 
     Raises:
-      ValueError: no values.
+      ValueError: ``values`` is empty.
     """
     if not values:
         raise ValueError("no values")
@@ -84,11 +88,12 @@ def median_estimate(values: Sequence[float]) -> Estimate:
 
 
 def outliers(values: Sequence[float]) -> list[int]:
-    """Returns the indices of values whose modified z-score exceeds 3.5; they are never dropped.
+    """Returns the indices of values with a modified z-score above 3.5; callers keep these values.
 
-    The score is 0.6745 (x - median) / MAD, with the mean absolute deviation where more than half
-    of the values are equal (Iglewicz & Hoaglin 1993). Fewer than 6 values have none: their median
-    deviation says too little. Of 6 clean (log-normal) values about one in six cells has one.
+    The score is 0.6745 (x - median) / MAD. MAD is the median absolute deviation; if more than half
+    of the values are equal, the mean absolute deviation replaces it (Iglewicz & Hoaglin 1993).
+    Fewer than 6 values give an empty list: their median deviation is too uncertain. With 6 clean
+    (log-normal) values, about one cell in six has an outlier.
     """
     if len(values) < LEAST_RUNS_FOR_ORDER:
         return []
@@ -105,8 +110,8 @@ class Ratio:
     Attributes:
       value: the ratio.
       low, high: ends of the 95 % interval; None unless both sides have 3 runs.
-      p: of Welch's test that the ratio is 1, not corrected; None likewise.
-      n: runs of numerator and denominator.
+      p: uncorrected p of Welch's test that the ratio is 1; None unless both sides have 3 runs.
+      n: numbers of runs of numerator and denominator.
     """
 
     value: float
@@ -117,13 +122,17 @@ class Ratio:
 
 
 def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Ratio]:
-    """Returns, for each (numerator, denominator), the ratio of their typical positive values.
+    """Returns the ratio of typical values for each (numerator, denominator).
 
-    With 3 runs on each side: of geometric means, with Welch's interval and test on logarithms,
-    which keeps its 95 % at few runs where a bootstrap does not. Otherwise the ratio of medians.
+    With 3 runs or more on each side, the ratio is that of geometric means, with Welch's interval
+    and test on logarithms: this interval keeps its 95 % at few runs, a bootstrap interval does not.
+    With fewer runs on a side, the ratio is that of medians.
+
+    Args:
+      pairs: positive values of numerator and denominator, one value per run.
 
     Raises:
-      ValueError: a side without values.
+      ValueError: a side has no values.
     """
     found: list[Ratio | None] = [None] * len(pairs)
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -136,15 +145,15 @@ def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
             continue
         value = statistics.median(numerator) / statistics.median(denominator)
         found[index] = Ratio(value=value, low=None, high=None, n=n)
-    if alike:  # not before: loading scipy takes half a second
+    if alike:  # imported late: loading scipy takes half a second
         import numpy as np
         from scipy import stats
-    # All pairs with the same numbers of runs in one call: a study may have thousands of them.
+    # One call for all pairs with equal numbers of runs: a study may have thousands of pairs.
     for n, indices in alike.items():
         a = np.log([pairs[index][0] for index in indices])
         b = np.log([pairs[index][1] for index in indices])
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            # Nearly identical runs: the interval is right, the warning is about the test.
+            # For nearly identical runs scipy warns about the test; the interval is right.
             warnings.simplefilter("ignore", RuntimeWarning)
             test = stats.ttest_ind(a, b, axis=1, equal_var=False)
             interval = test.confidence_interval(CONFIDENCE)
@@ -166,8 +175,8 @@ def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
 def corrected(p_values: Sequence[float]) -> list[float]:
     """Returns p values corrected for their number (Benjamini & Yekutieli 2001).
 
-    Of the differences called at 5 %, at most 5 % are expected to be none, however the comparisons
-    depend on each other (many share a cell).
+    Among the differences shown at 5 %, the expected share of false ones is at most 5 %. This holds
+    for every dependence between comparisons (many comparisons share a cell).
     """
     if not p_values:
         return []

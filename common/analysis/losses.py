@@ -1,4 +1,4 @@
-"""Whether cells that should compute the same thing have the same losses."""
+"""Compares the losses of cells that should compute the same thing."""
 
 import dataclasses
 
@@ -8,17 +8,18 @@ from isoscale.common.study.records import ResultLine
 FIRST_LOSS_BOUND = {"float32": 1e-5, "float64": 1e-12}
 """Largest relative spread of the first loss between cells that compute the same thing."""
 LAST_LOSS_BOUND = 0.05
-"""Largest spread of the last loss, relative to the first: trajectories part, but not so far."""
+"""Largest spread of the last loss, relative to the first loss. Equal trainings drift apart by
+rounding, but less than this."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossSpread:
-    """How far the losses of runs with the same seed and batch lie apart; None: nothing to compare.
+    """The spread of losses between runs with the same seed and batch.
 
     Attributes:
-      first: largest relative spread of the first loss.
-      last: largest spread of the last loss, relative to the first loss.
-      alarm: what that proves, if it is too much.
+      first: largest relative spread of the first loss; None without two runs to compare.
+      last: largest spread of the last loss, relative to the first loss; None likewise.
+      alarm: sentence for the report if a spread exceeds its bound; otherwise None.
     """
 
     first: float | None
@@ -27,7 +28,7 @@ class LossSpread:
 
 
 def loss_spread(setting: Setting) -> LossSpread:
-    """Compares the losses of cells that should compute the same thing."""
+    """Returns the loss spread between the cells of a setting."""
     groups: dict[tuple, list[ResultLine]] = {}
     for _, cell in setting.cells:
         for line in cell.ok:
@@ -48,15 +49,15 @@ def loss_spread(setting: Setting) -> LossSpread:
     alarm = None
     if first and bound is not None and max(first) > bound:
         alarm = (
-            f"These cells do not compute the same thing: with the same seed their first losses "
-            f"differ by {max(first):.1e} of their size, where {bound:.0e} is the bound. Their "
-            "times must not be compared."
+            f"These cells do not compute the same thing: with the same seed, their first losses "
+            f"differ by a relative {max(first):.1e}, and the bound is {bound:.0e}. Do not compare "
+            "their times."
         )
     elif last and max(last) > LAST_LOSS_BOUND:
         alarm = (
-            "These cells did not train alike: with the same seed their last losses differ by "
-            f"{100 * max(last):.0f} % of the first loss. Do not compare their times before that "
-            "is explained."
+            "These cells did not train alike: with the same seed, their last losses differ by "
+            f"{100 * max(last):.0f} % of the first loss. Explain this difference before you "
+            "compare their times."
         )
     return LossSpread(
         first=max(first) if first else None, last=max(last) if last else None, alarm=alarm

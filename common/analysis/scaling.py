@@ -1,4 +1,4 @@
-"""Results of runs -> cells with speedup and efficiency against ``bare``."""
+"""Summarizes the results of runs by cell, with speedup and efficiency against ``bare``."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,19 +29,21 @@ _NOT_IN_BASE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellSummary:
-    """What is known of a cell from its runs.
+    """The results of a cell over its runs.
 
     Attributes:
-      cell: as recorded.
-      ok: its successful result lines.
-      statuses: status -> how many lines.
+      cell: the cell as recorded.
+      ok: result lines of its successful runs.
+      statuses: status -> number of lines.
       errors: the different errors, in order of appearance.
-      step_seconds: over runs, of each run's median time per step; None without a successful run.
-      items_per_second: likewise, of each run's examples / seconds.
-      latency_seconds: likewise, of each run's median single-step window; None if not measured.
-      outliers: run numbers whose throughput is far from the other runs'; flagged, never dropped.
-      items_per_second_without_outliers: the median without them; None if there are none.
-      speedup: throughput relative to ``bare``; None where bare was not measured.
+      step_seconds: median over runs of each run's median time per step; None without a successful
+        run.
+      items_per_second: median over runs of examples / seconds; None without a successful run.
+      latency_seconds: median over runs of each run's median single-step window; None if not
+        measured.
+      outliers: numbers of the runs with a throughput far from the others; flagged, never dropped.
+      items_per_second_without_outliers: median without the outliers; None without outliers.
+      speedup: throughput / throughput of ``bare``; None if bare was not measured.
       efficiency: speedup / devices.
     """
 
@@ -64,27 +66,27 @@ class CellSummary:
 
     @property
     def disturbed(self) -> int:
-        """How many successful runs were disturbed by other programs."""
+        """Number of successful runs that other programs disturbed."""
         return sum(bool(line.result.disturbed) for line in self.ok)
 
 
 def batch_of(cell: Cell, scaling: Scaling) -> int:
-    """Returns the batch that cells have in common: the global one, or with weak scaling each
-    device's."""
+    """Returns the batch size that compared cells share: the global batch size; with weak scaling,
+    the batch size per device."""
     return cell.global_batch_size // (cell.devices if scaling == "weak" else 1)
 
 
 def _base_key(cell: Cell, *, global_batch_size: int) -> tuple[str, int]:
     left_out = list(_NOT_IN_BASE)
     if cell.tuning != LADDER:
-        # A lane is compared with itself, though one of its tweaks may be for some strategies only.
+        # Cells of one lane are compared although a tweak may apply to some strategies only.
         left_out += ["tweaks", "steps_per_dispatch"]
-    # Compile modes belong to the framework and stay part of the base.
+    # The compile mode stays in the key: a cell is compared with bare in the same compile mode.
     return cell.without(*left_out), global_batch_size
 
 
 def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[CellSummary]:
-    """Groups result lines by cell, in order of first appearance.
+    """Returns one summary per cell, in order of first appearance.
 
     Args:
       results: lines of ``results.jsonl``.

@@ -1,4 +1,4 @@
-"""Which cells may be compared with each other, and what they are called."""
+"""Groups cells that may be compared into settings, and names settings and series."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from isoscale.common.analysis.scaling import CellSummary, Scaling, batch_of
 from isoscale.common.config.cell import Cell
 
-# What must be equal for two cells to be compared; the rest tells them apart.
+# Fields that must be equal for two cells to be compared; the other fields distinguish cells.
 _EQUAL = (
     "model",
     "overrides",
@@ -26,20 +26,20 @@ _EQUAL = (
 )
 _ALWAYS_NAMED = ("model", "overrides", "global_batch_size", "dtype")
 _BY_DEVICES = ("processes", "mesh", "oversubscribed")
-# What a lane may choose for each device count.
+# Fields that a lane may choose for each device count.
 _BY_LANE = ("compile_mode", "steps_per_dispatch", "tweaks")
-# Values that mean nothing without their name.
+# Fields with values that are unclear without the field's name.
 _NAMED_BY = (*_BY_DEVICES, "steps_per_dispatch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Cells that train the same model in the same way, and differ in who does it.
+    """Cells that train the same model in the same way, in different frameworks and strategies.
 
     Attributes:
-      title: what they have in common, for people; no two settings of a study share it.
-      slug: the same as a file name, as unique.
-      series: framework, strategy and what else tells them apart -> its cells by device count.
+      title: the common fields as text for readers; unique within a study.
+      slug: the title as a file name; unique within a study.
+      series: framework, strategy and further distinguishing values -> cells by device count.
     """
 
     title: str
@@ -57,6 +57,7 @@ class Setting:
 
 
 def cell_name(series: str, devices: int) -> str:
+    """Returns the name of a cell within its setting, for example ``torch ddp on 2 devices``."""
     return f"{series} on {devices} device{'s' if devices > 1 else ''}"
 
 
@@ -80,12 +81,12 @@ def split_into_settings(
 ) -> list[Setting]:
     """Returns the settings of a study, each with its series, in order of first appearance.
 
-    With weak scaling the batch per device is what cells have in common.
+    With weak scaling, the cells of a setting share the batch size per device.
 
     Args:
       summaries: the cells.
       scaling: ``strong`` or ``weak``.
-      across_lanes: whether the cells of a setting may differ in their tuning.
+      across_lanes: whether one setting may hold cells of several lanes.
     """
     cells = [summary.cell.to_record() for summary in summaries]
     equal = [name for name in _EQUAL if not (across_lanes and name == "tuning")]
@@ -109,7 +110,7 @@ def split_into_settings(
 
 
 def _unused(name: str, used: set[str]) -> str:
-    """Returns the name, with a number if it is taken, and takes it."""
+    """Returns an unused name (the given one, or with a number) and adds the result to ``used``."""
     found, count = name, 1
     while found in used:
         count += 1
@@ -125,8 +126,8 @@ def _title(cell: Cell, named: list[str], scaling: Scaling) -> str:
     )
     accumulated = "gradient_accumulation_steps"
     if cell.gradient_accumulation_steps > 1 and accumulated not in named:
-        named = [accumulated, *named]  # rare: said also where all cells have it
-    values = {accumulated: 1, **cell.to_record()}  # absent on disk where there is none
+        named = [accumulated, *named]  # rare: the title names it even if all cells share it
+    values = {accumulated: 1, **cell.to_record()}  # the record omits it when it is 1
     extra = [f"{name} {_text(values.get(name))}" for name in named]
     return ", ".join([cell.model, *overrides, batch, cell.dtype, *extra])
 
@@ -142,8 +143,8 @@ def _series(group: Sequence[CellSummary], equal: Sequence[str]) -> dict[str, lis
         known = (*equal, *_BY_DEVICES, *_BY_LANE, "framework", "strategy", "devices")
         names = dict.fromkeys(name for cell in cells for name in cell)
         varying = _varying(cells, [name for name in names if name not in known])
-        # What follows from the device count, or the lane chooses for it, tells cells apart only
-        # where the count does not.
+        # Fields that depend on the device count or the lane enter a name only if cells with the
+        # same device count differ in them.
         for devices in {cell["devices"] for cell in cells}:
             alike = [cell for cell in cells if cell["devices"] == devices]
             varying += [n for n in _varying(alike, (*_BY_DEVICES, *_BY_LANE)) if n not in varying]

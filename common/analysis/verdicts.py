@@ -1,4 +1,4 @@
-"""Who is faster, who scales: one rule for every verdict, printed with its evidence."""
+"""Decides which cells are faster, and whether more devices help: one rule for every verdict."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
 Question = Literal["at equal devices", "at any devices", "within the framework", "against bare"]
 
 RULE = (
-    "A verdict compares examples per second of two cells. The ratio is that of geometric means "
+    "A verdict compares the examples per second of two cells. The ratio is that of geometric means "
     "over runs, with Welch's 95 % interval on logarithms. A difference is called shown if Welch's "
     "p, corrected for all {n} tests of this report (Benjamini-Yekutieli), is at most 0.05; "
-    "otherwise the answer is 'no difference shown'. Each interval is one of 95 % by itself, so "
-    "that one may exclude 1 where the corrected p, with more tests around it, shows nothing. With "
-    "fewer than 3 runs on a side there is no interval and no verdict."
+    "otherwise the verdict is 'no difference shown'. An interval is not corrected for the number "
+    "of tests: it may exclude 1 although the corrected p shows no difference. A verdict and an "
+    "interval need at least 3 runs of each cell."
 )
 
 Named = tuple[str, CellSummary]
-"""A cell with its name within its setting."""
+"""(name within the setting, cell)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,14 @@ class Verdict:
 
     Attributes:
       question: ``at equal devices`` and ``at any devices`` compare the fastest cells of two
-        frameworks, ``within the framework`` the fastest with another strategy on as many devices,
-        ``against bare`` a cell with one device without distribution.
-      subject, other: names of the cells.
-      subject_cell, other_cell: the cells; the other is None against bare.
+        frameworks. ``within the framework`` compares the fastest cell of a framework with another
+        strategy on the same number of devices. ``against bare`` compares a cell with one device
+        without distribution.
+      subject, other: names of the two cells.
+      subject_cell, other_cell: the two cells; ``other_cell`` is None against bare.
       ratio: throughput of the subject / throughput of the other.
-      p: corrected for the number of comparisons; None without a test.
-      outcome: by ``RULE``.
+      p: Welch's p, corrected for the number of tests; None without a test.
+      outcome: the verdict by ``RULE``.
     """
 
     question: Question
@@ -57,13 +58,13 @@ class Verdict:
 
     @property
     def evidence(self) -> str:
-        """Ratio, interval, runs and p in one short line."""
+        """Ratio, interval, number of runs and p as one short text."""
         return f"{ratio_text(self.ratio)} ({evidence_text(self.ratio, self.p)})"
 
 
 def ratio_text(ratio: Ratio) -> str:
-    """Returns for example ``1.21x [1.17, 1.26]``."""
-    # Two digits would show 1.00x for a difference that was called shown.
+    """Returns a ratio with its interval as text, for example ``1.21x [1.17, 1.26]``."""
+    # With two digits, a shown difference could print as 1.00x.
     digits = 3 if 0.98 < ratio.value < 1.02 else 2
     text = f"{ratio.value:.{digits}f}x"
     if ratio.low is not None and ratio.high is not None:
@@ -72,6 +73,7 @@ def ratio_text(ratio: Ratio) -> str:
 
 
 def evidence_text(ratio: Ratio, p: float | None) -> str:
+    """Returns the numbers of runs and the corrected p as text."""
     a, b = ratio.n
     runs = f"n = {a} runs each" if a == b else f"n = {a} and {b} runs"
     if a == b == 1:
@@ -82,7 +84,7 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
 
 
 def outcome_of(ratio: Ratio, p: float | None) -> Outcome:
-    """Returns what ``RULE`` says of a ratio of throughputs and its corrected p."""
+    """Returns the verdict by ``RULE`` for a ratio of throughputs and its corrected p."""
     if p is None or ratio.low is None:
         return "no verdict"
     if p > 1 - CONFIDENCE:
@@ -91,13 +93,17 @@ def outcome_of(ratio: Ratio, p: float | None) -> Outcome:
 
 
 def speed(cell: CellSummary) -> float:
-    """Returns what cells are ranked by: the same typical value as that of a ratio between them."""
+    """Returns a cell's typical examples per second, by which cells are ranked.
+
+    This is the value that ratios between cells use: the geometric mean from 3 runs on, otherwise
+    the median.
+    """
     values = cell.throughputs
     return geometric_mean(values) if len(values) >= LEAST_RUNS else median(values)
 
 
 def comparable(setting: Setting) -> list[Named]:
-    """Returns the measured cells of a setting whose devices did not have to share cores."""
+    """Returns the measured cells of a setting, without cells with devices that shared cores."""
     return [
         (name, cell) for name, cell in setting.cells if cell.ok and not cell.cell.oversubscribed
     ]
@@ -108,14 +114,15 @@ def _has_rivals(cells: Sequence[Named]) -> bool:
 
 
 def champions(setting: Setting, devices: int | None = None) -> list[Named]:
-    """Returns the fastest cell of each framework; of each series, if there is one framework.
+    """Returns the fastest cell of each framework; with one framework only, of each series.
 
     Args:
       setting: the setting.
-      devices: only cells with so many; None: with any number.
+      devices: device count of the cells; None: any count.
 
     Returns:
-      (name, cell): cells with enough runs for a verdict before all others, then the fastest first.
+      (name, cell) pairs: first the cells with enough runs for a verdict, then the other cells; each
+      part starts with the fastest cell.
     """
     cells = [
         (name, cell)
@@ -135,14 +142,12 @@ def champions(setting: Setting, devices: int | None = None) -> list[Named]:
 
 
 def device_counts(setting: Setting) -> list[int]:
+    """Returns the device counts of the comparable cells, sorted."""
     return sorted({cell.cell.devices for _, cell in comparable(setting)})
 
 
 def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
-    """Returns the verdicts of each setting, by its title.
-
-    All tests of the study are corrected together.
-    """
+    """Returns setting title -> its verdicts; corrects all tests of the study together."""
     found = {setting.title: [*_between(setting), *_against_bare(setting)] for setting in settings}
     tests = [v.ratio.p for verdicts in found.values() for v in verdicts if v.ratio.p is not None]
     p_values = iter(corrected(tests))
@@ -157,7 +162,7 @@ def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
 
 
 def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Returns those of a setting's verdicts that say who is fastest with any number of devices."""
+    """Returns the verdicts on which framework is fastest, each with its best device count."""
     best = champions(setting)
     return [
         verdict
@@ -169,7 +174,14 @@ def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def not_told_apart(verdicts: Sequence[Verdict], name: str) -> list[str]:
-    """Returns cells of the same framework and devices that no difference is shown from."""
+    """Returns the names of cells that a cell was compared with and is not shown to beat.
+
+    These cells have the same framework and device count. Cells without a verdict are left out.
+
+    Args:
+      verdicts: verdicts of the setting.
+      name: name of the cell.
+    """
     return [
         verdict.other
         for verdict in verdicts
@@ -186,7 +198,7 @@ def _between(setting: Setting) -> list[Verdict]:
         pairs += [("at equal devices", best[0], other) for other in best[1:]]
         same = [e for e in comparable(setting) if e[1].cell.devices == devices]
         if _has_rivals(same):
-            # Who is the fastest of its framework is a finding too, not a given.
+            # Each champion is also tested against the other strategies of its framework.
             pairs += [
                 ("within the framework", first, other)
                 for first in best
@@ -196,7 +208,7 @@ def _between(setting: Setting) -> list[Verdict]:
     asked = {(first[0], other[0]) for _, first, other in pairs}
     best = champions(setting)
     for other in best[1:]:
-        # What was already compared at equal devices is not counted twice.
+        # Each pair is tested once: a pair at equal devices is in the list already.
         if (best[0][0], other[0]) not in asked:
             pairs.append(("at any devices", best[0], other))
     ratios = ratio_estimates(

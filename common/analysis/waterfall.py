@@ -1,6 +1,6 @@
-"""From stock to tuned, one tweak more at a time, and what is left of the gap between frameworks.
+"""Analyses the steps from stock to tuned, and the gap between frameworks that remains.
 
-All ratios are of throughput, as those of verdicts are, and by the same rule.
+All ratios are ratios of throughput; the rule of verdicts applies to them.
 """
 
 import dataclasses
@@ -16,18 +16,18 @@ from isoscale.common.analysis.verdicts import Outcome, outcome_of, speed
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED
 
-# What may differ between the cells of a waterfall.
+# Fields that may differ between the cells of a waterfall.
 _TUNED = ("tuning", "tweaks", "compile_mode", "steps_per_dispatch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """One cell against another one.
+    """The comparison of one cell with another cell.
 
     Attributes:
-      ratio: throughput / throughput of the other; above 1: faster.
-      p: corrected for all changes of the study; None without a test.
-      outcome: by the rule of verdicts.
+      ratio: throughput / throughput of the other cell; above 1 means faster.
+      p: Welch's p, corrected for all changes of the study; None without a test.
+      outcome: the verdict by ``verdicts.RULE``.
     """
 
     ratio: Ratio
@@ -41,9 +41,9 @@ class Step:
 
     Attributes:
       lane: ``stock``, ``ladder`` or ``tuned``.
-      added: the tweaks that the step before did not have; more than one if there is no ladder.
-      cell: None if the study has none.
-      change: against the step before; None for the first, or if either has no result.
+      added: tweaks that the previous step lacks; several tweaks if the ladder was not measured.
+      cell: the cell of this step; None if the study lacks it.
+      change: comparison with the previous step; None for the first step, or if a result is missing.
     """
 
     lane: str
@@ -53,18 +53,19 @@ class Step:
 
     @property
     def measured(self) -> bool:
+        """Whether the step's cell has a successful run."""
         return self.cell is not None and bool(self.cell.ok)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Waterfall:
-    """The steps of one framework and strategy on so many devices.
+    """The steps of one framework and strategy at one device count.
 
     Attributes:
-      framework, strategy, devices: whose they are.
-      steps: the first is stock, the last is tuned.
-      total: tuned against stock; None if either has no result.
-      strays: cells that are none of the steps, for their tweaks are not the first ones of tuned.
+      framework, strategy, devices: of all steps.
+      steps: from stock (the first) to tuned (the last).
+      total: comparison of tuned with stock; None if a result is missing.
+      strays: cells outside the steps: their tweaks are not the first tweaks of the tuned lane.
     """
 
     framework: str
@@ -76,25 +77,27 @@ class Waterfall:
 
     @property
     def name(self) -> str:
+        """Framework and strategy, for example ``torch ddp``."""
         return f"{self.framework} {self.strategy}"
 
     @property
     def tweaks(self) -> list[str]:
+        """Names of the tweaks that the steps add, in order."""
         return [tweak for step in self.steps for tweak in step.added]
 
     def cell(self, lane: str) -> CellSummary | None:
-        """Returns the measured cell of ``stock`` or ``tuned``."""
+        """Returns the cell of ``stock`` or ``tuned``; None if it has no result."""
         step = self.steps[0 if lane == STOCK else -1]
         return step.cell if step.measured else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaneGap:
-    """How far frameworks lie apart in one lane.
+    """The speed differences between frameworks in one lane.
 
     Attributes:
       order: frameworks, the fastest first.
-      changes: (framework, one behind it in the order) -> the faster against the slower.
+      changes: (faster framework, slower framework) -> comparison of the faster with the slower.
     """
 
     order: list[str]
@@ -102,18 +105,18 @@ class LaneGap:
 
     @property
     def widest(self) -> Change:
-        """The fastest against the slowest; there must be two."""
+        """Comparison of the fastest with the slowest framework; needs two frameworks."""
         return self.changes[self.order[0], self.order[-1]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Left:
-    """What is left of the stock lane's gap in the tuned lane: log gap / log gap.
+    """The share of the stock lane's gap that remains in the tuned lane: log gap / log gap.
 
     Attributes:
-      value: 0: all of it is gone; 1: none; more: it has grown.
-      low, high: by the ends of the two gaps' intervals. Each holds its gap in 95 % of studies,
-        both theirs, and so this one, in 90 % at least.
+      value: 0: the gap is closed; 1: the gap is unchanged; above 1: the gap has grown.
+      low, high: interval from the ends of the two gaps' 95 % intervals. Both gaps lie within their
+        intervals in at least 90 % of studies, so this interval holds the share in at least 90 %.
     """
 
     value: float
@@ -123,14 +126,14 @@ class Left:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gap:
-    """The frameworks on so many devices, each with the strategy whose stock median is fastest.
+    """The frameworks at one device count, each with its fastest strategy in the stock lane.
 
     Attributes:
-      devices: of each.
-      members: framework -> its waterfall; those with a result in both lanes, maybe only one.
-      absent: waterfalls of frameworks that take no part, for want of a result in either lane.
-      stock, tuned: the lanes.
-      left: None unless a difference is shown in the stock lane.
+      devices: the device count.
+      members: framework -> its waterfall; only frameworks with a result in both lanes.
+      absent: waterfalls of the other frameworks: the result of a lane is missing.
+      stock, tuned: speed differences in each lane.
+      left: share of the stock gap that remains; None unless the stock lane shows a difference.
     """
 
     devices: int
@@ -141,9 +144,9 @@ class Gap:
     left: Left | None
 
     def reversals(self) -> dict[tuple[str, str], bool]:
-        """Returns the pairs (faster, slower in stock) that tuned has the other way round.
+        """Returns the pairs (faster, slower) in stock that have the opposite order in tuned.
 
-        With each: whether the difference is shown in both lanes.
+        The value of a pair says whether both lanes show the difference.
         """
         return {
             (a, b): change.outcome == self.tuned.changes[b, a].outcome == "faster"
@@ -154,13 +157,14 @@ class Gap:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lanes:
-    """One setting in its lanes.
+    """One setting in all its lanes.
 
     Attributes:
-      setting: all its cells, whatever their lane.
-      waterfalls: of each framework, strategy and device count; devices that shared cores have none.
-      gaps: for each device count.
-      alarm: why its cells must not be compared, if they must not.
+      setting: the setting with its cells of all lanes.
+      waterfalls: one for each framework, strategy and device count; oversubscribed cells are left
+        out.
+      gaps: one for each device count.
+      alarm: the reason why the cells must not be compared; None if they may be compared.
     """
 
     setting: Setting
@@ -170,7 +174,7 @@ class Lanes:
 
     @property
     def changes(self) -> Iterator[Change]:
-        """All that was tested; what is asked twice is there twice."""
+        """All tested changes. May contain duplicates."""
         for waterfall in self.waterfalls:
             found = [*(step.change for step in waterfall.steps), waterfall.total]
             yield from (change for change in found if change is not None)
@@ -181,9 +185,9 @@ class Lanes:
 def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Lanes]:
     """Returns the settings that were measured in more than one lane.
 
-    All tests are corrected together: every step against the one before, tuned against stock, and
-    every pair of frameworks in both lanes, so that the choice of the two that lie farthest apart
-    is paid for.
+    All tests are corrected together: every step against the previous step, tuned against stock, and
+    every pair of frameworks in both lanes. Since every pair counts, the correction also covers the
+    choice of the fastest and the slowest framework.
 
     Args:
       summaries: all cells of a study.
@@ -200,7 +204,7 @@ def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list
         asked[_key(cell, other)] = cell.throughputs, other.throughputs
         return _UNTESTED
 
-    # Twice: the correction needs to know all that is asked before anything is answered.
+    # Two passes: the correction needs all tests of the study before it can answer the first.
     for setting in settings:
         _lanes(setting, ask)
     answers = dict(zip(asked, _tested(list(asked.values())), strict=True))
@@ -246,7 +250,7 @@ def _lanes(setting: Setting, test: _Test) -> Lanes:
 
 
 def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
-    """Returns the steps that some cells make, which differ in nothing but their tuning."""
+    """Returns the waterfall of cells that differ in their tuning only."""
     of_lane: dict[str, list[CellSummary]] = {}
     for cell in cells:
         of_lane.setdefault(cell.cell.tuning, []).append(cell)
@@ -255,7 +259,7 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
     tuned = max(of_lane.get(TUNED, []), key=lambda c: len(list(c.cell.tweaks)), default=None)
     highest = [tuned] if tuned is not None else rungs
     way = max((list(cell.cell.tweaks) for cell in highest), key=len, default=[])
-    # Without a ladder there is one step, with all tweaks.
+    # Without a ladder, one step adds all tweaks.
     middle = range(1, len(way) + (tuned is None)) if rungs else range(0)
     plan: list[tuple[str, list[str], CellSummary | None]] = [(STOCK, [], stock)]
     for n in middle:
@@ -322,12 +326,12 @@ def _left(stock: LaneGap, tuned: LaneGap) -> Left | None:
     assert whole.ratio.high is not None
     assert rest.ratio.low is not None
     assert rest.ratio.high is not None
-    if whole.ratio.low <= 1:  # shown all the same, by a rounding; nothing to divide by
+    if whole.ratio.low <= 1:  # shown, but rounding moved the low end to 1; log 1 is 0
         return None
     gap = math.log(whole.ratio.value)
     return Left(
         value=math.log(rest.ratio.value) / gap,
-        # A gap is 0 at least: the fastest of a lane is not slower than the slowest.
+        # A gap is at least 0: the fastest of a lane is at least as fast as the slowest.
         low=max(0.0, math.log(rest.ratio.low)) / math.log(whole.ratio.high),
         high=math.log(rest.ratio.high) / math.log(whole.ratio.low),
     )

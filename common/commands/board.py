@@ -28,43 +28,50 @@ from isoscale.common.study.store import RESULTS, Store
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
 _LOOK_SECONDS = 5.0
-"""How often a study is looked at for new runs."""
+"""Interval between two checks for new runs of a study."""
 _MOST_RUNS = 40
-"""TensorBoard shows none by itself where more runs than that match a filter."""
+"""If more runs match a filter, TensorBoard selects none of them."""
 _LEAST_SAMPLES = 100_000
+"""Least number of points per curve that TensorBoard is told to keep."""
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
             "Shows one study, or several side by side, in TensorBoard, until Ctrl-C.\n\n"
             "  isoscale board                  the newest study in --out_dir\n"
             "  isoscale board STUDY            a name inside --out_dir, or a study's folder\n"
-            "  isoscale board STUDY STUDY ...  several, side by side\n\n"
-            "Writes event files to STUDY/tensorboard (a view, which can be deleted at any time)\n"
-            "and takes up new runs of a study that is still running, which costs that study some\n"
-            "of its cores' time. Exit code: 0 ended by Ctrl-C or SIGTERM, 1 TensorBoard failed, 2\n"
-            "bad input."
+            "  isoscale board STUDY STUDY ...  several studies, side by side\n\n"
+            "Writes event files to STUDY/tensorboard. This folder is a view: it can be deleted at\n"
+            "any time. Adds new runs of a study that is still running; this uses some CPU time on\n"
+            "the cores of that study. Exit code: 0 ended by Ctrl-C or SIGTERM, 1 TensorBoard\n"
+            "failed, 2 bad input."
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")
     fv.integer(
-        "port", 6006, "TCP port; 0: any free one (default: another one if it is taken)", minimum=0
+        "port",
+        6006,
+        "TCP port; 0: any free port; without --port: another free port if 6006 is in use",
+        minimum=0,
     )
     fv.text(
-        "host", LOOPBACK, "address to listen on; others than loopback can be reached from outside"
+        "host",
+        LOOPBACK,
+        "address to listen on; other machines can reach any address except loopback",
     )
     return fv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BoardRequest:
-    """What the user asked for.
+    """The parsed and validated command line.
 
     Attributes:
-      studies: by the name under which they are shown.
-      host, port: where TensorBoard listens.
-      remarks: what to say about that.
+      studies: shown name -> study.
+      host, port: address and TCP port on which TensorBoard listens.
+      remarks: lines for the user about the choice of study, port and host.
     """
 
     studies: dict[str, Store]
@@ -74,23 +81,23 @@ class BoardRequest:
 
 
 def _is_free(host: str, port: int) -> bool:
-    """Returns whether a port can be listened on.
+    """Returns whether a TCP port is free.
 
     Raises:
-      ConfigError: the host is none of this machine's addresses.
+      ConfigError: the host is not an address of this machine, or the port needs privileges.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError, OverflowError):
-        raise ConfigError(f"--host={host}, --port={port}: not an address") from None
+        raise ConfigError(f"--host={host}, --port={port} is not an address") from None
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except PermissionError:
-            raise ConfigError(f"--port={port} needs privileges; take one above 1023") from None
+            raise ConfigError(f"--port={port} needs privileges; use a port above 1023") from None
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
@@ -99,7 +106,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def _shown_names(stores: Sequence[Store]) -> dict[str, Store]:
-    """Returns the studies by name; those of one name by their folders' names too."""
+    """Returns shown name -> study; equal names get the parent folder's name as a prefix."""
     folders = [store.folder.resolve() for store in stores]
     shown: dict[str, Store] = {}
     for store, folder in zip(stores, folders, strict=True):
@@ -115,10 +122,10 @@ def _shown_names(stores: Sequence[Store]) -> dict[str, Store]:
 
 
 def read_request(argv: Sequence[str]) -> BoardRequest | None:
-    """Parses the command line and finds the studies; returns None if help was printed.
+    """Returns the validated request; None if the help page was printed.
 
     Raises:
-      ConfigError: bad input; nothing has been written.
+      ConfigError: bad input. Nothing has been written.
     """
     names, flags = split_studies(argv)
     fv = define_flags()
@@ -130,24 +137,24 @@ def read_request(argv: Sequence[str]) -> BoardRequest | None:
     stores = list({store.folder.resolve(): store for store in found}.values())
     port = fv.port
     if port > 65535:
-        raise ConfigError(f"--port={port} must be 65535 at most")
-    is_free = _is_free(fv.host, port)  # also says what is wrong with the host
+        raise ConfigError(f"--port={port} must be at most 65535")
+    is_free = _is_free(fv.host, port)  # also checks the host
     if port == 0 or not is_free:
         if fv.given("port") and port:
-            raise ConfigError(f"--port={port} is taken")
+            raise ConfigError(f"--port={port} is in use; choose another port, or 0 for a free one")
         free = free_port()
         if port:
-            remarks.append(f"Port {port} is taken; this is {free}.")
+            remarks.append(f"Port {port} is in use; TensorBoard listens on {free}.")
         port = free
     if not _is_loopback(fv.host):
-        remarks.append(f"--host={fv.host}: others can reach this TensorBoard.")
+        remarks.append(f"--host={fv.host}: other machines can reach this TensorBoard.")
     return BoardRequest(studies=_shown_names(stores), host=fv.host, port=port, remarks=remarks)
 
 
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name, not a number
         return host == "localhost"
 
 
@@ -167,7 +174,7 @@ class _Views:
         return times
 
     def refresh(self) -> None:
-        """Writes what is not up to date.
+        """Writes the event files again if a study has changed.
 
         Raises:
           ConfigError: a study cannot be read, or its folder cannot be written to.
@@ -176,13 +183,13 @@ class _Views:
         if changed == self._seen:
             return
         self._seen = changed
-        # Here, not at the top: bad input is answered before TensorBoard's parts are loaded.
+        # Imported late: bad input must be reported before TensorBoard's modules load.
         from isoscale.common.report.board.event_files import (
             join_event_files,
             write_event_files,
         )
 
-        # All are read before anything is written.
+        # All studies are read before the first write: a damaged study leaves all files as they are.
         stores = self._studies.items()
         loaded = {name: load_study(Store(store.folder)) for name, store in stores}
         for study in loaded.values():
@@ -205,7 +212,7 @@ class _Views:
 
     @property
     def log_folder(self) -> Path:
-        """What TensorBoard shows."""
+        """The folder that TensorBoard shows."""
         if len(self._studies) > 1:
             return self._folder
         from isoscale.common.report.board.event_files import FOLDER
@@ -215,7 +222,10 @@ class _Views:
 
 
 def run_filter(cells: Sequence[str]) -> str:
-    """Returns a filter that some runs match, few enough to be shown: one of each cell if it can be.
+    """Returns a regular expression for run names that at most 40 runs match, if possible.
+
+    The first run of every cell is tried first; then the first runs of one model; then its ``bare``
+    cells alone, which may still be more than 40.
 
     Args:
       cells: the folder names of cells, which begin with the model's name.
@@ -231,10 +241,16 @@ def run_filter(cells: Sequence[str]) -> str:
 
 
 def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str, str]:
-    """Returns what is shown -> its address, with smoothing off.
+    """Returns page name -> its address, with smoothing off.
 
-    Time series take their smoothing from the query, the older pages from the fragment. Where more
-    than 40 runs match a filter, or there is none, TensorBoard shows none of them by itself.
+    The time series page reads smoothing from the query, the older pages read it from the fragment.
+    The links filter runs: TensorBoard selects no run if more than 40 runs match, or without a
+    filter.
+
+    Args:
+      base: address of TensorBoard.
+      several: whether several studies are shown, each in its own folder.
+      runs_shown: regular expression for the runs that ``loss and step time`` shows first.
     """
     study = "^[^/]+/" if several else "^"
 
@@ -255,8 +271,15 @@ def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str,
 def _wait_until_it_answers(
     process: subprocess.Popen, base: str, log: Path, *, title: str
 ) -> str | None:
-    """Returns None, or why TensorBoard does not answer; ``title`` is what tells it from others."""
-    # A proxy of the environment does not know our loopback.
+    """Returns None when TensorBoard answers, or the reason why it does not.
+
+    Args:
+      process: TensorBoard.
+      base: its address.
+      log: file with its output.
+      title: its window title; another server on the port has another title.
+    """
+    # A proxy from the environment cannot reach this machine's loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -269,7 +292,7 @@ def _wait_until_it_answers(
             with opener.open(f"{base}/data/runs", timeout=10) as answer:
                 runs = answer.read().strip()
         except (OSError, ValueError, AttributeError):
-            ours, runs = False, b"[]"  # not yet, or another server
+            ours, runs = False, b"[]"  # TensorBoard is starting, or another server answered
         if ours and runs != b"[]":
             return None
         time.sleep(0.1)
@@ -278,20 +301,25 @@ def _wait_until_it_answers(
 
 def _why_it_left(code: int, log: Path) -> str:
     said = launch.last_line(log)
-    return f"TensorBoard {launch.describe_exit(code)}" + (f"; it said: {said}" if said else "")
+    return f"TensorBoard {launch.describe_exit(code)}" + (
+        f"; last line of its log: {said}" if said else ""
+    )
 
 
 def serve(request: BoardRequest) -> int:
-    """Shows the studies until interrupted; returns the exit code if TensorBoard ends by itself.
+    """Shows the studies until the user interrupts.
+
+    Returns:
+      1: TensorBoard ended by itself.
 
     Raises:
       ConfigError: a study cannot be read or written.
-      KeyboardInterrupt: the usual end; TensorBoard has gone then.
+      KeyboardInterrupt: the usual end. TensorBoard has ended before this is raised.
     """
     from isoscale.common.report.board.event_files import most_points
 
     with contextlib.ExitStack() as stack:
-        # TensorBoard's own temporary files go with this folder, however it ends.
+        # TensorBoard's temporary files lie in this folder: they are removed however it ends.
         folder = Path(
             stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="isoscale-board-", ignore_cleanup_errors=True)
@@ -302,7 +330,8 @@ def serve(request: BoardRequest) -> int:
         joined.mkdir()
         views = _Views(request.studies, joined)
         views.refresh()
-        # Enough for every point, also of runs to come: TensorBoard draws lots beyond that.
+        # Enough for every point of present and future runs: beyond this number TensorBoard keeps a
+        # random sample of the points.
         title = f"isoscale: {', '.join(request.studies)} ({os.getpid()})"
         samples = max(_LEAST_SAMPLES, 2 * most_points(views.log_folder))
         process = launch.start(
@@ -330,8 +359,8 @@ def serve(request: BoardRequest) -> int:
                     process.wait(_LOOK_SECONDS)
                 try:
                     views.refresh()
-                except (ConfigError, OSError) as error:  # it may be at work just now
-                    print(f"isoscale: {error}; looking again later", file=sys.stderr)
+                except (ConfigError, OSError) as error:  # the study may be writing this file
+                    print(f"isoscale: {error}; trying again", file=sys.stderr)
             problem = _why_it_left(process.returncode, log)
         print(f"isoscale: {problem}", file=sys.stderr)
         return 1
@@ -342,20 +371,27 @@ def _text(request: BoardRequest, base: str, views: _Views) -> list[str]:
     shown = links(base, several=len(request.studies) > 1, runs_shown=pattern)
     width = max(map(len, shown))
     return [
-        f"TensorBoard shows {', '.join(request.studies)}; all without smoothing:",
+        f"TensorBoard shows {', '.join(request.studies)}. Links, all without smoothing:",
         *(f"  {name:<{width}}  {link}" for name, link in shown.items()),
         *(
-            [f"More than {_MOST_RUNS} cells: 'loss and step time' shows those of {pattern} first."]
+            [f"More than {_MOST_RUNS} cells: 'loss and step time' first shows runs {pattern}"]
             if pattern != "/run_0$"
             else []
         ),
-        "'Ignore outliers in chart scaling' is on at first and can cut off curves: switch it off.",
-        "Ctrl-C ends it.",
+        "Switch off 'Ignore outliers in chart scaling': it is on at first and can cut off curves.",
+        "Ctrl-C ends TensorBoard.",
     ]
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 ended by the user, 1 TensorBoard failed."""
+    """Runs the command.
+
+    Returns:
+      The exit code: 0 ended by the user, 1 TensorBoard failed.
+
+    Raises:
+      ConfigError: bad input, or a study that cannot be read or written.
+    """
     try:
         request = read_request(argv)
         return 0 if request is None else serve(request)

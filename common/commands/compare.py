@@ -34,8 +34,8 @@ from isoscale.common.study.store import Store
 
 SCALINGS = ("strong", "weak")
 
-# What a session of a study covers. Naming one of these with --resume plans a new session; naming
-# none goes on with all that was ever planned.
+# The flags that choose the cells of a session. With one of these flags, --resume plans a new
+# session. With none of these flags, --resume continues every planned session.
 GRID = {
     "models",
     "frameworks",
@@ -47,7 +47,7 @@ GRID = {
     "runs",
     "time_budget",
 }
-# Neither what is covered nor how a run is measured.
+# Flags that change neither the cells of a session nor how a run is measured.
 HOUSEKEEPING = {
     "study",
     "out_dir",
@@ -61,6 +61,7 @@ HOUSEKEEPING = {
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
             "Runs models x frameworks x strategies x devices in fresh processes, in interleaved\n"
@@ -68,25 +69,30 @@ def define_flags() -> Flags:
             "compile time and loss.\n\n"
             "  isoscale compare                                   the default comparison\n"
             "  isoscale compare --models=gpt_tiny --devices=1,2 --runs=6\n"
-            "  isoscale compare --study=NAME --resume             go on where it stopped\n"
-            "  isoscale compare --study=NAME --resume --runs=6    grow it to six runs per cell\n\n"
+            "  isoscale compare --study=NAME --resume             continue a stopped study\n"
+            "  isoscale compare --study=NAME --resume --runs=6    extend it to 6 runs per cell\n\n"
             f"Models:     {', '.join(lookup.presets())}\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
-            f"Strategies: {', '.join(lookup.all_strategies())} (bare: one device, always)\n"
+            f"Strategies: {', '.join(lookup.all_strategies())} (bare: always one device)\n"
             f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all runs ok or\n"
-            "skipped, 1 a run failed or diverged (or the report), 2 bad input, 130 interrupted."
+            "skipped, 1 a run failed or diverged, or the report failed, 2 bad input,\n"
+            "130 interrupted."
         )
     )
-    fv.names("models", lookup.default_models(), "[list] what to train")
-    fv.names("frameworks", None, "[list] which frameworks (default: all)")
-    fv.names("strategies", None, "[list] which strategies (default: all)")
+    fv.names("models", lookup.default_models(), "[list] models to train")
+    fv.names("frameworks", None, "[list] frameworks (default: all)")
+    fv.names("strategies", None, "[list] strategies (default: all)")
     define_flag(fv, "devices", default=[1, 2], help_="[list] device counts", several=True)
-    fv.text("scaling", "strong", "strong: the global batch is fixed; weak: it grows with devices")
+    fv.text(
+        "scaling",
+        "strong",
+        "strong: the global batch is fixed; weak: the global batch grows with the device count",
+    )
     define_flag(
         fv,
         "global_batch_size",
-        help_="[list] examples per step over all devices; with weak scaling, per device (default: "
+        help_="[list] examples per step over all devices; with weak scaling: per device (default: "
         "the model's)",
         several=True,
     )
@@ -99,13 +105,19 @@ def define_flags() -> Flags:
         "framework's first)",
     )
     fv.integer("runs", None, "runs per cell (default: as many as --time_budget allows)")
-    fv.duration("time_budget", "5m", "without --runs: complete rounds that fit, at least one")
+    fv.duration(
+        "time_budget", "5m", "without --runs: run complete rounds within this time, at least one"
+    )
     fv.text("study", None, "name of the study (default: compare-DATE-TIME)")
     fv.text("out_dir", "runs/out", "folder that holds the studies")
-    fv.boolean("resume", False, "go on with a study: what is ok is kept, the rest is run")
+    fv.boolean(
+        "resume",
+        False,
+        "continue a study: keep successful runs; run only missing or failed ones",
+    )
     fv.boolean("report", True, "write the report and TensorBoard files at the end (--noreport: no)")
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
-    fv.integer("watchdog_seconds", 300, "end a run that makes no progress for so long")
+    fv.integer("watchdog_seconds", 300, "kill a run that makes no progress for this many seconds")
     define_interpreter_flags(fv)
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
@@ -117,10 +129,12 @@ def _compile_modes(fv: Flags, frameworks: list[str]) -> dict[str, str]:
     for text in fv.compile_modes or []:
         framework, separator, mode = text.partition(":")
         if not separator:
-            raise ConfigError(f"--compile_modes={text} must look like FRAMEWORK:MODE")
+            raise ConfigError(f"--compile_modes={text} must have the form FRAMEWORK:MODE")
         require_choice("framework of --compile_modes", framework, frameworks)
         if framework in modes:
-            raise ConfigError(f"--compile_modes names {framework} twice; one mode per study")
+            raise ConfigError(
+                f"--compile_modes names {framework} twice; a study takes one mode per framework"
+            )
         info = lookup.framework_info(framework)
         modes[framework] = require_choice(f"compile_mode of {framework}", mode, info.compile_modes)
     return modes
@@ -130,7 +144,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
     """Returns the cells of the grid.
 
     Raises:
-      ConfigError: a part of the grid that cannot be run.
+      ConfigError: a cell of the grid is invalid or cannot run.
     """
     require_choice("scaling", fv.scaling, SCALINGS)
     frameworks = fv.frameworks or list(lookup.frameworks())
@@ -176,7 +190,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         )
 
     def ladder(**cell: Any) -> list[RunConfig]:
-        """From stock to tuned, one tweak more at a time."""
+        """Returns the cells from stock to tuned; each has one more tweak than the one before."""
         tuned = build(**cell, tuning=TUNED)
         wishes = [["none", *(f"+{t}" for t in tuned.tweaks[:n])] for n in range(len(tuned.tweaks))]
         steps = [
@@ -203,7 +217,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
 
 
 def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:
-    """Prints what would be run and an estimate of the time; runs nothing."""
+    """Prints the planned cells and an estimate of their duration; runs nothing."""
     from rich.console import Console
     from rich.table import Table
 
@@ -226,7 +240,7 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
         seconds += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
         sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
         marks = ["oversubscribed"] if cell.oversubscribed else []
-        marks += [f"not {name}: {why}" for name, why in cell.tweaks_left_out]
+        marks += [f"without {name}: {why}" for name, why in cell.tweaks_left_out]
         marks += ["will be skipped: not installed"] if missing else []
         table.add_row(
             cell.model + sizes,
@@ -243,11 +257,11 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
     print(f"{table.row_count} cells, {total} runs to do.")
     print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
     if budget_seconds is not None:
-        print(f"Then further rounds while they fit into {budget_seconds:.0f} s (--time_budget).")
+        print(f"Then further complete rounds within {budget_seconds:.0f} s (--time_budget).")
 
 
 def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
-    """Returns the session of a call; ``rounds`` counts where ``--runs`` is not given."""
+    """Returns the session that some flags plan; ``rounds`` is used without ``--runs``."""
     fv = define_flags()
     fv.parse(flags)
     return StudySession(
@@ -259,14 +273,14 @@ def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareRequest:
-    """What the user asked for.
+    """The parsed and validated command line.
 
     Attributes:
-      flags: in force.
-      store: of the study.
-      record: of the study so far; None for a new one.
-      sessions: to serve; more than one: go on with all.
-      budget_seconds: time that further rounds may take; None: only what is owed.
+      flags: flags in force; with ``--resume``, those of the study and those of this call.
+      store: the study's results on disk.
+      record: the study's record before this call; None for a new study.
+      sessions: sessions to run; more than one when every planned session is continued.
+      budget_seconds: time for further rounds; None: run only the planned runs.
     """
 
     flags: Flags
@@ -277,10 +291,10 @@ class CompareRequest:
 
 
 def read_request(argv: list[str]) -> CompareRequest | None:
-    """Parses flags, finds the study and what is planned; returns None if help was printed.
+    """Returns the validated request; None if the help page was printed.
 
     Raises:
-      ConfigError: bad input; nothing has been written.
+      ConfigError: bad input. Nothing has been written.
     """
     typed = define_flags()
     if not typed.parse(argv):
@@ -296,8 +310,8 @@ def read_request(argv: list[str]) -> CompareRequest | None:
         return _read_resume(argv, typed, store, out_dir)
     if store.exists:
         raise ConfigError(
-            f"--study={name} exists in {typed.out_dir}; --resume goes on with it, another name "
-            "starts a new one"
+            f"--study={name} exists in {typed.out_dir}; add --resume to continue the study, or "
+            "choose another name for a new study"
         )
     return CompareRequest(
         flags=typed,
@@ -323,7 +337,7 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         if flag not in GRID | HOUSEKEEPING and getattr(merged, flag) != value:
             raise ConfigError(
                 f"--{flag}={getattr(merged, flag)}: study '{store.folder.name}' was started with "
-                f"{value}; runs that are measured differently belong into another study"
+                f"{value}; a study measures all runs in one way: choose another --study"
             )
     if any(typed.given(flag) for flag in GRID):
         sessions = [_session([*original, *argv])]
@@ -331,7 +345,7 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
             store.load()
             rounds = max(store.rounds(cell.cell()) for cell in sessions[0].cells)
             sessions = [dataclasses.replace(sessions[0], rounds=max(1, rounds))]
-    else:  # housekeeping flags hold for everything that is left
+    else:  # housekeeping flags apply to all remaining runs
         sessions = [
             _session([*session.flags, *argv], rounds=session.rounds) for session in record.sessions
         ]
@@ -345,7 +359,14 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a run failed, 130 interrupted."""
+    """Runs the command.
+
+    Returns:
+      The exit code: 0 done, 1 a run failed or diverged, or the report failed, 130 interrupted.
+
+    Raises:
+      ConfigError: bad input.
+    """
     request = read_request(list(argv))
     if request is None:
         return 0
@@ -404,13 +425,13 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
         interrupted = True
     lines = store.lines()
     failed = any(line.result.status in ("failed", "diverged") for line in lines)
-    # As it was called, so that what is printed can be typed.
+    # The program's name as the user typed it: the printed commands can be copied.
     program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
     name = store.folder.name
-    go_on = f"Go on with: {program} compare --study={name} --resume{out_dir}"
-    if interrupted:  # before anything that takes time, or could be interrupted again
-        print(f"Interrupted; what finished is kept. {go_on}", file=sys.stderr, flush=True)
+    go_on = f"Continue with: {program} compare --study={name} --resume{out_dir}"
+    if interrupted:  # first: the views below take time, and Ctrl-C could stop them
+        print(f"Interrupted; finished runs are kept. {go_on}", file=sys.stderr, flush=True)
 
     @functools.cache
     def read() -> StudyData:
@@ -419,34 +440,35 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     shown = not lines or _guarded("the table", lambda: _print_table(read()))
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     if interrupted:
-        print(f"A report of what finished: {program} report {name}{out_dir}")
+        print(f"Report on the finished runs: {program} report {name}{out_dir}")
     elif lines and fv.report:
         print("Writing the report ...", file=sys.stderr)
         written = _guarded("the report", lambda: _write_views(read()))
         shown = shown and written
         if written:
-            print(f"Show it in TensorBoard: {program} board {name}{out_dir}")
+            print(f"Show the study in TensorBoard: {program} board {name}{out_dir}")
         else:
-            print(f"Write it again: {program} report {name}{out_dir}")
+            print(f"Write the report again: {program} report {name}{out_dir}")
     if interrupted or failed:
         print(go_on)
     return 130 if interrupted else int(failed or not shown)
 
 
 def _guarded(what: str, make: Callable[[], None]) -> bool:
-    """Makes a view of the results; returns whether it could.
+    """Makes a view of the results; returns whether that succeeded.
 
-    The results are safe, and must not seem lost because a view of them fails.
+    A failed view prints one line that says that the results are kept; an unexpected error also
+    prints its traceback.
     """
     try:
         make()
     except KeyboardInterrupt:
-        print(f"isoscale: interrupted, without {what}; the results are kept", file=sys.stderr)
+        print(f"isoscale: interrupted during {what}; the results are kept", file=sys.stderr)
         return False
     except Exception as error:
         if not isinstance(error, OSError | ConfigError):
             traceback.print_exc()
-        print(f"isoscale: {what} cannot be made: {error}; the results are kept", file=sys.stderr)
+        print(f"isoscale: cannot make {what}: {error}; the results are kept", file=sys.stderr)
         return False
     return True
 
@@ -456,7 +478,7 @@ def _print_table(study: StudyData) -> None:
     from isoscale.common.report.study.tables.printed import print_comparison
 
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
-    print("\nIn short, fastest; how sure; do more devices pay:")
+    print("\nIn short: the fastest; how certain; whether more devices help:")
     for row in (glance(study, setting) for setting in study.settings):
         print(f"- {row.setting}: {row.choice}; {row.sure}; {row.scaling}")
 

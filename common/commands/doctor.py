@@ -1,4 +1,4 @@
-"""``isoscale doctor``: what this machine and these frameworks are, and what is wrong with them."""
+"""``isoscale doctor``: describes this machine and its frameworks; lists their known problems."""
 
 import json
 import sys
@@ -23,32 +23,38 @@ _ACTIVITY_SECONDS = 1.0
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
-            "Tells what this machine and the installed frameworks are, measures each framework's\n"
-            "float32 matrix product on one core (and on a GPU, if there is one), and lists the\n"
-            "known problems of exactly this combination, each with its remedy. Takes about a\n"
-            "quarter of a minute on a CPU; writes nothing.\n\n"
+            "Describes this machine and the installed frameworks. Measures each framework's\n"
+            "float32 matrix product on one core, and on a GPU if the machine has one. Lists the\n"
+            "known problems of this machine with these frameworks, each with its remedy. Takes\n"
+            "about 15 seconds on a CPU; writes no files.\n\n"
             "  isoscale doctor\n"
             "  isoscale doctor --json > doctor.json\n"
             "  isoscale doctor --python_torch=/path/to/python   a framework in its own interpreter"
             "\n\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n\n"
-            "Flags marked [list] take values separated by commas. Exit code: 0 done, also with\n"
-            "problems found, 1 a framework could not be examined, 2 bad input, 130 interrupted."
+            "Flags marked [list] take values separated by commas. Exit code: 0 done (with or\n"
+            "without problems found), 1 the examination of a framework failed, 2 bad input,\n"
+            "130 interrupted."
         )
     )
-    fv.boolean("json", False, "print one JSON document and nothing else")
-    fv.names("frameworks", None, "[list] which frameworks (default: all)")
+    fv.boolean("json", False, "print only one JSON document")
+    fv.names("frameworks", None, "[list] frameworks (default: all)")
     define_size_flag(fv)
-    fv.text("out_dir", "runs/out", "folder that will hold studies; to see the space left there")
-    fv.integer("watchdog_seconds", 180, "end an examination that makes no progress for so long")
+    fv.text("out_dir", "runs/out", "folder for studies; doctor reports the free space there")
+    fv.integer(
+        "watchdog_seconds",
+        180,
+        "kill an examination that makes no progress for this many seconds",
+    )
     define_interpreter_flags(fv)
     return fv
 
 
 def tested_versions() -> dict[str, str] | str:
-    """Returns the versions that isoscale was tested with; ``unknown`` where it does not say."""
+    """Returns package -> version that isoscale was tested with; ``unknown`` without that file."""
     text = system.read(lookup.ROOT / "constraints.txt")
     if text is None:
         return describe.UNKNOWN
@@ -59,16 +65,16 @@ def tested_versions() -> dict[str, str] | str:
 def _version() -> str:
     try:
         return metadata.version("isoscale")
-    except metadata.PackageNotFoundError:  # it runs from its folder
+    except metadata.PackageNotFoundError:  # not installed: runs from the source folder
         return describe.UNKNOWN
 
 
 def _examine(
     python: str, framework: str, *, platform: str, size: int, watchdog_seconds: int
 ) -> dict[str, Any]:
-    """Looks at a framework in a process of its own; returns what it found, or ``error``."""
+    """Examines a framework in a separate process; returns the facts found, or ``error``."""
     if sys.stderr.isatty():
-        print(f"isoscale: looking at {framework} ({platform}) ...", file=sys.stderr)
+        print(f"isoscale: examining {framework} ({platform}) ...", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="isoscale-doctor-") as name:
         folder = Path(name)
         process = launch.start(
@@ -96,10 +102,10 @@ def _examine(
 
 
 def diagnose(fv: Flags) -> dict[str, Any]:
-    """Returns all facts about this machine and the frameworks, and the problems they show.
+    """Returns all facts about this machine and the frameworks, and the problems found in them.
 
     Raises:
-      ConfigError: an unknown framework, a size out of range, or an interpreter that is none.
+      ConfigError: an unknown framework, a size out of range, or a path that is not a Python.
     """
     names = fv.frameworks or list(lookup.frameworks())
     for name in names:
@@ -120,7 +126,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         "gpu_driver_fails": system.gpu_driver_fails(),
         "environment": describe.environment(lookup.environment_variables()),
         "tested_versions": tested_versions(),
-        # Before anything is started: this is about others.
+        # Measured before doctor starts any process: this is the load from other programs.
         "activity": system.activity(_ACTIVITY_SECONDS),
         "frameworks": {},
     }
@@ -147,7 +153,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         entry["status"] = "failed" if "error" in entry else "ok"
         if "ModuleNotFoundError" in entry.get("error", ""):
             entry["install"] = f"{program.command[0]} -m pip install . (in isoscale's folder)"
-        # What fails on a GPU alone is one of the known problems, not a failure of this look.
+        # A failure on the GPU alone is a known problem; the examination itself still succeeded.
         on_gpu = bool(facts["gpus"]) and "gpu" in info.platforms and entry["status"] == "ok"
         entry["gpu"] = look("gpu") if on_gpu else None
         facts["frameworks"][name] = entry
@@ -155,7 +161,14 @@ def diagnose(fv: Flags) -> dict[str, Any]:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a framework failed."""
+    """Runs the command.
+
+    Returns:
+      The exit code: 0 done, 1 the examination of a framework failed.
+
+    Raises:
+      ConfigError: bad input.
+    """
     fv = define_flags()
     if not fv.parse(list(argv)):
         return 0

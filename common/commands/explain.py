@@ -1,4 +1,4 @@
-"""``isoscale explain STUDY``: what tuning does step by step, and what is left of the gap."""
+"""``isoscale explain STUDY``: measures the effect of each tweak, and the gap that remains."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,40 +13,42 @@ from isoscale.common.study.find import split_studies, study_folder
 from isoscale.common.study.store import Store
 
 USAGE = """\
-Why are frameworks not equally fast here? Measures each as it is installed (stock), with one tweak
-more at a time, and with all that pay on this machine (tuned); then says what each tweak changes,
-and how much of the gap between frameworks is left.
+Explains why the frameworks differ in speed on this machine. Measures each framework as installed
+(stock), then with one more tweak at a time, then with all tweaks that help on this machine (tuned).
+Reports the effect of each tweak, and how much of the gap between frameworks remains.
 
-  isoscale explain STUDY                        measures it first, if it is not there
-  isoscale explain STUDY --models=gpt_tiny      any flag of 'isoscale compare'
-  isoscale explain STUDY --nomeasure            only what is there; runs nothing
+  isoscale explain STUDY                        measures missing runs, then explains
+  isoscale explain STUDY --models=gpt_tiny      accepts every flag of 'isoscale compare'
+  isoscale explain STUDY --nomeasure            explains existing results; runs nothing
 
---strategies=bare --devices=1, unless flags say otherwise; a new study has --runs=6. One that is
-there keeps what it has: only what is owed is run, with as many runs per cell. --dry_run says what.
+Defaults: --strategies=bare --devices=1; a new study has --runs=6. An existing study keeps its
+results: only missing runs are executed, with as many runs per cell. --dry_run prints the plan.
 
 Exit code: as 'isoscale compare' (0 all runs ok or skipped, 1 a run failed, 2 bad input,
 130 interrupted). All flags: isoscale compare --help"""
 
 RUNS = 6
-"""Of each cell of a new study: from 6 on, an interval needs no assumption on the distribution."""
+"""Runs per cell of a new study: from 6 runs on, the interval needs no assumption on the
+distribution."""
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command: those of ``compare``, and ``--measure``."""
     fv = compare.define_flags()
-    fv.boolean("measure", True, "run what is owed (--nomeasure: only show what is there)")
+    fv.boolean("measure", True, "execute missing runs (--nomeasure: show existing results only)")
     return fv
 
 
 def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
-    """Returns what ``compare`` is called with: a new study, or the ladder of one that is there.
+    """Returns the arguments for ``compare``: a new study, or the ladder of an existing one.
 
     Args:
-      fv: the user's flags, which come last and so win.
-      name: of the study.
-      folder: of the study; None: there is none yet.
+      fv: the user's flags; they come last and override the defaults.
+      name: name of the study.
+      folder: folder of the study; None for a new study.
 
     Raises:
-      ConfigError: the folder holds no study of ours.
+      ConfigError: the folder holds no study written by isoscale.
     """
     out_dir = Path(fv.out_dir)
     if folder is None:
@@ -55,7 +57,7 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
     else:
         runs = max(session.rounds for session in Store(folder).record().sessions)
         command = [f"--study={folder.name}", "--resume"]
-        out_dir = folder.parent  # another one, if the study was named by its path
+        out_dir = folder.parent  # differs from --out_dir if the user gave the study's path
     command += ["--strategies=bare", "--devices=1", "--tuning=ladder"]
     if not fv.given("time_budget"):
         command.append(f"--runs={runs}")
@@ -65,7 +67,7 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
 
 
 def _owed(command: list[str]) -> bool:
-    """Returns whether ``compare`` would run anything.
+    """Returns whether ``compare`` would execute any run.
 
     Raises:
       ConfigError: bad input.
@@ -85,7 +87,14 @@ def _owed(command: list[str]) -> bool:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a run failed."""
+    """Runs the command.
+
+    Returns:
+      The exit code: 0 done, 1 a run failed, 130 interrupted.
+
+    Raises:
+      ConfigError: bad input.
+    """
     names, flags = split_studies(argv)
     if any(flag in ("--help", "-help", "-h", "--helpfull") for flag in flags):
         print(USAGE)
@@ -93,12 +102,12 @@ def run(argv: Sequence[str]) -> int:
     fv = define_flags()
     fv.parse(flags)
     if not names:
-        raise ConfigError("explain needs a STUDY: one that is there, or a name for a new one")
+        raise ConfigError("explain needs a STUDY: an existing study, or a name for a new one")
     if len(names) > 1:
-        raise ConfigError(f"'{names[1]}': one study at a time; flags look like --name=value")
+        raise ConfigError(f"'{names[1]}': one study at a time; flags have the form --name=value")
     for name in ("study", "resume"):
         if fv.given(name):
-            raise ConfigError(f"--{name} is not for explain, which finds STUDY and goes on with it")
+            raise ConfigError(f"--{name} is not a flag of explain: type 'isoscale explain STUDY'")
     name = names[0]
     folder = study_folder(name, Path(fv.out_dir))
     code, measured = 0, False
@@ -115,19 +124,23 @@ def run(argv: Sequence[str]) -> int:
     if study is None or not study.lanes:
         again = ["isoscale", "explain", name]
         again += [f"--out_dir={fv.out_dir}"] if fv.given("out_dir") else []
-        what = f"no study '{name[:80]}'" if study is None else f"nothing to explain in '{name}'"
-        raise ConfigError(f"{what}: it has to be measured first, with: {shlex.join(again)}")
+        what = (
+            f"study '{name[:80]}' does not exist"
+            if study is None
+            else f"study '{name}' has no setting measured in several lanes"
+        )
+        raise ConfigError(f"{what}; measure it first with: {shlex.join(again)}")
     _show(study, write=fv.report and not measured)
     return code
 
 
 def _show(study: StudyData, *, write: bool) -> None:
-    """Prints what a study explains, and where its report is.
+    """Prints the effects of tweaks in a study, and the path of its report.
 
     Raises:
       ConfigError: the report cannot be written.
     """
-    # Here, not at the top: rich is not needed to say that a flag is wrong.
+    # Imported late: reporting a wrong flag does not need rich.
     from isoscale.common.report.formats.html_page import FILE
     from isoscale.common.report.study.tables.printed import print_lanes
 

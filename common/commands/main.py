@@ -10,22 +10,23 @@ from isoscale.common.processes.frame import exit_code_of, interrupt_on
 
 COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
-    "explain": "what tuning does step by step, and what is left of the gap between frameworks",
-    "parity": "show that all frameworks, strategies and device counts compute the same thing",
-    "relay": "hand one training from framework to framework, and show that it makes no difference",
-    "tweaks": "list what can be tuned in each framework, and what this machine can have",
+    "explain": "measure the effect of each tweak, and the remaining gap between frameworks",
+    "parity": "show that all frameworks, strategies and device counts compute the same results",
+    "relay": "hand one training from framework to framework, and show that results stay equal",
+    "tweaks": "list the tweaks of each framework, and which are available on this machine",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
-    "board": "show one study or several in TensorBoard",
-    "doctor": "what this machine and these frameworks are, and what is known to be wrong with them",
+    "board": "show one or several studies in TensorBoard",
+    "doctor": "describe this machine and the installed frameworks, and list their known problems",
 }
-"""Command -> one line for the help page.
+"""Command -> its line on the help page.
 
-The file of a command's name defines ``run(argv)``, which returns the exit code and may raise
-ConfigError and KeyboardInterrupt; ``main`` turns these into exit codes.
+The file with the command's name defines ``run(argv)``. ``run`` returns the exit code and may raise
+ConfigError or KeyboardInterrupt; ``main`` turns these into exit codes.
 """
 
 
 def usage() -> str:
+    """Returns the help page of ``isoscale``."""
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
@@ -36,15 +37,18 @@ def usage() -> str:
             "Commands:",
             *lines,
             "",
-            "One framework by hand:  python -m isoscale.frameworks.jax_runner --help",
+            "One run by hand:  python -m isoscale.frameworks.jax_runner --help",
         ]
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code.
+    """Runs a command and returns its exit code.
 
-    SIGTERM, and SIGHUP of a terminal that closes, do what Ctrl-C does.
+    SIGTERM and SIGHUP (from a closing terminal) act like Ctrl-C.
+
+    Args:
+      argv: the command's name and its flags; None: those of the process.
     """
     interrupt_on(signal.SIGTERM, signal.SIGHUP)
     return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))

@@ -1,4 +1,4 @@
-"""``isoscale parity``: do the frameworks, strategies and device counts compute the same thing?"""
+"""``isoscale parity``: checks that frameworks, strategies and device counts compute the same."""
 
 import dataclasses
 import sys
@@ -24,53 +24,54 @@ from isoscale.common.registry.interpreters import find_programs
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     cases = all_cases().values()
     fv = Flags(
         usage=(
-            "Shows that all frameworks, strategies and device counts compute the same thing:\n"
-            "trains each model in each, and compares every step with the others and with NumPy:\n"
-            "initial parameters (bit-identical), logits, losses, gradients, optimizer state,\n"
-            "parameters. "
-            "Times nothing; more devices than cores are no matter here.\n\n"
-            "  isoscale parity                                     all of it, in about 10 minutes\n"
+            "Shows that all frameworks, strategies and device counts compute the same results.\n"
+            "Trains each model in each of them, and compares every step with the others and with\n"
+            "NumPy: initial parameters (bit-identical), logits, losses, gradients, optimizer\n"
+            "state, parameters. "
+            "Measures no time: devices may outnumber cores.\n\n"
+            "  isoscale parity                                     all cases, about 10 minutes\n"
             "  isoscale parity --models=moe --frameworks=jax,torch --dtype=float64\n"
             "  isoscale parity --tuning=tuned --devices=1,2\n\n"
             f"Models:     {', '.join(models())}\n"
             f"Pieces:     {', '.join(case.name for case in cases if case.is_piece)}\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
             f"Strategies: {', '.join(lookup.all_strategies())} (bare, one device without a\n"
-            "            wrapper, is always among them: the others are compared with it)\n\n"
-            "Flags marked [list] take values separated by commas. Exit code: 0 all within their\n"
-            "bounds, 1 a difference is out of bounds, 2 bad input, 3 a run failed (and no\n"
-            "difference is out of bounds), 130 interrupted."
+            "            wrapper, always runs: the other strategies are compared with bare)\n\n"
+            "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
+            "are within bounds, 1 a difference is out of bounds, 2 bad input, 3 a run failed (and\n"
+            "no difference is out of bounds), 130 interrupted."
         )
     )
-    fv.names("models", None, "[list] which models, or pieces of training (default: all)")
-    fv.names("frameworks", None, "[list] which frameworks (default: all)")
-    fv.names("strategies", None, "[list] which strategies beside bare (default: all)")
+    fv.names("models", None, "[list] models, or pieces of training (default: all)")
+    fv.names("frameworks", None, "[list] frameworks (default: all)")
+    fv.names("strategies", None, "[list] strategies besides bare (default: all)")
     fv.integers(
         "devices",
         [1, 2, 4],
-        "[list] numbers of devices; unless given, variants of models and large presets run on one "
-        "of them alone",
+        "[list] device counts; without this flag, variants of models and large presets run on one "
+        "of the counts only",
     )
     fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
     fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
-    fv.boolean("pieces", True, "optimizers, schedules, accumulation, dropout: on small models")
-    fv.integer("processes", None, "at work at the same time (default: one more than cores)")
+    fv.boolean("pieces", True, "test optimizers, schedules, accumulation, dropout on small models")
+    fv.integer("processes", None, "concurrent worker processes (default: cores + 1)")
     define_job_flags(fv, out_dir="runs/out/parity", holds="parity.json, parity.html and logs")
     return fv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParityRequest:
-    """The command line, validated.
+    """The parsed and validated command line.
 
     Attributes:
-      matrix: what is trained on what.
-      pool: every run; None: no framework is installed.
+      matrix: the cases, and the frameworks, strategies and devices that train them.
+      pool: the jobs of all runs; None: no framework is installed.
       missing: framework -> why it cannot run here.
-      processes: how many work at the same time; None: as the pool decides.
+      processes: concurrent worker processes; None: the pool decides.
     """
 
     matrix: Matrix
@@ -80,10 +81,10 @@ class ParityRequest:
 
 
 def read_request(argv: Sequence[str]) -> ParityRequest | None:
-    """Returns None if help was asked for (and printed).
+    """Returns the validated request; None if the help page was printed.
 
     Raises:
-      ConfigError: bad input; nothing has been written or started.
+      ConfigError: bad input. Nothing has been written or started.
     """
     fv = define_flags()
     if not fv.parse(argv):
@@ -124,15 +125,22 @@ def read_request(argv: Sequence[str]) -> ParityRequest | None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: see ``--help``."""
+    """Runs the command.
+
+    Returns:
+      The exit code that ``--help`` lists.
+
+    Raises:
+      ConfigError: bad input, or no framework is installed.
+    """
     request = read_request(argv)
     if request is None:
         return 0
     for reason in request.missing.values():
         print(f"isoscale: skipped: {reason}", file=sys.stderr)
     if request.pool is None:
-        raise ConfigError("nothing to run: no framework of those asked for is installed")
-    from isoscale.common.report.parity.page import (  # pictures: heavy
+        raise ConfigError("nothing to run: none of the chosen frameworks is installed")
+    from isoscale.common.report.parity.page import (  # late: plotting libraries load slowly
         print_summary,
         run_name,
         write_page,

@@ -1,4 +1,4 @@
-"""``isoscale relay``: one training handed from framework to framework, through checkpoints."""
+"""``isoscale relay``: hands one training from framework to framework, through checkpoints."""
 
 import dataclasses
 import shlex
@@ -25,36 +25,37 @@ from isoscale.common.registry.interpreters import find_programs
 
 
 def _known() -> list[str]:
-    """Returns what can be trained; masks of dropout are each framework's own."""
+    """Returns the names of cases without dropout: frameworks draw different dropout masks."""
     return [name for name, case in all_cases().items() if not case.dropout]
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
-            "Trains a model for some steps in each of several frameworks, one after the other,\n"
-            "each going on from the checkpoint of the one before, and shows that the loss of\n"
-            "every step, and what is left at the end, are those of an unbroken run in each.\n"
-            "Times nothing; more devices than cores are no matter here.\n\n"
+            "Trains a model for some steps in each of several frameworks, one after the other.\n"
+            "Each framework resumes from the checkpoint of the one before. Shows that the loss of\n"
+            "every step and the final training state equal those of an unbroken run in each\n"
+            "framework. Measures no time: devices may outnumber cores.\n\n"
             "  isoscale relay --model=moe\n"
             "  isoscale relay --model=gpt_tiny --legs=torch:ddp:2,jax:pjit:4 --steps=20\n"
             "  isoscale relay --model=mlp,moe,transformer_causal --all_orders --steps=30\n\n"
             f"Models: {', '.join(models())}\n"
             f"Pieces: {', '.join(name for name in _known() if name not in models())}\n\n"
-            "Flags marked [list] take values separated by commas. Exit code: 0 all within their\n"
-            "bounds (those of isoscale parity), 1 a difference is out of bounds, 2 bad input, 3 a\n"
-            "leg failed (and no difference is out of bounds), 130 interrupted."
+            "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
+            "are within bounds (those of isoscale parity), 1 a difference is out of bounds, 2 bad\n"
+            "input, 3 a leg failed (and no difference is out of bounds), 130 interrupted."
         )
     )
-    fv.names("model", None, "[list] what to train (required)")
+    fv.names("model", None, "[list] models or pieces to train (required)")
     fv.names(
         "legs",
         default_legs(),
-        "[list] FRAMEWORK:STRATEGY:DEVICES, in their order; two or more",
+        "[list] FRAMEWORK:STRATEGY:DEVICES, in order; two to six legs",
         unique=False,
     )
-    fv.boolean("all_orders", False, "every order of the legs, not only the given one")
-    fv.integer("steps", 90, "of the whole training; the legs share them equally")
+    fv.boolean("all_orders", False, "run every order of the legs, not only the given order")
+    fv.integer("steps", 90, "steps of the whole training; the legs share them equally")
     fv.text("dtype", "float64", "|".join(DTYPES))
     define_job_flags(fv, out_dir="runs/out/relay", holds="relay.json, relay.html, pictures, curves")
     return fv
@@ -62,11 +63,11 @@ def define_flags() -> Flags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RelayRequest:
-    """The command line, validated.
+    """The parsed and validated command line.
 
     Attributes:
       plan: all trainings.
-      pool: their jobs.
+      pool: the jobs of these trainings.
     """
 
     plan: Plan
@@ -74,10 +75,10 @@ class RelayRequest:
 
 
 def read_request(argv: Sequence[str]) -> RelayRequest | None:
-    """Returns None if help was asked for (and printed).
+    """Returns the validated request; None if the help page was printed.
 
     Raises:
-      ConfigError: bad input; nothing has been written or started.
+      ConfigError: bad input. Nothing has been written or started.
     """
     fv = define_flags()
     if not fv.parse(argv):
@@ -91,7 +92,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
     flags = read_job_flags(fv, RelayJob, result=RELAY)
     legs = [Leg.parse(text, fv.platform) for text in fv.legs]
     if not 2 <= len(legs) <= 6:
-        raise ConfigError(f"--legs={','.join(fv.legs)}: there must be two legs, and six at most")
+        raise ConfigError(f"--legs={','.join(fv.legs)} must name two to six legs")
     if fv.steps < len(legs):
         raise ConfigError(f"--steps={fv.steps} must be {len(legs)} or more: one for each leg")
     relay.check_judged(fv.steps, legs=len(legs), dtype=fv.dtype)
@@ -117,7 +118,14 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: see ``--help``."""
+    """Runs the command.
+
+    Returns:
+      The exit code that ``--help`` lists.
+
+    Raises:
+      ConfigError: bad input, or a framework that is not installed.
+    """
     request = read_request(argv)
     if request is None:
         return 0
@@ -127,7 +135,7 @@ def run(argv: Sequence[str]) -> int:
         began = time.monotonic()
         lines, kept = request.pool.run(
             resume=flags.resume,
-            processes=len(plan.jobs),  # all at once: each waits for others
+            processes=len(plan.jobs),  # all concurrently: a leg waits for the leg before it
             watchdog_seconds=flags.watchdog_seconds,
             title="relay",
             name=lambda key: " ".join(map(str, key)),
@@ -147,5 +155,5 @@ def run(argv: Sequence[str]) -> int:
     print(f"Page: {path}")
     tensorboard = Path(sys.executable).with_name("tensorboard")
     print(f"Curves: {tensorboard} --logdir={shlex.quote(str(board))}")
-    print("        then http://localhost:6006/?smoothing=0#timeseries")
+    print("        then open http://localhost:6006/?smoothing=0#timeseries")
     return document.exit_code()

@@ -1,4 +1,4 @@
-"""``isoscale report STUDY``: writes a study's report again, from what is on disk."""
+"""``isoscale report STUDY``: writes a study's report again, from its files on disk."""
 
 import sys
 from collections.abc import Sequence
@@ -11,12 +11,14 @@ from isoscale.common.study.find import find_study, split_studies
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
             "Writes report.html, report.md, results.csv and plots/ into a study's folder.\n\n"
+            "  isoscale report                the newest study in --out_dir\n"
             "  isoscale report STUDY          a name inside --out_dir, or a study's folder\n"
             "  isoscale report STUDY --plots=all\n\n"
-            "'isoscale compare' does this by itself when a study ends. Exit code: 0 done, 2 bad\n"
+            "'isoscale compare' writes the same files when a study ends. Exit code: 0 done, 2 bad\n"
             "input."
         )
     )
@@ -24,14 +26,14 @@ def define_flags() -> Flags:
     fv.text(
         "plots",
         None,
-        "settings that get plots of their own: a number, or all (default: all of a study with "
-        "few settings, the first few of one with many)",
+        "number of settings with plots of their own, or all (default: all settings of a small "
+        "study, the first few settings of a large study)",
     )
     return fv
 
 
 def read_plots(text: str | None) -> int | None:
-    """Returns how many settings get plots of their own; None: not said.
+    """Returns the number of settings with plots of their own; None without the flag.
 
     Raises:
       ConfigError: neither a number nor ``all``.
@@ -46,12 +48,16 @@ def read_plots(text: str | None) -> int | None:
 
 
 def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
-    """Writes a study's report and returns its path; ``most_drawn`` as for ``write_report``.
+    """Writes a study's report and returns its path.
+
+    Args:
+      study: the study's results.
+      most_drawn: as for ``write_report``.
 
     Raises:
       ConfigError: the folder cannot be written to.
     """
-    # Here, not at the top: matplotlib is not needed to say that a name is wrong.
+    # Imported late: reporting a wrong name does not need matplotlib.
     from isoscale.common.report.study.write import write_report
 
     try:
@@ -61,7 +67,14 @@ def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0, the report is written."""
+    """Runs the command.
+
+    Returns:
+      The exit code 0: the report is written.
+
+    Raises:
+      ConfigError: bad input, or the report cannot be written.
+    """
     fv = define_flags()
     names, flags = split_studies(argv)
     if not fv.parse(flags):

@@ -1,4 +1,4 @@
-"""``isoscale tweaks``: what there is to tune, why it helps, and what this machine can have."""
+"""``isoscale tweaks``: lists tweaks, their reasons, and which are available on this machine."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,33 +17,37 @@ _WIDTH = 100
 
 
 def define_flags() -> Flags:
+    """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
             "Lists the tweaks of each framework, in the order in which --tuning=tuned switches\n"
-            "them on, and what this machine can have of them. Starts nothing, writes nothing.\n\n"
+            "them on, and which of them are available on this machine. Starts no runs and writes\n"
+            "no files.\n\n"
             "  isoscale tweaks\n"
             "  isoscale tweaks --frameworks=jax --models=gpt_tiny\n"
             "  isoscale compare --tuning=stock,tuned                   both lanes\n"
-            "  isoscale compare --tuning=tuned --tweaks=-huge-pages    the lane without one\n"
-            "  isoscale explain NAME                                   what each one is worth\n\n"
+            "  isoscale compare --tuning=tuned --tweaks=-huge-pages    tuned without one tweak\n"
+            "  isoscale explain NAME                                   the effect of each tweak\n\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
             f"Models:     {', '.join(lookup.presets())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 done, 2 bad input."
         )
     )
-    fv.names("frameworks", None, "[list] which frameworks (default: all)")
-    fv.names("models", None, "[list] for which models the tuned lane is shown (default: all)")
-    fv.boolean("json", False, "print one JSON document and nothing else")
+    fv.names("frameworks", None, "[list] frameworks (default: all)")
+    fv.names("models", None, "[list] models to show the tuned lane of (default: all)")
+    fv.boolean("json", False, "print only one JSON document")
     return fv
 
 
 def _lane(framework: str, model: str, devices: int) -> tuple[str, ...]:
-    """Returns the tuned lane of a model here: ``bare`` on one device, or the default strategy.
+    """Returns the tweaks of a model's tuned lane on this machine.
+
+    The strategy is ``bare`` on one device, and the framework's default strategy on more devices.
 
     Args:
-      framework: which.
-      model: a preset.
-      devices: wanted; the default strategy may be limited to fewer.
+      framework: name of the framework.
+      model: name of a preset.
+      devices: device count; lowered to the limit of the default strategy.
     """
     default = lookup.framework_info(framework).default_strategy
     limit = lookup.strategy_info(framework, default).max_devices
@@ -64,7 +68,7 @@ def _lane(framework: str, model: str, devices: int) -> tuple[str, ...]:
 
 
 def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the facts about each tweak of a framework, with what is missing here."""
+    """Returns the facts about each tweak of a framework, and why a tweak is unavailable here."""
     lanes = {model: _lane(framework, model, 1) for model in models}
     on_two = {model: _lane(framework, model, 2) for model in models}
 
@@ -90,11 +94,11 @@ def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
 
 def _text(entry: dict[str, Any]) -> str:
     mark = "" if entry["supported_by_vendor"] else ", UNSUPPORTED by its vendor"
-    here = f"not here: {entry['missing']}" if entry["missing"] else "available"
+    here = f"unavailable: {entry['missing']}" if entry["missing"] else "available"
     lines = [f"  {entry['name']}  ({entry['kind']}{mark}; {here})"]
     one, two = entry["in_tuned_lane_of"], entry["in_tuned_lane_on_two_devices_of"]
     if one == two:
-        lane = ", ".join(one) or "no model; +name switches it on"
+        lane = ", ".join(one) or "no model; --tweaks=+NAME switches it on"
     else:
         lane = f"one device: {', '.join(one) or 'no model'}; two: {', '.join(two) or 'no model'}"
     for title, text in (
@@ -118,7 +122,14 @@ def _text(entry: dict[str, Any]) -> str:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0, the tweaks are listed."""
+    """Runs the command.
+
+    Returns:
+      The exit code 0: the tweaks are listed.
+
+    Raises:
+      ConfigError: bad input.
+    """
     fv = define_flags()
     if not fv.parse(argv):
         return 0

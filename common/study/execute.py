@@ -1,4 +1,4 @@
-"""A study: what its sessions planned, what is left of it, and the execution of its runs."""
+"""The execution of a study: the planned runs, the missing runs, and how a run is started."""
 
 import dataclasses
 import shlex
@@ -20,12 +20,12 @@ from isoscale.common.study.store import Store, set_aside
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySession:
-    """What one call of ``compare`` planned: cells, and how often each is run.
+    """The plan of one call of ``compare``: cells, and the number of runs of each cell.
 
     Attributes:
-      flags: of the call.
-      cells: its grid.
-      rounds: runs per cell: ``--runs``, or as many as the time budget began.
+      flags: flags of the call.
+      cells: cells of its grid.
+      rounds: runs per cell: ``--runs``, or the number of rounds begun within the time budget.
     """
 
     flags: list[str]
@@ -38,7 +38,7 @@ class _Attempt:
     """One execution of a run.
 
     Attributes:
-      result: what it left.
+      result: the run's result, also of a failed or skipped run.
       wall_seconds, exit_warning: as in ``ResultLine``.
     """
 
@@ -48,7 +48,7 @@ class _Attempt:
 
 
 class Study:
-    """One study: what is left to do, and the execution of its runs."""
+    """One study: finds its missing runs and executes them."""
 
     def __init__(
         self,
@@ -60,15 +60,15 @@ class Study:
         watchdog_seconds: float,
         environment: Callable[[RunConfig], dict[str, str]],
     ):
-        """Plans what the sessions want (more than one: go on with all of them).
+        """Plans the runs of all sessions; a cell gets the most runs that any session plans.
 
         Args:
-          sessions: what to serve.
+          sessions: sessions to run; more than one when every planned session is continued.
           store: the results so far.
-          programs: framework -> how it is started.
-          seed: of run 0 and of the order.
-          watchdog_seconds: longest time that a run may be silent.
-          environment: what a run needs there before its process starts.
+          programs: framework -> the command that starts a run.
+          seed: seed of run 0 and of the order; run n uses ``seed + n``.
+          watchdog_seconds: a run without progress for this long is killed.
+          environment: cell -> environment variables to set before the run's process starts.
         """
         self._environment = environment
         self._seed = seed
@@ -89,14 +89,14 @@ class Study:
         self._records = [cell.cell() for cell in self._cells]
 
     def order(self, round_index: int) -> list[str]:
-        """Returns the random order of a round, as cell ids."""
+        """Returns the cell ids of a round, in their random order."""
         return [self._ids[i] for i in self._order(round_index)]
 
     def _order(self, round_index: int) -> list[int]:
         return plan.round_order(len(self._cells), seed=self._seed, round_index=round_index)
 
     def pending(self) -> list[tuple[int, int]]:
-        """Returns (run, cell index) of all that is owed and not ok, in order of execution."""
+        """Returns (run, cell index) of every planned run without success, in execution order."""
         return [
             (run, index)
             for run in range(max(self._runs))
@@ -105,7 +105,7 @@ class Study:
         ]
 
     def command(self, index: int, run: int, run_dir: Path) -> list[str]:
-        """Returns the command that executes a run; it can be repeated by hand."""
+        """Returns the command that executes a run; a user can repeat it by hand."""
         config = dataclasses.replace(self._cells[index], seed=self._seed + run)
         return [
             *self._programs[config.framework].command,
@@ -118,14 +118,14 @@ class Study:
         return self._store.folder.resolve() / "cells" / self._ids[index] / f"run_{run}"
 
     def execute(self, index: int, run: int) -> ResultLine:
-        """Runs a cell once and returns its line; a failure becomes a line, not an exception."""
+        """Runs a cell once and returns its result line; a failed run also gets a result line."""
         config = self._cells[index]
         run_dir = self._run_dir(index, run)
         missing = self._programs[config.framework].missing
         if missing:
             attempt = _Attempt(result=self._without_figures(index, run, "skipped", missing))
         else:
-            # A run that finished when its study was killed is adopted, not repeated.
+            # A run may have finished before its study was killed: its result is used.
             result = self._read(run_dir)
             if result is not None and result.status == "ok":
                 attempt = _Attempt(result=result)
@@ -150,7 +150,7 @@ class Study:
         )
 
     def _read(self, run_dir: Path) -> TrainingResult | None:
-        """Returns a run's result; None if there is none, or one that isoscale did not write."""
+        """Returns a run's result; None if it is absent or not written by isoscale."""
         record = read_record(run_dir)
         if record is None:
             return None
@@ -178,35 +178,35 @@ class Study:
         try:
             variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}
             process = launch.start(command, environment=variables, log=log)
-        except (OSError, ConfigError) as problem:  # the interpreter has gone since we asked it
+        except (OSError, ConfigError) as problem:  # the interpreter was removed since its check
             return _Attempt(result=dataclasses.replace(began, error=str(problem)))
         outcome = launch.supervise(
             [process],
             run_dir=run_dir,
             watchdog_seconds=self._watchdog_seconds,
-            # A program with ranks of its own gives them their time to leave first.
+            # A program with several ranks first gives the ranks time to exit.
             result=run_dir / RESULT if self._cells[index].processes == 1 else None,
         )
         heartbeat.remove(run_dir)
         result = self._read(run_dir)
         if result is not None:
-            # A complete result stands; how its process left is noted beside it.
+            # A complete result remains valid; exit_warning notes a failure after it was written.
             return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=outcome.error)
         said = launch.last_line(log)
-        error = outcome.error or "left no result"
+        error = outcome.error or "wrote no result"
         if said and not error.startswith("ended by the watchdog"):
             error += f"; last line of its log: {said}"
         failed = dataclasses.replace(began, error=error)
         return _Attempt(result=failed, wall_seconds=outcome.seconds)
 
     def run(self, *, budget_seconds: float | None, on_round: Callable[[int], None]) -> None:
-        """Executes what is owed, then further rounds as long as they fit into a budget.
+        """Executes the missing runs, then further complete rounds within a time budget.
 
         Args:
-          budget_seconds: None: only what is owed.
-          on_round: called with the number of rounds before a further one begins.
+          budget_seconds: time budget; None: no further rounds.
+          on_round: called before each further round, with the number of rounds including it.
         """
-        from isoscale.common.study.progress import StudyProgress  # rich, needed here only
+        from isoscale.common.study.progress import StudyProgress  # late: only this needs rich
 
         began = time.monotonic()
         durations = self._store.durations(self._records)
@@ -231,7 +231,7 @@ class Study:
                 on_round(max(self._runs))
 
     def cells(self) -> Iterator[tuple[RunConfig, int]]:
-        """Yields every cell and how many runs of it are owed and not ok."""
+        """Yields every cell with the number of its planned runs without success."""
         pending = [index for _, index in self.pending()]
         for index, cell in enumerate(self._cells):
             yield cell, pending.count(index)

@@ -1,4 +1,4 @@
-"""Which studies the user means: names inside ``--out_dir``, or folders."""
+"""Finds the studies that a user names: names inside ``--out_dir``, or folders."""
 
 import contextlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from isoscale.common.study.store import RESULTS, STUDY, Store
 
 
 def split_studies(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns what names studies, and the flags; after ``--`` all are names."""
+    """Returns (names of studies, flags); every argument after ``--`` is a name."""
     names: list[str] = []
     flags: list[str] = []
     for index, argument in enumerate(argv):
@@ -31,19 +31,19 @@ def studies(out_dir: Path) -> list[Path]:
     """Returns the folders of all studies inside ``out_dir``."""
     try:
         return [path for path in out_dir.glob("*") if _holds_study(path)]
-    except OSError:  # a folder that cannot be read, or whose name is too long, holds none
+    except OSError:  # an unreadable folder, or a name that is too long
         return []
 
 
 def find_study(text: str | None, out_dir: str) -> Store:
-    """Returns a study.
+    """Returns the study that a user names.
 
     Args:
-      text: its name inside ``out_dir``, or the path of its folder; None: the one that changed last.
-      out_dir: the folder that holds the studies.
+      text: name inside ``out_dir``, or path of the study's folder; None: the newest study.
+      out_dir: folder that holds the studies.
 
     Raises:
-      ConfigError: there is no such study, or its ``study.json`` is not one of ours.
+      ConfigError: the study does not exist, or isoscale did not write its ``study.json``.
     """
     place = Path(out_dir)
     folder = _newest(place) if text is None else _named(text, place)
@@ -53,9 +53,9 @@ def find_study(text: str | None, out_dir: str) -> Store:
 
 
 def study_folder(text: str, out_dir: Path) -> Path | None:
-    """Returns the folder of a study, by its name or path; None if there is no such study."""
+    """Returns the folder of a study, by its name or path; None if the study does not exist."""
     candidates = [Path(text)] if text else []
-    with contextlib.suppress(ConfigError):  # no plain name: it can only be a path
+    with contextlib.suppress(ConfigError):  # not a plain name: only a path is possible
         candidates.insert(0, check_inside(out_dir, text, flag="STUDY"))
     return next((folder for folder in candidates if _holds_study(folder)), None)
 
@@ -74,5 +74,5 @@ def _newest(out_dir: Path) -> Path:
 
     found = studies(out_dir)
     if not found:
-        raise ConfigError(f"no study in {out_dir}; 'isoscale compare' makes one")
+        raise ConfigError(f"no study in {out_dir}; create one with 'isoscale compare'")
     return max(found, key=changed)

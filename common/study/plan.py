@@ -1,4 +1,4 @@
-"""The plan of a study: which cells, and in which order their runs are executed."""
+"""The plan of a study: its cells, and the order in which their runs are executed."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,12 +19,12 @@ def choose_pairs(
 
     Args:
       frameworks: the chosen frameworks.
-      strategies: the chosen strategies, each in every framework that has it; None: all.
+      strategies: the chosen strategies; each is used in every framework that has it; None: all.
       known: framework -> its strategies.
-      frameworks_given: whether the user named the frameworks (then each must take part).
+      frameworks_given: whether the user named the frameworks; each then needs a strategy.
 
     Raises:
-      ConfigError: a strategy that none of the frameworks has, or a framework left without one.
+      ConfigError: no chosen framework has a strategy, or a named framework has no chosen strategy.
     """
     if strategies is None:
         return [(framework, name) for framework in frameworks for name in known[framework]]
@@ -38,25 +38,25 @@ def choose_pairs(
         if not any(strategy == name for _, strategy in pairs):
             owners = [framework for framework, names in known.items() if name in names]
             raise ConfigError(
-                f"strategy '{name}' belongs to {', '.join(owners)}; --frameworks="
+                f"strategy '{name}' belongs to {', '.join(owners)}, but --frameworks="
                 f"{','.join(frameworks)}"
             )
     idle = [f for f in frameworks if not any(framework == f for framework, _ in pairs)]
     if frameworks_given and idle:
         raise ConfigError(
-            f"--strategies={','.join(strategies)} has none for framework '{idle[0]}', which has "
-            f"{', '.join(known[idle[0]])}"
+            f"--strategies={','.join(strategies)} names no strategy of framework '{idle[0]}'; "
+            f"allowed: {', '.join(known[idle[0]])}"
         )
     return pairs
 
 
 def round_order(cells: int, *, seed: int, round_index: int) -> list[int]:
-    """Returns the random order of the cells in a round: a function of (seed, round) alone."""
+    """Returns the cell indices of a round in random order; (seed, round) determine the order."""
     return np.random.default_rng((seed, round_index)).permutation(cells).tolist()
 
 
 def matrix_product_rate() -> float:
-    """Returns this machine's float32 matrix-product rate in FLOP/s, from a tenth of a second."""
+    """Returns this machine's float32 matrix-product rate in FLOP/s: the best within 0.1 s."""
     import time
 
     size = 512
@@ -70,10 +70,14 @@ def matrix_product_rate() -> float:
 
 
 def estimate_seconds(config: RunConfig, *, rate: float) -> float:
-    """Returns a rough *estimate* of a run's duration, for ``--dry_run`` and nothing else.
+    """Returns a rough *estimate* of a run's duration in seconds; only ``--dry_run`` shows it.
 
-    Ten seconds to start and compile, and steps at a third of ``rate`` with 2 ms each of overhead;
-    a further device helps nothing when cores are shared.
+    The estimate is ten seconds to start and compile, plus the steps at a third of ``rate`` with
+    2 ms of overhead each. More devices do not lower the estimate: they may share cores.
+
+    Args:
+      config: the run.
+      rate: float32 matrix-product rate in FLOP/s.
     """
     steps = 1 + config.warmup_steps + config.steps + config.latency_steps
     flops = config.spec.training_flops(global_batch_size=config.global_batch_size)
@@ -83,11 +87,11 @@ def estimate_seconds(config: RunConfig, *, rate: float) -> float:
 def another_round_fits(
     *, used_seconds: float, run_seconds: list[float], cells: int, budget_seconds: float
 ) -> bool:
-    """Returns whether a further complete round is expected to end within the budget.
+    """Returns whether a further complete round should end within the budget.
 
     Args:
-      used_seconds: since the study, or this session of it, began.
-      run_seconds: duration of each run so far.
+      used_seconds: time since this session of the study began.
+      run_seconds: duration of each run so far, in seconds.
       cells: runs in a round.
       budget_seconds: the time budget.
     """
@@ -107,10 +111,19 @@ def expand(
     build: Callable[..., list[RunConfig]],
     max_devices: Callable[[str, str], int | None],
 ) -> list[RunConfig]:
-    """Returns the cells of the grid, each validated; ``build`` gives those of one point.
+    """Returns the validated cells of the grid.
 
-    A strategy with a limit (``bare``: one device) takes part with the device counts it can do, and
-    at least with its limit.
+    A strategy with a device limit (``bare``: one device) gets the device counts up to its limit; if
+    all counts exceed the limit, the strategy gets the limit.
+
+    Args:
+      pairs: (framework, strategy) pairs.
+      models: names of presets.
+      devices: device counts.
+      batches: global batch sizes; None: the model's.
+      dtypes: names of dtypes.
+      build: returns the cells of one point of the grid.
+      max_devices: (framework, strategy) -> device limit; None: no limit.
     """
     configs: list[RunConfig] = []
     for model in models:

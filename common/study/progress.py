@@ -1,4 +1,4 @@
-"""Progress of a study: a live view on a terminal, a few plain lines elsewhere."""
+"""Shows the progress of a study: a live view on a terminal, otherwise a few plain lines."""
 
 import time
 from collections import deque
@@ -16,9 +16,9 @@ from isoscale.common.processes.heartbeat import last_beat
 from isoscale.common.study.records import ResultLine
 
 LATEST = 8
-"""Finished runs that the live view shows."""
+"""Number of finished runs that the live view shows."""
 QUIET_SECONDS = 30.0
-"""Without a terminal: the least time between two lines, but for bad news."""
+"""Without a terminal: least time between two lines; failures are printed immediately."""
 
 
 def _minutes(seconds: float) -> str:
@@ -54,14 +54,17 @@ def _grid(cell: RenderableType) -> Table:
 
 
 class StudyProgress:
-    """A context manager; ``plan``, then ``start_run`` and ``finish_run`` for each run."""
+    """A context manager that shows progress.
+
+    Call ``plan``, then ``start_run`` and ``finish_run`` for each run.
+    """
 
     def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time):
-        """Shows nothing yet.
+        """Prepares the view; entering the context shows it.
 
         Args:
-          console: where to; None: standard error, so that standard output has results only.
-          clock: seconds since the epoch.
+          console: output; None: standard error (standard output gets results only).
+          clock: returns seconds since the epoch.
         """
         self._console = console or Console(stderr=True, highlight=False)
         self._clock = clock
@@ -75,7 +78,7 @@ class StudyProgress:
         self._live = Live(
             get_renderable=self._render,
             console=self._console,
-            # It runs on the cores that are measured: a look every two seconds is enough.
+            # The view uses the measured cores: it refreshes only every two seconds.
             refresh_per_second=0.5,
             transient=True,
         )
@@ -92,16 +95,16 @@ class StudyProgress:
             self._print(f"{self._done} runs in {_minutes(self._elapsed())}, {self._bad} not ok")
 
     def plan(self, runs: int) -> None:
-        """Announces that ``runs`` more runs are known to come."""
+        """Sets the number of remaining runs."""
         self._planned = self._done + runs
 
     def start_run(self, cell: Cell, run: int, run_dir: Path) -> None:
-        """Says what runs now; ``run_dir`` has its signs of life."""
+        """Shows a run as running; ``run_dir`` holds its heartbeat file."""
         self._running = (f"{_name(cell)}, run {run}", run_dir, self._clock())
         self._refresh()
 
     def finish_run(self, line: ResultLine) -> None:
-        """Counts a run; ``line`` is its result."""
+        """Counts a finished run; ``line`` is its result line."""
         self._done += 1
         since = self._running[2] if self._running else self._clock()
         self._running = None
@@ -110,7 +113,7 @@ class StudyProgress:
         name, said = f"{_name(line.cell)} run {line.run}", _said(line)
         self._latest.append((name, said))
         if line.result.status == "skipped":
-            # Said once for a reason: a framework that is missing is missing in every cell.
+            # Each reason is printed once: a missing framework is missing in every cell.
             bad = said not in self._skipped
             self._skipped.add(said)
         else:
@@ -132,7 +135,7 @@ class StudyProgress:
         return self._clock() - self._began
 
     def _eta(self) -> str:
-        """Time left, from the mean duration of the runs so far: each is a fresh process."""
+        """Returns the remaining time: remaining runs times the mean duration so far."""
         if not self._ran:
             return "unknown"
         return _minutes((self._planned - self._done) * sum(self._ran) / len(self._ran))
@@ -142,7 +145,7 @@ class StudyProgress:
         head += f", {self._bad} not ok" if self._bad else ""
         parts: list[RenderableType] = [
             Text(f"{head}   {_minutes(self._elapsed())} elapsed   ETA {self._eta()}", style="bold"),
-            # In a table of its own: a bar does not end its line.
+            # In its own table: without one, the next line would follow the bar on the same line.
             _grid(ProgressBar(total=max(1, self._planned), completed=self._done, width=60)),
         ]
         if self._running:

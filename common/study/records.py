@@ -1,4 +1,4 @@
-"""What a study has on disk: its record (``study.json``) and one line for each run."""
+"""The records of a study on disk: ``study.json``, and one result line for each run."""
 
 import dataclasses
 from typing import Any, Literal
@@ -12,14 +12,14 @@ ORDER_RULE = "numpy.random.default_rng((order_seed, round)).permutation(cells)"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResultLine:
-    """One run of a study, a line of ``results.jsonl``.
+    """One run of a study: a line of ``results.jsonl``.
 
     Attributes:
-      run: number of the run within its cell.
+      run: number of the run within its cell, from 0.
       sequence: place in the order of execution; retries count.
-      result: what the run left; for a run that was not started, why.
-      wall_seconds: from the start of its processes to their end; None if they were not started.
-      exit_warning: how the processes left, where they left a whole result and failed afterwards.
+      result: the run's result; for a skipped run, its ``error`` says why.
+      wall_seconds: from the start of the run's processes to their end; None if not measured.
+      exit_warning: how the processes failed after writing a complete result; None: they did not.
     """
 
     run: int
@@ -30,27 +30,29 @@ class ResultLine:
 
     @property
     def cell(self) -> Cell:
+        """The cell of the run."""
         return self.result.cell
 
     @property
     def ok(self) -> bool:
+        """Whether the run succeeded."""
         return self.result.status == "ok"
 
     def to_record(self) -> dict[str, Any]:
-        """Returns the line as plain JSON values: the fields of the result and of the line."""
+        """Returns plain JSON values: the fields of the result and of the line in one dict."""
         own = {name: value for name, value in vars(self).items() if name != "result"}
         return {**self.result.to_record(), **own}
 
     @classmethod
     def from_record(cls, record: Any, *, number: int) -> "ResultLine":
-        """Returns the line that ``to_record`` describes, of this schema version or an earlier one.
+        """Returns the line from plain JSON values of this or an earlier schema version.
 
         Args:
-          record: plain JSON values.
-          number: of the line; stands for an order that was not recorded.
+          record: plain JSON values, as ``to_record`` returns them.
+          number: number of the line in its file; used if ``sequence`` was not recorded.
 
         Raises:
-          ValueError: the record is not a result line; the message names the key.
+          ValueError: the record is not a result line. The message names the key.
         """
         values = without_version(record)
         own = {f.name for f in dataclasses.fields(cls)} - {"result"}
@@ -65,7 +67,7 @@ class ResultLine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Own:
-    """The fields of a line that its result does not have."""
+    """The fields of a result line besides those of its result."""
 
     run: int
     sequence: int
@@ -78,11 +80,11 @@ class SessionRecord:
     """One call of ``isoscale compare`` on a study.
 
     Attributes:
-      flags: of the call, less those that name the study.
-      rounds: runs of each cell that the call planned or began.
-      started: UTC, ISO 8601.
-      order_of_first_round: ids of the cells, in the order of their first runs.
-      machine: facts of ``common/machine/describe.py``.
+      flags: flags of the call, without those that name the study.
+      rounds: runs per cell that the call planned or began.
+      started: start time, UTC, ISO 8601.
+      order_of_first_round: cell ids, in the order of their first runs.
+      machine: the facts that ``common/machine/describe.py`` returns.
     """
 
     flags: list[str]
@@ -97,10 +99,11 @@ class StudyRecord:
     """The record of a study.
 
     Attributes:
-      scaling: ``strong``: the global batch stays; ``weak``: it grows with the devices.
+      scaling: ``strong``: the global batch is fixed; ``weak``: the global batch grows with the
+        device count.
       order_seed: seed of the order of runs.
-      order_rule: how the order follows from the seed.
-      sessions: one for each call that planned runs.
+      order_rule: the expression that computes the order from the seed.
+      sessions: one record per call that planned runs, in order of the calls.
     """
 
     scaling: Literal["strong", "weak"]
@@ -110,15 +113,15 @@ class StudyRecord:
 
     def __post_init__(self) -> None:
         if not self.sessions:
-            raise ValueError("no session")
+            raise ValueError("sessions is empty")
         for session in self.sessions:
             machine = session.machine
             if session.rounds < 1:
-                raise ValueError("a session without rounds")
+                raise ValueError("rounds of a session is below 1")
             if not isinstance(machine.get("cpu_model"), str) or not all(
                 isinstance(machine.get(name), list) for name in ("available_cores", "gpus")
             ):
-                raise ValueError("a session without a machine")
+                raise ValueError("machine of a session lacks cpu_model, available_cores or gpus")
 
     def to_record(self) -> dict[str, Any]:
         """Returns the record as plain JSON values."""
@@ -126,9 +129,9 @@ class StudyRecord:
 
     @classmethod
     def from_record(cls, record: Any) -> "StudyRecord":
-        """Returns the study that ``to_record`` describes, of this schema version or an earlier one.
+        """Returns the record from plain JSON values of this or an earlier schema version.
 
         Raises:
-          ValueError: the record is not a study; the message names the key.
+          ValueError: the values are not the record of a study. The message names the key.
         """
         return from_record(cls, without_version(record))

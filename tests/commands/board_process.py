@@ -1,4 +1,4 @@
-"""Starts ``isoscale board`` as users do, and asks it."""
+"""Starts ``isoscale board`` as users do, and sends requests to TensorBoard."""
 
 import dataclasses
 import json
@@ -24,12 +24,12 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Board:
-    """A board that answers.
+    """A running board.
 
     Attributes:
-      process: of ``isoscale``.
-      text: what it printed.
-      links: what is shown -> address.
+      process: the ``isoscale`` process.
+      text: its standard output.
+      links: page name -> address.
     """
 
     process: subprocess.Popen
@@ -41,7 +41,7 @@ class Board:
         return re.match(r"http://[^/]+", self.links["scaling"]).group()
 
     def get(self, path: str, **query: str) -> Any:
-        """Returns the JSON that a path answers with; bytes if it is something else."""
+        """Returns the JSON value at a path; bytes if the answer is not JSON."""
         address = f"{self.base}/data/{path}?{urllib.parse.urlencode(query)}"
         return _read(address)
 
@@ -62,18 +62,18 @@ def _read(address: Any) -> Any:
 
 
 def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Returns the first answer that is true; fails if there is none in time."""
+    """Returns the first true value of ``condition``; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.1)
-    raise AssertionError(f"nothing came within {seconds} s")
+    raise AssertionError(f"the condition stayed false for {seconds} s")
 
 
 @contextmanager
 def running_board(folder: Path, *arguments: str) -> Iterator[Board]:
-    """Runs ``isoscale board`` in a folder; it is ended by SIGINT, as Ctrl-C would."""
+    """Runs ``isoscale board`` in a folder and ends it by SIGINT, as Ctrl-C does."""
     process = subprocess.Popen(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""Bad input: one line that names the value and what is allowed, exit code 2, nothing written."""
+"""Bad input: one line names the value and the allowed values; exit code 2; no file is written."""
 
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def test_existing_study(run_program, tmp_path: Path) -> None:
     assert "--study=s exists" in answer.stderr
     answer = run_program(MAIN, "compare", "--study=s", "--resume")
     assert answer.returncode == 2
-    assert "study.json is not one of ours" in answer.stderr
+    assert "study.json was not written by isoscale" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
     assert [path.name for path in folder.iterdir()] == ["study.json"]
 

@@ -1,4 +1,4 @@
-"""``isoscale board``: the request, and TensorBoard's answers through its REST endpoints."""
+"""Tests ``isoscale board``: its command line, and TensorBoard's answers at its REST endpoints."""
 
 import json
 import os
@@ -48,11 +48,11 @@ def test_a_study_is_found_by_name_or_path(tmp_path: Path, monkeypatch) -> None:
 BAD = [
     (["od"], "unknown study 'od': did you mean 'old'? Known: broken, old"),
     (["old", "../etc"], "unknown study '../etc'"),
-    (["broken"], "study.json is not one of ours"),
-    (["--out_dir=empty"], "no study in empty; 'isoscale compare' makes one"),
+    (["broken"], "study.json was not written by isoscale"),
+    (["--out_dir=empty"], "no study in empty; create one with 'isoscale compare'"),
     (["old", "--port=x"], "--port=x: must be a whole number, 0 or more"),
-    (["old", "--port=65536"], "--port=65536 must be 65535 at most"),
-    (["old", "--port=TAKEN"], "is taken"),
+    (["old", "--port=65536"], "--port=65536 must be at most 65535"),
+    (["old", "--port=TAKEN"], "is in use; choose another port, or 0 for a free one"),
     (["old", "--host=203.0.113.7", "--port=0"], "--host=203.0.113.7 is not an address"),
     (["old", "--host=203.0.113.7"], "--host=203.0.113.7 is not an address of this machine"),
     (["old", "--prot=1"], "unknown flag '--prot': did you mean '--port'?"),
@@ -90,7 +90,7 @@ assert main.main(["board", "nothing"]) == 2
 def test_links_are_unsmoothed() -> None:
     for name, link in links("http://x", several=True).items():
         assert link.startswith("http://x/?smoothing=0")
-        # The older pages do not look at the query.
+        # The older pages ignore the query.
         assert ("_smoothingWeight=0&" in link) == (name in ("scaling", "conditions", "figures"))
 
 
@@ -113,7 +113,7 @@ def test_no_more_runs_are_asked_for_than_are_shown(models, strategies, expected)
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two studies; in one of them a run has more points than TensorBoard keeps by default."""
+    """Writes two studies; one run has more points than TensorBoard keeps by default."""
     folder = tmp_path_factory.mktemp("board")
     store = write_study(folder / "one", lines_of_a_study())
     long = (
@@ -275,14 +275,14 @@ def test_nothing_is_left_when_it_ends(how: signal.Signals, tmp_path: Path) -> No
             return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
         wait_for(lambda: all(gone(process) for process in started))
-        # Nobody is left to remove it after kill -9.
+        # After kill -9 the folder remains: no process can remove it.
         assert folder.exists() == (how == signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
 def test_without_the_data_server(out: Path, one: Board, tmp_path: Path) -> None:
-    """TensorBoard's own reader, which it uses where the server is not installed, sees the same."""
+    """TensorBoard's own reader (used without the data server) finds the same runs."""
     (tmp_path / "view").mkdir()
     for part in ("report", "runs", "scaling"):
         (tmp_path / "view" / part).symlink_to(out / "one" / "tensorboard" / part)

@@ -1,6 +1,6 @@
-"""What a user sees who opens the printed links, in a real browser.
+"""Opens the printed links in a real browser and checks the pages.
 
-Each page leaves a screenshot in the test's temporary folder.
+Each test writes a screenshot to its temporary folder.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.common.report.fake_study import write_study
 pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# A browser that only talks to us; the sandbox needs rights that containers do not give.
+# A browser that sends no requests of its own. The sandbox needs rights that containers lack.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -55,7 +55,7 @@ def board(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    # A context of its own: TensorBoard keeps settings in the browser's storage.
+    # A fresh context: TensorBoard keeps settings in the browser's storage.
     context = browser.new_context(viewport={"width": 1500, "height": 1000})
     context.set_default_timeout(MILLISECONDS)
     yield context.new_page()
@@ -69,7 +69,7 @@ def test_scaling_is_drawn_unsmoothed(board: Board, page: Page, tmp_path: Path) -
     expect(page.locator("tf-custom-scalar-multi-line-chart-card")).to_have_count(3)
     for name in ("jax bare", "jax pjit", "tensorflow mirrored", "torch ddp"):
         expect(page.get_by_text(f"scaling/{name}", exact=True).first).to_be_visible()
-    # More than 40 runs: without the link's filter TensorBoard would select none.
+    # More than 40 runs: without the link's filter TensorBoard selects none.
     boxes = page.locator("tf-runs-selector paper-checkbox[checked]")
     expect(boxes).to_have_count(7)
     speedup = charts.filter(has_text="speedup (bare = 1)")

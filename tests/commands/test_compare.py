@@ -1,4 +1,4 @@
-"""Whole studies, in fresh processes, as users run them."""
+"""Tests whole studies in fresh processes, as users run them."""
 
 import json
 import os
@@ -69,14 +69,14 @@ def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
 
     before = {line["run_dir"]: (tmp_path / "runs/out/s" / line["run_dir"] / "result.json").stat()
               for line in lines}  # fmt: skip
-    # Nothing is owed; what is left to do is the report.
+    # All planned runs are done; only the report remains.
     again = run_program(MAIN, "compare", "--study=s", "--resume", "--report")
     assert again.returncode == 0, again.stderr
     assert results(tmp_path) == lines
     written = {path.name for path in (tmp_path / "runs/out/s").iterdir()}
     assert written >= {"report.html", "report.md", "results.csv", "plots", "tensorboard"}
     assert "Report:  runs/out/s/report.html" in again.stdout
-    assert "In short, fastest" in again.stdout
+    assert "In short: the fastest; how certain; whether more devices help:" in again.stdout
 
     grown = run_program(
         MAIN, "compare", "--study=s", "--resume", "--runs=2", "--frameworks=torch", "--devices=1"
@@ -91,7 +91,7 @@ def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
         path = tmp_path / "runs/out/s" / name / "result.json"
         assert path.stat().st_mtime_ns == stat.st_mtime_ns, "an ok run was repeated"
 
-    # The narrow session did not make the study smaller.
+    # The narrow session left the cells of the first session in the study.
     dry = run_program(MAIN, "compare", "--study=s", "--resume", "--dry_run")
     assert "11 cells, 0 runs to do" in dry.stdout
 
@@ -118,7 +118,7 @@ def test_the_time_budget_allows_one_round_at_least(run_program, tmp_path: Path) 
     answer = run_program(MAIN, "compare", *TORCH, "--time_budget=1s")
     assert answer.returncode == 0, answer.stderr
     assert len(results(tmp_path)) == 1
-    # Going on owes nothing; a new budget that holds four runs of that length adds rounds.
+    # Without flags, all runs are done; a new budget for four runs of that length adds rounds.
     assert run_program(MAIN, "compare", "--study=s", "--resume").returncode == 0
     assert len(results(tmp_path)) == 1
     budget = 1 + int(4 * results(tmp_path)[0]["wall_seconds"])
@@ -155,7 +155,7 @@ def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Pat
     assert "pip install jax flax optax" in by_framework["jax"]["error"]
     assert "pip install jax flax optax" in answer.stdout
     assert set(by_framework["jax"]) >= REQUIRED
-    # Installed since: named by hand, it is run, and nothing else is.
+    # jax is installed now (in the named interpreter): only its run is executed.
     again = run_program(MAIN, "compare", "--study=s", "--resume", f"--python_jax={sys.executable}")
     assert again.returncode == 0, again.stdout + again.stderr
     after = {line["cell"]["framework"]: line for line in results(tmp_path)}
@@ -185,7 +185,7 @@ make = Strategy
 
 @pytest.fixture(scope="module")
 def broken_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code with strategies that fail in every way we know."""
+    """Returns a copy of the code with one strategy for every known way to fail."""
     folder = copy_of_the_code(tmp_path_factory.mktemp("broken"))
     actions = {
         "crash": ("single", "raise RuntimeError('out of luck')"),
@@ -216,7 +216,7 @@ def test_failing_runs_are_recorded_and_retried(
     statuses = {name: line["status"] for name, line in lines.items()}
     assert statuses == dict.fromkeys(("crash", "abort", "hang", "peer"), "failed") | {
         "bare": "ok",
-        "linger": "ok",  # its result is whole; how it left is noted
+        "linger": "ok",  # its result is complete; exit_warning notes how its process ended
     }
     assert "did not leave" in lines["linger"]["exit_warning"]
     assert lines["bare"]["exit_warning"] is None
@@ -227,13 +227,13 @@ def test_failing_runs_are_recorded_and_retried(
     assert "ZeroDivisionError" in lines["peer"]["error"]
     assert "--resume" in answer.stdout
 
-    # The strategy is mended; --resume retries what failed and nothing else.
+    # The strategy is repaired; --resume repeats failed runs only.
     mended = broken_code / "frameworks/torch_runner/strategies/crash.py"
     mended.write_text(mended.read_text().replace("raise RuntimeError('out of luck')", "pass"))
     again = run_program(
         MAIN, "compare", "--study=s", "--resume", "--strategies=crash,bare", code=broken_code
     )
-    assert again.returncode == 1  # the others are still there, failed
+    assert again.returncode == 1  # the study still has the other failed runs
     after = {line["cell"]["strategy"]: line for line in results(tmp_path)}
     assert after["crash"]["status"] == "ok"
     assert after["bare"] == lines["bare"]
@@ -263,7 +263,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def _workers(folder: Path) -> list[psutil.Process]:
-    """Returns the living programs whose run directory lies below ``folder``."""
+    """Returns the living programs with a run directory below ``folder``."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = " ".join(process.info["cmdline"] or [])
@@ -306,7 +306,7 @@ def test_a_finished_run_without_a_line_is_adopted(run_program, tmp_path: Path) -
     path.write_text(path.read_text().splitlines(keepends=True)[0])  # killed before the second line
     answer = run_program(MAIN, "compare", "--study=s", "--resume")
     assert answer.returncode == 0, answer.stderr
-    lines[1]["wall_seconds"] = None  # nobody was there to see how long the process lived
+    lines[1]["wall_seconds"] = None  # no command measured how long the process ran
     assert results(tmp_path) == lines
 
 

@@ -1,4 +1,4 @@
-"""``isoscale doctor`` in fresh processes, as users run it."""
+"""Tests ``isoscale doctor`` in fresh processes, as users run it."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ MAIN = "isoscale.common.commands.main"
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        # -P, as the installed command has it: the working folder is not on the path.
+        # -P, as in the installed command: the working folder is not on the import path.
         [sys.executable, "-P", "-m", MAIN, "doctor", *arguments],
         cwd=folder,
         env={**os.environ, **environment},
@@ -38,9 +38,9 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess:
-    """One look at everything, for all tests that only read what it says."""
+    """Runs one full examination for all tests that only read its output."""
     folder = tmp_path_factory.mktemp("doctor")
-    # A file in the working folder must not be taken for a package by what is started from there.
+    # Processes started in this folder must not import this file as a package.
     (folder / "common.py").write_text("1 / 0")
     found = run(folder, "--json", "--sgemm_size=256", MY_SECRET="secret", NVIDIA_TF32_OVERRIDE="0")
     assert found.returncode == 0, found.stdout + found.stderr
@@ -129,7 +129,7 @@ def test_a_framework_that_is_not_installed(empty_python: Path, tmp_path: Path) -
     answer = run(tmp_path, "--frameworks=jax", f"--python_jax={empty_python}")
     assert answer.returncode == 0, answer.stderr
     page = " ".join(answer.stdout.split())
-    assert page.count("pip install jax flax optax") == 2  # what is wrong, and how to get it
+    assert page.count("pip install jax flax optax") == 2  # in the problem and in its remedy
     assert "MISSING" in answer.stdout
     assert "physical cores" in answer.stdout
     assert not list(tmp_path.iterdir())
@@ -139,7 +139,7 @@ def test_a_framework_that_is_not_installed(empty_python: Path, tmp_path: Path) -
 def test_an_interpreter_that_lacks_what_isoscale_needs(
     has_isoscale: bool, empty_python: Path, grown_code: Path, tmp_path: Path
 ) -> None:
-    """Its framework is there, in name; isoscale is not, or not the packages that it needs."""
+    """The interpreter has empty modules as its framework; isoscale or its packages are missing."""
     site = next(empty_python.parents[1].glob("lib/python*/site-packages"))
     for name in ("jax", "flax", "optax"):
         (site / f"{name}.py").write_text("")
@@ -165,7 +165,7 @@ def test_an_interpreter_that_lacks_what_isoscale_needs(
 
 
 def test_a_gpu_that_a_framework_does_not_see(tmp_path: Path) -> None:
-    """A machine whose driver shows a GPU, and a framework that is made blind for it."""
+    """The driver shows a GPU, but the framework does not see it."""
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\ncase $1 in --query*) echo 'A GPU, 80000 MiB, 580.1';; esac\n")
     program.chmod(0o755)
@@ -208,7 +208,7 @@ FAILING = {
 
 @pytest.fixture(scope="module")
 def grown_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code with frameworks that are a folder and nothing else, or that fail."""
+    """Returns a copy of the code with further frameworks: an empty one, and failing ones."""
     folder = copy_of_the_code(tmp_path_factory.mktemp("grown"))
     for name in ("plain", *FAILING):
         package = folder / "frameworks" / f"{name}_runner"
@@ -282,7 +282,7 @@ def test_help_is_no_mistake(tmp_path: Path) -> None:
 
 
 def examinations(doctor: subprocess.Popen) -> list[psutil.Process]:
-    """Returns what a doctor has started to look at a framework."""
+    """Returns the processes that a doctor has started to examine a framework."""
     children = psutil.Process(doctor.pid).children(recursive=True)
     found = []
     for child in children:
@@ -297,7 +297,7 @@ def test_its_children_end_with_it(signal_number: int, grown_code: Path, tmp_path
     doctor = subprocess.Popen(
         [sys.executable, "-P", "-m", MAIN, "doctor", "--frameworks=hangs"],
         cwd=tmp_path,
-        # After kill -9 nobody removes its temporary folder.
+        # After kill -9 its temporary folder remains: keep it inside tmp_path.
         env={**os.environ, "PYTHONPATH": str(grown_code.parent), "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -305,7 +305,7 @@ def test_its_children_end_with_it(signal_number: int, grown_code: Path, tmp_path
     )
     end = time.time() + 60
     while not (started := examinations(doctor)):
-        assert time.time() < end, "nothing was started"
+        assert time.time() < end, "doctor started no examination"
         time.sleep(0.05)
     doctor.send_signal(signal_number)
     output, errors = doctor.communicate(timeout=30)

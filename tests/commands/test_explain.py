@@ -1,4 +1,4 @@
-"""``isoscale explain``: what it shows, what it has measured, and what it never does."""
+"""Tests ``isoscale explain``: its output, the runs that it asks for, and its errors."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ LINES = ladder_lines(TWEAKS, SECONDS)
 
 
 class FakeCompare:
-    """Stands for ``isoscale compare``: remembers its calls, and writes what it would."""
+    """Replaces ``isoscale compare``: records the calls, and writes the results of a study."""
 
     def __init__(self, *, owed: bool = True):
         self.calls: list[list[str]] = []
@@ -151,20 +151,18 @@ def test_nomeasure_runs_nothing(fake: FakeCompare, capsys: Any) -> None:
     assert main(["explain", "mine", "--nomeasure"]) == 0
     assert "+ pages" in capsys.readouterr().out
     for name, said in (
-        ("ordinary", "nothing to explain in 'ordinary'"),
-        ("absent", "no study 'absent'"),
+        ("ordinary", "study 'ordinary' has no setting measured in several lanes"),
+        ("absent", "study 'absent' does not exist"),
     ):
         assert main(["explain", name, "--nomeasure"]) == 2
         answer = capsys.readouterr()
         assert answer.out == ""
-        assert answer.err == (
-            f"isoscale: {said}: it has to be measured first, with: isoscale explain {name}\n"
-        )
+        assert answer.err == (f"isoscale: {said}; measure it first with: isoscale explain {name}\n")
     assert fake.calls == []
 
 
 def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The real question, asked of ``compare`` itself."""
+    """Uses the real ``compare``, not its replacement."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare.lookup, "tweaks", lambda framework: ())
     flags = ["--models=mlp_digits", "--frameworks=jax", "--strategies=bare", "--devices=1"]
@@ -196,15 +194,15 @@ def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         ([], "explain needs a STUDY"),
         (["mine", "other"], "'other': one study at a time"),
-        (["mine", "--resume"], "--resume is not for explain"),
-        (["mine", "--study=x"], "--study is not for explain"),
+        (["mine", "--resume"], "--resume is not a flag of explain: type 'isoscale explain STUDY'"),
+        (["mine", "--study=x"], "--study is not a flag of explain: type 'isoscale explain STUDY'"),
         (["mine", "--runs=x"], "--runs=x: must be a whole number, 1 or more"),
         (["mine", "--measur=false"], "did you mean '--measure'?"),
         (["new", "--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
         (["../escape"], "--study='../escape' must be a plain name"),
-        (["new", "--nomeasure"], "measured first, with: isoscale explain new"),
-        (["damaged", "--nomeasure"], "is not one of ours"),
-        (["damaged"], "is not one of ours"),
+        (["new", "--nomeasure"], "measure it first with: isoscale explain new"),
+        (["damaged", "--nomeasure"], "study.json was not written by isoscale"),
+        (["damaged"], "study.json was not written by isoscale"),
     ],
 )
 def test_bad_input_is_one_line(

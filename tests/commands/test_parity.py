@@ -1,4 +1,4 @@
-"""``isoscale parity`` as a program: what it finds, what it does where a run fails, bad input."""
+"""Tests ``isoscale parity`` as a program: differences, failed runs, interruption, bad input."""
 
 import json
 import signal
@@ -119,7 +119,7 @@ def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
         "parity", *flags, signal_number=signal.SIGINT, work=work, folder=tmp_path, code=code
     )
     assert "1 of 2 runs are kept" in output
-    # One that was just being started finds out by itself that nobody waits for it.
+    # A probe that was starting during the signal notices the dead command and exits.
     end = time.time() + 20
     while probes():
         assert time.time() < end, "a probe outlived the command"

@@ -1,4 +1,4 @@
-"""``isoscale relay``: one training through three frameworks, in every order."""
+"""Tests ``isoscale relay``: one training through three frameworks, in every order."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ SHORT = ("--legs=torch:ddp:2,torch:bare:1", "--steps=6", "--out_dir=relay")
 
 @pytest.fixture(scope="module")
 def all_orders(tmp_path_factory) -> tuple[Path, str]:
-    """Runs all orders of all families once; returns its folder and what it printed."""
+    """Runs all orders of all families once; returns the output folder and standard output."""
     folder = tmp_path_factory.mktemp("relay")
     answer = subprocess.run(
         [
@@ -85,7 +85,7 @@ def test_its_page_and_its_curves(all_orders) -> None:
 def test_a_difference_ends_with_1_and_names_the_step(
     flags: tuple[str, ...], step: int, run_program, tmp_path: Path
 ) -> None:
-    """A checkpoint that loses the optimizer's state; in float32 at the last step that is judged."""
+    """A checkpoint loses the optimizer state; in float32 this shows at the last judged step."""
     code = copy_of_the_code(tmp_path / "code")
     path = code / "common/checkpoint/saver.py"
     text = path.read_text()
@@ -96,7 +96,7 @@ def test_a_difference_ends_with_1_and_names_the_step(
     answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, *flags, code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
-    # The step after the hand-over is the first that the moments decide; its loss comes one later.
+    # The first step after the hand-over is the first to use the moments; the next loss shows it.
     assert f"loss, relative of loss at step {step}" in line
     partly = (
         "In float32 the losses of the first 10 steps are judged, and nothing else" in answer.stdout
@@ -113,7 +113,7 @@ def test_a_difference_ends_with_1_and_names_the_step(
             "def __init__x(",
             "left with exit code 1; last",
         ),
-        # Its parameters are no numbers after a step: nothing to hand over, and nobody waits.
+        # After one step its parameters are not finite: no checkpoint, and the next leg stops.
         (
             "optimizer.py",
             "lr=config.learning_rate",
@@ -142,7 +142,7 @@ def test_an_interrupted_relay_goes_on(tmp_path: Path, run_program) -> None:
     work = tmp_path / "relay/.work"
     said = interrupted("relay", *flags, signal_number=signal.SIGTERM, work=work, folder=tmp_path)
     assert "of 16 runs are kept in" in said
-    # What a job has left is gone, whatever its line of results says: it is run again.
+    # The output of a finished job is deleted: the job runs again in spite of its result line.
     (gone,) = work.glob("leaves/mlp/torch_ddp_2-to-3")
     shutil.rmtree(gone)
     answer = run_program(MAIN, "relay", *flags, "--resume")
@@ -158,7 +158,7 @@ def test_an_interrupted_relay_goes_on(tmp_path: Path, run_program) -> None:
 def test_nothing_of_others_is_replaced(
     command: str, there: str, run_program, tmp_path: Path
 ) -> None:
-    """``request.json`` is that of the other command."""
+    """The file ``request.json`` belongs to the other command."""
     path = tmp_path / "mine" / there
     path.parent.mkdir(parents=True)
     probe = {"relay": "probe", "parity": "relay_probe"}[command]
@@ -176,7 +176,7 @@ def test_nothing_of_others_is_replaced(
     [
         ((), "--model is required"),
         (("--model=mpl",), "unknown model 'mpl': did you mean 'mlp'?"),
-        (("--model=mlp", "--legs=torch:ddp:2"), "there must be two legs"),
+        (("--model=mlp", "--legs=torch:ddp:2"), "--legs=torch:ddp:2 must name two to six legs"),
         (("--model=mlp", "--legs=torch:ddp,jax:pjit:2"), "is not FRAMEWORK:STRATEGY:DEVICES"),
         (("--model=mlp", "--legs=torch:dpd:2,jax:pjit:2"), "did you mean 'ddp'?"),
         (("--model=mlp", "--legs=torch:bare:2,jax:pjit:2"), "runs on 1 at most, not 2"),

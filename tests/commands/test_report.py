@@ -1,4 +1,4 @@
-"""``isoscale report``, as users call it."""
+"""Tests ``isoscale report`` as users call it."""
 
 from pathlib import Path
 

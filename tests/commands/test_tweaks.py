@@ -1,4 +1,4 @@
-"""``isoscale tweaks``."""
+"""Tests ``isoscale tweaks``."""
 
 import json
 

@@ -38,7 +38,7 @@ def test_six_runs_have_their_range() -> None:
 
 @pytest.mark.parametrize("n", [4, 8, 15])
 def test_intervals_cover_the_median(n: int) -> None:
-    """Of skewed (log-normal) run times, at least 94 % of 1,000 intervals hold the true median."""
+    """For skewed (log-normal) run times, at least 94 % of 1,000 intervals hold the true median."""
     random = np.random.default_rng(0)
     samples = np.exp(0.3 * random.normal(size=(1000, n)))
     estimates = [median_estimate(sample.tolist()) for sample in samples]
@@ -50,7 +50,7 @@ def test_ratio_intervals_cover_the_ratio() -> None:
     random = np.random.default_rng(1)
     covered = 0
     for _ in range(1000):
-        # Unequal numbers and spreads: a pooled variance would cover far less.
+        # Unequal numbers and spreads: with a pooled variance, far fewer intervals hold the ratio.
         a = 1.2 * np.exp(0.05 * random.normal(size=12))
         b = np.exp(0.3 * random.normal(size=4))
         ratio = ratio_estimate(a.tolist(), b.tolist())
@@ -83,12 +83,12 @@ def test_many_ratios_are_those_of_one_at_a_time() -> None:
 
 
 def test_welch_by_hand() -> None:
-    """Snedecor's formula on logarithms that are 0, 1, 2 and 1, 3, 5, 7."""
+    """Checks Snedecor's formula on the logarithms 0, 1, 2 and 1, 3, 5, 7."""
     a, b = np.exp([0.0, 1.0, 2.0]), np.exp([1.0, 3.0, 5.0, 7.0])
     ratio = ratio_estimate(a.tolist(), b.tolist())
     variances = 1 / 3, (20 / 3) / 4
     degrees = sum(variances) ** 2 / (variances[0] ** 2 / 2 + variances[1] ** 2 / 3)
-    assert degrees == pytest.approx(4.0754716981)  # so that the quantile below is the right one
+    assert degrees == pytest.approx(4.0754716981)  # the quantile below is for these degrees
     half = 2.7562849 * np.sqrt(sum(variances))
     assert ratio.value == pytest.approx(np.exp(-3.0))
     assert ratio.low == pytest.approx(np.exp(-3 - half), rel=1e-3)
@@ -98,7 +98,7 @@ def test_welch_by_hand() -> None:
 @pytest.mark.parametrize(
     "values, expected",
     [
-        ([1.0, 1.01, 0.99, 1.02, 3.0], []),  # too few to tell
+        ([1.0, 1.01, 0.99, 1.02, 3.0], []),  # fewer than 6 values
         ([1.0, 1.01, 0.99, 1.02, 0.98, 1.03], []),
         ([1.0, 1.01, 0.99, 1.02, 0.98, 3.0], [5]),
         ([0.2, 1.01, 0.99, 1.02, 1.0, 0.98], [0]),

@@ -67,7 +67,7 @@ def test_series_are_told_apart_by_what_varies_only() -> None:
 
 
 def test_lanes_are_settings_and_what_they_choose_is_no_name() -> None:
-    """Tweaks differ between frameworks and device counts; they name a series only if they must."""
+    """Tweaks differ between frameworks and device counts; they name a series only if needed."""
     several: dict[str, Any] = {"tweaks": ["a", "several"], "steps_per_dispatch": 10}
     cells = [
         make_cell("jax", "bare", 1),
@@ -105,7 +105,7 @@ def test_across_lanes_every_cell_has_a_name_of_its_own() -> None:
 
 
 def test_titles_and_slugs_are_unique() -> None:
-    """Title and slug say less than the cells; a verdict or a plot must not get the wrong ones."""
+    """Different settings may have equal texts; a number keeps their titles and slugs apart."""
     cells = [make_cell("jax", "bare", 1, overrides={"n": value}) for value in (1, "1", "1!", "1_2")]
     settings = split(cells)
     assert len({setting.title for setting in settings}) == 4

@@ -23,7 +23,7 @@ def by_framework(**seconds: float) -> Any:
 
 
 def find(verdicts: list[Verdict], question: str, subject: str, other: str) -> Verdict:
-    """Returns the first; names may be the beginnings of names."""
+    """Returns the first matching verdict; ``subject`` and ``other`` are prefixes of cell names."""
     return next(
         v
         for v in verdicts
@@ -67,7 +67,7 @@ def test_too_few_runs_have_no_verdict(runs: int) -> None:
 
 
 def test_many_comparisons_of_nothing_rarely_show_something() -> None:
-    """Uncorrected, 5 % of the comparisons of equal cells would show a difference."""
+    """Without the correction, 5 % of the comparisons of equal cells would show a difference."""
     random = np.random.default_rng(3)
     shown = total = 0
     for _ in range(100):
@@ -75,7 +75,7 @@ def test_many_comparisons_of_nothing_rarely_show_something() -> None:
         for line in lines:
             line["items_per_second"] *= float(np.exp(0.03 * random.normal()))
         _, verdicts = judged(lines)
-        # The fastest of several equal ones is favoured by its choice; not by much, it shows.
+        # Choosing the fastest of several equal cells favours it; the bound allows for this.
         shown += any(v.outcome in ("faster", "slower") for v in verdicts)
         total += 1
     assert shown <= 0.08 * total
@@ -109,7 +109,7 @@ def test_one_framework_alone_compares_its_strategies() -> None:
 
 
 def test_the_answer_for_any_number_of_devices_is_counted_once() -> None:
-    """Where all are fastest on two devices it is the comparison on two devices."""
+    """If all frameworks are fastest on two devices, the comparison on two devices is the answer."""
     lines = grid_lines(seconds=by_framework(jax=0.010, tensorflow=0.020, torch=0.03))
     setting, verdicts = judged(lines)
     assert not [v for v in verdicts if v.question == "at any devices"]

@@ -39,14 +39,14 @@ def gap(lines: list[dict[str, Any]]) -> Gap:
 
 
 def two(stock: tuple[float, float], tuned: tuple[float, float], **options: Any) -> list:
-    """A study of jax and torch with one tweak each."""
+    """Returns the lines of a study of jax and torch with one tweak each."""
     names = ("jax", "torch")
     tweaks = {name: {"t": b / a} for name, a, b in zip(names, stock, tuned, strict=True)}
     return ladder_lines(tweaks, dict(zip(names, stock, strict=True)), **options)
 
 
 def without(lines: list, **unwanted: Any) -> list:
-    """Leaves out the lines of cells that have all the values."""
+    """Returns the lines without the cells that have all the values."""
     return [
         line
         for line in lines
@@ -55,7 +55,7 @@ def without(lines: list, **unwanted: Any) -> list:
 
 
 def failed(lines: list, **wanted: Any) -> list:
-    """Lets the runs of cells that have all the values fail."""
+    """Returns the lines with failed runs for the cells that have all the values."""
     return [
         {**line, "status": "failed", "error": "broke"}
         if all(line["cell"].get(name) == value for name, value in wanted.items())
@@ -100,7 +100,7 @@ def test_all_tests_of_the_study_are_corrected_together() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     other = ladder_lines(TWEAKS, SECONDS, model="gpt_tiny")
     both = lanes([*lines, *other])
-    # jax: 3 steps and the total; one each of the others, whose step is the total; 2 x 3 pairs.
+    # jax: 3 steps and the total. Other frameworks: one step, equal to the total. Pairs: 2 x 3.
     changes = {id(change): change for found in both for change in found.changes}
     assert len(changes) == 2 * (4 + 1 + 1 + 6)
     raw = [change.ratio.p for change in changes.values()]
@@ -191,7 +191,7 @@ def test_compile_mode_and_dispatch_are_part_of_tuning() -> None:
 
 
 def test_the_share_that_is_left() -> None:
-    """4x apart, then 2x: half of the logarithm is gone."""
+    """The gap shrinks from 4x to 2x: half of its logarithm remains."""
     found = gap(two((0.04, 0.01), (0.02, 0.01)))
     assert found.stock.order == found.tuned.order == ["torch", "jax"]
     assert found.stock.widest.ratio.value == pytest.approx(4.0)
@@ -202,7 +202,7 @@ def test_the_share_that_is_left() -> None:
 
 
 def test_the_interval_of_the_share_is_what_the_two_gaps_allow() -> None:
-    """In studies of known gaps it holds the share as often as it says."""
+    """In studies with known gaps, the interval holds the share as often as it promises."""
     random = np.random.default_rng(5)
     held = 0
     for _ in range(200):
@@ -228,7 +228,7 @@ def test_there_is_no_share_of_a_gap_that_is_not_shown() -> None:
     found = gap(two((0.0101, 0.01), (0.02, 0.01)))
     assert found.stock.widest.outcome == "no difference shown"
     assert found.left is None
-    # Nor where the interval by itself excludes 1, and the corrected p does not allow it.
+    # Also if the interval alone excludes 1, but the corrected p shows no difference.
     found = gap(two((0.0102, 0.01), (0.02, 0.01)))
     assert found.stock.widest.ratio.low > 1
     assert found.stock.widest.outcome == "no difference shown"
@@ -245,7 +245,7 @@ def test_an_order_that_changes_is_told_with_whether_it_is_shown() -> None:
 
 
 def test_a_framework_is_compared_with_its_fastest_stock_strategy() -> None:
-    """Also where another one is faster when tuned."""
+    """Also if another strategy is faster in the tuned lane."""
     lines = ladder_lines({"jax": {"t": 0.9}, "torch": {"t": 0.9}}, SECONDS)
     lines += ladder_lines({"jax": {"t": 0.1}}, {"jax": 0.05}, strategy="pjit")
     assert gap(lines).members["jax"].strategy == "bare"
@@ -291,7 +291,7 @@ def test_a_tweak_that_changes_what_is_computed_is_an_alarm() -> None:
 
 
 def test_equal_frameworks_rarely_have_a_gap() -> None:
-    """The two that lie farthest apart are chosen by what was measured; the correction pays it."""
+    """Measurements choose the fastest and slowest framework; the correction covers this choice."""
     random = np.random.default_rng(7)
     shown = 0
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Runs of a study: adopted, or started by a program that stands for a framework's."""
+"""Tests the runs of a study: a kept result is used, or a replacement program writes a new one."""
 
 import dataclasses
 import json

@@ -40,8 +40,12 @@ def test_pairs_of_a_grid() -> None:
 @pytest.mark.parametrize(
     "frameworks, strategies, message",
     [
-        (["jax"], ["ddp"], "strategy 'ddp' belongs to torch; --frameworks=jax"),
-        (["jax", "torch"], ["ddp"], "none for framework 'jax', which has bare, pjit, pmap"),
+        (["jax"], ["ddp"], "strategy 'ddp' belongs to torch, but --frameworks=jax"),
+        (
+            ["jax", "torch"],
+            ["ddp"],
+            "names no strategy of framework 'jax'; allowed: bare, pjit, pmap",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(frameworks, strategies, message) -> None:

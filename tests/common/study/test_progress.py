@@ -42,18 +42,18 @@ def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
             progress.start_run(CELL, run, tmp_path)
             clock.now += 1
             progress.finish_run(line(run))
-        assert output.getvalue() == ""  # too soon to say anything
+        assert output.getvalue() == ""  # QUIET_SECONDS have not passed
         progress.start_run(CELL, 3, tmp_path)
         clock.now += QUIET_SECONDS
         progress.finish_run(line(3))
         progress.finish_run(line(4, "failed", "broke [bold]"))
     first, second, last = output.getvalue().splitlines()
-    # 33 s for four runs: two are left.
+    # Four runs took 33 s, and two remain.
     assert first == (
         "[4/6, ETA 0:16] m torch ddp devices=4 run 3: 250.000 ms/step, 256 examples/s, "
         "oversubscribed, disturbed"
     )
-    assert second.endswith("failed: broke [bold]")  # at once, and as it is
+    assert second.endswith("failed: broke [bold]")  # immediately, and without markup
     assert last == "5 runs in 0:33, 1 not ok"
     assert "\x1b" not in output.getvalue()
 
@@ -68,7 +68,7 @@ def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> No
         progress.finish_run(line(0))
         progress.start_run(CELL, 1, tmp_path)
         text = output.getvalue()
-    # One line each: the bar must not share its line.
+    # Each part has its own line, the bar too.
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("1 of 3 runs done")[-1].splitlines()
     assert [line.strip()[:6] for line in plain[1:4]] == ["━" * 6, "now  m", "m torc"]
     for said in (
