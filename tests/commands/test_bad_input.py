@@ -29,7 +29,7 @@ COMPARE = [
     (["--learning_rate=fast"], "--learning_rate=fast: must be a number"),
     (["--time_budget=soon"], "--time_budget=soon: must be a duration"),
     (["--models=gpt_tiny", "--num_heads=3"], "num_heads=3 does not divide d_model=128"),
-    (["--models=mlp_medium", "--d_model=64"], "model 'mlp_medium' has no such size"),
+    (["--models=mlp_medium", "--d_model=64"], "model 'mlp_medium' lacks this size; its sizes are"),
     (["--models=mlp_medium", "--dataset=digits"], "64 features and 10 classes"),
     (["--study=../escape"], "--study='../escape' must be a plain name"),
     (["--study=/tmp/x"], "must be a plain name"),
