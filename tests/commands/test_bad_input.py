@@ -70,7 +70,7 @@ RUNNER = [
     (["--model=moe_tiny", "--tweaks=+one-bucket"], "unknown tweak 'one-bucket'"),
     (["--model=mlp_digits", "--tweaks=+dense-2d"], "'dense-2d' changes nothing here; it is for"),
     (["--model=moe_tiny", "--top_k=9"], "top_k=9 exceeds num_experts=8"),
-    (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be made"),
+    (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be created"),
     (["--model=mlp_digits", "--platform=gpu"], "this machine shows"),
     (["--model=moe_tiny", "--stepz=9"], "did you mean '--steps'?"),
     (["--model=moe_tiny", "--compile_mode=xla"], "unknown compile_mode of jax 'xla'"),
