@@ -168,7 +168,7 @@ class RunConfig:
         kind="names",
         # One by one: on another machine, or later, the lane may contain other tweaks.
         to_flag=lambda names: ",".join(["none", *(f"+{name}" for name in names)]),
-        help="[list] +name, -name: change the tweaks of --tuning; 'none' first: start without tweaks",
+        help="[list] +name, -name: change the tweaks of --tuning; 'none': start without tweaks",
     )
     platform: str = option(default="cpu", cell="always", flag="platform", help="|".join(PLATFORMS))
     threads_per_device: int = option(

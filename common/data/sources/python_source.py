@@ -32,7 +32,7 @@ def check(spec: ModelSpec, *, global_batch_size: int) -> None:
         )
     if kind.vocabulary_size < 256:
         raise ConfigError(
-            f"vocabulary_size={kind.vocabulary_size} must be 256 or more for dataset 'python_source'"
+            f"dataset 'python_source' needs vocabulary_size=256 or more, not {kind.vocabulary_size}"
         )
     if kind.sequence_length > LONGEST:
         raise ConfigError(
