@@ -174,8 +174,8 @@ PROBLEMS = (
         severity="note",
         topic="gpu",
         evidence=_shared_memory,
-        meaning="NCCL sends data through /dev/shm between GPUs of one machine without a direct path. "
-        "NCCL fails if /dev/shm is full.",
+        meaning="NCCL sends data through /dev/shm between GPUs of one machine without a direct "
+        "path. NCCL fails if /dev/shm is full.",
         remedy="Start the container with --shm-size=1g or --ipc=host.",
     ),
     Problem(

@@ -53,7 +53,7 @@ COMPARE = [
     (["models"], "'models' is not a flag"),
     (["--tuning=tunned"], "unknown tuning 'tunned': did you mean 'tuned'?"),
     (["--tweaks=+huge-page"], "unknown tweak 'huge-page': did you mean 'huge-pages'?"),
-    (["--tweaks=huge-pages"], "each is +name, -name, or 'none'"),
+    (["--tweaks=huge-pages"], "each word must be +name, -name, or 'none'"),
 ]
 RUNNER = [
     ([], "--model is required"),
