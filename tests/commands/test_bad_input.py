@@ -68,7 +68,10 @@ RUNNER = [
     (["--model=moe_tiny", "--resume_from=/etc"], "manifest.json cannot be read"),
     (["--model=moe_tiny", "--tuning=fast"], "unknown tuning 'fast'"),
     (["--model=moe_tiny", "--tweaks=+one-bucket"], "unknown tweak 'one-bucket'"),
-    (["--model=mlp_digits", "--tweaks=+dense-2d"], "'dense-2d' changes nothing here; it is for"),
+    (
+        ["--model=mlp_digits", "--tweaks=+dense-2d"],
+        "'dense-2d' has no effect on this run; it is for",
+    ),
     (["--model=moe_tiny", "--top_k=9"], "top_k=9 exceeds num_experts=8"),
     (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be created"),
     (["--model=mlp_digits", "--platform=gpu"], "this machine shows"),
