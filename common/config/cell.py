@@ -1,4 +1,4 @@
-"""``Cell``: one point of a comparison."""
+"""Defines ``Cell``: one point of a comparison."""
 
 import dataclasses
 import functools
@@ -13,17 +13,22 @@ from isoscale.common.config.records import OMIT_DEFAULT, from_record, to_record
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Everything that makes runs comparable; two runs are of one cell if their cells are equal.
+    """Everything that makes runs comparable: runs with equal cells belong to one cell.
 
     ``RunConfig`` declares which of its fields belong to the cell. A field that is added later must
-    be absent on disk at its default value (``OMIT_DEFAULT``): then the ids of earlier cells stay.
+    be absent on disk at its default value (``OMIT_DEFAULT``). The ids of earlier cells then stay
+    valid.
 
     Attributes:
-      overrides: sizes that differ from the model's preset; lists, where a size has several numbers.
-      processes: processes of a run.
+      overrides: size -> value, for sizes that differ from the model's preset; a size with several
+        numbers is a list.
+      processes: number of processes of a run.
       mesh: sizes of the mesh axes.
       oversubscribed: whether CPU devices share cores.
-      The others: as in ``RunConfig``.
+      All other attributes: as in ``RunConfig``.
+
+    Raises:
+      ValueError: ``devices`` or ``global_batch_size`` is below 1.
     """
 
     model: str
@@ -67,12 +72,12 @@ class Cell:
 
     @functools.cached_property
     def key(self) -> str:
-        """Canonical JSON: equal for equal cells, and for no others."""
+        """Returns canonical JSON: two keys are equal exactly if their cells are equal."""
         return json.dumps(self.to_record(), sort_keys=True)
 
     @functools.cached_property
     def id(self) -> str:
-        """A readable and unique folder name."""
+        """Returns a readable and unique folder name."""
         digest = hashlib.sha256(self.key.encode()).hexdigest()[:8]
         return "-".join(
             [
@@ -94,7 +99,10 @@ class Cell:
         return isinstance(other, Cell) and self.key == other.key
 
     def without(self, *names: str) -> str:
-        """Returns a key that is equal for cells that differ in the named fields only."""
+        """Returns a key that ignores the named fields.
+
+        Cells that differ only in these fields have equal keys.
+        """
         return json.dumps(
             {n: value for n, value in self.to_record().items() if n not in names}, sort_keys=True
         )

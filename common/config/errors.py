@@ -1,15 +1,15 @@
-"""Bad input, said in one line."""
+"""Errors about bad input, each in one line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """The user's input cannot be used; one line says which value, and what is allowed."""
+    """Bad user input. The message is one line: the value given and the values allowed."""
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> ConfigError:
-    """Returns the error for a name that does not exist, with the nearest one that does.
+    """Returns the error for an unknown name; the message suggests the nearest known name.
 
     Example: ``unknown("model", "gpt_tinny", ["gpt_tiny"])`` reads
     ``unknown model 'gpt_tinny': did you mean 'gpt_tiny'? Known: gpt_tiny``.
@@ -24,7 +24,7 @@ def require_choice(kind: str, value: str, allowed: Iterable[str]) -> str:
     """Returns ``value`` if it is one of ``allowed``.
 
     Raises:
-      ConfigError: it is not; the message suggests the nearest name.
+      ConfigError: ``value`` is unknown; the message suggests the nearest name.
     """
     names = list(allowed)
     if value not in names:
@@ -36,7 +36,7 @@ def require_positive(name: str, value: object, *, minimum: int = 1) -> int:
     """Returns ``value`` if it is a whole number of at least ``minimum``.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: ``value`` has another type or is too small.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ConfigError(f"{name}={value} must be a whole number, {minimum} or more")

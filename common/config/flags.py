@@ -1,4 +1,4 @@
-"""absl flags -> values. Flags are defined and read here, once, and parsed without side effects."""
+"""Defines and reads all flags, with absl. Parsing has no side effects."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from isoscale.common.config.run_config import RunConfig
 
 
 class _Number(flags.ArgumentParser):
-    """A number with a lower bound and a message that says what is allowed."""
+    """Parses a number with a lower bound; the error message states the allowed values."""
 
     def __init__(self, kind: type, minimum: float | None, *, exclusive: bool = False):
         self._kind, self._minimum, self._exclusive = kind, minimum, exclusive
@@ -51,7 +51,10 @@ class _Boolean(flags.BooleanParser):
 
 
 class _List(flags.ArgumentParser):
-    """Comma-separated values, each read by another parser; no value may be empty or repeated."""
+    """Parses comma-separated values, each with the parser ``item``.
+
+    An empty value is an error; with ``unique`` a repeated value is an error, too.
+    """
 
     def __init__(self, item: flags.ArgumentParser | None = None, *, unique: bool = True):
         self._item, self._unique = item, unique
@@ -65,7 +68,7 @@ class _List(flags.ArgumentParser):
             return list(argument)
         texts = [text.strip() for text in str(argument).split(",")]
         if not all(texts):
-            raise ValueError("must be values separated by commas, none of them empty")
+            raise ValueError("must be values separated by commas, without empty values")
         values = [self._item.parse(text) if self._item else text for text in texts]
         if self._unique and len(set(values)) < len(values):
             raise ValueError("must not name a value twice")
@@ -78,7 +81,7 @@ class _ListSerializer(flags.ArgumentSerializer):
 
 
 class Duration(flags.ArgumentParser):
-    """``90s``, ``5m``, ``1h30m`` -> seconds."""
+    """Parses a duration (``90s``, ``5m``, ``1h30m``) into seconds."""
 
     syntactic_help = "a duration like 90s, 5m or 1h30m"
 
@@ -104,8 +107,11 @@ class _DurationSerializer(flags.ArgumentSerializer):
 class Flags:
     """The flags of one program.
 
-    A thin layer over ``absl.flags.FlagValues`` that gives every mistake as one line (ConfigError),
-    knows which flags were given, and keeps programs apart from each other in one process.
+    A thin layer over ``absl.flags.FlagValues``. It reports every mistake as one line (ConfigError),
+    knows which flags the user gave, and keeps the flags of several programs in one process apart.
+
+    Args:
+      usage: the text at the top of the help page.
     """
 
     def __init__(self, *, usage: str):
@@ -161,14 +167,14 @@ class Flags:
         return self._values[name].value
 
     def given(self, name: str) -> bool:
-        """Whether the flag stood on the command line or in a flag file."""
+        """Returns whether the command line or a flag file contains the flag."""
         return bool(self._values[name].present)
 
     def values(self) -> dict[str, Any]:
         return {name: self._values[name].value for name in self._order}
 
     def as_flags(self, *, without: set[str]) -> list[str]:
-        """Returns the flags that were given, but some, as they would be typed."""
+        """Returns the given flags as command-line text, without the flags named in ``without``."""
         return [
             text
             for name in self._order
@@ -186,17 +192,17 @@ class Flags:
             if flag.default is not None:
                 default = f" (default: {str(flag.default_as_str).strip(chr(39))})"
             lines.append(f"  {'--' + name:<{width}} {flag.help}{default}")
-        lines.append(f"  {'--flagfile':<{width}} read flags from a file, one a line")
+        lines.append(f"  {'--flagfile':<{width}} read flags from a file, one per line")
         return "\n".join(lines)
 
     def parse(self, argv: Sequence[str]) -> bool:
         """Parses ``argv`` (without the program's name).
 
         Returns:
-          False if help was asked for (and printed), else True.
+          False after printing the help page (``--help``), else True.
 
         Raises:
-          ConfigError: an unknown flag, a bad value, or something that is no flag.
+          ConfigError: a flag is unknown, a value is bad, or an argument is not a flag.
         """
         if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
             print(self.help())
@@ -219,7 +225,7 @@ class Flags:
 
 
 def _one_line(text: str) -> str:
-    """Returns a text without line ends, and without what a terminal would obey."""
+    """Returns a text in one line, without control characters, which a terminal would execute."""
     plain = "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
     return " ".join(plain.split())
 
@@ -233,17 +239,17 @@ CELL_FLAGS = (
     "compile_mode",
     "tuning",
 )
-"""Settings that a command asks for by itself: one value, or several that make a grid."""
+"""Settings whose flags each command defines itself: as one value, or as a list for a grid."""
 
 
 def define_flag(
     fv: Flags, name: str, *, default: Any = FIELD, help_: str | None = None, several: bool = False
 ) -> None:
-    """Defines the flag of a setting as ``RunConfig`` declares it.
+    """Defines the flag of a setting as ``RunConfig`` declares the setting.
 
     Args:
-      fv: takes the flag.
-      name: of the field.
+      fv: receives the flag.
+      name: name of the field.
       default: replaces the declared default.
       help_: replaces the declared help.
       several: the flag takes a list of values.
@@ -281,7 +287,7 @@ def _define(
 
 
 def define_training_flags(fv: Flags) -> None:
-    """Defines how a run trains and how it is measured: every setting but ``CELL_FLAGS``."""
+    """Defines the flags of training and measuring: every setting except ``CELL_FLAGS``."""
     for kind in (RunConfig, OptimizerConfig):
         for name, declared in options_of(kind).items():
             if declared.flag is not None and name not in CELL_FLAGS:
@@ -292,7 +298,7 @@ def read_settings(fv: Flags) -> dict[str, Any]:
     """Returns field name -> value, for every flag of ``define_training_flags``.
 
     Raises:
-      ConfigError: a value of the optimizer is outside its range.
+      ConfigError: a setting of the optimizer is outside its range.
     """
     values = {
         name: getattr(fv, declared.flag)
@@ -305,11 +311,13 @@ def read_settings(fv: Flags) -> dict[str, Any]:
 
 
 def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> None:
-    """Defines one flag for each size of any model; ``read_overrides`` checks who has it.
+    """Defines one flag for each size of any model.
+
+    ``read_overrides`` checks that the model has the size.
 
     Args:
-      fv: takes the flags.
-      sizes: name -> (an example value, the model families that have it).
+      fv: receives the flags.
+      sizes: name -> (an example value, the model families that have this size).
     """
     for name, (example, families) in sorted(sizes.items()):
         help_ = f"size of {', '.join(families)} (default: the preset's)"
@@ -328,10 +336,16 @@ def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> Non
 def read_overrides(
     fv: Flags, sizes: Iterable[str], *, model: str, spec: Any
 ) -> tuple[tuple[str, Any], ...]:
-    """Returns the sizes that were given and differ from the preset.
+    """Returns (size, value) pairs: the sizes given by flag that differ from the preset.
+
+    Args:
+      fv: the parsed flags.
+      sizes: names of the sizes of all models.
+      model: name of the model, for error messages.
+      spec: the specification of the model's preset.
 
     Raises:
-      ConfigError: the model has no such size.
+      ConfigError: the model lacks a given size.
     """
     overrides = []
     for name in sorted(sizes):
@@ -339,7 +353,7 @@ def read_overrides(
             continue
         if name not in spec.size_names():
             raise ConfigError(
-                f"--{name}={getattr(fv, name)}: model '{model}' has no such size; it has "
+                f"--{name}={getattr(fv, name)}: model '{model}' lacks this size; its sizes are "
                 f"{', '.join(spec.size_names())}"
             )
         value = getattr(fv, name)
@@ -350,6 +364,6 @@ def read_overrides(
 
 
 def fail(error: ConfigError) -> int:
-    """Prints one line and returns the exit code for bad input."""
+    """Prints the error in one line and returns 2, the exit code for bad input."""
     print(f"isoscale: {_one_line(str(error))}", file=sys.stderr)
     return 2

@@ -1,4 +1,4 @@
-"""What must be known of a framework or a strategy without importing the framework."""
+"""Facts about a framework or a strategy that are available without importing the framework."""
 
 import dataclasses
 from typing import Literal
@@ -14,19 +14,21 @@ class FrameworkInfo:
 
     Attributes:
       name: ``jax``, ``tensorflow``, ``torch``, ...
-      packages: what must be importable.
-      install: the command that installs them.
-      default_strategy: what a user of the framework would take for several devices.
+      packages: names of the packages that the runner imports.
+      install: the command that installs these packages.
+      default_strategy: the usual strategy of this framework for several devices.
       compile_modes: ways to compile the step, the default first.
-      platforms: where its runner works.
-      compile_cost: how long a first step takes beside that of other frameworks, 0 for one that
-        compiles nothing; parity starts the quick ones first, since others are compared with them.
+      platforms: platforms that the runner supports.
+      compile_cost: duration of a first step in comparison with other frameworks; 0: the framework
+        compiles nothing. Parity starts frameworks with a low cost first, because it compares the
+        others with them.
       model_module: name of the file with this framework's models in ``models/<family>/``.
-      quick_compile: (environment variable, what is added to it) for code that need not be fast.
-      variables: environment variables that change its results or speed; every run records them.
-      harmless_variables: those of them that change messages only; ``isoscale doctor`` is silent
-        about them.
-      cuda_packages: how the names of its packages for CUDA begin.
+      quick_compile: (environment variable, text to append) that makes compilation quick and the
+        compiled code slow; for runs without timing.
+      variables: environment variables that change results or speed; every run records them.
+      harmless_variables: the subset of ``variables`` that changes messages only; ``isoscale
+        doctor`` does not report them.
+      cuda_packages: prefixes of the names of the framework's CUDA packages.
     """
 
     name: str
@@ -49,10 +51,15 @@ class StrategyInfo:
 
     Attributes:
       summary: one line for ``--help``.
-      process_model: ``single``: one process drives all devices; ``per_device``: one process each.
-      max_devices: most devices it can use; None: no limit.
-      mesh_axes: the mesh axes that it spreads work over, of ``AXES``; empty: it uses one device.
-      note: a sentence that a reader of its figures must know; reports print it.
+      process_model: ``single``: one process drives all devices; ``per_device``: one process per
+        device.
+      max_devices: largest number of devices; None: no limit.
+      mesh_axes: the mesh axes (from ``AXES``) that the strategy spreads work over; empty: the
+        strategy uses one device.
+      note: a sentence that every reader of the strategy's figures must know; reports print it.
+
+    Raises:
+      ValueError: an entry of ``mesh_axes`` is not in ``AXES``.
     """
 
     summary: str
@@ -64,4 +71,4 @@ class StrategyInfo:
     def __post_init__(self) -> None:
         for axis in self.mesh_axes:
             if axis not in AXES:
-                raise ValueError(f"mesh axis '{axis}' is none of {', '.join(AXES)}")
+                raise ValueError(f"mesh axis '{axis}' is unknown; known: {', '.join(AXES)}")

@@ -1,9 +1,9 @@
-"""Initialisers: how the start values of a parameter are drawn, and the distribution they follow.
+"""Initialisers: they draw the start values of a parameter and state their distribution.
 
 The set is open. A model family may define a subclass of ``Initializer`` in its ``spec.py``.
 
 ``draw`` and ``distribution`` must not share code: parity draws many values and tests them against
-the stated distribution (``common/parity/reference.py``), so that a wrong ``draw`` shows.
+the stated distribution (``common/parity/reference.py``). This test detects a wrong ``draw``.
 """
 
 import abc
@@ -23,7 +23,7 @@ class Distribution(Protocol):
     """The distribution of one start value."""
 
     def cdf(self, values: np.ndarray) -> np.ndarray:
-        """Returns the probability of a start value at or below each of ``values``."""
+        """Returns, for each of ``values``, the probability of a start value at or below it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """Start values lie between ``low`` and ``high``, all equally likely."""
+    """Start values are uniform between ``low`` and ``high``."""
 
     low: float
     high: float
@@ -63,7 +63,7 @@ class Initializer(abc.ABC):
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """The dims that the initialiser refers to by name; the parameter must have them."""
+        """Returns the dims that the initialiser refers to by name; the parameter must have them."""
         return ()
 
     @abc.abstractmethod
@@ -72,7 +72,7 @@ class Initializer(abc.ABC):
 
         Args:
           generator: the only source of randomness.
-          sizes: of the parameter's dims.
+          sizes: dim -> size, in the order of the parameter's dims.
         """
 
     @abc.abstractmethod
@@ -82,7 +82,7 @@ class Initializer(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Zeros(Initializer):
-    """All 0."""
+    """Every start value is 0."""
 
     def draw(self, generator: np.random.Generator, sizes: Sizes) -> np.ndarray:
         return np.zeros(tuple(sizes.values()))
@@ -93,7 +93,7 @@ class Zeros(Initializer):
 
 @dataclasses.dataclass(frozen=True)
 class Ones(Initializer):
-    """All 1."""
+    """Every start value is 1."""
 
     def draw(self, generator: np.random.Generator, sizes: Sizes) -> np.ndarray:
         return np.ones(tuple(sizes.values()))
@@ -104,7 +104,7 @@ class Ones(Initializer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normal(Initializer):
-    """N(0, std^2); GPT-2 uses std = 0.02 (Radford et al. 2019)."""
+    """Start values follow N(0, std^2); GPT-2 uses std = 0.02 (Radford et al. 2019)."""
 
     std: float
 
@@ -117,12 +117,15 @@ class Normal(Initializer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GlorotUniform(Initializer):
-    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, equation 16).
+    """Start values follow U(-a, a) with a = sqrt(6 / (fan_in + fan_out)).
+
+    Source: Glorot & Bengio 2010, equation 16.
 
     Attributes:
-      fan_in: names of the dims whose sizes multiply to the number of inputs of one output. A
-        convolution's are height, width and input channels.
-      fan_out: the same for the outputs that one input reaches.
+      fan_in: names of dims; the product of their sizes is the number of inputs of one output. For a
+        convolution: height, width and input channels.
+      fan_out: names of dims; the product of their sizes is the number of outputs that one input
+        reaches.
     """
 
     fan_in: tuple[str, ...]
@@ -139,7 +142,7 @@ class GlorotUniform(Initializer):
         return generator.uniform(-bound, bound, tuple(sizes.values()))
 
     def distribution(self, sizes: Sizes) -> Distribution:
-        # From the variance that the paper asks for (its equation 12), not from the bound.
+        # The code starts from the paper's variance (equation 12), because ``draw`` uses the bound.
         fans = [1, 1]
         for dim, size in sizes.items():
             for index, names in enumerate((self.fan_in, self.fan_out)):

@@ -1,4 +1,4 @@
-"""The named device mesh: how devices are arranged, the same words in every framework."""
+"""The named device mesh: the arrangement of devices, with the same words in every framework."""
 
 import dataclasses
 import math
@@ -13,10 +13,13 @@ class Mesh:
     """Sizes of the mesh axes.
 
     Attributes:
-      data: replicas that each see a share of the global batch.
-      fsdp: shards of parameters and optimizer state; also splits the batch.
-      expert: groups of experts.
-      tensor: shards of a single tensor.
+      data: number of replicas; each replica computes a share of the global batch.
+      fsdp: number of shards of parameters and optimizer state; this axis also splits the batch.
+      expert: number of groups of experts.
+      tensor: number of shards of a single tensor.
+
+    Raises:
+      ConfigError: a size is below 1 or not a whole number.
     """
 
     data: int = 1

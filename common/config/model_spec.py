@@ -1,8 +1,8 @@
-"""What every model must say about itself without importing a framework.
+"""The facts that every model must declare without importing a framework.
 
-A model family is a folder ``models/<family>/``. Its ``spec.py`` holds one frozen dataclass derived
-from ``ModelSpec``, whose fields are the sizes that a user may override by flag, and ``FAMILY``, a
-``Family``.
+A model family is a folder ``models/<family>/``. Its ``spec.py`` holds two things: a frozen
+dataclass derived from ``ModelSpec``, with the sizes that a user may override by flag as fields; and
+``FAMILY``, a ``Family``.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Parameter:
     Attributes:
       name: canonical path, for example ``block_0/attention/query/kernel``.
       shape: canonical shape; kernels are (in, out).
-      dims: one word per tensor dim, for sharding rules and for people.
+      dims: one word per tensor dim, for sharding rules and for readers.
       initializer: draws the start values.
       decay: whether weight decay applies (kernels and embeddings: yes; biases and scales: no).
 
@@ -45,7 +45,7 @@ class Parameter:
         if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims):
             raise ValueError(
                 f"parameter {self.name}: dims {self.dims} must give each dim of shape {self.shape} "
-                "a name of its own"
+                "a different name"
             )
         unknown = set(self.initializer.dims) - set(self.dims)
         if unknown:
@@ -56,7 +56,7 @@ class Parameter:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Name of each dim -> its size, in order."""
+        """Returns the name of each dim -> its size, in order."""
         return dict(zip(self.dims, self.shape, strict=True))
 
     @property
@@ -64,9 +64,9 @@ class Parameter:
         return math.prod(self.shape)
 
     def initial_value(self, *, seed: int) -> np.ndarray:
-        """Returns the float32 start value, a function of (seed, name) alone.
+        """Returns the float32 start value, which depends on (seed, name) alone.
 
-        float64 runs widen it exactly, so that every dtype starts at the same point.
+        float64 runs convert the value exactly, so that every dtype starts at the same point.
         """
         key = int.from_bytes(hashlib.sha256(f"{seed}/{self.name}".encode()).digest()[:16], "little")
         generator = np.random.Generator(np.random.Philox(key=key))
@@ -85,9 +85,9 @@ class FeatureBatch:
 class TokenBatch:
     """Batches of token sequences: ``tokens`` [B, T].
 
-    ``num_classes`` is the number of labels of a sequence, or None where every position predicts
-    the next token. With ``variable_length`` sequences end early and ``padding_mask`` [B, T] is true
-    on real tokens; without it there is no mask.
+    ``num_classes`` is the number of classes of a sequence's label; None: every position predicts
+    the next token. With ``variable_length`` sequences end early, and the batch has ``padding_mask``
+    [B, T], which is true on real tokens. Otherwise the batch has no mask.
     """
 
     vocabulary_size: int
@@ -112,48 +112,48 @@ class ModelSpec:
     """
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The canonical parameter tree, in a fixed order."""
+        """Returns the canonical parameter tree, in a fixed order."""
         raise NotImplementedError
 
     def batch_kind(self) -> FeatureBatch | TokenBatch:
         raise NotImplementedError
 
     def forward_flops(self, *, global_batch_size: int) -> int:
-        """Floating-point operations of one forward pass; a multiply-add counts as two."""
+        """Returns the floating-point operations of one forward pass; a multiply-add counts as 2."""
         raise NotImplementedError
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (logits, auxiliary loss of each group [B]) in NumPy float64."""
+        """Returns (logits, auxiliary loss of each group [B]), computed in NumPy float64."""
         raise NotImplementedError
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The entries of a batch that the model is called with, in order."""
+        """Returns the names of the batch entries that are the model's arguments, in order."""
         kind = self.batch_kind()
         if isinstance(kind, FeatureBatch):
             return ("inputs",)
         return ("tokens", "padding_mask") if kind.variable_length else ("tokens",)
 
-    # What the model can do. A family overrides the properties that apply to its models.
+    # Capabilities of the model. A family overrides the properties that apply to its models.
 
     @property
     def auxiliary_loss_coefficient(self) -> float | None:
-        """Weight of the auxiliary loss; None where the model returns logits alone."""
+        """Returns the weight of the auxiliary loss; None: the model returns logits alone."""
         return None
 
     @property
     def dropout(self) -> float:
-        """The share of activations that dropout sets to 0 in training; 0: no dropout."""
+        """Returns the share of activations that dropout sets to 0 in training; 0: no dropout."""
         return 0.0
 
     @property
     def experts(self) -> int:
-        """The number of experts of each mixture layer; 0: no mixture of experts."""
+        """Returns the number of experts of each mixture layer; 0: no mixture of experts."""
         return 0
 
     @property
     def sequence(self) -> int | None:
-        """The size of the activations' sequence dim; None: activations have no sequence dim."""
+        """Returns the size of the activations' sequence dim; None: activations lack this dim."""
         kind = self.batch_kind()
         return kind.sequence_length if isinstance(kind, TokenBatch) else None
 
@@ -162,11 +162,11 @@ class ModelSpec:
         return sum(parameter.size for parameter in self.parameters())
 
     def training_flops(self, *, global_batch_size: int) -> int:
-        """Floating-point operations of one training step: 3 x forward.
+        """Returns the floating-point operations of one training step: 3 x forward.
 
-        The backward pass computes two products (for the input and for the weight) per product of
-        the forward pass (Kaplan et al. 2020, arXiv:2001.08361, section 2.1), exact where an
-        embedding precedes the first product. The optimizer is not counted.
+        For each product of the forward pass, the backward pass computes two (for the input and for
+        the weight): Kaplan et al. 2020, arXiv:2001.08361, section 2.1. The figure is exact where an
+        embedding precedes the first product. The figure excludes the optimizer.
         """
         return 3 * self.forward_flops(global_batch_size=global_batch_size)
 
@@ -179,81 +179,87 @@ class ModelSpec:
         return tuple(field.name for field in dataclasses.fields(cls))
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> "ModelSpec":
-        """Returns this spec with some sizes replaced, validated as a whole."""
+        """Returns this spec with some sizes replaced; the new spec is validated as a whole."""
         return dataclasses.replace(self, **overrides) if overrides else self
 
 
 class ModelBuilder(Protocol):
-    """``build`` in a family's ``flax_model.py``, ``tf_model.py`` and ``torch_model.py``.
+    """The type of ``build`` in ``flax_model.py``, ``tf_model.py`` and ``torch_model.py``.
 
-    A model is called as ``model(*inputs, dropout=None)``. The inputs are those of
-    ``ModelSpec.input_names``. The result is logits; if the spec has an
+    A model is called as ``model(*inputs, dropout=None)``, with the inputs that
+    ``ModelSpec.input_names`` lists. The result is logits; if the spec has an
     ``auxiliary_loss_coefficient``, the result is (logits, auxiliary loss of each group [B]).
 
-    ``dropout`` is the source of this call's dropout masks; without a source a call is an evaluation
-    and drops nothing. Each framework has its own kind of source:
+    ``dropout`` is the source of this call's dropout masks; a call without a source is an evaluation
+    and keeps all activations. Each framework has its own kind of source:
 
     - JAX: a key (``jax.random.key``).
-    - TensorFlow: a seed, two int64 numbers. A model may add less than 2^16 to the second one, to
-      tell its layers apart.
-    - PyTorch: ``True``, for PyTorch's default generator, which the caller seeds. A module that a
-      user switches to training mode (``model.train()``) drops too, as PyTorch users expect; the
-      runners keep theirs in evaluation mode.
+    - TensorFlow: a seed, two int64 numbers. A model may add less than 2^16 to the second number, so
+      that each layer has its own seed.
+    - PyTorch: ``True``, for PyTorch's default generator, which the caller seeds. Dropout is also
+      active in a module that a user switches to training mode (``model.train()``), as PyTorch users
+      expect; the runners keep their modules in evaluation mode.
 
-    A model without dropout takes ``dropout`` and ignores it.
+    A model without dropout accepts ``dropout`` and ignores it.
     """
 
     def __call__(self, spec: Any, *, dtype: Any, param_dtype: Any, tweaks: Collection[str]) -> Any:
         """Returns the model in its framework.
 
-        Its attributes carry the canonical names of the parameters. Start values are not set: the
-        runner writes those of ``ModelSpec.initial_parameters``.
+        The attributes of the model have the canonical names of the parameters. ``build`` sets no
+        start values: the runner writes those of ``ModelSpec.initial_parameters``.
 
         Args:
-          spec: of the family.
+          spec: the family's specification.
           dtype: the framework's dtype for products and activations.
           param_dtype: the framework's dtype for parameters.
-          tweaks: names of the tweaks in force. A model ignores those that it does not know.
+          tweaks: names of the tweaks in force. A model ignores unknown names.
         """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A named size: the spec, and what a run of it uses unless told otherwise."""
+    """A named size: the spec, and the defaults of its runs."""
 
     spec: ModelSpec
     global_batch_size: int
     steps: int
-    """Measured steps of a run: enough for about a second of one CPU core."""
+    """Measured steps of a run: about one second of work for one CPU core."""
 
 
 class DropoutProbe(Protocol):
-    """What a model with dropout says, so that its masks can be seen from outside."""
+    """Makes the dropout masks of a model visible from outside the model."""
 
     @property
     def spec(self) -> ModelSpec:
-        """A size whose ``dropout`` is not 0."""
+        """Returns a size with ``dropout`` above 0."""
 
     def start(self) -> Arrays:
-        """Returns parameters to start from."""
+        """Returns the start values of the parameters."""
 
     def batch(self, examples: int) -> Arrays:
-        """Returns a batch."""
+        """Returns a batch of ``examples`` examples."""
 
     def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
-        """Returns what dropout made of ones, [examples, units], from a plain SGD step of rate 1."""
+        """Returns the output of dropout for an input of ones, [examples, units].
+
+        Args:
+          before: parameters before a step of plain SGD with learning rate 1.
+          after: parameters after this step.
+          examples: number of examples in the batch.
+        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """What a model family declares: ``FAMILY`` in its ``spec.py``.
+    """The declaration of a model family: ``FAMILY`` in its ``spec.py``.
 
     Attributes:
       presets: name -> size, for users; the first one is the family's default.
-      parity_specs: name -> small size, for ``isoscale parity``. Together they run every code path;
-        the first one runs on every device count.
+      parity_specs: name -> small size, for ``isoscale parity``. Together the sizes run every code
+        path; the first size runs on every device count.
       parity_starts: name of a parity size -> ending of parameter names -> the constant that these
-        parameters start with, instead of their initialiser's values.
+        parameters start with, instead of the values that their initialisers draw.
       parity_optimizers: names of the parity sizes that train with every optimizer and schedule.
       parity_dropout: shows the dropout masks of the family; None: the family has no dropout.
 
@@ -270,23 +276,23 @@ class Family:
 
     def __post_init__(self) -> None:
         if not self.presets or not self.parity_specs:
-            raise ValueError("a family needs at least one preset and one parity size")
+            raise ValueError("a family must have at least one preset and one parity size")
         specs = [*(preset.spec for preset in self.presets.values()), *self.parity_specs.values()]
         types = {type(spec).__name__ for spec in specs}
         if len(types) > 1:
-            raise ValueError(f"the sizes of a family have one type, not {sorted(types)}")
+            raise ValueError(f"all sizes of a family must have one type; given: {sorted(types)}")
         unknown = {*self.parity_starts, *self.parity_optimizers} - set(self.parity_specs)
         if unknown:
             raise ValueError(f"not in parity_specs: {sorted(unknown)}")
 
     @property
     def default(self) -> str:
-        """The name of the first preset."""
+        """Returns the name of the first preset."""
         return next(iter(self.presets))
 
     @property
     def spec_class(self) -> type[ModelSpec]:
-        """The type of all sizes of the family."""
+        """Returns the type of all sizes of the family."""
         return type(self.presets[self.default].spec)
 
 

@@ -1,4 +1,4 @@
-"""``OptimizerConfig``: the optimizer and its schedule."""
+"""Defines ``OptimizerConfig``: the settings of the optimizer and its schedule."""
 
 import dataclasses
 import math
@@ -12,18 +12,23 @@ SCHEDULES = ("constant", "cosine", "linear")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """One formula for all frameworks; ``common/reference/optimizer.py`` is its reference.
+    """Settings of the optimizer, whose formula is the same in all frameworks.
+
+    ``common/reference/optimizer.py`` has the formula.
 
     Attributes:
       name: ``adamw`` (Loshchilov & Hutter 2019) or ``sgd`` (momentum, with coupled decay).
       learning_rate: peak learning rate.
-      weight_decay: applied to parameters whose spec says so.
-      beta1, beta2, epsilon: of AdamW.
-      momentum: of SGD.
-      clip_norm: largest global gradient norm; 0 means no clipping.
-      schedule: ``constant``, or after the warm-up ``cosine`` or ``linear`` decay to 0.
-      schedule_warmup_steps: steps of linear warm-up.
+      weight_decay: factor of weight decay, for the parameters with ``Parameter.decay``.
+      beta1, beta2, epsilon: constants of AdamW.
+      momentum: constant of SGD.
+      clip_norm: largest global gradient norm; 0: no clipping.
+      schedule: ``constant``; or ``cosine`` or ``linear``: decay to 0 after the warm-up.
+      schedule_warmup_steps: number of steps of linear warm-up.
       schedule_steps: the step at which the decay reaches 0.
+
+    Raises:
+      ConfigError: a value is outside its range, or the decay ends before the warm-up does.
     """
 
     name: str = option(default="adamw", cell="part", flag="optimizer", help="|".join(OPTIMIZERS))
@@ -35,15 +40,19 @@ class OptimizerConfig:
         cell="part",
         flag="weight_decay",
         kind="number",
-        help="on kernels and embeddings",
+        help="weight decay of kernels and embeddings",
     )
-    beta1: float = option(default=0.9, cell="part", flag="beta1", kind="number", help="of adamw")
-    beta2: float = option(default=0.999, cell="part", flag="beta2", kind="number", help="of adamw")
+    beta1: float = option(
+        default=0.9, cell="part", flag="beta1", kind="number", help="beta1 of adamw"
+    )
+    beta2: float = option(
+        default=0.999, cell="part", flag="beta2", kind="number", help="beta2 of adamw"
+    )
     epsilon: float = option(
-        default=1e-8, cell="part", flag="epsilon", kind="number", help="of adamw"
+        default=1e-8, cell="part", flag="epsilon", kind="number", help="epsilon of adamw"
     )
     momentum: float = option(
-        default=0.9, cell="part", flag="momentum", kind="number", help="of sgd"
+        default=0.9, cell="part", flag="momentum", kind="number", help="momentum of sgd"
     )
     clip_norm: float = option(
         default=1.0,

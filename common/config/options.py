@@ -1,7 +1,7 @@
-"""What is said once about a setting: its flag, its help, and whether it belongs to the cell.
+"""The declaration of a setting: its flag, its help, and whether the setting belongs to the cell.
 
-``RunConfig`` and ``OptimizerConfig`` declare every field with ``option``. Flags, the cell of a run
-and the flags that rebuild a configuration derive from these declarations.
+``RunConfig`` and ``OptimizerConfig`` declare every field with ``option``. Three things derive from
+these declarations: the flags, the cell of a run, and the flags that rebuild a configuration.
 """
 
 import dataclasses
@@ -13,9 +13,12 @@ from isoscale.common.config.records import OMIT_DEFAULT
 _KEY = "option"
 
 Membership = Literal["always", "unless default", "never", "part"]
-"""Whether a field belongs to the cell. ``unless default``: the field is absent from the cell on
-disk at its default value, so that a new field leaves the ids of earlier cells unchanged. ``part``:
-the record that has the field belongs to the cell as a whole."""
+"""Whether a field belongs to the cell.
+
+``unless default``: at its default value the field is absent from the cell on disk, so that a new
+field leaves the ids of earlier cells unchanged. ``part``: the whole record that contains the field
+belongs to the cell.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class Option:
       flag: name of the flag; None: no flag sets this field directly.
       help: help text of the flag.
       kind: parser of the flag.
-      minimum: least value of the flag; None: any number, and 1 for a whole number.
+      minimum: least value of the flag; None: 1 for a whole number, no limit for other numbers.
       flag_default: default of the flag; ``FIELD``: the default of the field.
       to_flag: turns the value of the field into the text of the flag.
     """
@@ -65,7 +68,7 @@ def option(
     """Returns a dataclass field with its declaration.
 
     Args:
-      cell, flag, help, kind, minimum, flag_default, to_flag: of the ``Option``.
+      cell, flag, help, kind, minimum, flag_default, to_flag: the attributes of ``Option``.
       **field: arguments of ``dataclasses.field``, such as ``default``.
     """
     declared = Option(
@@ -90,7 +93,7 @@ def options_of(kind: type) -> dict[str, Option]:
     found = {}
     for field in dataclasses.fields(kind):
         if _KEY not in field.metadata:
-            raise TypeError(f"{kind.__name__}.{field.name} is not declared with option()")
+            raise TypeError(f"{kind.__name__}.{field.name} must be declared with option()")
         found[field.name] = field.metadata[_KEY]
     return found
 

@@ -1,8 +1,8 @@
-"""Dataclasses to JSON objects and back, by the names and the types of their fields.
+"""Converts dataclasses to JSON objects and back, by the names and the types of their fields.
 
 A field may be a string, a number, a boolean, ``None``, a ``Literal``, a tuple, a list, a ``dict``
 or ``Mapping`` with string keys, ``Any``, a union of these, or another dataclass. A class that
-defines both ``to_json()`` and ``from_json(record)`` decides its own form.
+defines both ``to_json()`` and ``from_json(record)`` has its own form.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 
 SCHEMA_VERSION = 2
-"""Of the records that are written; a record without a version is of version 1."""
+"""The version of new records; a record without a version has version 1."""
 OMIT_DEFAULT = {"omit default": True}
 """Metadata of a field that is absent from the JSON object at its default value."""
 
@@ -37,7 +37,7 @@ def to_record(value: Any) -> Any:
 
 
 def fields_to_record(value: Any) -> dict[str, Any]:
-    """Returns the fields of a dataclass as a JSON object, whatever form the class decides."""
+    """Returns the fields of a dataclass as a JSON object; ignores the class's own ``to_json``."""
     return {
         field.name: to_record(getattr(value, field.name))
         for field in dataclasses.fields(value)
@@ -54,7 +54,7 @@ def without_version(record: Any) -> dict[str, Any]:
     """Returns a record without its schema version.
 
     Raises:
-      ValueError: the record is not an object, or of a version that this isoscale does not read.
+      ValueError: the record is not an object, or this isoscale cannot read its version.
     """
     if not isinstance(record, dict):
         raise _wrong("", record, "an object")
@@ -82,15 +82,16 @@ def from_record(cls: type[T], record: Any, *, path: str = "") -> T:
       path: names ``record`` in error messages.
 
     Raises:
-      ValueError: a key is unknown, a key without a default is missing, or a value has another type
-        than its field. The message names the path of the value, such as ``runs[2].devices``.
+      ValueError: a key is unknown, a key without a default is missing, or a value and its field
+        have different types. The message contains the path of the value, for example
+        ``runs[2].devices``.
     """
     if not isinstance(record, dict):
         raise _wrong(path, record, "an object")
     types_of, required = _fields(typing.cast(Any, cls))  # mypy: no type is Hashable
     unknown = [key for key in record if key not in types_of]
     if unknown:
-        raise ValueError(f"{_join(path, str(unknown[0]))}: {cls.__name__} has no such field")
+        raise ValueError(f"{_join(path, str(unknown[0]))}: {cls.__name__} lacks this field")
     missing = [name for name in required if name not in record]
     if missing:
         raise ValueError(f"{_join(path, missing[0])} is missing")
@@ -141,7 +142,7 @@ def _read_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and types.NoneType in kinds:
         return None
     others = [kind for kind in kinds if kind is not types.NoneType]
-    if len(others) == 1:  # the error of the one type says more than that of the union
+    if len(others) == 1:  # the error of one type is more precise than the error of the union
         return _read(others[0], value, path)
     for kind in others:
         try:

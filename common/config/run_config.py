@@ -1,4 +1,4 @@
-"""``RunConfig``: everything that decides what one run computes and how it is measured."""
+"""Defines ``RunConfig``: every setting of the computation and the measurement of one run."""
 
 import dataclasses
 from typing import Any, Literal
@@ -26,33 +26,42 @@ def parameter_dtype_of(dtype: str) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One run of one cell. Immutable, and valid once it exists (ConfigError otherwise).
+    """The configuration of one run of one cell: immutable, and validated at construction.
 
     Attributes:
       framework, strategy, model, dataset, dtype, platform: names.
-      scenario: what the run does between its clocks.
+      scenario: name of the scenario: the work of the run between two clock readings.
       overrides: (size, value) pairs that differ from the model's preset, sorted.
       spec: the model's specification with the overrides applied.
-      devices: devices of the whole run.
+      devices: number of devices of the whole run.
       process_model: ``single`` (one process drives all devices) or ``per_device``.
       global_batch_size: examples per step over all devices.
-      gradient_accumulation_steps: parts that each device computes its share of them in, one after
-        the other, before the one reduction and update: less memory, the same step.
-      tuning: ``stock``, ``tuned``, or ``ladder``: a step between the two.
+      gradient_accumulation_steps: number of parts of a device's share of the batch. The device
+        computes the parts one after the other; one reduction and one update follow. The step is the
+        same and needs less memory.
+      tuning: the lane: ``stock``, ``tuned``, or ``ladder`` (a rung between the two).
       tweaks: names of the tweaks in force, in order.
-      tweaks_left_out: (name, reason) of those that the lane would have had.
-      steps_per_dispatch: steps that one call into the framework makes, where several can be.
+      tweaks_left_out: (name, reason) of the lane's tweaks that this run cannot use.
+      steps_per_dispatch: training steps in one call into the framework.
       compile_mode: how the framework compiles the step (``jit``, ``graph``, ``eager``, ...).
-      threads_per_device: CPU cores and pool threads that make one CPU device.
-      input_pipeline: ``placed`` (batches lie on the devices before the window) or ``timed``.
-      steps: measured steps; they are split into throughput windows of ``window_steps``.
-      warmup_steps: steps after the first (compiling) one and before the first window.
-      latency_steps: windows of length one, spread between the throughput windows.
-      batch_pool: distinct batches; step i trains on batch i mod pool. 0: as many as the data set
-        makes by default (an epoch where it has one).
-      max_in_flight: calls (of a step, or a block of steps) issued and not yet finished, at most.
-      available_cores: CPU cores the launcher may use; decides ``oversubscribed``.
-      seed: of parameters, batches and dropout.
+      threads_per_device: CPU cores, and threads of the pool, of one CPU device.
+      input_pipeline: ``placed`` (batches are on the devices before the window starts) or ``timed``
+        (batches are copied inside the window).
+      steps: measured steps, in throughput windows of ``window_steps`` steps.
+      window_steps: steps of one throughput window.
+      warmup_steps: steps between the first step, which compiles, and the first window.
+      latency_steps: number of windows of one step, spread between the throughput windows.
+      batch_pool: number of distinct batches; step i trains on batch i mod pool. 0: the default of
+        the data set (an epoch if the data set has epochs).
+      max_in_flight: largest number of calls (each a step or a block of steps) that are issued and
+        not yet finished.
+      allow_oversubscription: whether CPU devices may share cores.
+      optimizer: the optimizer and its schedule.
+      available_cores: number of CPU cores that the launcher may use; decides ``oversubscribed``.
+      seed: random seed of parameters, batches and dropout.
+
+    Raises:
+      ConfigError: a value is unknown or outside its range, or two values exclude each other.
     """
 
     framework: str = option(cell="always")
@@ -61,7 +70,11 @@ class RunConfig:
     spec: ModelSpec = option(cell="never")
     overrides: tuple[tuple[str, Any], ...] = option(default=(), cell="always")
     devices: int = option(
-        default=1, cell="always", flag="devices", kind="integer", help="devices of the run"
+        default=1,
+        cell="always",
+        flag="devices",
+        kind="integer",
+        help="number of devices of the run",
     )
     process_model: Literal["single", "per_device"] = option(default="single", cell="never")
     global_batch_size: int = option(
@@ -85,9 +98,9 @@ class RunConfig:
         cell="always",
         flag="tuning",
         help=(
-            "stock: what the installed packages give; tuned: every tweak that pays on this "
-            "machine; ladder: what lies between, one tweak more at a time ('isoscale tweaks' "
-            "lists them)"
+            "stock: the installed packages without tweaks; tuned: every tweak that pays on this "
+            "machine; ladder: the rungs between the two, each with one tweak more ('isoscale "
+            "tweaks' lists the tweaks)"
         ),
     )
     steps: int = option(
@@ -102,20 +115,20 @@ class RunConfig:
         flag="warmup_steps",
         kind="integer",
         minimum=0,
-        help="steps after the first one and before measuring",
+        help="steps between the first step and the first measured one",
     )
     window_steps: int = option(
         cell="never",
         flag="window_steps",
         kind="integer",
-        help="steps per throughput window (default: a tenth of --steps, 5 or more)",
+        help="steps per throughput window (default: a tenth of --steps, at least 5)",
     )
     latency_steps: int = option(
         cell="never",
         flag="latency_steps",
         kind="integer",
         minimum=0,
-        help="single-step windows, besides --steps (default: a fifth of --steps, 50 at most)",
+        help="single-step windows, in addition to --steps (default: a fifth of it, at most 50)",
     )
     seed: int = option(
         default=0,
@@ -123,13 +136,13 @@ class RunConfig:
         flag="seed",
         kind="integer",
         minimum=0,
-        help="of parameters, batches, dropout and (compare) the order",
+        help="random seed of parameters, batches, dropout and (compare) the order of runs",
     )
     dataset: str = option(
         default="synthetic",
         cell="always",
         flag="dataset",
-        help="where the batches come from",
+        help="source of the batches",
     )
     batch_pool: int = option(
         default=0,
@@ -137,15 +150,15 @@ class RunConfig:
         flag="batch_pool",
         kind="integer",
         minimum=0,
-        help="distinct batches (0: what the data set makes)",
+        help="number of distinct batches (0: the default of the data set)",
     )
     input_pipeline: str = option(
         default="placed",
         cell="always",
         flag="input_pipeline",
         help=(
-            f"{'|'.join(INPUT_PIPELINES)}: batches lie on the devices before the window, or are "
-            "placed inside it"
+            f"{'|'.join(INPUT_PIPELINES)}: batches are copied to the devices before the window "
+            "starts, or inside the window"
         ),
     )
     tweaks: tuple[str, ...] = option(
@@ -153,9 +166,9 @@ class RunConfig:
         cell="unless default",
         flag="tweaks",
         kind="names",
-        # One by one: on another day, or machine, the lane may have others.
+        # One by one: on another machine, or later, the lane may contain other tweaks.
         to_flag=lambda names: ",".join(["none", *(f"+{name}" for name in names)]),
-        help="[list] +name, -name: change what --tuning switches on; 'none' first: start from none",
+        help="[list] +name, -name: change the tweaks of --tuning; 'none': start without tweaks",
     )
     platform: str = option(default="cpu", cell="always", flag="platform", help="|".join(PLATFORMS))
     threads_per_device: int = option(
@@ -163,7 +176,7 @@ class RunConfig:
         cell="always",
         flag="threads_per_device",
         kind="integer",
-        help="CPU cores, and pool threads, that make one CPU device",
+        help="CPU cores, and threads of the pool, of one CPU device",
     )
     gradient_accumulation_steps: int = option(
         default=1,
@@ -171,8 +184,7 @@ class RunConfig:
         flag="gradient_accumulation_steps",
         kind="integer",
         help=(
-            "parts that each device computes its share of a batch in; the update is that of the "
-            "whole"
+            "number of parts of a device's share of the batch; one update for all parts together"
         ),
     )
     max_in_flight: int = option(
@@ -180,14 +192,14 @@ class RunConfig:
         cell="never",
         flag="max_in_flight",
         kind="integer",
-        help="steps issued and not yet finished, at most",
+        help="largest number of calls issued and not yet finished",
     )
     allow_oversubscription: bool = option(
         default=False,
         cell="never",
         flag="allow_oversubscription",
         kind="boolean",
-        help="let CPU devices share cores; marked wherever it is shown",
+        help="let CPU devices share cores; every result shows this mark",
     )
     optimizer: OptimizerConfig = option(default=OptimizerConfig(), cell="always")
     scenario: str = option(default=TRAINING, cell="unless default")
@@ -219,7 +231,8 @@ class RunConfig:
             raise ConfigError(
                 f"devices={self.devices} x threads_per_device={self.threads_per_device} needs "
                 f"{self.devices * self.threads_per_device} cores and {self.available_cores} are "
-                "available; --allow_oversubscription runs it all the same, marked as such"
+                "available; choose fewer devices, or add --allow_oversubscription (its results "
+                "carry a mark)"
             )
         if self.global_batch_size % self.devices:
             raise ConfigError(
@@ -236,7 +249,7 @@ class RunConfig:
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether CPU devices have to share cores."""
+        """Returns whether CPU devices must share cores."""
         return (
             self.platform == "cpu" and self.devices * self.threads_per_device > self.available_cores
         )
@@ -247,7 +260,7 @@ class RunConfig:
 
     @property
     def total_steps(self) -> int:
-        """Training steps of an unbroken run, from the compiling one on."""
+        """Returns the training steps of a run without a restart, including the first step."""
         return 1 + self.warmup_steps + self.steps + self.latency_steps
 
     @property
@@ -256,11 +269,11 @@ class RunConfig:
 
     @property
     def parameter_dtype(self) -> str:
-        """dtype of parameters, gradients and optimizer state: float32 under bfloat16."""
+        """Returns the dtype of parameters, gradients and optimizer state; see the function."""
         return parameter_dtype_of(self.dtype)
 
     def cell(self) -> Cell:
-        """Returns everything that makes this run comparable, or not, with another one."""
+        """Returns the cell of this run: every setting that makes runs comparable."""
         declared = {
             n: getattr(self, n) for n, o in options_of(type(self)).items() if o.cell != "never"
         }
@@ -273,7 +286,7 @@ class RunConfig:
         )
 
     def to_flags(self) -> list[str]:
-        """Returns the flags with which a framework's program rebuilds this configuration."""
+        """Returns the flags from which a framework's program rebuilds this configuration."""
         found = [
             f"--{declared.flag}={declared.to_flag(getattr(holder, name))}"
             for holder in (self, self.optimizer)

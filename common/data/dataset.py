@@ -1,14 +1,16 @@
-"""Batches as host arrays: what every source of data returns, and the pieces they share.
+"""Batches as host arrays: the type that every data source returns, and shared functions.
 
 A batch is a dict of NumPy arrays. Entries with a leading batch dim are split over the devices;
 entries of rank 0 are the same on every device:
 
   inputs [B, F] or tokens [B, T], padding_mask [B, T] (true on real tokens),
-  labels [B] or [B, T], weights like labels (0 on padding),
-  normalizer []: sum of the weights of the *global* batch, which the loss is divided by,
-  groups []: examples of the global batch, which the auxiliary loss is divided by, and
-  group_weights [B]: 1 for each of them, 0 for what only fills the batch (both only for models that
-    have an auxiliary loss).
+  labels [B] or [B, T], weights with the shape of labels (0 on padding),
+  normalizer []: sum of the weights of the *global* batch; the divisor of the loss.
+
+Batches of models with an auxiliary loss have two more entries:
+
+  groups []: number of examples of the global batch; the divisor of the auxiliary loss,
+  group_weights [B]: 1 for each example, 0 for rows that only fill the batch.
 """
 
 import dataclasses
@@ -20,18 +22,24 @@ from isoscale.common.config.model_spec import Arrays, ModelSpec, TokenBatch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Training batches, held-out batches, and what is known about where they come from."""
+    """Training batches, held-out batches, and facts about their source.
+
+    Attributes:
+      batches: the pool of training batches.
+      evaluation: held-out batches; empty if the source has none.
+      facts: name -> fact about the source, for the run's record.
+    """
 
     batches: list[Arrays]
     evaluation: list[Arrays]
     facts: dict[str, str | int]
 
     def batch(self, step: int) -> Arrays:
-        """Returns the batch of a step: the pool is walked in order, again and again."""
+        """Returns the batch of a step: entry ``step`` modulo the size of the pool."""
         return self.batches[step % len(self.batches)]
 
     def tokens_per_example(self) -> float | None:
-        """Returns the mean number of real tokens (no padding) in an example; None if no tokens."""
+        """Returns the mean number of real tokens (without padding) per example; None: no tokens."""
         if "tokens" not in self.batches[0]:
             return None
         masks = [batch.get("padding_mask", np.ones_like(batch["tokens"])) for batch in self.batches]
@@ -47,13 +55,15 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
 def finish_batch(
     spec: ModelSpec, dtype: str, arrays: Arrays, *, examples: int | None = None
 ) -> Arrays:
-    """Returns the batch with float dtype, int32 integers, weights and normalizers filled in.
+    """Returns the complete batch: converts dtypes, adds weights and normalizers.
+
+    Integers become int32.
 
     Args:
-      spec: the model the batch is for.
-      dtype: of its floating-point entries.
+      spec: the model that will train on the batch.
+      dtype: dtype of the floating-point entries.
       arrays: ``inputs`` or ``tokens``, ``labels`` and, for padded sequences, ``padding_mask``.
-      examples: how many leading examples are real (the rest gets weight 0); None: all.
+      examples: number of leading rows that are real examples (other rows get weight 0); None: all.
     """
     batch = {
         name: value.astype(dtype if value.dtype.kind == "f" else np.int32)
@@ -78,7 +88,10 @@ def finish_batch(
 
 
 def add_padding(kind: TokenBatch, random: np.random.Generator, arrays: Arrays) -> Arrays:
-    """Ends each sequence at a length from U{T/2, ..., T} if the model takes variable lengths."""
+    """Returns the arrays; for models with variable lengths, with padding after each sequence.
+
+    Each sequence's length is drawn from U{T/2, ..., T}.
+    """
     if not kind.variable_length:
         return arrays
     batch, length = arrays["tokens"].shape

@@ -1,4 +1,4 @@
-"""Folders that users name: checked before anything is written."""
+"""Checks folders from the command line before isoscale writes into them."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,14 @@ from isoscale.common.config.errors import ConfigError
 
 
 def check_folder(text: str, *, flag: str) -> Path:
-    """Returns the path of a folder that is there or can be made; nothing is written.
+    """Returns the path of a writable folder that exists or can be created. Writes nothing.
+
+    Args:
+      text: the path.
+      flag: name of the flag, for the error message.
 
     Raises:
-      ConfigError: it is something else, or its place cannot be written to.
+      ConfigError: the path is not a folder, or isoscale may not write there.
     """
     path = Path(text)
     try:
@@ -19,32 +23,32 @@ def check_folder(text: str, *, flag: str) -> Path:
     except OSError as error:
         raise ConfigError(f"{flag}={text[:80]!r} cannot be used: {error.strerror}") from None
     if not usable:
-        raise ConfigError(f"{flag}={text!r} must be a folder that can be written to")
+        raise ConfigError(f"{flag}={text!r} must be a writable folder")
     return path
 
 
 def make_folder(path: Path, *, flag: str) -> None:
-    """Makes a folder and its parents.
+    """Creates a folder and its parents.
 
     Raises:
-      ConfigError: the system refuses.
+      ConfigError: the operating system refuses.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{flag}: {path} cannot be made: {error.strerror}") from None
+        raise ConfigError(f"{flag}: {path} cannot be created: {error.strerror}") from None
 
 
 def check_inside(folder: Path, name: str, *, flag: str) -> Path:
     """Returns ``folder / name`` if ``name`` is a plain file name.
 
     Raises:
-      ConfigError: it is empty, too long, or would leave ``folder``.
+      ConfigError: ``name`` is empty, too long, or contains other characters than a plain name.
     """
     allowed = name and name[0].isalnum() and all(c.isalnum() or c in "._-" for c in name)
     if not allowed or not name.isascii() or len(name) > 100:
         raise ConfigError(
-            f"{flag}={name!r} must be a plain name inside {folder}: letters, digits, '.', '_' "
-            "and '-', starting with a letter or digit, 100 at most"
+            f"{flag}={name!r} must be a plain name inside {folder}: at most 100 letters, digits, "
+            "'.', '_' and '-'; the first is a letter or digit"
         )
     return folder / name

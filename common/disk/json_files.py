@@ -1,4 +1,4 @@
-"""Strict JSON, and files that are written whole or not at all."""
+"""Reads and writes strict JSON; writes files atomically."""
 
 import json
 import os
@@ -10,16 +10,20 @@ import numpy as np
 
 
 def _plain(value: Any) -> Any:
-    """JSON for NumPy scalars and tuples; anything else is a mistake worth hearing about."""
+    """Returns a NumPy scalar or a path as a JSON value.
+
+    Raises:
+      TypeError: ``value`` has another type.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no place in a record: {value!r}")
+    raise TypeError(f"{type(value).__name__} cannot be written to a record: {value!r}")
 
 
 def to_json(record: Any, *, indent: int | None = None) -> str:
-    """Returns strict JSON: NaN and infinities become null, so that any reader can parse it."""
+    """Returns strict JSON, which any program can parse: NaN and infinities become null."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, dict):
@@ -34,26 +38,29 @@ def to_json(record: Any, *, indent: int | None = None) -> str:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no figure")
+    raise ValueError(f"{name} is not strict JSON")
 
 
 def from_json(text: str | bytes) -> Any:
-    """Reads strict JSON, as ``to_json`` writes it.
+    """Returns the value of strict JSON text, as ``to_json`` writes it.
 
     Raises:
-      ValueError: it is something else; NaN and infinities have no place in JSON.
-      RecursionError: it is nested too deeply.
+      ValueError: ``text`` is not JSON, or contains NaN or an infinity.
+      RecursionError: ``text`` is nested too deeply.
     """
     return json.loads(text, parse_constant=_no_constant)
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part.
+    """Writes a file atomically: readers see the complete old or the complete new content.
+
+    This also holds after a crash.
 
     Args:
-      path: of the file.
-      content: text (as UTF-8) or bytes.
-      durable: wait until the disk has it; views that can be made again need not.
+      path: path of the file.
+      content: text (written as UTF-8) or bytes.
+      durable: wait until the content is on disk; False is enough for files that isoscale can make
+        again from others.
     """
     data = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""What this computer is, as far as it tells. Unknown is ``unknown``, never a guess."""
+"""Describes this computer. An unknown fact is ``unknown``; this file guesses nothing."""
 
 import os
 import platform
@@ -16,10 +16,10 @@ from isoscale.common.machine.cores import available_cores
 
 UNKNOWN = "unknown"
 QUERY_SECONDS = 30
-"""A machine with many GPUs and a driver that must be loaded first takes a while."""
+"""Time limit of a query: a machine with many GPUs may have to load the driver first."""
 
-# A full dump of the environment would leak secrets. Variables of a single framework stand in its
-# FrameworkInfo; here are those of the system, of CUDA, and of libraries that frameworks share.
+# A full dump of the environment would leak secrets. This list has the variables of the system, of
+# CUDA, and of libraries that frameworks share; FrameworkInfo has those of a single framework.
 ENVIRONMENT_NAMES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_DEVICE_MAX_CONNECTIONS",
@@ -43,7 +43,7 @@ def environment(framework_names: Collection[str]) -> dict[str, str]:
     """Returns the environment variables that are set and change results or speed.
 
     Args:
-      framework_names: the variables of frameworks (``FrameworkInfo.variables``).
+      framework_names: names of the frameworks' variables (``FrameworkInfo.variables``).
     """
     return {
         name: value
@@ -66,7 +66,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def query(*command: str) -> str | None:
-    """Returns what a program prints, or None if it is missing, slow or fails."""
+    """Returns the output of a program; None if the program is missing, fails or is too slow."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -80,13 +80,13 @@ def query(*command: str) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return None
-    # nvidia-smi underlines its headings even where nobody sees it.
+    # nvidia-smi underlines its headings even if the output is not a terminal.
     said = re.sub(r"\x1b\[[0-9;]*m", "", answer.stdout)
     return said.strip() if answer.returncode == 0 else None
 
 
 def gpus() -> list[dict[str, str]]:
-    """Returns name, memory and driver of every NVIDIA GPU that the driver shows."""
+    """Returns name, memory and driver of every NVIDIA GPU that nvidia-smi lists."""
     answer = query(
         "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
     )
@@ -98,9 +98,9 @@ def gpus() -> list[dict[str, str]]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns the facts about this machine that a reader of a result needs."""
+    """Returns the facts about this machine that readers of results need."""
     info = cpu_info()
-    # x86 says "flags", ARM says "Features".
+    # The key is "flags" on x86 and "Features" on ARM.
     flags = set(info.get("flags", info.get("Features", "")).split())
     x86 = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
     interesting = (*x86, "asimd", "sve", "sve2", "i8mm", "bf16")
@@ -122,10 +122,10 @@ def machine() -> dict[str, Any]:
 
 
 def native_libraries() -> list[dict[str, Any]]:
-    """Returns the BLAS and OpenMP libraries loaded in this process, their kernels and threads.
+    """Returns the BLAS and OpenMP libraries in this process, with their kernels and threads.
 
-    Must run after the framework was imported. Libraries linked statically (Eigen and oneDNN in
-    XLA and TensorFlow) do not show.
+    Call this function after the import of the framework. The list lacks statically linked libraries
+    (Eigen and oneDNN in XLA and TensorFlow).
     """
     from threadpoolctl import threadpool_info
 

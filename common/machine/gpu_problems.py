@@ -1,4 +1,4 @@
-"""Known problems of GPUs, their driver, and the CUDA libraries of several frameworks."""
+"""Known problems of GPUs, of their driver, and of the CUDA libraries of several frameworks."""
 
 import re
 
@@ -10,7 +10,7 @@ def _shared_memory(facts: Facts) -> str | None:
     size = number(facts["settings"]["shared_memory_bytes"])
     if size is None or size > 64 * 2**20 or len(facts["gpus"]) < 2:
         return None
-    return f"/dev/shm has {size / 2**20:.0f} MiB and there are {len(facts['gpus'])} GPUs"
+    return f"/dev/shm has {size / 2**20:.0f} MiB, and the machine has {len(facts['gpus'])} GPUs"
 
 
 def _cuda_clash(facts: Facts) -> str | None:
@@ -23,7 +23,7 @@ def _cuda_clash(facts: Facts) -> str | None:
     for executable, versions in shared.items():
         if len({version.split(".")[0] for version in versions.values()}) > 1:
             wanted = ", ".join(f"{name} CUDA {version}" for name, version in versions.items())
-            return f"built for different CUDA versions in one interpreter, {executable}: {wanted}"
+            return f"different CUDA versions in one interpreter, {executable}: {wanted}"
     return None
 
 
@@ -33,8 +33,8 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     blind = []
     for name, entry in examined(facts).items():
         seen = entry.get("gpu")
-        # None: its runner works on no GPU. What is unknown counts as seen, and what fails for
-        # another reason than that is another problem.
+        # None: the runner does not support GPUs. An unknown fact counts as a visible GPU; a failed
+        # product is another problem.
         if seen is None or seen.get("devices") or "product_error" in seen:
             continue
         why = seen.get("error") or seen.get("gpu_error")
@@ -44,13 +44,14 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     hidden = facts["environment"].get("CUDA_VISIBLE_DEVICES")
     setting = "" if hidden is None else f"; CUDA_VISIBLE_DEVICES={hidden!r} is set"
     return (
-        f"nvidia-smi shows {len(facts['gpus'])} GPU(s), and none is seen by: {', '.join(blind)}"
+        f"nvidia-smi lists {len(facts['gpus'])} GPU(s); frameworks without a GPU: "
+        f"{', '.join(blind)}"
         f"{setting}"
     )
 
 
 def _driver_fails(facts: Facts) -> str | None:
-    return "nvidia-smi is there and does not answer" if facts["gpu_driver_fails"] else None
+    return "nvidia-smi is installed and fails" if facts["gpu_driver_fails"] else None
 
 
 def _driver_too_old(facts: Facts) -> str | None:
@@ -116,62 +117,65 @@ PROBLEMS = (
         severity="problem",
         topic="gpu",
         evidence=_cuda_clash,
-        meaning="The frameworks want different CUDA libraries: installed together, one may find "
-        "the other's, or none.",
-        remedy="One interpreter per framework, made with pip install '.[cuda-jax]', "
-        "'.[cuda-tensorflow]' and '.[cuda-torch]', and given as --python_jax=PATH and so on.",
+        meaning="The frameworks need different CUDA libraries. In one interpreter, a framework may "
+        "load the wrong library or find no library.",
+        remedy="Make one interpreter per framework with pip install '.[cuda-jax]', "
+        "'.[cuda-tensorflow]' and '.[cuda-torch]'; add --python_jax=PATH, "
+        "--python_tensorflow=PATH and --python_torch=PATH.",
     ),
     Problem(
         id="gpu_driver_fails",
         severity="problem",
         topic="gpu",
         evidence=_driver_fails,
-        meaning="Nothing is known of GPUs, and --platform=gpu cannot work: the driver is broken, "
-        "or was updated without a restart.",
-        remedy="Run nvidia-smi to see what it says; often restarting the machine helps.",
+        meaning="The GPUs are unknown, and --platform=gpu fails. Either the driver is broken, or "
+        "the machine was not restarted after an update of the driver.",
+        remedy="Run nvidia-smi and read its message; a restart of the machine often helps.",
     ),
     Problem(
         id="gpu_driver_too_old",
         severity="problem",
         topic="gpu",
         evidence=_driver_too_old,
-        meaning="A framework built for a newer CUDA than the driver knows fails on the GPU.",
-        remedy="A newer driver, or a build of the framework for the driver's CUDA version.",
+        meaning="The driver is too old for these frameworks: they fail on the GPU.",
+        remedy="Install a newer driver, or a build of the framework for the driver's CUDA version.",
     ),
     Problem(
         id="gpu_product_failed",
         severity="problem",
         topic="gpu",
         evidence=_gpu_product,
-        meaning="The framework sees the GPU and cannot multiply matrices on it.",
-        remedy="If it lacks memory, end what uses the GPU or choose a smaller --sgemm_size.",
+        meaning="The framework finds the GPU, but a matrix product on the GPU fails.",
+        remedy="If GPU memory is short, end the other programs on the GPU or choose a smaller "
+        "--sgemm_size.",
     ),
     Problem(
         id="gpu_not_seen",
         severity="problem",
         topic="gpu",
         evidence=_gpu_not_seen,
-        meaning="--platform=gpu does not work for these frameworks: they are built without GPU "
-        "support, or do not find the CUDA libraries that they want.",
-        remedy="Install the GPU build in an interpreter of its own (for the three of this "
-        "repository: pip install '.[cuda-jax]', '.[cuda-tensorflow]', '.[cuda-torch]') and give it "
-        "as --python_<framework>=PATH.",
+        meaning="--platform=gpu fails for these frameworks: they lack GPU support, or do not find "
+        "their CUDA libraries.",
+        remedy="Install the GPU build in a separate interpreter (for the three frameworks of this "
+        "repository: pip install '.[cuda-jax]', '.[cuda-tensorflow]', '.[cuda-torch]') and add "
+        "--python_<framework>=PATH.",
     ),
     Problem(
         id="gpu_busy",
         severity="problem",
         topic="gpu",
         evidence=_gpu_busy,
-        meaning="Another program computes on the GPU: figures measured meanwhile are wrong.",
-        remedy="Wait for it, or choose other GPUs with CUDA_VISIBLE_DEVICES.",
+        meaning="Another program uses the GPU: figures measured at the same time are wrong.",
+        remedy="Wait for the end of the other program, or choose other GPUs with "
+        "CUDA_VISIBLE_DEVICES.",
     ),
     Problem(
         id="small_shared_memory",
         severity="note",
         topic="gpu",
         evidence=_shared_memory,
-        meaning="NCCL passes data between GPUs of one machine through /dev/shm where they have no "
-        "direct path, and fails if it is full.",
+        meaning="NCCL sends data through /dev/shm between GPUs of one machine without a direct "
+        "path. NCCL fails if /dev/shm is full.",
         remedy="Start the container with --shm-size=1g or --ipc=host.",
     ),
     Problem(
@@ -179,17 +183,18 @@ PROBLEMS = (
         severity="note",
         topic="gpu",
         evidence=_gpu_width,
-        meaning="The PCIe link has fewer lanes than GPU and slot could have: copies between host "
-        "and GPU, and between GPUs without NVLink, are slower.",
-        remedy="Another slot, or another machine type; else compare with it in mind.",
+        meaning="The PCIe link uses fewer lanes than GPU and slot support. Copies between host and "
+        "GPU, and between GPUs without NVLink, are slower.",
+        remedy="Use another slot or another machine type; otherwise consider the slower copies in "
+        "comparisons.",
     ),
     Problem(
         id="gpu_persistence",
         severity="note",
         topic="gpu",
         evidence=_gpu_persistence,
-        meaning="The driver may unload between runs, and every run is a fresh process: its start "
-        "can take seconds longer.",
-        remedy="As root: nvidia-smi -pm 1.",
+        meaning="The driver may unload between runs. Every run is a new process, so each start can "
+        "take seconds longer.",
+        remedy="Run as root: nvidia-smi -pm 1.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What native libraries print: C code writes to the file descriptor, past ``sys.stdout``."""
+"""Captures the output of native libraries: C code bypasses ``sys.stdout``."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def printed_by(action: Callable[[], object]) -> str:
-    """Runs ``action`` and returns what it wrote to standard output, from C as well (POSIX)."""
+    """Runs ``action`` and returns its standard output, including output from C code (POSIX)."""
     library = ctypes.CDLL(None)
     sys.stdout.flush()
     library.fflush(None)

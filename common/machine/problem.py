@@ -1,10 +1,10 @@
-"""What a known problem is, and how the problems of a machine are found.
+"""Defines ``Problem`` and finds the known problems of a machine.
 
-A problem is reported only where the facts show it, and its evidence names these facts. A fact that
-is ``unknown`` shows nothing. A figure that was measured on another machine says on which.
+A problem is reported only if the facts show the problem; its evidence names these facts. An
+``unknown`` fact shows no problem. A text with a figure from another machine names that machine.
 
-The tables: ``problems.py`` (the machine), ``gpu_problems.py`` (GPUs, driver, CUDA), and the
-``problems.py`` of each framework's folder.
+Three kinds of files list the problems: ``problems.py`` (the machine), ``gpu_problems.py`` (GPUs,
+driver, CUDA), and the ``problems.py`` in each framework's folder.
 """
 
 import dataclasses
@@ -12,32 +12,32 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 Facts = dict[str, Any]
-"""What ``isoscale doctor --json`` prints, without the problems."""
+"""The document that ``isoscale doctor --json`` prints, without the problems."""
 
 GIB = 2**30
 LEAST_CORE_SHARE = 0.9
-"""Share of its CPU core's time that a measured matrix product must have had to count."""
+"""Least share of the CPU core's time that a measured matrix product needs in order to count."""
 
 Topic = Literal["installation", "capacity", "kernels", "pages", "system", "execution", "gpu"]
 """The subject of a problem, in the order in which ``isoscale doctor`` prints them.
 
-Versions and variables; cores, memory and disk; libraries that multiply matrices; memory pages;
-how the system is set up; how a framework runs its devices and processes; GPUs.
+The subjects are: versions and variables; cores, memory and disk; libraries that multiply matrices;
+memory pages; settings of the system; devices and processes of a framework; GPUs.
 """
 _TOPICS = get_args(Topic)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that is known to go wrong, or to be misread.
+    """A known problem, or a known cause of misread results.
 
     Attributes:
       id: a short name.
-      severity: ``problem``: results suffer here; ``note``: good to know here.
+      severity: ``problem``: results on this machine suffer; ``note``: useful to know.
       topic: the subject; problems of one severity are printed topic by topic.
-      evidence: facts -> the facts that show the problem, in words; None if they do not show it.
+      evidence: returns the facts that show the problem, in words; None: no problem.
       meaning: the effect on results or work.
-      remedy: what helps, or that no action is needed.
+      remedy: the action that helps, or a sentence that no action is needed.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Problem:
 
 
 def find(facts: Facts, known: Iterable[Problem]) -> list[dict[str, str]]:
-    """Returns the known problems that the facts show: problems before notes, then by topic."""
+    """Returns the known problems that the facts show: problems before notes, each by topic."""
     found = []
     for entry in sorted(known, key=lambda p: (p.severity != "problem", _TOPICS.index(p.topic))):
         evidence = entry.evidence(facts)
@@ -70,12 +70,12 @@ def find(facts: Facts, known: Iterable[Problem]) -> list[dict[str, str]]:
 
 
 def number(value: Any) -> float | None:
-    """Returns a figure, or None if the figure is unknown."""
+    """Returns a number; None if ``value`` is unknown."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def examined(facts: Facts) -> dict[str, Facts]:
-    """Returns framework -> its facts, for the frameworks that were examined with success."""
+    """Returns framework -> its facts, for the successfully examined frameworks."""
     return {n: f for n, f in facts["frameworks"].items() if f["status"] == "ok"}
 
 

@@ -1,4 +1,4 @@
-"""Known problems of machines, and of several frameworks together."""
+"""Known problems of machines, and of the combination of several frameworks."""
 
 from collections.abc import Collection
 
@@ -7,7 +7,7 @@ from isoscale.common.machine.problem import GIB, Facts, Problem, cores, examined
 
 _PYTHONS = ((3, 11), (3, 13))
 _HARMLESS = ("GLOO_SOCKET_IFNAME", "RANK", "WORLD_SIZE")
-"""isoscale sets them itself for its ranks, or takes them away from them."""
+"""Variables that isoscale sets or removes for its ranks."""
 
 
 def _python(facts: Facts) -> str | None:
@@ -22,7 +22,7 @@ def _python(facts: Facts) -> str | None:
 
 
 def _few_cores(facts: Facts) -> str | None:
-    return "1 physical core is usable" if cores(facts) < 2 else None
+    return "only 1 physical core is usable" if cores(facts) < 2 else None
 
 
 def _smt(facts: Facts) -> str | None:
@@ -44,7 +44,7 @@ def _quota(facts: Facts) -> str | None:
     quota = number(facts["settings"]["cpu_quota"])
     if quota is None or quota >= cores(facts):
         return None
-    return f"{quota:g} CPUs' worth of time is allowed, {cores(facts)} cores are visible"
+    return f"the limit is {quota:g} CPUs' worth of time; {cores(facts)} cores are visible"
 
 
 def _busy(facts: Facts) -> str | None:
@@ -53,8 +53,8 @@ def _busy(facts: Facts) -> str | None:
         return None
     average = "" if load == UNKNOWN else f"; load average {load[0]:.1f} over 1 minute"
     return (
-        f"measured before anything was started: {busy:.1f} of the usable CPUs were in use for "
-        f"{facts['activity']['seconds']:g} s{average}"
+        f"before isoscale started any program, {busy:.1f} of the usable CPUs were busy (measured "
+        f"for {facts['activity']['seconds']:g} s){average}"
     )
 
 
@@ -99,7 +99,7 @@ def _swap(facts: Facts) -> str | None:
 
 def _disk(facts: Facts) -> str | None:
     free = number(facts["settings"]["disk_free_bytes"])
-    return f"{gib(free)} is free where results go" if free is not None and free < GIB else None
+    return f"{gib(free)} is free for results" if free is not None and free < GIB else None
 
 
 def _versions(facts: Facts) -> str | None:
@@ -122,15 +122,16 @@ PROBLEMS = (
         topic="installation",
         evidence=_python,
         meaning="isoscale is tested with Python 3.11 to 3.13 only.",
-        remedy="Make the environment with one of them: make PYTHON=/path/to/python3.12 setup.",
+        remedy="Make the environment with one of these versions: "
+        "make PYTHON=/path/to/python3.12 setup.",
     ),
     Problem(
         id="few_cores",
         severity="problem",
         topic="capacity",
         evidence=_few_cores,
-        meaning="A CPU device is a core of its own, so scaling over CPU devices cannot be "
-        "measured here; --allow_oversubscription shows overhead and correctness only.",
+        meaning="Each CPU device needs its own core, so this machine cannot measure scaling over "
+        "CPU devices; --allow_oversubscription shows overhead and correctness only.",
         remedy="Compare frameworks with --devices=1, or use a machine with more cores.",
     ),
     Problem(
@@ -138,37 +139,37 @@ PROBLEMS = (
         severity="problem",
         topic="capacity",
         evidence=_quota,
-        meaning="The container is stopped for tens of milliseconds whenever its share is used up: "
-        "windows jump, and devices past the share add nothing.",
-        remedy="Raise the limit (docker --cpus, the CPU limit of a pod), or stay below it with "
-        "--devices.",
+        meaning="The kernel stops the container for tens of milliseconds whenever it has used its "
+        "share. Window times vary, and devices above the limit add no speed.",
+        remedy="Raise the limit (docker --cpus, the CPU limit of a pod), or choose --devices below "
+        "the limit.",
     ),
     Problem(
         id="busy",
         severity="problem",
         topic="capacity",
         evidence=_busy,
-        meaning="Other programs take time from the cores that are measured: figures come out "
-        "slower and spread wider. isoscale marks such runs as disturbed.",
-        remedy="End or wait for the other programs, then look again.",
+        meaning="Other programs use the measured cores: figures are slower and spread wider. "
+        "isoscale marks these runs as disturbed.",
+        remedy="End the other programs or wait for them, then run isoscale doctor again.",
     ),
     Problem(
         id="steal_time",
         severity="problem",
         topic="capacity",
         evidence=_steal,
-        meaning="The hypervisor gives this machine's processors to others: timings jump, and no "
-        "setting in here helps.",
-        remedy="Use a machine with dedicated cores, or more runs (--runs=6 or more) and the "
-        "intervals.",
+        meaning="The hypervisor gives this machine's processors to other machines. Timings vary, "
+        "and no setting inside this machine helps.",
+        remedy="Use a machine with dedicated cores, or do more runs (--runs=6 or more) and read "
+        "the intervals.",
     ),
     Problem(
         id="little_memory",
         severity="problem",
         topic="capacity",
         evidence=_memory,
-        meaning="The default models have peaked at 0.3 to 1.0 GiB in a run on two cores; larger "
-        "ones, or more processes, may be ended for lack of memory.",
+        meaning="The default models had a peak of 0.3 to 1.0 GiB in a run on two cores. The system "
+        "may kill runs of larger models, or with more processes, for lack of memory.",
         remedy="End other programs, raise the container's memory limit, or choose smaller models "
         "and batches.",
     ),
@@ -177,45 +178,46 @@ PROBLEMS = (
         severity="problem",
         topic="capacity",
         evidence=_disk,
-        meaning="Results may not be written in full.",
-        remedy="Free space, or put results elsewhere with --out_dir.",
+        meaning="isoscale may be unable to write all results.",
+        remedy="Free disk space, or choose another folder with --out_dir.",
     ),
     Problem(
         id="other_versions",
         severity="note",
         topic="installation",
         evidence=_versions,
-        meaning="isoscale was tested, and its published figures were measured, with other "
-        "versions.",
-        remedy="pip install --constraint constraints.txt --editable '.[dev]' restores the tested "
-        "ones; with yours, run the parity tests (make parity) before you trust a comparison.",
+        meaning="isoscale's tests and published figures used other versions.",
+        remedy="Install the tested versions: pip install --constraint constraints.txt --editable "
+        "'.[dev]'. Or keep your versions and run the parity tests (make parity) before you trust a "
+        "comparison.",
     ),
     Problem(
         id="virtual_machine",
         severity="note",
         topic="system",
         evidence=_virtual,
-        meaning="Neighbours on the same hardware make timings noisy, and clocks, caches and cores "
-        "may not be what this system is told.",
-        remedy="More runs (--runs=6 or more) and the intervals; compare within one session.",
+        meaning="Other virtual machines on the same hardware make timings noisy. The real clocks, "
+        "caches and cores may differ from those that this system shows.",
+        remedy="Do more runs (--runs=6 or more) and read the intervals; compare within one "
+        "session.",
     ),
     Problem(
         id="frequency_governor",
         severity="note",
         topic="system",
         evidence=_governor,
-        meaning="The clock follows the load, so a window may begin at a lower clock than the next.",
-        remedy="As root: cpupower frequency-set -g performance (undo it afterwards).",
+        meaning="The clock follows the load, so a window may start at a lower clock than the next.",
+        remedy="Run as root: cpupower frequency-set -g performance (and restore it afterwards).",
     ),
     Problem(
         id="boost",
         severity="note",
         topic="system",
         evidence=_boost,
-        meaning="One busy core may clock higher than several: part of what looks like a loss in "
-        "scaling over CPU devices can be the clock.",
-        remedy="For scaling figures switch boost off, as root: echo 1 > "
-        "/sys/devices/system/cpu/intel_pstate/no_turbo where that file exists, else echo 0 > "
+        meaning="One busy core may have a higher clock than several busy cores. The clock can "
+        "explain a part of an apparent scaling loss over CPU devices.",
+        remedy="For scaling figures, switch boost off as root: echo 1 > "
+        "/sys/devices/system/cpu/intel_pstate/no_turbo if that file exists, else echo 0 > "
         "/sys/devices/system/cpu/cpufreq/boost.",
     ),
     Problem(
@@ -223,26 +225,26 @@ PROBLEMS = (
         severity="note",
         topic="system",
         evidence=_smt,
-        meaning="Two hardware threads share a core. isoscale counts physical cores: it takes one "
-        "thread of each, and leaves the others idle.",
-        remedy="Nothing to do; keep other programs off all threads of the cores in use.",
+        meaning="Two hardware threads share a core. isoscale counts physical cores: it uses one "
+        "thread of each core and leaves the other threads idle.",
+        remedy="No action needed; keep other programs off all threads of the cores in use.",
     ),
     Problem(
         id="affinity",
         severity="note",
         topic="system",
         evidence=_affinity,
-        meaning="This process was started with a part of the machine's CPUs; devices are made from "
-        "those alone.",
-        remedy="Nothing to do if it is meant (taskset, Slurm, a container's cpuset).",
+        meaning="This process may use only a part of the machine's CPUs; all CPU devices are made "
+        "from this part.",
+        remedy="No action needed if the limit is intended (taskset, Slurm, a container's cpuset).",
     ),
     Problem(
         id="swap",
         severity="note",
         topic="system",
         evidence=_swap,
-        meaning="Some memory was moved to disk; if isoscale's is among it, timings jump.",
-        remedy="End programs that need much memory before measuring.",
+        meaning="Some memory was moved to disk. If isoscale's memory is moved, timings vary.",
+        remedy="End programs that need much memory before you measure.",
     ),
 )
 
@@ -251,7 +253,7 @@ def environment_problem(harmless: Collection[str]) -> Problem:
     """Returns the problem of environment variables that change results or speed.
 
     Args:
-      harmless: variables of frameworks that change nothing but messages.
+      harmless: variables of frameworks that change messages only.
     """
 
     def evidence(facts: Facts) -> str | None:
@@ -269,7 +271,8 @@ def environment_problem(harmless: Collection[str]) -> Problem:
         severity="note",
         topic="installation",
         evidence=evidence,
-        meaning="These environment variables can change results or speed. Where isoscale sets its "
-        "own value, yours is without effect; the others act on every run.",
-        remedy="unset what is not meant; every run records what was set (environment.json).",
+        meaning="These environment variables can change results or speed. If isoscale sets its own "
+        "value, your value has no effect; all other variables affect every run.",
+        remedy="Unset the variables that you do not intend; every run records the variables that "
+        "were set (environment.json).",
     )

@@ -1,7 +1,7 @@
-"""How this computer is set up: limits, pages, clocks, load, GPU links; ``unknown`` if not known.
+"""Reads the settings of this computer: limits, pages, clocks, load, GPU links.
 
-Readers take the root of the file system: a test can give them another machine. Sizes are
-in bytes unless a name says otherwise.
+An unknown fact is ``unknown``. The functions take the root of the file system, so that a test can
+give them another machine. Sizes are in bytes unless a name says otherwise.
 """
 
 import os
@@ -35,11 +35,11 @@ GPU_FIELDS = {
     "sm_clock_max": "clocks.max.sm",
     "power_limit": "power.limit",
 }
-"""Our name -> the field of ``nvidia-smi --query-gpu``."""
+"""isoscale's name -> the field of ``nvidia-smi --query-gpu``."""
 
 
 def read(path: Path) -> str | None:
-    """Returns the text of a file of the system, or None if there is none to read."""
+    """Returns the text of a file of the system; None if the file is missing or unreadable."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -49,8 +49,9 @@ def read(path: Path) -> str | None:
 def _control_groups(controller: str, root: Path) -> list[Path]:
     """Returns the folders of this process's control groups, innermost first; [] if unknown.
 
-    Version 2 has one tree for all controllers, version 1 one each. Inside a container the path may
-    be the host's; then only the mounted top of it is there, which is the container's own group.
+    Version 2 has one tree for all controllers, version 1 has one tree per controller. Inside a
+    container the path may be the host's; then only the mounted top of the path exists, which is the
+    container's own group.
     """
     folders: list[Path] = []
     for line in (read(root / "proc/self/cgroup") or "").splitlines():
@@ -65,7 +66,7 @@ def _control_groups(controller: str, root: Path) -> list[Path]:
 
 
 def cpu_quota(root: Path = _ROOT) -> float | str | None:
-    """Returns how many CPUs' worth of time the control groups allow; None: no limit is set."""
+    """Returns the limit of the control groups, in CPUs' worth of time; None: no limit."""
     folders = _control_groups("cpu", root)
     quotas = []
     for folder in folders:
@@ -80,7 +81,7 @@ def cpu_quota(root: Path = _ROOT) -> float | str | None:
 
 
 def _memory_limit(root: Path, total: int) -> tuple[int | str | None, int | None]:
-    """Returns (tightest memory limit of the control groups, what it leaves free)."""
+    """Returns (lowest memory limit of the control groups, least free memory below a limit)."""
     folders = _control_groups("memory", root)
     limits = []
     for folder in folders:
@@ -97,12 +98,12 @@ def _memory_limit(root: Path, total: int) -> tuple[int | str | None, int | None]
         limits.append((int(limit), max(0, int(limit) - in_use)))
     if not limits:
         return None if folders else UNKNOWN, None
-    # The tightest limit need not be the one that leaves the least.
+    # The lowest limit and the least free memory may belong to different groups.
     return min(limit for limit, _ in limits), min(left for _, left in limits)
 
 
 def memory(root: Path = _ROOT) -> dict[str, Any]:
-    """Returns total and available memory, the control group's limit, and swap in use."""
+    """Returns total and available memory, the control groups' limit, and the swap in use."""
     virtual = psutil.virtual_memory()
     limit, left = _memory_limit(root, virtual.total)
     try:
@@ -120,7 +121,7 @@ def memory(root: Path = _ROOT) -> dict[str, Any]:
 
 
 def caches(cpu: int, root: Path = _ROOT) -> dict[str, dict[str, Any]] | str:
-    """Returns the caches of a CPU (``L1d``, ``L2``, ...): size, and which CPUs share them."""
+    """Returns the caches of a CPU (``L1d``, ``L2``, ...): size, and the CPUs that share each."""
     found = {}
     folders = sorted((root / f"sys/devices/system/cpu/cpu{cpu}/cache").glob("index[0-9]*"))
     for folder in folders:
@@ -150,7 +151,7 @@ def huge_pages(root: Path = _ROOT) -> str:
 def clocks(cpus: list[int], root: Path = _ROOT) -> dict[str, Any]:
     """Returns driver, governors, boost (``on`` or ``off``) and current clocks of some CPUs.
 
-    A virtual machine usually tells nothing of this.
+    In a virtual machine these facts are usually unknown.
     """
     system = root / "sys/devices/system/cpu"
 
@@ -159,7 +160,7 @@ def clocks(cpus: list[int], root: Path = _ROOT) -> dict[str, Any]:
         return sorted({text for text in texts if text})
 
     boost = {"0": "off", "1": "on"}.get(read(system / "cpufreq/boost") or "")
-    # The same thing, upside down.
+    # The same setting, with the opposite meaning of 0 and 1.
     no_turbo = {"0": "on", "1": "off"}.get(read(system / "intel_pstate/no_turbo") or "")
     current = [int(text) / 1000 for text in values("scaling_cur_freq") if text.isdecimal()]
     return {
@@ -171,7 +172,7 @@ def clocks(cpus: list[int], root: Path = _ROOT) -> dict[str, Any]:
 
 
 def virtual_machine(root: Path = _ROOT) -> bool | str:
-    """Returns whether the processor says that it is a virtual one (x86 only)."""
+    """Returns whether the processor has the hypervisor flag (x86 only)."""
     flags = re.search(r"^flags\s*:(.*)$", read(root / "proc/cpuinfo") or "", re.MULTILINE)
     return "hypervisor" in flags[1].split() if flags else UNKNOWN
 
@@ -183,7 +184,7 @@ def shared_memory(root: Path = _ROOT) -> int | str:
 
 
 def disk_free(folder: Path) -> int | str:
-    """Returns the space left where ``folder`` is or would be made."""
+    """Returns the free disk space at ``folder`` (or at its nearest existing parent)."""
     for place in (folder, *folder.absolute().parents):
         if place.is_dir():
             return psutil.disk_usage(str(place)).free
@@ -206,11 +207,11 @@ def load_average() -> list[float] | str:
 
 
 def facts(out_dir: Path, root: Path = _ROOT) -> dict[str, Any]:
-    """Returns how this machine is set up, as far as the system tells.
+    """Returns the settings of this machine; facts that the system does not show are ``unknown``.
 
     Args:
-      out_dir: where results go; for the space left there.
-      root: of the file system.
+      out_dir: folder of the results; its free disk space is one of the facts.
+      root: root of the file system.
     """
     cpus = affinity()
     known = cpus if isinstance(cpus, list) else list(range(psutil.cpu_count() or 1))
@@ -233,12 +234,16 @@ def facts(out_dir: Path, root: Path = _ROOT) -> dict[str, Any]:
 
 
 def activity(seconds: float) -> dict[str, Any]:
-    """Measures what others do while this process sleeps.
+    """Measures the load from other programs while this process sleeps.
+
+    Args:
+      seconds: duration of the measurement.
 
     Returns:
-      ``busy_cpus``: CPUs' worth of time used by all programs on the CPUs that this process may use;
-      ``stolen``: share of time that the hypervisor gave to others (``unknown`` where the system
-      does not count it).
+      ``seconds``: the argument.
+      ``busy_cpus``: CPUs' worth of time used by all programs on the CPUs that this process may use.
+      ``stolen``: share of time that the hypervisor gave to other machines (``unknown`` if the
+      system does not count this time).
     """
     began, before = time.perf_counter(), psutil.cpu_times(percpu=True)
     time.sleep(seconds)
@@ -251,25 +256,25 @@ def activity(seconds: float) -> dict[str, Any]:
         spent = {
             name: getattr(after[cpu], name) - getattr(before[cpu], name)
             for name in after[cpu]._fields
-            if not name.startswith("guest")  # counted in user time as well
+            if not name.startswith("guest")  # user time includes guest time
         }
         stolen += spent.get("steal", 0.0)
         busy += sum(spent.values()) - sum(spent.get(n, 0.0) for n in ("idle", "iowait", "steal"))
     return {
         "seconds": seconds,
-        # The system counts in ticks: over a short time more than all can seem to be in use.
+        # The system counts in ticks: over a short time the sum can exceed the number of CPUs.
         "busy_cpus": min(max(0.0, busy) / elapsed, len(looked_at)),
         "stolen": stolen / elapsed / len(looked_at) if counted else UNKNOWN,
     }
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Returns what nvidia-smi tells of every GPU, units included; [] if it shows none."""
+    """Returns nvidia-smi's facts about every GPU, with units; [] if nvidia-smi lists no GPU."""
     fields = ",".join(GPU_FIELDS.values())
     answer = query("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader")
     rows = [[value.strip() for value in line.split(",")] for line in (answer or "").splitlines()]
     if not rows or any(len(row) != len(GPU_FIELDS) for row in rows):
-        # A driver that does not know one of the fields refuses them all.
+        # A driver that does not know one of the fields refuses the whole query.
         plain = describe.gpus()
         return [{name: gpu.get(name, UNKNOWN) for name in GPU_FIELDS} for gpu in plain]
     return [
@@ -288,5 +293,5 @@ def cuda_of_driver() -> str:
 
 
 def gpu_driver_fails() -> bool:
-    """Whether nvidia-smi is there and does not answer: then nothing is known of GPUs."""
+    """Returns whether nvidia-smi is installed and fails: then the GPUs are unknown."""
     return shutil.which("nvidia-smi") is not None and query("nvidia-smi") is None

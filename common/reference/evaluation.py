@@ -1,4 +1,4 @@
-"""Evaluation figures from logits; the same NumPy code for every framework."""
+"""Computes evaluation figures from logits, with the same NumPy code for every framework."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Evaluation:
         self._weight += float(weights.sum())
 
     def result(self) -> dict[str, float]:
-        """Returns ``loss`` (nats), ``accuracy`` (a share) and ``n`` (labels counted)."""
+        """Returns ``loss`` (nats), ``accuracy`` (share) and ``n`` (sum of the labels' weights)."""
         return {
             "loss": self._loss / self._weight,
             "accuracy": self._correct / self._weight,

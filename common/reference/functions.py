@@ -1,4 +1,4 @@
-"""NumPy formulas that every framework's operations must equal (float64 in the parity tests)."""
+"""NumPy formulas that every framework's operations must match (in float64 in parity tests)."""
 
 import math
 
@@ -8,7 +8,7 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """x [..., in] @ kernel [in, out] + bias [out]."""
+    """Returns x [..., in] @ kernel [in, out] + bias [out]."""
     return x @ kernel + bias
 
 
@@ -17,13 +17,13 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    """The tanh approximation of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+    """Returns the tanh approximation of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
-    """x times the normal distribution function of x (Hendrycks & Gimpel 2016)."""
-    from scipy import special  # every program imports this file; few come here
+    """Returns x times the normal distribution function of x (Hendrycks & Gimpel 2016)."""
+    from scipy import special  # every program imports this file; few call this function
 
     return 0.5 * x * (1 + special.erf(x / math.sqrt(2)))
 
@@ -32,26 +32,29 @@ ACTIVATIONS = {"gelu_tanh": gelu_tanh, "gelu": gelu, "relu": relu}
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    """Softmax over the last dim."""
+    """Returns the softmax over the last dim."""
     shifted = np.exp(x - x.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
 def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float) -> np.ndarray:
-    """Layer norm over the last dim with the biased variance (Ba et al. 2016, arXiv:1607.06450)."""
+    """Returns the layer norm over the last dim, with the biased variance.
+
+    Source: Ba et al. 2016, arXiv:1607.06450.
+    """
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
     return (x - mean) / np.sqrt(variance + epsilon) * scale + bias
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Softmax cross-entropy in nats: logits [..., classes], labels [...] -> [...]."""
+    """Returns softmax cross-entropy in nats: logits [..., classes], labels [...] -> [...]."""
     peak = logits.max(-1, keepdims=True)
     log_normalizer = np.log(np.exp(logits - peak).sum(-1)) + peak[..., 0]
     return log_normalizer - np.take_along_axis(logits, labels[..., None], -1)[..., 0]
 
 
 def weighted_loss(logits: np.ndarray, batch: dict[str, np.ndarray]) -> float:
-    """sum(weight * cross-entropy) / sum(weight) over the global batch."""
+    """Returns sum(weight * cross-entropy) / sum(weight) over the global batch, in nats."""
     losses = cross_entropy(logits, batch["labels"])
     return float((losses * batch["weights"]).sum() / batch["normalizer"])

@@ -1,7 +1,7 @@
-"""The optimizer as one formula: the NumPy reference, and the schedule that runners evaluate.
+"""The optimizer in NumPy (the reference of all frameworks), and the schedule that runners use.
 
-With gradient g (clipped), step t = 1, 2, ..., learning rate a_t, decay w (0 where the parameter's
-spec says no decay):
+With gradient g (clipped), step t = 1, 2, ..., learning rate a_t, decay w (0 for parameters without
+``Parameter.decay``):
 
   AdamW:  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
           p = p - a_t (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + w p)
@@ -21,17 +21,17 @@ from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.optimizer_config import OptimizerConfig
 
 SLOTS = {"adamw": ("first_moment", "second_moment"), "sgd": ("momentum",)}
-"""What an optimizer keeps of each parameter, under its canonical name."""
+"""Optimizer -> the names of its slots; a slot has one array for each parameter."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerState:
-    """What an optimizer remembers between two updates.
+    """The state of an optimizer between two updates.
 
     Attributes:
       slots: slot -> canonical arrays, in the order of ``SLOTS``: ``first_moment`` and
         ``second_moment`` for AdamW, ``momentum`` for SGD.
-      step: number of updates done.
+      step: number of finished updates.
     """
 
     slots: dict[str, Arrays]
@@ -56,7 +56,7 @@ def learning_rate(config: OptimizerConfig, step: int) -> float:
 
 
 def global_norm(gradients: Arrays) -> float:
-    """Returns the Euclidean norm over all tensors together."""
+    """Returns the Euclidean norm of all tensors together."""
     return math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients.values()))
 
 
@@ -69,7 +69,7 @@ def reference_update(
     step: int,
     decayed: set[str],
 ) -> tuple[Arrays, dict[str, Arrays]]:
-    """Returns (parameters, state) after one update in NumPy float64.
+    """Returns (parameters, state) after one update, computed in NumPy float64.
 
     Args:
       config: the optimizer.
@@ -77,7 +77,7 @@ def reference_update(
       state: {} before the first step; then ``first_moment`` and ``second_moment`` (AdamW) or
         ``momentum`` (SGD), each canonical name -> array.
       step: 0 for the first update.
-      decayed: canonical names that weight decay applies to.
+      decayed: canonical names of the parameters with weight decay.
     """
     scale = 1.0
     if config.clip_norm:
@@ -113,13 +113,13 @@ def gradients_of_step(
     after: dict[str, np.ndarray],
     decayed: np.ndarray,
 ) -> np.ndarray:
-    """Returns the gradients (clipped) that an update was given, from what it did to its state.
+    """Returns the (clipped) gradients of an update, computed from the change of the state.
 
     Args:
       config: the optimizer.
-      parameters: before the update.
-      before, after: the optimizer's slots.
-      decayed: 1 where weight decay applies, else 0.
+      parameters: the parameters before the update.
+      before, after: the optimizer's slots before and after the update.
+      decayed: 1 for parameters with weight decay, else 0.
     """
     if config.name == "adamw":
         old, new = before["first_moment"], after["first_moment"]

@@ -1,6 +1,6 @@
-"""Tweaks that several frameworks have, and helpers for conditions of tweaks.
+"""Tweaks that several frameworks have in common, and helpers for conditions of tweaks.
 
-A framework gives its own reason and its own condition for the tuned lane: ``huge_pages(why=...,
+Each framework gives its own reason and its own condition for the tuned lane: ``huge_pages(why=...,
 pays=...)``.
 """
 
@@ -53,7 +53,7 @@ def _huge_pages_held() -> dict[str, Any]:
 
 
 def _malloc_setting(*, name: str, what: str, value: str, **options: Any) -> Tweak:
-    """A setting of glibc's malloc, for frameworks that take their memory from it."""
+    """Returns a tweak of glibc's malloc, for frameworks that allocate with this malloc."""
     tunables = value.split(SEPARATOR)
     return Tweak(
         name=name,
@@ -68,7 +68,7 @@ def _malloc_setting(*, name: str, what: str, value: str, **options: Any) -> Twea
 
 
 def huge_pages(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
-    """Huge pages for what glibc allocates."""
+    """Returns the tweak that gives glibc's malloc huge pages."""
     return _malloc_setting(
         name="huge-pages",
         what="asks the kernel for huge pages",
@@ -89,7 +89,7 @@ class _MallocState(ctypes.Structure):
 
 
 def _mapped_blocks() -> dict[str, Any]:
-    """Blocks that go back to the kernel when they are freed: 0 with the tweak in force."""
+    """Returns the number of blocks that ``free`` returns to the kernel: 0 under this tweak."""
     try:
         ask = ctypes.CDLL(None).mallinfo2
     except AttributeError:  # before glibc 2.33
@@ -99,14 +99,17 @@ def _mapped_blocks() -> dict[str, Any]:
 
 
 def keep_memory(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
-    """Freed memory stays with glibc, for frameworks that take and free large buffers each step."""
+    """Returns the tweak that keeps freed memory in glibc.
+
+    The tweak is for frameworks that allocate and free large buffers in each step.
+    """
     settings = {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28}
     return _malloc_setting(
         name="keep-memory",
-        what="keeps what is freed, large buffers too",
+        what="keeps freed memory, including large buffers",
         value=SEPARATOR.join(f"glibc.malloc.{name}={value}" for name, value in settings.items()),
         why=why,
-        needs="glibc 2.26 or newer; more memory (0.1 to 0.4 GiB more at the peak were seen)",
+        needs="glibc 2.26 or newer; more memory (measured: 0.1 to 0.4 GiB more at the peak)",
         pays=pays,
         missing=lambda: _glibc_missing((2, 26)),
         evidence=_mapped_blocks,
@@ -114,29 +117,29 @@ def keep_memory(*, why: str, pays: Callable[[RunConfig], bool]) -> Tweak:
 
 
 def cache_folder() -> Path:
-    """Returns where built helpers are kept between runs.
+    """Returns the folder that keeps built libraries between runs.
 
     Raises:
-      RuntimeError: this user has no home.
+      RuntimeError: this user has no home folder.
     """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "isoscale"
 
 
 def works_on_sequences(config: RunConfig) -> bool:
-    """Whether a model's activations have a sequence dim: its dense layers see three dims."""
+    """Returns whether the activations have a sequence dim: inputs of dense layers have 3 dims."""
     return config.spec.sequence is not None
 
 
 SHORT_STEP_FLOPS = 0.3e9
-"""Below it, a step on one CPU core takes some milliseconds, and issuing it is a part of that."""
+"""A step with fewer FLOPs takes a few milliseconds on one CPU core; the call is a part of that."""
 
 
 STEPS_PER_DISPATCH = 10
 
 
 def has_short_steps(config: RunConfig) -> bool:
-    """Whether the time to issue a step shows beside the time to compute it."""
+    """Returns whether issuing a step takes a noticeable share of the step's time."""
     flops = config.spec.training_flops(global_batch_size=config.global_batch_size)
     return flops / config.devices < SHORT_STEP_FLOPS
 
@@ -147,14 +150,14 @@ def _has_whole_blocks(config: RunConfig) -> bool:
 
 
 def several_steps(*, how: str, why: str, source: str) -> Tweak:
-    """Several steps for each call into the framework."""
+    """Returns the tweak that does several steps in each call into the framework."""
     return Tweak(
         name="several-steps",
         what=f"{STEPS_PER_DISPATCH} steps per call: {how}",
         why=why,
         where=(
-            "batches that lie on the devices (--input_pipeline=placed); --steps and --window_steps "
-            f"that are multiples of {STEPS_PER_DISPATCH}"
+            "batches on the devices (--input_pipeline=placed); --steps and --window_steps are "
+            f"multiples of {STEPS_PER_DISPATCH}"
         ),
         needs="nothing",
         source=source,

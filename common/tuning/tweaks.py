@@ -1,9 +1,10 @@
-"""Tweaks: small, named ways to make a framework faster on a machine, with equal results.
+"""Tweaks: small, named changes that make a framework faster on a machine, with equal results.
 
-A framework lists its own in ``frameworks/<name>_runner/tweaks.py`` as ``TWEAKS``, in the order in
-which they are switched on. Which ones a run uses is decided here: ``--tuning`` names a lane
-(``stock``: none; ``tuned``: all that pay here), and ``--tweaks=+name,-name`` changes it. Settings
-that correct results need are no tweaks; they hold in both lanes.
+Each framework lists its tweaks in ``frameworks/<name>_runner/tweaks.py`` as ``TWEAKS``, in the
+order in which a run switches them on. This file chooses the tweaks of a run: ``--tuning`` names a
+lane (``stock``: no tweaks; ``tuned``: all tweaks that pay on this machine), and
+``--tweaks=+name,-name`` changes the lane. Settings that correct results need are not tweaks; they
+are on in both lanes.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.run_config import TUNED, RunConfig
 
-SEPARATOR = ":"  # of GLIBC_TUNABLES and LD_PRELOAD
+SEPARATOR = ":"  # separates the parts of GLIBC_TUNABLES and of LD_PRELOAD
 
 
 def _no_environment() -> dict[str, str]:
@@ -33,21 +34,23 @@ class Tweak:
     """One tweak.
 
     Attributes:
-      name: for ``--tweaks``.
-      what: it does.
-      why: it helps, and by how much where that was measured.
-      where: it can be used, in words.
-      needs: of the machine, in words.
-      source: where it is documented.
-      applies: whether it can change anything for a run that has the tweaks before it.
-      pays: whether the tuned lane takes it for a run that it applies to.
-      missing: what it needs and this machine lacks, or None; nothing is changed.
-      variables: variable -> what the parts of its value that are this tweak's contain.
-      environment: variable -> the parts to set before the process starts; may build what it names.
-      changes: fields of ``RunConfig`` that it sets.
-      in_effect: whether it is there, asked in every process of a run before the framework is.
-      evidence: what a run's record says of it at the end.
-      unsupported: whether the vendor of the library does not support it.
+      name: the name for ``--tweaks``.
+      what: the change that the tweak makes.
+      why: the reason for the gain, and the measured gain if there is one.
+      where: the runs that can use the tweak, in words.
+      needs: the tweak's requirements on the machine, in words.
+      source: address of the documentation.
+      applies: whether the tweak can change a run that already has all earlier tweaks.
+      pays: whether the tuned lane includes the tweak, for a run that the tweak applies to.
+      missing: returns the requirement that this machine lacks, or None; changes nothing.
+      variables: environment variable -> texts that identify the tweak's parts of the value.
+      environment: returns environment variable -> parts to set before the process starts; may
+        build the library that a part names.
+      changes: ``RunConfig`` fields that the tweak sets, with their values.
+      in_effect: whether the tweak works; every process of a run calls this function before the
+        import of the framework.
+      evidence: returns facts about the tweak for the record of a finished run.
+      unsupported: whether the vendor of the library does not support the tweak.
     """
 
     name: str
@@ -68,7 +71,7 @@ class Tweak:
 
     @property
     def kind(self) -> str:
-        """``environment`` (set before the process starts), ``setting`` or ``operation``."""
+        """Returns the kind: ``environment`` (set before start), ``setting`` or ``operation``."""
         if self.variables:
             return "environment"
         return "setting" if self.changes else "operation"
@@ -76,11 +79,11 @@ class Tweak:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wish:
-    """``--tweaks``, read.
+    """The parsed value of ``--tweaks``.
 
     Attributes:
-      fresh: start from no tweak, whatever the lane has.
-      added, dropped: names.
+      fresh: whether the run starts without the tweaks of the lane.
+      added, dropped: names of tweaks.
     """
 
     fresh: bool = False
@@ -89,10 +92,14 @@ class Wish:
 
 
 def read_wish(words: Sequence[str], known: Collection[str]) -> Wish:
-    """Reads the words of ``--tweaks``.
+    """Returns the parsed words of ``--tweaks``.
+
+    Args:
+      words: the words, for example ``+xla``.
+      known: names of the known tweaks.
 
     Raises:
-      ConfigError: a word without sign, a name that is not known, or both signs for one.
+      ConfigError: a word has no sign, a name is unknown, or a name has both signs.
     """
     signed: dict[str, set[str]] = {"+": set(), "-": set()}
     for word in words:
@@ -101,14 +108,14 @@ def read_wish(words: Sequence[str], known: Collection[str]) -> Wish:
         sign, name = word[:1], word[1:]
         if sign not in signed:
             raise ConfigError(
-                f"--tweaks={word}: each is +name, -name, or 'none' (start from no tweak)"
+                f"--tweaks={word}: each word must be +name, -name, or 'none' (start without tweaks)"
             )
         if name not in known:
             raise unknown("tweak", name, known)
         signed[sign].add(name)
     both = signed["+"] & signed["-"]
     if both:
-        raise ConfigError(f"--tweaks: both +{min(both)} and -{min(both)}")
+        raise ConfigError(f"--tweaks has both +{min(both)} and -{min(both)}; choose one")
     return Wish(fresh="none" in words, added=frozenset(signed["+"]), dropped=frozenset(signed["-"]))
 
 
@@ -121,18 +128,20 @@ def choose(
     compile_mode_given: bool = False,
     must_apply: bool = False,
 ) -> RunConfig:
-    """Returns the configuration with its tweaks, and those left out with the reason.
+    """Returns the configuration with its tweaks, and with the left-out tweaks and the reasons.
 
     Args:
-      config: without tweaks.
+      config: the configuration without tweaks.
       known: the framework's tweaks, in order.
-      tuning: ``stock`` or ``tuned``; ``ladder`` (between the two) starts from none.
-      wish: changes to the lane.
-      compile_mode_given: the user chose the compile mode: no tweak of the lane changes it.
-      must_apply: a wanted tweak that can change nothing here is an error, else it is passed over.
+      tuning: ``stock`` or ``tuned``; ``ladder`` (between the two) starts without tweaks.
+      wish: the user's changes to the lane.
+      compile_mode_given: whether the user chose the compile mode; the lane's tweaks then keep this
+        mode.
+      must_apply: whether a wanted tweak without effect on this run is an error; otherwise the run
+        leaves it out.
 
     Raises:
-      ConfigError: a wanted tweak that cannot be had.
+      ConfigError: a wanted tweak is unavailable; or, with ``must_apply``, it has no effect.
     """
     names: list[str] = []
     left_out: list[tuple[str, str]] = []
@@ -145,18 +154,18 @@ def choose(
         if not applies:
             if must_apply:
                 raise ConfigError(
-                    f"tweak '{tweak.name}' changes nothing here; it is for: {tweak.where}"
+                    f"tweak '{tweak.name}' has no effect on this run; it is for: {tweak.where}"
                 )
             continue
         reason = tweak.missing()
         mode = tweak.changes.get("compile_mode")
         if compile_mode_given and mode and (mode != config.compile_mode or not wanted):
-            reason = f"compile_mode={config.compile_mode} was asked for"
+            reason = f"the user chose compile_mode={config.compile_mode}"
         if reason is None:
             names.append(tweak.name)
             config = dataclasses.replace(config, **tweak.changes)
         elif wanted:
-            raise ConfigError(f"tweak '{tweak.name}' cannot be had: {reason}")
+            raise ConfigError(f"tweak '{tweak.name}' is unavailable: {reason}")
         else:
             left_out.append((tweak.name, reason))
     return dataclasses.replace(
@@ -170,18 +179,19 @@ def choose(
 def environment(
     known: Sequence[Tweak], names: Collection[str], present: Mapping[str, str]
 ) -> dict[str, str]:
-    """Returns what the environment of a run has to hold, for every variable of any tweak.
+    """Returns variable -> value for the environment of a run, for the variables of all tweaks.
 
-    What is there and belongs to no tweak stays. What belongs to a tweak that is not in force goes:
-    a run started from a tuned shell is stock if it says so. Applied twice it changes nothing.
+    Keeps the parts of a value that belong to no tweak. Removes the parts of tweaks that are not in
+    force, so that a stock run is stock even if a tuned shell starts it. A second call with the
+    result as ``present`` returns the same values.
 
     Args:
       known: the framework's tweaks.
-      names: of those in force.
-      present: the environment as it is.
+      names: names of the tweaks in force.
+      present: the current environment.
 
     Raises:
-      ConfigError: something that has to be built cannot be.
+      ConfigError: the library of a tweak cannot be built.
     """
     wanted: dict[str, str] = {}
     for variable in dict.fromkeys(name for tweak in known for name in tweak.variables):

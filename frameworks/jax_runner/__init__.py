@@ -1,4 +1,4 @@
-"""JAX/Flax + optax. This file imports no framework: it is what others may know without one."""
+"""JAX/Flax + optax. The facts that isoscale reads without importing a framework."""
 
 import os
 
@@ -38,22 +38,22 @@ INFO = FrameworkInfo(
 
 
 def environment(config: RunConfig) -> dict[str, str]:
-    """Returns what must be set before JAX is imported."""
-    count = config.devices // config.processes  # of this process
+    """Returns the environment variables to set before the import of JAX."""
+    count = config.devices // config.processes  # devices of this process
     settings = {
         "JAX_PLATFORMS": {"gpu": "cuda"}.get(config.platform, config.platform),
-        "JAX_ENABLE_COMPILATION_CACHE": "false",  # compile time is measured cold, everywhere
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # runs measure compile times without a cache
     }
     if config.platform == "gpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        # JAX reserves memory on every GPU it sees.
+        # JAX reserves memory on every visible GPU.
         first = int(os.environ["LOCAL_RANK"]) if config.process_model == "per_device" else 0
         settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + count)))
     if config.platform == "cpu":
         settings["XLA_FLAGS"] = " ".join(
             [
                 f"--xla_force_host_platform_device_count={count}",
-                # Correctness: with the default scheduler, collectives of several CPU devices on
-                # few cores can wait for each other forever (pmap, 4 devices on 2 cores).
+                # With the default scheduler, collectives of several CPU devices on few cores can
+                # deadlock (pmap, 4 devices on 2 cores).
                 "--xla_cpu_enable_concurrency_optimized_scheduler=false",
             ]
         )

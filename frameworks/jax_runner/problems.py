@@ -1,4 +1,4 @@
-"""Known problems of JAX; see ``common/machine/problem.py``. Imports no framework."""
+"""Known problems of JAX; see ``common/machine/problem.py``. Does not import JAX."""
 
 import re
 
@@ -37,32 +37,33 @@ PROBLEMS = (
         severity="note",
         topic="pages",
         evidence=lambda facts: _page_faults(facts, mode="madvise"),
-        meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. It is not "
-        "measured here what that costs; on a 2-core AMD machine a step of a small transformer took "
+        meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. The cost on "
+        "this machine was not measured; on a 2-core AMD machine a step of a small transformer took "
         "110 ms, and 74 ms with huge pages.",
-        remedy="--tuning=tuned, or --tweaks=+huge-pages,+keep-memory for all frameworks of a "
-        "comparison ('isoscale tweaks' has the variables).",
+        remedy="Add --tuning=tuned, or --tweaks=+huge-pages,+keep-memory for all frameworks of a "
+        "comparison ('isoscale tweaks' lists the variables).",
     ),
     Problem(
         id="page_faults_never",
         severity="note",
         topic="pages",
         evidence=lambda facts: _page_faults(facts, mode="never"),
-        meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. It is not "
-        "measured here what that costs; on a 2-core AMD machine a step of a small transformer took "
-        "110 ms, and 74 ms with huge pages, which this system never gives.",
-        remedy="--tuning=tuned, or --tweaks=+keep-memory for all frameworks of a comparison. As "
-        "root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, then +huge-pages too.",
+        meaning="JAX on CPU gets large temporaries from glibc's malloc, page by page. The cost on "
+        "this machine was not measured; on a 2-core AMD machine a step of a small transformer took "
+        "110 ms, and 74 ms with huge pages. Huge pages are off in this system.",
+        remedy="Add --tuning=tuned, or --tweaks=+keep-memory for all frameworks of a comparison. "
+        "Or run as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; then add "
+        "+huge-pages, too.",
     ),
     Problem(
         id="jax_cpu_collectives",
         severity="note",
         topic="execution",
         evidence=_jax_collectives,
-        meaning="With JAX 0.10.2, collectives of several CPU devices on few cores could wait for "
-        "each other forever (pmap, 4 devices on 2 cores). isoscale sets an XLA flag against it and "
-        "bounds the steps in flight; its watchdog ends what hangs all the same.",
-        remedy="Nothing to do in isoscale; in your own scripts "
+        meaning="With JAX 0.10.2, collectives of several CPU devices on few cores could deadlock "
+        "(pmap, 4 devices on 2 cores). isoscale sets an XLA flag against the deadlock and limits "
+        "the steps in flight; its watchdog kills a run that still hangs.",
+        remedy="No action needed in isoscale; in your own scripts set "
         "XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What makes JAX faster than it is out of the box; see ``common/tuning/tweaks.py``."""
+"""The tweaks of JAX; see ``common/tuning/tweaks.py``."""
 
 from isoscale.common.tuning.shared import (
     has_short_steps,
@@ -12,16 +12,17 @@ from isoscale.common.tuning.tweaks import Tweak
 TWEAKS = (
     huge_pages(
         why=(
-            "XLA on CPU takes its temporary buffers from malloc in every step; above 32 MiB each "
-            "comes as fresh pages, and page faults cost a fifth to a quarter of a step"
+            "in every step, XLA on CPU gets its temporary buffers from malloc; each buffer above "
+            "32 MiB has new pages, and page faults cost a fifth to a quarter of a step"
         ),
-        # What a small step needs, malloc keeps.
+        # malloc keeps the memory of a small step.
         pays=lambda config: not has_short_steps(config),
     ),
     keep_memory(
         why=(
-            "what XLA frees after a step goes back to the kernel, and comes again as fresh pages; "
-            "2 to 10 % of a step on top of huge-pages, two fifths of mlp_large on two devices"
+            "malloc returns the memory that XLA frees after a step to the kernel; the next step "
+            "gets new pages; saves 2 to 10 % of a step in addition to huge-pages, two fifths for "
+            "mlp_large on two devices"
         ),
         pays=lambda config: not has_short_steps(config),
     ),
@@ -29,8 +30,8 @@ TWEAKS = (
         name="dense-2d",
         what="dense layers flatten [B, T, D] to [B T, D] before their product",
         why=(
-            "the gradient of a 3-D product contracts two dims, for which XLA on CPU transposes "
-            "both operands; a quarter of a transformer's step"
+            "the gradient of a 3-D product contracts two dims; XLA on CPU then transposes both "
+            "operands; saves a quarter of a transformer's step"
         ),
         where="models that work on sequences, on the CPU",
         needs="nothing",
@@ -40,11 +41,12 @@ TWEAKS = (
     ),
     Tweak(
         name="kernel-gradient",
-        what="a dense layer's kernel gradient is written as input^T x output gradient",
+        what="computes a dense layer's kernel gradient as input^T x output gradient",
         why=(
-            "the default is its transpose, and pjit adds it up over the devices before turning it "
-            "round: every operation of the optimizer then reads it across its rows; a fifth to a "
-            "half of an MLP's step; no difference was shown for gpt_tiny"
+            "by default JAX computes the transpose, and pjit sums it over the devices before it "
+            "transposes it back; every operation of the optimizer then reads the gradient across "
+            "its rows; saves a fifth to a half of an MLP's step; measurements showed no difference "
+            "for gpt_tiny"
         ),
         where="strategy pjit on several CPU devices",
         needs="nothing",
@@ -56,10 +58,10 @@ TWEAKS = (
     ),
     Tweak(
         name="attention-bhsd",
-        what="attention with the heads before the sequence, [B, N, T, H], from the projections on",
+        what="attention with the heads before the sequence: [B, N, T, H], from the projections on",
         why=(
-            "both products are then plain batched ones, without a transposition inside; 1 to 4 % "
-            "of a step in interleaved windows"
+            "both products are then plain batched products without a transposition; saves 1 to 4 % "
+            "of a step, measured in interleaved windows"
         ),
         where="models that work on sequences, on the CPU",
         needs="nothing",
@@ -69,8 +71,11 @@ TWEAKS = (
     ),
     Tweak(
         name="expert-major",
-        what="the slots of all groups are gathered expert by expert, [E, B C, D]",
-        why="one product per expert instead of transpositions around the expert dim; a sixth",
+        what="gathers the slots of all groups expert by expert: [E, B C, D]",
+        why=(
+            "one product per expert replaces transpositions around the expert dim; saves a sixth "
+            "of a step"
+        ),
         where="mixtures of experts on the CPU",
         needs="nothing",
         source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.dot_general.html",
@@ -78,8 +83,8 @@ TWEAKS = (
         pays=lambda config: True,
     ),
     several_steps(
-        how="jax.lax.scan over batches that lie on the device",
-        why="a call costs 0.1 to 0.5 ms, whatever it computes",
+        how="jax.lax.scan over batches on the device",
+        why="each call costs 0.1 to 0.5 ms, independent of its computation",
         source="https://docs.jax.dev/en/latest/_autosummary/jax.lax.scan.html",
     ),
 )

@@ -1,4 +1,4 @@
-"""TensorFlow. This file imports no framework: it is what others may know without one."""
+"""TensorFlow. The facts that isoscale reads without importing a framework."""
 
 from isoscale.common.config.framework_info import FrameworkInfo
 from isoscale.common.config.run_config import RunConfig
@@ -35,7 +35,7 @@ INFO = FrameworkInfo(
 
 
 def environment(config: RunConfig) -> dict[str, str]:
-    """Returns what must be set before TensorFlow is imported."""
+    """Returns the environment variables to set before the import of TensorFlow."""
     settings = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     if config.platform == "cpu":
         settings["CUDA_VISIBLE_DEVICES"] = "-1"

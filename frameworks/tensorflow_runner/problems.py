@@ -1,4 +1,4 @@
-"""Known problems of TensorFlow; see ``common/machine/problem.py``. Imports no framework."""
+"""Known problems of TensorFlow; see ``common/machine/problem.py``. Does not import TensorFlow."""
 
 from isoscale.common.machine.problem import Facts, Problem, examined, operating_system
 
@@ -18,8 +18,8 @@ PROBLEMS = (
         severity="note",
         topic="gpu",
         evidence=_tensorflow_platform,
-        meaning="TensorFlow's own packages use no GPU on this system: not on macOS, and not on "
-        "native Windows since 2.11.",
+        meaning="TensorFlow's own packages do not support GPUs on this system (macOS; native "
+        "Windows since 2.11).",
         remedy="Use Linux, or WSL2 on Windows, for --platform=gpu.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What makes TensorFlow faster than it is out of the box; see ``common/tuning/tweaks.py``."""
+"""The tweaks of TensorFlow; see ``common/tuning/tweaks.py``."""
 
 from isoscale.common.tuning.shared import (
     huge_pages,
@@ -10,19 +10,19 @@ from isoscale.common.tuning.tweaks import Tweak
 
 TWEAKS = (
     huge_pages(
-        why="TensorFlow keeps most of its memory: no difference was shown on the CPU",
+        why="TensorFlow keeps most of its memory; measurements on the CPU showed no difference",
         pays=lambda config: False,
     ),
     keep_memory(
-        why="TensorFlow keeps most of its memory: no difference was shown on the CPU",
+        why="TensorFlow keeps most of its memory; measurements on the CPU showed no difference",
         pays=lambda config: False,
     ),
     Tweak(
         name="xla",
-        what="compile_mode=xla: forward and backward pass compiled by XLA (jit_compile=True)",
+        what="compile_mode=xla: XLA compiles forward and backward pass (jit_compile=True)",
         why=(
-            "fuses element-wise operations: 5 to 15 % on transformers and mixtures of experts; "
-            "MLPs become slower, and compiling takes longer"
+            "fuses element-wise operations; saves 5 to 15 % for transformers and mixtures of "
+            "experts; MLPs become slower, and compilation takes longer"
         ),
         where="everywhere",
         needs="nothing",
@@ -33,10 +33,10 @@ TWEAKS = (
     ),
     Tweak(
         name="reduce-to-one-device",
-        what="MirroredStrategy with ReductionToOneDevice: one device adds and copies back",
+        what="MirroredStrategy with ReductionToOneDevice: one device sums and copies the sum back",
         why=(
-            "the collectives that are the default copy each gradient more often; a fifth to a "
-            "quarter of an MLP's step on two devices, up to a tenth of a transformer's"
+            "the default collectives copy each gradient more often; on two devices, saves a fifth "
+            "to a quarter of an MLP's step, up to a tenth of a transformer's step"
         ),
         where="strategy mirrored on several CPU devices; measured on two",
         needs="nothing",
@@ -47,8 +47,8 @@ TWEAKS = (
         pays=lambda config: config.devices == 2,
     ),
     several_steps(
-        how="tf.while_loop inside one tf.function, over batches that lie on the device",
-        why="a call of a tf.function costs 0.3 to 0.8 ms, whatever it computes",
+        how="tf.while_loop inside one tf.function, over batches on the device",
+        why="each call of a tf.function costs 0.3 to 0.8 ms, independent of its computation",
         source="https://www.tensorflow.org/guide/function#loops",
     ),
 )

@@ -1,4 +1,4 @@
-"""PyTorch. This file imports no framework: it is what others may know without one."""
+"""PyTorch. The facts that isoscale reads without importing a framework."""
 
 from isoscale.common.config.framework_info import FrameworkInfo
 from isoscale.common.config.run_config import RunConfig
@@ -23,8 +23,8 @@ INFO = FrameworkInfo(
 
 
 def environment(config: RunConfig) -> dict[str, str]:
-    """Returns what must be set before PyTorch is imported."""
-    # Compile time is measured cold, everywhere.
+    """Returns the environment variables to set before the import of PyTorch."""
+    # Runs measure compile times without a cache.
     settings = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     if config.platform == "cpu":
         threads = str(config.threads_per_device)

@@ -1,4 +1,4 @@
-"""Known problems of PyTorch; see ``common/machine/problem.py``. Imports no framework."""
+"""Known problems of PyTorch; see ``common/machine/problem.py``. Does not import PyTorch."""
 
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.problem import Facts, Problem, cores, examined, is_disturbed
@@ -20,15 +20,15 @@ def _mkl(facts: Facts, *, slow: bool) -> str | None:
     }
     rates = {name: p["best_flops_per_second"] / 1e9 for name, p in products.items()}
     disturbed = [name for name, product in products.items() if is_disturbed(product)]
-    # Disturbed figures prove nothing, and one framework has nothing to be slower than.
+    # Disturbed figures are no evidence, and a single framework has no figure to compare with.
     shown = "torch" in rates and not disturbed and rates["torch"] < 0.8 * max(rates.values())
     if shown != slow:
         return None
     figures = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     marks = f"; disturbed by other programs: {', '.join(disturbed)}" if disturbed else ""
     return (
-        f"the processor is {machine['cpu_vendor']} with avx512f, and MKL's own check says that it "
-        f"is not Intel's; best float32 product on one core, measured, in GFLOP/s: "
+        f"the processor is {machine['cpu_vendor']} with avx512f; MKL does not recognize an Intel "
+        f"processor; best measured float32 product on one core, in GFLOP/s: "
         f"{figures or UNKNOWN}{marks}"
     )
 
@@ -56,7 +56,7 @@ def _cuda_without_gpu(facts: Facts) -> str | None:
         or torch["cuda"] in (None, UNKNOWN)
     ):
         return None
-    return f"PyTorch {torch['versions']['torch']} is built for CUDA {torch['cuda']}, no GPU shows"
+    return f"PyTorch {torch['versions']['torch']} is built for CUDA {torch['cuda']}; no GPU found"
 
 
 def _compiler(facts: Facts) -> str | None:
@@ -70,9 +70,10 @@ def _compiler(facts: Facts) -> str | None:
 
 
 _MKL_REMEDY = (
-    "No supported switch is known: MKL_ENABLE_INSTRUCTIONS and its like change nothing. Preloading "
-    "a library that defines mkl_serv_intel_cpu_true does, unsupported by the vendor and in need of "
-    "a C compiler: --tuning=tuned does it, or --tweaks=+mkl-as-intel alone, and reports say so."
+    "No supported setting is known; MKL_ENABLE_INSTRUCTIONS and similar variables have no effect. "
+    "A preloaded library that defines mkl_serv_intel_cpu_true helps; it needs a C compiler, and "
+    "the vendor does not support it. Add --tuning=tuned, or only --tweaks=+mkl-as-intel; reports "
+    "show the tweak."
 )
 
 PROBLEMS = (
@@ -81,9 +82,9 @@ PROBLEMS = (
         severity="problem",
         topic="kernels",
         evidence=lambda facts: _mkl(facts, slow=True),
-        meaning="PyTorch multiplies matrices with MKL, which keeps its AVX-512 kernels for Intel "
-        "processors: a gap to the other frameworks here is partly this library's choice, not "
-        "PyTorch's.",
+        meaning="PyTorch multiplies matrices with MKL, which uses its AVX-512 kernels on Intel "
+        "processors only. MKL, not PyTorch, causes a part of the gap to the other frameworks on "
+        "this machine.",
         remedy=_MKL_REMEDY,
     ),
     Problem(
@@ -91,9 +92,9 @@ PROBLEMS = (
         severity="note",
         topic="kernels",
         evidence=lambda facts: _mkl(facts, slow=False),
-        meaning="PyTorch multiplies matrices with MKL, which keeps its AVX-512 kernels for Intel "
-        "processors. The figures do not show that it costs much here; that depends on the "
-        "processor, the sizes and the number of threads.",
+        meaning="PyTorch multiplies matrices with MKL, which uses its AVX-512 kernels on Intel "
+        "processors only. The figures do not show a high cost on this machine; the cost depends on "
+        "the processor, the sizes and the number of threads.",
         remedy=_MKL_REMEDY,
     ),
     Problem(
@@ -101,37 +102,38 @@ PROBLEMS = (
         severity="note",
         topic="execution",
         evidence=_torchrun,
-        meaning="torchrun gives its workers OMP_NUM_THREADS=1 where it is not set. isoscale sets "
-        "the threads of its CPU runs itself, from --threads_per_device.",
-        remedy="Nothing to do in isoscale; in your own scripts set OMP_NUM_THREADS.",
+        meaning="torchrun sets OMP_NUM_THREADS=1 for its workers if the variable is not set. "
+        "isoscale sets the threads of its CPU runs itself, from --threads_per_device.",
+        remedy="No action needed in isoscale; set OMP_NUM_THREADS in your own scripts.",
     ),
     Problem(
         id="gloo_loopback",
         severity="note",
         topic="execution",
         evidence=_gloo,
-        meaning="Between processes on CPU, gradients travel through gloo over TCP loopback: 27 MB "
-        "took 16 ms on a 2-core AMD machine (a memory-shared all-reduce 9 to 10 ms). It is not "
-        "measured here. Strategies that drive all devices from one process do not pay it.",
-        remedy="Nothing to do; compare strategies with it in mind.",
+        meaning="On CPU, gloo sends gradients between processes over TCP loopback: 27 MB took 16 "
+        "ms on a 2-core AMD machine (an all-reduce in shared memory took 9 to 10 ms). The cost on "
+        "this machine was not measured. Strategies with one process for all devices do not have "
+        "this cost.",
+        remedy="No action needed; consider this cost when you compare strategies.",
     ),
     Problem(
         id="compiler_for_torch_compile",
         severity="note",
         topic="execution",
         evidence=_compiler,
-        meaning="--compile_modes=torch:compile builds C++ on CPU and fails without it; eager, the "
-        "default, does not need it.",
+        meaning="On CPU, --compile_modes=torch:compile builds C++ code and fails without compiler "
+        "and headers; the default, eager, does not need them.",
         remedy="Install a C++ compiler and Python's headers (Debian, Ubuntu: apt install g++ "
-        "python3-dev), or name the compiler in CXX.",
+        "python3-dev), or set CXX to the compiler's name.",
     ),
     Problem(
         id="cuda_build_without_gpu",
         severity="note",
         topic="execution",
         evidence=_cuda_without_gpu,
-        meaning="It works on the CPU and takes gigabytes of disk for CUDA; otherwise harmless.",
-        remedy="Nothing to do. For the small build, in a new environment: "
+        meaning="This build of PyTorch works on the CPU. Its CUDA libraries use gigabytes of disk.",
+        remedy="No action needed. To install the small build, in a new environment: "
         "pip install torch --index-url https://download.pytorch.org/whl/cpu.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What makes PyTorch faster than it is out of the box; see ``common/tuning/tweaks.py``."""
+"""The tweaks of PyTorch; see ``common/tuning/tweaks.py``."""
 
 import hashlib
 import os
@@ -24,7 +24,10 @@ _PRELOADED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
 def _on_other_cpu(config: RunConfig) -> bool:
-    """x86 that is not Intel's: where MKL chooses slower kernels than the CPU could run."""
+    """Returns whether the CPU is an x86 CPU of another vendor than Intel.
+
+    On these CPUs, MKL may choose slower kernels than the CPU supports.
+    """
     x86 = platform.machine() in ("x86_64", "AMD64")
     return config.platform == "cpu" and x86 and cpu_vendor() not in (UNKNOWN, "GenuineIntel")
 
@@ -42,16 +45,16 @@ def _preload_missing() -> str | None:
         folder = str(cache_folder())
     except RuntimeError as error:
         return f"needs a folder to build in: {error}"
-    # The dynamic linker takes both for the end of a name.
+    # The dynamic linker reads both characters as the end of a name.
     bad = {" ", ":"} & set(folder)
-    return f"{folder!r} has a {min(bad)!r}; set XDG_CACHE_HOME" if bad else None
+    return f"{folder!r} contains {min(bad)!r}; set XDG_CACHE_HOME" if bad else None
 
 
 def _preload() -> dict[str, str]:
-    """Builds the library, once per machine and user.
+    """Returns LD_PRELOAD with the path of the library; builds it once per machine and user.
 
     Raises:
-      ConfigError: it cannot be built.
+      ConfigError: the library cannot be built.
     """
     digest = hashlib.sha256((_PRELOADED + platform.machine()).encode()).hexdigest()[:12]
     library = cache_folder() / f"{_NAME}{digest}.so"
@@ -80,22 +83,22 @@ def _preloaded() -> bool:
 
 TWEAKS = (
     huge_pages(
-        why="PyTorch keeps most of its memory: no difference was seen on the CPU",
+        why="PyTorch keeps most of its memory; measurements on the CPU showed no difference",
         pays=lambda config: False,
     ),
     keep_memory(
-        why="as huge-pages: no difference was shown on the CPU",
+        why="as for huge-pages: measurements on the CPU showed no difference",
         pays=lambda config: False,
     ),
     Tweak(
         name="mkl-as-intel",
-        what="preloads a one-line library whose mkl_serv_intel_cpu_true() says yes",
+        what="preloads a one-line library with an mkl_serv_intel_cpu_true() that returns 1",
         why=(
-            "MKL keeps its best kernels for Intel processors; products of 1024 x 128 matrices and "
-            "larger were 10 to 20 % faster on Zen 4"
+            "MKL uses its best kernels on Intel processors only; on Zen 4, products of matrices of "
+            "1024 x 128 and larger were 10 to 20 % faster"
         ),
         where="x86 processors of other vendors than Intel, under Linux",
-        needs="a C compiler; not supported by Intel",
+        needs="a C compiler; Intel does not support this tweak",
         source="https://danieldk.eu/Intel-MKL-on-AMD-Zen",
         applies=_on_other_cpu,
         pays=lambda config: True,
@@ -107,8 +110,8 @@ TWEAKS = (
     ),
     Tweak(
         name="compile",
-        what="compile_mode=compile: the model through torch.compile",
-        why="fuses element-wise operations; 20 to 35 s to compile, and no faster on the CPU here",
+        what="compile_mode=compile: torch.compile compiles the model",
+        why="fuses element-wise operations; 20 to 35 s to compile; no gain was measured on the CPU",
         where="everywhere",
         needs="a C++ compiler",
         source="https://docs.pytorch.org/docs/stable/generated/torch.compile.html",
@@ -123,15 +126,15 @@ TWEAKS = (
     ),
     Tweak(
         name="onednn-linear",
-        what="dense layers and their input gradients through oneDNN's linear instead of MKL",
+        what="computes dense layers and their input gradients with oneDNN's linear instead of MKL",
         why=(
-            "oneDNN asks the processor what it can do, not who made it: about 10 % of a product, "
-            "but no difference was shown for a whole step on Zen 4"
+            "oneDNN checks the features of the processor, not its vendor; saves about 10 % of a "
+            "product; measurements on Zen 4 showed no difference for a whole step"
         ),
-        where="float32, not torch.compile; x86 processors of other vendors than Intel",
-        needs="a private operation of PyTorch; not supported",
+        where="float32 without torch.compile; x86 processors of other vendors than Intel",
+        needs="a private operation of PyTorch, which PyTorch does not support",
         source="https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/mkldnn/Linear.cpp",
-        # Inductor has no way to compile this operation with every input.
+        # Inductor cannot compile this operation for every input.
         applies=lambda config: (
             _on_other_cpu(config) and config.dtype != "float64" and config.compile_mode != "compile"
         ),
@@ -140,8 +143,8 @@ TWEAKS = (
     ),
     Tweak(
         name="foreach-optimizer",
-        what="the optimizer as one list operation per arithmetic step (foreach=True), not fused",
-        why="what PyTorch does by default on GPUs; on the CPU the fused kernel is up to 2x faster",
+        what="the optimizer does one list operation per arithmetic step (foreach=True), not fused",
+        why="PyTorch's default on GPUs; on the CPU the fused kernel is up to 2x faster",
         where="everywhere",
         needs="nothing",
         source="https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
@@ -152,8 +155,9 @@ TWEAKS = (
         name="one-bucket",
         what="DDP reduces all gradients in one bucket: bucket_cap_mb=512 instead of 25",
         why=(
-            "each reduction over gloo costs a fixed time, but one alone overlaps with nothing; on "
-            "two CPU devices no difference was shown for gpt_tiny, mlp_large and mlp_medium"
+            "each reduction over gloo costs a fixed time, but a single reduction cannot overlap "
+            "with computation; on two CPU devices, measurements showed no difference for gpt_tiny, "
+            "mlp_large and mlp_medium"
         ),
         where="strategy ddp",
         needs="nothing",

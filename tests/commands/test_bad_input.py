@@ -29,7 +29,7 @@ COMPARE = [
     (["--learning_rate=fast"], "--learning_rate=fast: must be a number"),
     (["--time_budget=soon"], "--time_budget=soon: must be a duration"),
     (["--models=gpt_tiny", "--num_heads=3"], "num_heads=3 does not divide d_model=128"),
-    (["--models=mlp_medium", "--d_model=64"], "model 'mlp_medium' has no such size"),
+    (["--models=mlp_medium", "--d_model=64"], "model 'mlp_medium' lacks this size; its sizes are"),
     (["--models=mlp_medium", "--dataset=digits"], "64 features and 10 classes"),
     (["--study=../escape"], "--study='../escape' must be a plain name"),
     (["--study=/tmp/x"], "must be a plain name"),
@@ -53,7 +53,7 @@ COMPARE = [
     (["models"], "'models' is not a flag"),
     (["--tuning=tunned"], "unknown tuning 'tunned': did you mean 'tuned'?"),
     (["--tweaks=+huge-page"], "unknown tweak 'huge-page': did you mean 'huge-pages'?"),
-    (["--tweaks=huge-pages"], "each is +name, -name, or 'none'"),
+    (["--tweaks=huge-pages"], "each word must be +name, -name, or 'none'"),
 ]
 RUNNER = [
     ([], "--model is required"),
@@ -68,9 +68,12 @@ RUNNER = [
     (["--model=moe_tiny", "--resume_from=/etc"], "manifest.json cannot be read"),
     (["--model=moe_tiny", "--tuning=fast"], "unknown tuning 'fast'"),
     (["--model=moe_tiny", "--tweaks=+one-bucket"], "unknown tweak 'one-bucket'"),
-    (["--model=mlp_digits", "--tweaks=+dense-2d"], "'dense-2d' changes nothing here; it is for"),
+    (
+        ["--model=mlp_digits", "--tweaks=+dense-2d"],
+        "'dense-2d' has no effect on this run; it is for",
+    ),
     (["--model=moe_tiny", "--top_k=9"], "top_k=9 exceeds num_experts=8"),
-    (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be made"),
+    (["--model=mlp_digits", "--run_dir=/proc/nope"], "--run_dir: /proc/nope cannot be created"),
     (["--model=mlp_digits", "--platform=gpu"], "this machine shows"),
     (["--model=moe_tiny", "--stepz=9"], "did you mean '--steps'?"),
     (["--model=moe_tiny", "--compile_mode=xla"], "unknown compile_mode of jax 'xla'"),

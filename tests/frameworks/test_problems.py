@@ -1,4 +1,4 @@
-"""Known problems of frameworks: facts that show each, and facts next to them that do not."""
+"""Known problems of frameworks: for each, facts that show it and similar facts that do not."""
 
 import pytest
 
@@ -63,7 +63,7 @@ CASES: list[Case] = [
         "page_faults",
         {**MADVISE, **ONE_JAX, "environment": {"GLIBC_TUNABLES": "glibc.malloc.check=1"}},
         "JAX 0.10.2",
-        {**MADVISE, **ONE_JAX, "settings/c_library": "glibc 2.31"},  # has no such tunable
+        {**MADVISE, **ONE_JAX, "settings/c_library": "glibc 2.31"},  # lacks this tunable
     ),
     (
         "page_faults",

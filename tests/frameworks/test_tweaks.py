@@ -1,4 +1,4 @@
-"""The tweaks of each framework."""
+"""Tests the tweaks of each framework."""
 
 import dataclasses
 import re

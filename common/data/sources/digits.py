@@ -1,7 +1,7 @@
-"""The 1,797 handwritten digits (8 x 8 pixels, 10 classes) that ship inside scikit-learn.
+"""The 1,797 handwritten digits (8 x 8 pixels, 10 classes) that scikit-learn contains.
 
-Alpaydin & Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", test part. One split for
-every seed: 1,437 images for training, 360 held out.
+Source: Alpaydin & Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", test part. The
+split is the same for every seed: 1,437 images for training, 360 held out.
 """
 
 import hashlib
@@ -17,10 +17,14 @@ PIXELS, CLASSES = 64, 10
 
 
 def check(spec: ModelSpec, *, global_batch_size: int) -> None:
-    """Raises ConfigError unless the model takes 64 features and 10 classes, and a batch exists."""
+    """Raises ConfigError unless the model and the batch fit the data.
+
+    The model must have 64 features and 10 classes. The training images must fill at least one
+    batch.
+    """
     kind = spec.batch_kind()
     if not isinstance(kind, FeatureBatch):
-        raise ConfigError("dataset 'digits' holds images; the model takes tokens")
+        raise ConfigError("dataset 'digits' has images; the model takes tokens (use mlp_digits)")
     if (kind.input_size, kind.num_classes) != (PIXELS, CLASSES):
         raise ConfigError(
             f"dataset 'digits' has {PIXELS} features and {CLASSES} classes; the model has "
@@ -35,8 +39,18 @@ def check(spec: ModelSpec, *, global_batch_size: int) -> None:
 
 
 def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:
-    """Returns an epoch in an order from the seed (``pool`` batches at most) and the test set."""
-    from sklearn.datasets import load_digits  # a second of import, needed here only
+    """Returns one epoch in the order of the seed and the test set.
+
+    Args:
+      spec: the model.
+      global_batch_size: examples per batch.
+      pool: largest number of batches; 0: the whole epoch.
+      seed: decides the order of the training images.
+      dtype: dtype of the images.
+    """
+    from sklearn.datasets import (
+        load_digits,
+    )  # the import takes a second; only this function needs it
 
     images, labels = load_digits(return_X_y=True)
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()

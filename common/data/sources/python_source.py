@@ -1,6 +1,6 @@
-"""Bytes of the Python standard library's own source files: real text on every machine.
+"""Bytes of the Python standard library's source files: real text that every machine has.
 
-The text depends on the Python version; its hash is recorded and says which text it was.
+The text depends on the Python version; the run's record has the hash of the text.
 """
 
 import hashlib
@@ -15,36 +15,43 @@ from isoscale.common.data.dataset import Dataset, add_padding, finish_batch, gen
 
 EVALUATION_BATCHES = 4
 LONGEST = 65536
-"""Far below the half megabyte that every Python version holds out."""
+"""The longest sequence: far below the half megabyte that is held out in every Python version."""
 
 
 def check(spec: ModelSpec, *, global_batch_size: int) -> None:
-    """Raises ConfigError unless the model predicts the next of at least 256 tokens."""
+    """Raises ConfigError unless the model fits the text.
+
+    The model must predict the next token and have a vocabulary of at least 256 tokens. The sequence
+    length must be at most ``LONGEST``.
+    """
     del global_batch_size
     kind = spec.batch_kind()
     if not isinstance(kind, TokenBatch) or kind.num_classes is not None:
         raise ConfigError(
-            "dataset 'python_source' is text for causal language models (gpt_tiny, moe_tiny)"
+            "dataset 'python_source' needs a causal language model (gpt_tiny, moe_tiny)"
         )
     if kind.vocabulary_size < 256:
         raise ConfigError(
-            f"dataset 'python_source' has 256 byte values; vocabulary_size={kind.vocabulary_size}"
+            f"dataset 'python_source' needs vocabulary_size=256 or more, not {kind.vocabulary_size}"
         )
     if kind.sequence_length > LONGEST:
         raise ConfigError(
-            f"sequence_length={kind.sequence_length} exceeds {LONGEST}, the longest of dataset "
-            "'python_source'"
+            f"sequence_length={kind.sequence_length} exceeds {LONGEST}, the longest sequence of "
+            "dataset 'python_source'"
         )
 
 
 def read_text() -> bytes:
-    """Returns the modules at the top of the standard library, in order of name, as one text."""
+    """Returns the top-level modules of the standard library as one text, in the order of names."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     return b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
 
 
 def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype: str) -> Dataset:
-    """Returns ``pool`` batches (64 if 0) of random windows, and windows of the last tenth."""
+    """Returns ``pool`` batches (64 if 0) of random windows, and held-out batches.
+
+    The held-out windows are from the last tenth of the text; the others are from the rest.
+    """
     kind = spec.batch_kind()
     assert isinstance(kind, TokenBatch)
     content = read_text()

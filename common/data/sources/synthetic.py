@@ -1,11 +1,11 @@
-"""Random batches from the seed, shaped for the model. Labels are random: nothing to generalise."""
+"""Random batches from the seed, in the model's shapes. Labels are random, too."""
 
 from isoscale.common.config.model_spec import FeatureBatch, ModelSpec
 from isoscale.common.data.dataset import Dataset, add_padding, finish_batch, generator
 
 
 def check(spec: ModelSpec, *, global_batch_size: int) -> None:
-    """Every model and batch can use synthetic data."""
+    """Accepts every model and batch."""
     del spec, global_batch_size
 
 

@@ -25,7 +25,7 @@ def make() -> Flags:
         ("--steps=0", "must be a whole number, 1 or more"),
         ("--steps=1.5", "must be a whole number"),
         ("--learning_rate=nan", "must be a number, 0.0 or more"),
-        ("--models=a,,b", "none of them empty"),
+        ("--models=a,,b", "without empty values"),
         ("--models=a,a", "must not name a value twice"),
         ("--devices=1,x", "must be a whole number"),
         ("--time_budget=5", "a duration like 90s, 5m or 1h30m"),

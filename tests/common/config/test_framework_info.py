@@ -1,4 +1,4 @@
-"""What a strategy says of the mesh is checked before anything starts."""
+"""The mesh axes of a strategy are checked before a run starts."""
 
 import pytest
 
@@ -14,7 +14,9 @@ def _info(*axes: str) -> StrategyInfo:
 
 
 def test_an_axis_must_exist() -> None:
-    with pytest.raises(ValueError, match="mesh axis 'dta' is none of data, fsdp, expert, tensor"):
+    with pytest.raises(
+        ValueError, match="mesh axis 'dta' is unknown; known: data, fsdp, expert, tensor"
+    ):
         _info("dta")
 
 
@@ -28,7 +30,7 @@ def test_a_strategy_is_given_no_axis_that_it_does_not_use() -> None:
 
 
 def test_every_strategy_says_which_axes_it_uses() -> None:
-    """``data`` alone today; ``bare`` uses one device, and so none."""
+    """Today the only axis is ``data``; ``bare`` uses one device and therefore no axis."""
     for framework in lookup.frameworks():
         for strategy in lookup.strategies(framework):
             info = lookup.strategy_info(framework, strategy)

@@ -1,4 +1,4 @@
-"""Initialisers against numbers worked out by hand and against SciPy's distributions."""
+"""Compares initialisers with numbers computed by hand and with SciPy's distributions."""
 
 import numpy as np
 import pytest
@@ -25,9 +25,9 @@ CONVOLUTION = GlorotUniform(
     "initializer, sizes, bound",
     [
         (DENSE, {"input": 24, "output": 30}, 1 / 3),
-        # The order of the dims makes no difference, nor do dims that are in neither fan.
+        # The order of the dims and dims outside both fans have no effect.
         (DENSE, {"output": 30, "experts": 7, "input": 24}, 1 / 3),
-        # 3 x 5 x 8 = 120 inputs of an output, 3 x 5 x 16 = 240 outputs of an input.
+        # 3 x 5 x 8 = 120 inputs per output, 3 x 5 x 16 = 240 outputs per input.
         (
             CONVOLUTION,
             {"height": 3, "width": 5, "input": 8, "output": 16},
@@ -66,8 +66,8 @@ def _parameter(**changes: object) -> Parameter:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"dims": ("input", "input")}, "a name of its own"),
-        ({"dims": ("input",)}, "a name of its own"),
+        ({"dims": ("input", "input")}, "a different name"),
+        ({"dims": ("input",)}, "a different name"),
         ({"initializer": CONVOLUTION}, "height"),
     ],
 )

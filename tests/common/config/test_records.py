@@ -1,4 +1,4 @@
-"""Dataclasses to JSON objects and back: nothing is lost, and a wrong value is named by its path."""
+"""Converts dataclasses to JSON objects and back; an error contains the path of the wrong value."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from isoscale.common.config.records import from_record, to_record
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Decides its own form: a list of two numbers."""
+    """Has its own form: a list of two numbers."""
 
     x: float
     y: float
@@ -93,7 +93,7 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_number() -> Non
         ({"inner": {"name": "i"}}, r"inner.share is missing"),
         ({"inner": {"name": "i", "share": "x"}}, r"inner.share is 'x'; it must be float"),
         ({"inner": {"name": "i", "share": 1, "kind": "c"}}, r"inner.kind is 'c'; .*'a', 'b'"),
-        ({"inner": {"name": "i", "share": 1, "kid": 1}}, r"inner.kid: Inner has no such field"),
+        ({"inner": {"name": "i", "share": 1, "kid": 1}}, r"inner.kid: Inner lacks this field"),
         ({"many": [{"name": 1, "share": None}]}, r"many\[0\].name is 1; it must be str"),
         ({"many": "ab"}, r"many is 'ab'; it must be a list"),
         ({"pair": ["p"]}, r"pair must have 2 entries, not 1"),
@@ -102,7 +102,7 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_number() -> Non
         ({"by_name": {"k": None}}, r"by_name.k is None; it must be an object"),
         ({"either": 1.5}, r"either is 1.5; it must be str or int"),
         ({"point": [1]}, r"point: not enough values"),
-        ({"other": 1}, r"other: Outer has no such field"),
+        ({"other": 1}, r"other: Outer lacks this field"),
     ],
     ids=lambda value: str(value)[:40],
 )

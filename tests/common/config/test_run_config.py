@@ -130,8 +130,10 @@ def test_mesh_has_a_place_for_every_axis() -> None:
 
 
 def test_every_setting_says_whether_it_belongs_to_the_cell() -> None:
-    """A field that is forgotten here would merge runs that cannot be compared."""
-    declared = {n: o.cell for n, o in options_of(RunConfig).items()}  # raises for one without
+    """A field without a declaration would merge runs that are not comparable."""
+    declared = {
+        n: o.cell for n, o in options_of(RunConfig).items()
+    }  # raises for a field without one
     in_cell = {name for name, membership in declared.items() if membership != "never"}
     derived = {"processes", "mesh", "oversubscribed"}
     assert in_cell | derived == {field.name for field in dataclasses.fields(Cell)}
@@ -153,7 +155,7 @@ def test_cells_differ_where_a_setting_of_the_cell_does(name: str) -> None:
 
 
 def test_the_ids_of_cells_stay() -> None:
-    """Folders of earlier studies carry them; one is written out here."""
+    """Folder names of earlier studies contain the ids; the test has one id in full."""
     assert RunConfig(**BASE).cell().id == "mlp_digits-jax-pjit-2dev-b64-float32-8d5f2760"
 
 
@@ -173,8 +175,8 @@ def test_a_cell_comes_back_from_its_record() -> None:
         ({"devices": True}, "cell.devices is True; it must be int"),
         ({"devices": 0}, "must be 1 or more"),
         ({"mesh": [1]}, "cell.mesh is [1]; it must be an object"),
-        ({"optimizer": {"nme": "adamw"}}, "cell.optimizer.nme: OptimizerConfig has no such field"),
-        ({"colour": "red"}, "cell.colour: Cell has no such field"),
+        ({"optimizer": {"nme": "adamw"}}, "cell.optimizer.nme: OptimizerConfig lacks this field"),
+        ({"colour": "red"}, "cell.colour: Cell lacks this field"),
         ({"tweaks": ["a", 1]}, "cell.tweaks[1] is 1; it must be str"),
         ({"dtype": None}, "cell.dtype is None; it must be str"),
     ],
@@ -193,7 +195,7 @@ def test_a_cell_without_a_model_is_refused() -> None:
 
 
 def test_flags_rebuild_the_settings() -> None:
-    """Every setting that has a flag, at a value that is not its default."""
+    """Covers every setting with a flag, at a value other than its default."""
     config = RunConfig(
         **{**BASE, "warmup_steps": 3, "seed": 7, "batch_pool": 5, "max_in_flight": 1,
            "input_pipeline": "timed", "gradient_accumulation_steps": 2, "threads_per_device": 2,

@@ -92,7 +92,7 @@ def test_digits_are_split_for_good() -> None:
         for i in range(64)
         if batch["weights"][i]
     ]
-    assert sum(row in rows for row in test_rows) <= 1  # the set has a few equal images
+    assert sum(row in rows for row in test_rows) <= 1  # the data set has a few equal images
     other = load("digits", "mlp_digits", batch=64, pool=0, seed=5)
     for ours, theirs in zip(data.evaluation, other.evaluation, strict=True):
         assert np.array_equal(ours["inputs"], theirs["inputs"])
@@ -103,8 +103,8 @@ def test_digits_are_split_for_good() -> None:
     [
         ("digits", "mlp_medium", "64 features and 10 classes; the model has input_size=799"),
         ("digits", "gpt_tiny", "the model takes tokens"),
-        ("python_source", "mlp_digits", "causal language models"),
-        ("python_source", "transformer_small", "causal language models"),
+        ("python_source", "mlp_digits", "causal language model"),
+        ("python_source", "transformer_small", "causal language model"),
     ],
 )
 def test_unfit_models_are_refused(source: str, model: str, message: str) -> None:
@@ -118,7 +118,7 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 
 
 def test_what_fills_a_batch_has_no_weight() -> None:
-    """In no loss: neither as a label nor as a group of the auxiliary loss."""
+    """Rows that fill a batch count neither in the loss nor in the auxiliary loss."""
     spec = lookup.preset("moe_tiny").spec
     tokens = np.ones((8, spec.sequence_length), np.int32)
     batch = finish_batch(spec, "float32", {"tokens": tokens, "labels": tokens}, examples=5)

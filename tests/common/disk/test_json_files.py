@@ -34,7 +34,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
 
 
 def test_a_file_is_synced_whole_before_it_takes_its_name(tmp_path: Path, monkeypatch) -> None:
-    """Else a power cut could leave the new name with nothing in it."""
+    """Otherwise a power failure could leave an empty file under the new name."""
     path = tmp_path / "x.json"
     path.write_text("old")
     seen: list[tuple[str, str, str]] = []

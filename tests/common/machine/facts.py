@@ -1,4 +1,4 @@
-"""Facts about a machine on which no problem shows, and ways to change them."""
+"""Facts about a machine without problems, and functions that change these facts."""
 
 import copy
 from typing import Any
@@ -101,7 +101,7 @@ QUIET: dict[str, Any] = {
 
 
 def changed(changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns the quiet facts with some changed; ``a/b`` is facts["a"]["b"]."""
+    """Returns the quiet facts with changes; the key ``a/b`` means facts["a"]["b"]."""
     facts = copy.deepcopy(QUIET)
     for path, value in changes.items():
         *folders, last = path.split("/")
@@ -129,16 +129,16 @@ ELSEWHERE = {"python": "3.12.4", "executable": "/other/bin/python"}
 
 
 Case = tuple[str, dict[str, Any], str, dict[str, Any]]
-"""A problem's id, facts that show it, a part of its evidence, facts that do not show it."""
+"""(id of a problem, facts that show it, a part of its evidence, facts that do not show it)."""
 
 
 def names(cases: list[Case]) -> list[str]:
-    """Returns names for the cases of a parametrized test."""
+    """Returns the names of the cases for a parametrized test."""
     return [f"{index}-{case[0]}" for index, case in enumerate(cases)]
 
 
 def check(case: Case) -> None:
-    """Fails unless the problem shows with the one facts, and not with the others."""
+    """Fails unless the first facts show the problem and the last facts do not."""
     name, shown, evidence, hidden = case
     entry = found(shown)[name]
     assert evidence in entry["evidence"]

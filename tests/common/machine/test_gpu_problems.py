@@ -1,4 +1,4 @@
-"""Known problems of GPUs: facts that show each, and facts next to them that do not."""
+"""Known problems of GPUs: for each, facts that show it and similar facts that do not."""
 
 import pytest
 
@@ -80,7 +80,7 @@ CASES: list[Case] = [
     (
         "small_shared_memory",
         {"gpus": [GPU, GPU], "settings/shared_memory_bytes": 64 * MIB},
-        "64 MiB and there are 2 GPUs",
+        "64 MiB, and the machine has 2 GPUs",
         {"gpus": [GPU], "settings/shared_memory_bytes": 64 * MIB},
     ),
     (

@@ -14,7 +14,7 @@ from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
         (0, 2, 1, [4, 5]),
         (0, 2, 2, [4, 5, 6, 7]),
         (1, 1, 2, [6, 7]),
-        (3, 1, 2, [6, 7]),  # past the last core the count starts again
+        (3, 1, 2, [6, 7]),  # after the last core the count restarts
         (0, 8, 1, [4, 5, 6, 7]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Known problems of machines: facts that show each, and facts next to them that do not."""
+"""Known problems of machines: for each, facts that show it and similar facts that do not."""
 
 import pytest
 
@@ -62,7 +62,7 @@ CASES: list[Case] = [
         "other_versions",
         {"frameworks/jax": framework("jax", "0.11.0")},
         "jax 0.11.0 (tested: 0.10.2)",
-        ONE_TORCH,  # a local part of a version (+cpu) is the same version
+        ONE_TORCH,  # the local part of a version (+cpu) is ignored
     ),
     (
         "other_versions",
@@ -119,7 +119,7 @@ def test_problems_come_before_notes() -> None:
 
 
 def test_what_is_unknown_triggers_nothing() -> None:
-    """Except what needs no such fact: these frameworks on four cores."""
+    """The one exception needs no unknown fact: JAX on four cores."""
     unknown = {
         **{f"machine/{name}": UNKNOWN for name in ("cpu_vendor", "instruction_sets")},
         **{f"machine/{name}": UNKNOWN for name in ("physical_cores", "logical_cores")},
@@ -142,7 +142,7 @@ def test_a_framework_that_was_not_seen_triggers_nothing(status: str) -> None:
 
 
 def test_problems_of_one_topic_stand_together() -> None:
-    """Whichever table has them: the memory pages of a framework before this machine's clocks."""
+    """The topic decides the order, not the file: a framework's memory pages precede the clocks."""
     shown = found(
         {
             **MADVISE,

@@ -1,4 +1,4 @@
-"""readers of the system's facts, each shown a machine made of files."""
+"""Tests the readers of the system's facts, each with a machine made of files."""
 
 import ctypes
 import os
@@ -23,11 +23,11 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     "files, expected",
     [
         ({}, UNKNOWN),
-        ({"proc/self/cgroup": "0::/\n"}, UNKNOWN),  # nothing is mounted
+        ({"proc/self/cgroup": "0::/\n"}, UNKNOWN),  # no control group is mounted
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cgroup.procs": ""}, None),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
-        (  # the tightest of the groups around us counts
+        (  # the lowest limit of the enclosing groups counts
             {
                 "proc/self/cgroup": "0::/a/b\n",
                 "sys/fs/cgroup/a/cpu.max": "200000 100000",
@@ -59,7 +59,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
             },
             None,
         ),
-        (  # a path out of the namespace
+        (  # a path outside the namespace
             {"proc/self/cgroup": "0::/../..\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"},
             1.0,
         ),
@@ -104,7 +104,7 @@ def test_cpu_quota(files, expected, tmp_path: Path) -> None:
 def test_memory_limit(files, limit, tmp_path: Path) -> None:
     memory = system.memory(tree(tmp_path, files))
     assert memory["limit_bytes"] == limit
-    if limit == 1_000_000:  # in use: 700000, of which 100000 are a cache that gives way
+    if limit == 1_000_000:  # in use: 700000, of which 100000 are cache that the kernel can free
         assert memory["available_bytes"] == 400_000
     else:
         assert 2**20 < memory["available_bytes"] <= memory["total_bytes"]
@@ -175,7 +175,7 @@ def test_a_system_without_such_files_is_unknown(tmp_path: Path) -> None:
         assert found[name] == UNKNOWN
     assert set(found["clocks"].values()) == {UNKNOWN}
     assert found["memory"]["limit_bytes"] == UNKNOWN
-    assert found["disk_free_bytes"] > 0  # of the nearest folder that is there
+    assert found["disk_free_bytes"] > 0  # of the nearest existing folder
 
 
 def test_this_machine_is_read() -> None:

@@ -39,7 +39,7 @@ def test_a_document_survives_json(name: str, kind: Any) -> None:
         ({"schema_version": 3}, "schema_version is 3; it must be 1 to 2"),
         ({"steps": "6"}, "steps is '6'; it must be int"),
         ({"relays": [{"model": "mlp"}]}, r"relays\[0\].legs is missing"),
-        ({"more": 1}, "more: RelayDocument has no such field"),
+        ({"more": 1}, "more: RelayDocument lacks this field"),
     ],
 )
 def test_a_wrong_document_is_refused(change: dict[str, Any], message: str) -> None:

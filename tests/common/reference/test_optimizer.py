@@ -26,7 +26,7 @@ def test_schedules_by_hand(schedule: str, expected: list[float]) -> None:
 
 
 def test_first_adamw_step_by_hand() -> None:
-    """With m and v from zero, the first direction is g / (|g| + epsilon), plus the decay."""
+    """m and v start at zero: the first direction is g / (|g| + epsilon), plus the decay."""
     config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5, epsilon=1e-3, clip_norm=0.0)
     parameters = {"a": np.array([2.0]), "b": np.array([2.0])}
     gradients = {"a": np.array([-4.0]), "b": np.array([-4.0])}

@@ -1,4 +1,4 @@
-"""Tweaks that several frameworks have."""
+"""Tests the tweaks that several frameworks have in common."""
 
 import pytest
 
@@ -33,5 +33,5 @@ def test_keep_memory_needs_glibc(monkeypatch) -> None:
     assert tweak.missing() is None
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert "glibc 2.26" in tweak.missing()
-    # Each part of the value is known as this tweak's, or it would stay behind in a stock run.
+    # `variables` must identify each part; an unidentified part would remain in a stock run.
     assert environment([tweak], [], tweak.environment()) == {"GLIBC_TUNABLES": ""}

@@ -1,4 +1,4 @@
-"""Which tweaks a run gets, and what the environment then holds."""
+"""Tests the choice of a run's tweaks and the environment that follows from them."""
 
 import dataclasses
 
@@ -76,9 +76,11 @@ def test_what_cannot_be_had_is_named_or_refused() -> None:
     chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish())
     assert chosen.tweaks_left_out == (("missing", "needs a thing"),)
     assert "needs a thing" in str(chosen.to_json())
-    with pytest.raises(ConfigError, match="'missing' cannot be had: needs a thing"):
+    with pytest.raises(ConfigError, match="'missing' is unavailable: needs a thing"):
         choose(config(), KNOWN, tuning="stock", wish=read_wish(["+missing"], NAMES))
-    with pytest.raises(ConfigError, match="'fits-not' changes nothing here; it is for: text of"):
+    with pytest.raises(
+        ConfigError, match="'fits-not' has no effect on this run; it is for: text of"
+    ):
         choose(
             config(),
             KNOWN,
@@ -91,15 +93,15 @@ def test_what_cannot_be_had_is_named_or_refused() -> None:
 def test_a_compile_mode_that_was_asked_for_stays() -> None:
     chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
     assert chosen.compile_mode == "eager"
-    assert ("compiles", "compile_mode=eager was asked for") in chosen.tweaks_left_out
-    # Nor does one that asks for the same mode count as a step of the lane.
+    assert ("compiles", "the user chose compile_mode=eager") in chosen.tweaks_left_out
+    # The lane also leaves out a tweak that sets the mode that the user chose.
     same = config(compile_mode="compile")
     chosen = choose(same, KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
     assert "compiles" not in chosen.tweaks
-    wish = read_wish(["none", "+compiles"], NAMES)  # as a study starts it
+    wish = read_wish(["none", "+compiles"], NAMES)  # the words with which a study starts a run
     chosen = choose(same, KNOWN, tuning="tuned", wish=wish, compile_mode_given=True)
     assert chosen.tweaks == ("compiles",)
-    with pytest.raises(ConfigError, match="was asked for"):
+    with pytest.raises(ConfigError, match="the user chose compile_mode=eager"):
         choose(
             config(),
             KNOWN,
@@ -113,9 +115,9 @@ def test_a_compile_mode_that_was_asked_for_stays() -> None:
     "words, message",
     [
         (["+huge-page"], "huge-pages"),
-        (["huge-pages"], "each is \\+name, -name"),
-        (["+huge-pages", "-huge-pages"], "both"),
-        ([""], "each is"),
+        (["huge-pages"], "each word must be \\+name, -name"),
+        (["+huge-pages", "-huge-pages"], "both \\+huge-pages and -huge-pages; choose one"),
+        ([""], "each word must be"),
     ],
 )
 def test_bad_wishes(words, message) -> None:
@@ -126,7 +128,7 @@ def test_bad_wishes(words, message) -> None:
 def test_cell_and_flags_say_what_is_in_force() -> None:
     stock = choose(config(), KNOWN, tuning="stock", wish=Wish())
     tuned = choose(config(), KNOWN, tuning="tuned", wish=Wish())
-    # Cells from before there were tweaks stay what they were.
+    # The records of cells without tweaks stay unchanged.
     assert not {"tweaks", "steps_per_dispatch"} & set(stock.cell().to_record())
     assert tuned.cell().tweaks == ("pays", "compiles")
     assert "--tweaks=none,+pays,+compiles" in tuned.to_flags()
@@ -146,6 +148,6 @@ def test_environment_joins_and_is_idempotent() -> None:
     found = environment(known, both, {"V": "user=3:a=7:c=5", "OTHER": "y"})
     assert found == {"V": "user=3:a=1:b=2:c=4"}
     assert environment(known, both, found) == found
-    # A stock run that is started from a tuned shell is stock.
+    # A stock run is stock even if a tuned shell starts it.
     assert environment(known, [], found) == {"V": "user=3"}
     assert environment(known, [], {"V": "a=1"}) == {"V": ""}
