@@ -16,7 +16,7 @@ from isoscale.common.machine.native_output import printed_by
 
 
 def _mkl_takes_for_intel() -> bool | str:
-    """Returns whether MKL's own check takes this processor for an Intel one.
+    """Returns whether MKL's own check treats this processor as an Intel one.
 
     Some users replace the function of that check by a preloaded library. The function of the
     process therefore comes before the one in PyTorch's library. ``unknown``: neither has it.
@@ -86,7 +86,7 @@ def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
 
 
 def matrix_product(size: int, *, platform: str) -> Callable[[], None]:
-    """Returns a function that multiplies two float32 matrices [size, size] and then returns."""
+    """Returns a blocking function that multiplies two float32 matrices [size, size], no TF32."""
     torch.set_float32_matmul_precision("highest")  # no TF32
     device = "cpu" if platform == "cpu" else "cuda"
     a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)

@@ -74,7 +74,7 @@ def measure(framework: str, lane: str, model: str) -> dict:
     block = runner.config.steps_per_dispatch
     modes: dict[str, str | bool] = {"": "auto"}
     if framework == "tensorflow":
-        modes[", no XLA"] = False  # XLA is Keras's default there, and slows some models down
+        modes[", no XLA"] = False  # XLA is Keras's default there, and does not suit every model
     for mark, mode in modes.items():
         ways = make_step(
             model, initial, runner.batches, steps_per_execution=block, jit_compile=mode

@@ -25,7 +25,10 @@ POOL = 8
 
 
 def make_config(framework: str, model: str, lane: str, *, strategy: str = "bare") -> RunConfig:
-    """Returns a configuration in float32: one device for ``bare``, else two; one batch each."""
+    """Returns a float32 configuration with the model's batch on each device.
+
+    ``bare`` has one device, every other strategy two.
+    """
     fv = define_flags(framework)
     fv.parse([])
     devices = 1 if strategy == "bare" else 2

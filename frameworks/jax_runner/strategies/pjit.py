@@ -57,7 +57,7 @@ class Strategy(bare.Strategy):
         return self._wrap_shares(computation) if call == "shares" else jax.jit(computation)
 
     def _wrap_shares(self, computation: Callable) -> Callable:
-        """Lets every device compute its share alone; the first dim of results counts devices."""
+        """Returns a function that computes each device's share; the first dim counts devices."""
 
         def local(state: Tree, batch: Tree) -> Tree:
             return jax.tree.map(lambda value: value[None], computation(state, batch))

@@ -35,7 +35,8 @@ class Strategy(bare.Strategy):
     def __init__(self, config: RunConfig):
         super().__init__(config)
         self.rank = ranks.own().rank
-        # 512 MiB hold the gradients of every model here; PyTorch's default is 25, and 1 at first.
+        # 512 MiB hold the gradients of every model here. PyTorch's default is 25 MiB, and 1 MiB for
+        # the first bucket.
         self._bucket_mebibytes = 512 if "one-bucket" in config.tweaks else None
         self._on_gpu = self.devices[0].type == "cuda"
         self._backend = "nccl" if self._on_gpu else "gloo"
