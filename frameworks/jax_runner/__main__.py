@@ -1,4 +1,4 @@
-"""``python -m isoscale.frameworks.jax_runner --help`` says what it does."""
+"""The JAX runner's program; ``python -m isoscale.frameworks.jax_runner --help``."""
 
 import sys
 

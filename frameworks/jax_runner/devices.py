@@ -6,16 +6,19 @@ from isoscale.common.config.run_config import RunConfig
 
 
 def local_devices(config: RunConfig) -> list[jax.Device]:
-    """Returns the devices that this process computes on: all, or (``per_device``) its own one.
+    """Returns the devices of this process: all of the run, or (``per_device``) one.
 
-    ``environment`` shows a rank of a ``per_device`` run its own device only, so that the first one
-    is right in both.
+    In a ``per_device`` run ``environment`` shows each rank its own device only. The first devices
+    are therefore the right ones for both process models.
 
     Raises:
-      RuntimeError: JAX sees fewer.
+      RuntimeError: JAX sees too few devices.
     """
     count = config.devices // config.processes
     devices = jax.local_devices()
     if len(devices) < count:
-        raise RuntimeError(f"JAX sees {len(devices)} {config.platform} devices")
+        raise RuntimeError(
+            f"JAX sees {len(devices)} {config.platform} devices, fewer than the run needs: "
+            "lower --devices"
+        )
     return devices[:count]

@@ -1,18 +1,18 @@
-"""What JAX says of itself, for ``isoscale doctor``."""
+"""Facts that JAX reports about itself, for ``isoscale doctor``."""
 
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
-# Looking is no reason to reserve most of a GPU's memory, which JAX does when it starts.
+# By default JAX reserves most of a GPU's memory when it starts; these facts need little memory.
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 import jax
 import jax.numpy as jnp
 import jaxlib
 
-# How XLA's compiled program names what multiplies matrices on a CPU.
+# Mark in XLA's compiled CPU program -> the library that multiplies matrices.
 _LIBRARIES = {
     "__ynn_fusion": "YNNPACK",
     "__xnn_fusion": "XNNPACK",
@@ -25,7 +25,10 @@ def _product() -> Any:
 
 
 def _matrix_library() -> str:
-    """Returns what the compiled program of a product says; it names no instruction set."""
+    """Returns the library that the compiled program of a matrix product names.
+
+    The program does not name an instruction set.
+    """
     a = jnp.ones((256, 256), jnp.float32)
     text = _product().lower(a, a).compile().as_text() or ""
     named = [name for mark, name in _LIBRARIES.items() if mark in text]
@@ -33,6 +36,7 @@ def _matrix_library() -> str:
 
 
 def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
+    """Returns the facts; ``common/program/examine.py`` defines arguments and keys."""
     plugins = [name for name in cuda_packages if re.match(r"jax-cuda\d+-plugin ", name)]
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     record: dict[str, Any] = {
@@ -43,7 +47,7 @@ def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
             f"jax_default_matmul_precision={precision}; isoscale sets 'highest' (no TF32)"
         ),
     }
-    if platform == "gpu" and not plugins:  # JAX would fail without a word
+    if platform == "gpu" and not plugins:  # JAX would fail without a message
         return {**record, "devices": []}
     try:
         devices = jax.devices()
@@ -58,6 +62,7 @@ def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
 
 
 def matrix_product(size: int, *, platform: str) -> Callable[[], None]:
+    """Returns a blocking function that multiplies two float32 matrices [size, size], no TF32."""
     keys = jax.random.split(jax.random.key(0))
     a, b = (jax.random.normal(key, (size, size), jnp.float32) for key in keys)
     compiled = _product().lower(a, b).compile()

@@ -8,7 +8,7 @@ from isoscale.common.config.optimizer_config import OptimizerConfig
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule | float:
-    """Returns the learning rate as a float, or as a function of the step (0, 1, ...)."""
+    """Returns the learning rate: a float, or a function of the step (0, 1, ...)."""
     peak, warmup = config.learning_rate, config.schedule_warmup_steps
     if config.schedule == "constant" and not warmup:
         return peak
@@ -27,10 +27,10 @@ def schedule(config: OptimizerConfig) -> optax.Schedule | float:
 
 
 def clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
-    """g * min(1, clip_norm / norm).
+    """Returns the transformation g * min(1, clip_norm / norm), with the global norm.
 
-    optax's own divides every gradient by the norm, for which XLA keeps one more array of each
-    gradient's size; a product with one number disappears in what follows.
+    ``optax.clip_by_global_norm`` divides every gradient by the norm: XLA then keeps one more array
+    of each gradient's size. XLA fuses a product with one number into later operations.
     """
 
     def clip(gradients, parameters):
@@ -42,7 +42,7 @@ def clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
 
 
 def make(config: OptimizerConfig, *, decayed: dict[str, bool]) -> optax.GradientTransformation:
-    """Returns clipping (if any) and the update, in one chain.
+    """Returns the optimizer: clipping, if the config asks for it, and the update.
 
     Args:
       config: the optimizer.
@@ -72,4 +72,4 @@ SLOTS = {
     "adamw": {"first_moment": "mu", "second_moment": "nu"},
     "sgd": {"momentum": "trace"},
 }
-"""Canonical slot -> the field of optax's state."""
+"""Canonical slot -> field of optax's state."""

@@ -1,11 +1,14 @@
-"""Flax paths -> canonical names. Canonical layouts are Flax's own: nothing is transposed."""
+"""Flax paths -> canonical names. Layouts are equal: arrays are not transposed."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 def canonical_name(path: Iterable[Any]) -> str:
-    """``("block", 0, "attention", "query", "kernel")`` -> ``block_0/attention/query/kernel``."""
+    """Returns the canonical name of a Flax path.
+
+    ``("block", 0, "attention", "query", "kernel")`` -> ``block_0/attention/query/kernel``.
+    """
     parts: list[str] = []
     for key in path:
         if isinstance(key, int):

@@ -22,10 +22,10 @@ from isoscale.frameworks.jax_runner.strategy import Strategy, Tree
 
 
 class JaxRunner(Runner):
-    """Trains with ``jax.jit`` or ``jax.pmap``, as the strategy says.
+    """Trains with ``jax.jit`` or ``jax.pmap``; the strategy chooses.
 
-    The state is a dict of canonical name -> array, which dispatches faster than an ``nnx.State``;
-    the module is put together again while tracing and costs nothing at run time.
+    The state is a dict of canonical name -> array: it dispatches faster than an ``nnx.State``.
+    Tracing rebuilds the module from the state, which costs nothing at run time.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class JaxRunner(Runner):
         self._names = [canonical_name(tuple(path)) for path, _ in nnx.to_flat_state(abstract_state)]
         expected = {p.name for p in spec.parameters()}
         if set(self._names) != expected:
-            raise RuntimeError(f"names differ from the spec: {set(self._names) ^ expected}")
+            raise RuntimeError(
+                "the Flax module and the spec do not share these parameters: "
+                f"{set(self._names) ^ expected}"
+            )
         self._dropout = spec.dropout > 0
         self._optimizer = optimizers.make(
             config.optimizer, decayed={p.name: p.decay for p in spec.parameters()}
@@ -84,7 +87,7 @@ class JaxRunner(Runner):
     def _loss(
         self, parameters: Tree, batch: Tree, dropout_key: jax.Array | None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """This shard's share of the loss: shares of all shards add up to the global loss."""
+        """Returns (this shard's share of the loss, metrics); shares add up to the global loss."""
         logits, auxiliary_B = self._call_model(parameters, batch, dropout_key)
         logits = logits.astype(self._parameter_dtype)
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
@@ -116,7 +119,7 @@ class JaxRunner(Runner):
     def _accumulated_gradients(
         self, state: Tree, batch: Tree, dropout_key: jax.Array | None
     ) -> tuple[dict[str, jax.Array], Tree]:
-        """Metrics and gradients of a batch, part by part, reduced at the end."""
+        """Returns metrics and gradients, summed over parts of the batch; reduces at the end."""
         count = self._config.gradient_accumulation_steps
         rows, whole = split_scalars(batch)
         parts = self._strategy.split_rows(rows, count)
@@ -141,7 +144,7 @@ class JaxRunner(Runner):
     def _train_step(self, state: Tree, batch: Tree) -> tuple[Tree, dict[str, jax.Array]]:
         new_state, dropout_key = {}, None
         if self._dropout:
-            # A function of seed and step: training goes on from a checkpoint with the same masks.
+            # The key depends on seed and step only: a resumed training draws the same masks.
             key = jax.random.fold_in(jax.random.key(self._config.seed), state["step"])
             index = self._strategy.device_index()
             dropout_key = key if index is None else jax.random.fold_in(key, index)
@@ -158,7 +161,7 @@ class JaxRunner(Runner):
     def _train_steps(
         self, state: Tree, pool: Tree, first: jax.Array
     ) -> tuple[Tree, dict[str, jax.Array]]:
-        """``steps_per_dispatch`` steps; every array of the pool has a leading dim of batches."""
+        """Runs ``steps_per_dispatch`` steps; the first dim of the pool's arrays counts batches."""
 
         def body(state: Tree, step: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:
             def pick(stacked: jax.Array) -> jax.Array:
@@ -179,7 +182,7 @@ class JaxRunner(Runner):
         return self._strategy.place_pool(stack_pool(batches))
 
     def rehearse(self, block: Block) -> None:
-        # On a copy, as the call takes the state's buffers.
+        # The call donates the buffers of its state, so this state is a copy.
         state = jax.tree.map(jnp.copy, self._state)
         jax.block_until_ready(self._train_block(state, block.pool, block.first))
 
@@ -260,7 +263,8 @@ class JaxRunner(Runner):
         tree = optax.tree_utils
         if tree.tree_get_all_with_path(self._state["optimizer"], "count"):
             fields["count"] = np.asarray(self._updates, np.int32)
-        # Placed after it is put together: each leaf gets a buffer of its own, as donation wants.
+        # tree_set puts one array into two leaves. Donation needs a buffer for each leaf: placing
+        # the complete tree makes one.
         new = tree.tree_set(self._state["optimizer"], **fields)
         self._state = {**self._state, "optimizer": self._strategy.place_state(new)}
         if self._dropout:

@@ -1,4 +1,4 @@
-"""Checkpoints as plain Flax modules, and their weights as checkpoints."""
+"""Loads checkpoints as plain Flax modules, and saves weights of modules as checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ def load_model(path: str | Path) -> nnx.Module:
     """Returns the model of a checkpoint as an ``nnx.Module``.
 
     Args:
-      path: a checkpoint of any framework, or a folder of some, of which the newest is meant.
+      path: a checkpoint of any framework, or a folder of checkpoints: the newest is loaded.
 
     Raises:
-      ConfigError: it is damaged, or none.
-      RuntimeError: it is in float64, and ``jax_enable_x64`` is off: JAX would round it.
+      ConfigError: ``path`` holds no checkpoint, or one that is damaged or of an unknown model.
+      RuntimeError: the checkpoint is in float64 and ``jax_enable_x64`` is off: JAX would round.
     """
     weights = read_weights(path)
     if jax.dtypes.canonicalize_dtype(weights.parameter_dtype) != weights.parameter_dtype:
@@ -45,16 +45,16 @@ def load_model(path: str | Path) -> nnx.Module:
 
 
 def save_model(model: nnx.Module, folder: str | Path, *, name: str, **sizes: Any) -> Path:
-    """Writes a module's weights as a checkpoint that every framework can begin with.
+    """Writes a module's weights as a checkpoint that every framework can start from.
 
     Args:
-      model: built like the one that ``load_model`` returns.
-      folder: for the checkpoint.
-      name: of the preset.
-      **sizes: those that differ from the preset's.
+      model: a module with the structure of those that ``load_model`` returns.
+      folder: folder of the new checkpoint.
+      name: name of the preset.
+      **sizes: sizes that differ from the preset's.
 
     Returns:
-      The checkpoint.
+      The path of the checkpoint.
 
     Raises:
       ConfigError: a parameter is missing, unknown, has another shape, or is not finite.

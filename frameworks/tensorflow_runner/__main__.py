@@ -1,4 +1,4 @@
-"""``python -m isoscale.frameworks.tensorflow_runner --help`` says what it does."""
+"""The TensorFlow runner's program; ``python -m isoscale.frameworks.tensorflow_runner --help``."""
 
 import sys
 

@@ -8,20 +8,20 @@ from isoscale.common.config.run_config import RunConfig
 
 
 def local_devices(config: RunConfig) -> list[str]:
-    """Sets up the devices of this process: all, or (``per_device``) its own one.
+    """Sets up the devices of this process: all of the run, or (``per_device``) one.
 
     Returns:
-      Their names.
+      The names of the devices.
 
     Raises:
-      RuntimeError: TensorFlow sees fewer.
+      RuntimeError: TensorFlow sees too few devices.
     """
     count = config.devices // config.processes
     kind = config.platform.upper()
     physical = tf.config.list_physical_devices(kind)
     if config.platform == "cpu":
-        # The devices share the process's pools. One operation gets the threads of one device, or
-        # two devices' operations would each be cut in pieces for the same cores.
+        # The devices share the thread pools of the process. Each operation gets the threads of one
+        # device; otherwise TensorFlow would spread each operation over the cores of all devices.
         threads = config.threads_per_device
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads * count)
@@ -31,6 +31,9 @@ def local_devices(config: RunConfig) -> list[str]:
     else:
         first = int(os.environ["LOCAL_RANK"]) if config.process_model == "per_device" else 0
         if len(physical) < first + count:
-            raise RuntimeError(f"TensorFlow sees {len(physical)} {config.platform} devices")
+            raise RuntimeError(
+                f"TensorFlow sees {len(physical)} {config.platform} devices, fewer than the run "
+                "needs: lower --devices"
+            )
         tf.config.set_visible_devices(physical[first : first + count], kind)
     return [f"/{kind}:{index}" for index in range(count)]

@@ -1,12 +1,12 @@
-"""What TensorFlow says of itself, for ``isoscale doctor``."""
+"""Facts that TensorFlow reports about itself, for ``isoscale doctor``."""
 
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
-# oneDNN tells what it is when it is first used, and only if it was asked before. A line for each
-# product costs microseconds, next to the milliseconds of a product.
+# With this variable oneDNN prints its instruction set at its first use. It also prints a line for
+# each product: the line costs microseconds, the product takes milliseconds.
 os.environ["ONEDNN_VERBOSE"] = "1"
 
 import tensorflow as tf
@@ -20,6 +20,7 @@ for _gpu in tf.config.list_physical_devices("GPU"):
 
 
 def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
+    """Returns the facts; ``common/program/examine.py`` defines arguments and keys."""
     physical = tf.config.list_physical_devices(platform.upper())
     details = [tf.config.experimental.get_device_details(device) for device in physical]
     build = tf.sysconfig.get_build_info()
@@ -51,13 +52,14 @@ def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
 
 
 def matrix_product(size: int, *, platform: str) -> Callable[[], None]:
+    """Returns a blocking function that multiplies two float32 matrices [size, size], no TF32."""
     tf.config.experimental.enable_tensor_float_32_execution(False)
     a, b = tf.random.normal((size, size)), tf.random.normal((size, size))
     multiply = tf.function(lambda a, b: tf.matmul(a, b))
 
     def product() -> None:
         multiply(a, b)
-        if platform != "cpu":  # on a CPU the product is there when the call returns
+        if platform != "cpu":  # on a CPU the call returns after the product
             tf.test.experimental.sync_devices()
 
     return product

@@ -10,14 +10,14 @@ from isoscale.common.reference.optimizer import SLOTS
 
 
 def clip_by_global_norm(gradients: list[tf.Tensor], *, clip_norm: float) -> list[tf.Tensor]:
-    """g * min(1, clip_norm / norm)."""
+    """Returns g * min(1, clip_norm / norm) for each gradient g, with the global norm."""
     norm = tf.linalg.global_norm(gradients)
     scale = tf.minimum(tf.ones_like(norm), clip_norm / norm)
     return [gradient * scale for gradient in gradients]
 
 
 def learning_rate(config: OptimizerConfig, step: tf.Tensor) -> tf.Tensor:
-    """Returns the rate of step 0, 1, ... as a float64 scalar, computed in the graph."""
+    """Returns the learning rate of a step (0, 1, ...): a float64 scalar, computed in the graph."""
     step = tf.cast(step, tf.float64)
     peak, warmup = config.learning_rate, config.schedule_warmup_steps
     progress = tf.clip_by_value((step - warmup) / (config.schedule_steps - warmup), 0.0, 1.0)
@@ -35,7 +35,7 @@ class Optimizer:
     Args:
       config: the optimizer.
       variables: canonical name -> variable.
-      decayed: canonical names that weight decay applies to.
+      decayed: canonical names of the parameters with weight decay.
       local: returns this replica's copy of a variable.
     """
 
@@ -61,7 +61,7 @@ class Optimizer:
         }
 
     def apply(self, gradients: list[tf.Tensor]) -> None:
-        """Clips, and updates parameters and slots; gradients are already reduced."""
+        """Clips reduced gradients, then updates parameters and slots."""
         config = self._config
         if config.clip_norm:
             gradients = clip_by_global_norm(gradients, clip_norm=config.clip_norm)
@@ -79,12 +79,12 @@ class Optimizer:
     def _adamw(self, rate: tf.Tensor, step: tf.Tensor) -> Callable:
         config = self._config
         t = tf.cast(step + 1, tf.float64)
-        # constant, not cast: a cast would read the Python float as float32 first.
+        # tf.constant, because tf.cast would first convert the Python float to float32.
         power1, power2 = (
             tf.pow(tf.constant(beta, tf.float64), t) for beta in (config.beta1, config.beta2)
         )
-        # The kernel adds epsilon before the bias correction ("epsilon-hat"); scaled like this it
-        # is the epsilon of the formula.
+        # The kernel adds epsilon before the bias correction ("epsilon-hat"). This scale makes it
+        # equal to the epsilon of the formula.
         epsilon = config.epsilon * tf.sqrt(1.0 - power2)
 
         def update(name: str, variable: tf.Variable, gradient: tf.Tensor) -> None:

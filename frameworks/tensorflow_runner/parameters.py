@@ -1,4 +1,4 @@
-"""Canonical names <-> TensorFlow variables. Canonical layouts are native: nothing is transposed."""
+"""Canonical names <-> TensorFlow variables. Layouts are equal: arrays are not transposed."""
 
 import re
 
@@ -11,7 +11,7 @@ def canonical_variables(model: tf.Module, spec: ModelSpec) -> dict[str, tf.Varia
     """Returns canonical name -> variable, in the order of the spec.
 
     Raises:
-      ValueError: the module has other variables, or other shapes, than the spec.
+      ValueError: the variables of the module, or their shapes, differ from the spec.
     """
     variables = {}
     for parameter in spec.parameters():
@@ -20,10 +20,14 @@ def canonical_variables(model: tf.Module, spec: ModelSpec) -> dict[str, tf.Varia
             match = re.fullmatch(r"(.+)_(\d+)", part)
             found = getattr(found, match[1])[int(match[2])] if match else getattr(found, part)
         if tuple(found.shape) != parameter.shape:
-            raise ValueError(f"{parameter.name}: {tuple(found.shape)}, spec: {parameter.shape}")
+            raise ValueError(
+                f"{parameter.name} has shape {tuple(found.shape)} in the TensorFlow module, but "
+                f"{parameter.shape} in the spec"
+            )
         variables[parameter.name] = found
     if len(model.trainable_variables) != len(variables):
         raise ValueError(
-            f"the module has {len(model.trainable_variables)} variables, the spec {len(variables)}"
+            f"the TensorFlow module has {len(model.trainable_variables)} trainable variables, but "
+            f"the spec has {len(variables)}"
         )
     return variables

@@ -19,7 +19,7 @@ from isoscale.frameworks.tensorflow_runner.strategy import Strategy
 Batch = Any
 Metrics = dict[str, tf.Tensor]
 
-# No Python `if` or loop depends on a tensor: AutoGraph would only make tracing longer.
+# No Python `if` or loop depends on a tensor, so AutoGraph would only slow down tracing.
 _function = functools.partial(tf.function, autograph=False)
 
 
@@ -56,8 +56,8 @@ class TensorFlowRunner(Runner):
         self.set_parameters(spec.initial_parameters(seed=config.seed))
 
         wrap = self._strategy.wrap
-        # XLA takes the model, forward and backward; the reduction and the fused update are ops
-        # of their own in either mode.
+        # XLA compiles the forward and backward pass of the model. The reduction and the fused
+        # update are separate operations with and without XLA.
         self._compute, predict = self._loss_and_gradients, self._predict
         if config.compile_mode == "xla":
             self._compute = _function(self._compute, jit_compile=True)
@@ -76,7 +76,7 @@ class TensorFlowRunner(Runner):
         return output if isinstance(output, tuple) else (output, None)
 
     def _loss(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple[tf.Tensor, Metrics]:
-        """This shard's share of the loss: shares of all shards add up to the global loss."""
+        """Returns (this shard's share of the loss, metrics); shares add up to the global loss."""
         logits, auxiliary_B = self._call_model(batch, dropout_seed)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
             batch["labels"], tf.cast(logits, self._parameter_dtype)
@@ -94,13 +94,13 @@ class TensorFlowRunner(Runner):
         with tf.GradientTape() as tape:
             loss, metrics = self._loss(batch, dropout_seed)
         gradients = tape.gradient(loss, list(self._variables.values()))
-        # Embedding gradients come sparse; the optimizer's formula is dense, as in the others.
+        # Gradients of embeddings are sparse here; the optimizer's formula needs dense ones.
         return metrics, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _accumulated_gradients(
         self, batch: Batch, dropout_seed: tf.Tensor | None
     ) -> tuple[Metrics, list[tf.Tensor]]:
-        """Metrics and gradients of this replica's rows, part by part."""
+        """Returns metrics and gradients of this replica's rows, summed over parts of the rows."""
         count = self._config.gradient_accumulation_steps
         rows, whole = split_scalars(batch)
         parts = {
@@ -142,7 +142,7 @@ class TensorFlowRunner(Runner):
         return metrics
 
     def _train_steps(self, pool: Batch, first: tf.Tensor) -> Metrics:
-        """``steps_per_dispatch`` steps; every tensor of the pool has a leading dim of batches."""
+        """Runs ``steps_per_dispatch`` steps; the first dim of the pool's tensors counts batches."""
         steps = self._config.steps_per_dispatch
 
         def train(pool: Batch, step: tf.Tensor) -> Metrics:
@@ -199,7 +199,7 @@ class TensorFlowRunner(Runner):
         tf.test.experimental.sync_devices()
 
     def wait_for(self, handle: Any) -> None:
-        # On CPU a step has finished when the call returns.
+        # On CPU a call returns after its work.
         if self._config.platform != "cpu":
             for value in tf.nest.flatten(handle):
                 for tensor in self._strategy.per_replica(value):
@@ -219,7 +219,7 @@ class TensorFlowRunner(Runner):
     def read_gradients(self, handle: Any) -> tuple[dict[str, float], list[Arrays]]:
         metrics, gradients, reduced = handle
         named = dict(zip(self._variables, gradients, strict=True))
-        shares = self._strategy.read_shares(named)  # of reduced gradients, every one is the whole
+        shares = self._strategy.read_shares(named)  # if reduced, each holds the whole gradient
         return self.metrics([(metrics, None)])[0], shares[:1] if reduced else shares
 
     def _read(self, variables: dict[str, tf.Variable]) -> Arrays:

@@ -1,4 +1,4 @@
-"""Checkpoints as plain TensorFlow modules, and their weights as checkpoints."""
+"""Loads checkpoints as plain TensorFlow modules, and saves weights of modules as checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 
 
 def load_model(path: str | Path) -> tf.Module:
-    """Returns the model of a checkpoint as a ``tf.Module`` that can be called.
+    """Returns the model of a checkpoint as a callable ``tf.Module``.
 
     Args:
-      path: a checkpoint of any framework, or a folder of some, of which the newest is meant.
+      path: a checkpoint of any framework, or a folder of checkpoints: the newest is loaded.
 
     Raises:
-      ConfigError: it is damaged, or none.
+      ConfigError: ``path`` holds no checkpoint, or one that is damaged or of an unknown model.
     """
     weights = read_weights(path)
     build = lookup.model_builder(INFO, weights.spec)
@@ -34,20 +34,20 @@ def load_model(path: str | Path) -> tf.Module:
 
 
 def save_model(model: tf.Module, folder: str | Path, *, name: str, **sizes: Any) -> Path:
-    """Writes a module's weights as a checkpoint that every framework can begin with.
+    """Writes a module's weights as a checkpoint that every framework can start from.
 
     Args:
-      model: built like the one that ``load_model`` returns.
-      folder: for the checkpoint.
-      name: of the preset.
-      **sizes: those that differ from the preset's.
+      model: a module with the structure of those that ``load_model`` returns.
+      folder: folder of the new checkpoint.
+      name: name of the preset.
+      **sizes: sizes that differ from the preset's.
 
     Returns:
-      The checkpoint.
+      The path of the checkpoint.
 
     Raises:
       ConfigError: a parameter is not finite.
-      ValueError: the module has other variables than the preset.
+      ValueError: the variables of the module differ from those of the preset.
     """
     spec = spec_of(name, **sizes)
     variables = canonical_variables(model, spec)

@@ -1,4 +1,4 @@
-"""``python -m isoscale.frameworks.torch_runner --help`` says what it does."""
+"""The PyTorch runner's program; ``python -m isoscale.frameworks.torch_runner --help``."""
 
 import sys
 

@@ -7,15 +7,18 @@ from isoscale.common.processes import ranks
 
 
 def local_devices(config: RunConfig) -> list[torch.device]:
-    """Returns the device of this process, in a list: a PyTorch process computes on one.
+    """Returns a list of one device: a PyTorch process computes on a single device.
 
     Raises:
-      RuntimeError: PyTorch does not see it.
+      RuntimeError: PyTorch cannot use the platform on this machine.
     """
     if config.platform == "cpu":
         return [torch.device("cpu")]
     if config.platform != "gpu" or not torch.cuda.is_available():
-        raise RuntimeError(f"this PyTorch has no {config.platform} support")
+        raise RuntimeError(
+            f"PyTorch cannot use the platform '{config.platform}' on this machine: "
+            "use --platform=cpu"
+        )
     per_device = config.process_model == "per_device"
     index = ranks.own().local_rank if per_device else 0
     device = torch.device("cuda", index)

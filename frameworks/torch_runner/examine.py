@@ -1,4 +1,4 @@
-"""What PyTorch says of itself, for ``isoscale doctor``."""
+"""Facts that PyTorch reports about itself, for ``isoscale doctor``."""
 
 import ctypes
 import os
@@ -16,9 +16,10 @@ from isoscale.common.machine.native_output import printed_by
 
 
 def _mkl_takes_for_intel() -> bool | str:
-    """Returns whether MKL takes this processor for one of its vendor, by its own check.
+    """Returns whether MKL's own check treats this processor as an Intel one.
 
-    The check is the function that people replace by a preloaded library, which comes first.
+    Some users replace the function of that check by a preloaded library. The function of the
+    process therefore comes before the one in PyTorch's library. ``unknown``: neither has it.
     """
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     for path in (None, str(library)):
@@ -41,13 +42,14 @@ def _onednn_says() -> str | None:
 
 
 def _compiler() -> dict[str, Any]:
-    """Returns what ``torch.compile`` needs on a CPU: a C++ compiler and Python's headers."""
+    """Returns whether a C++ compiler and Python's headers exist: ``torch.compile`` needs both."""
     name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     return {"name": name, "found": shutil.which(name), "python_headers": headers.exists()}
 
 
 def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
+    """Returns the facts; ``common/program/examine.py`` defines arguments and keys."""
     cuda = torch.version.cuda
     hip = getattr(torch.version, "hip", None)
     record: dict[str, Any] = {
@@ -84,6 +86,7 @@ def facts(*, platform: str, cuda_packages: list[str]) -> dict[str, Any]:
 
 
 def matrix_product(size: int, *, platform: str) -> Callable[[], None]:
+    """Returns a blocking function that multiplies two float32 matrices [size, size], no TF32."""
     torch.set_float32_matmul_precision("highest")  # no TF32
     device = "cpu" if platform == "cpu" else "cuda"
     a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)

@@ -1,7 +1,7 @@
 """The optimizer in PyTorch; the formula is in ``common/reference/optimizer.py``."""
 
 import torch
-import torch._dynamo  # the first optimizer would import it: it belongs to the import, not the build
+import torch._dynamo  # here it counts as import time; the first optimizer would import it later
 from torch import nn
 
 from isoscale.common.config.optimizer_config import OptimizerConfig
@@ -14,7 +14,7 @@ def make(
     others: list[nn.Parameter],
     foreach: bool,
 ) -> torch.optim.Optimizer:
-    """Returns the fused (or foreach) optimizer; decay applies to the first group only."""
+    """Returns the optimizer, fused or ``foreach``; weight decay applies to ``decayed`` only."""
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -40,7 +40,10 @@ def make(
 
 @torch.no_grad()
 def clip_by_global_norm(gradients: list[torch.Tensor], *, clip_norm: float) -> None:
-    """g * min(1, clip_norm / norm), in place; torch's own helper adds 1e-6 to the norm."""
+    """Multiplies each gradient by min(1, clip_norm / norm), in place, with the global norm.
+
+    PyTorch's own helper adds 1e-6 to the norm.
+    """
     norm = nn.utils.get_total_norm(gradients)
     torch._foreach_mul_(gradients, torch.clamp(clip_norm / norm, max=1.0))
 
@@ -49,4 +52,4 @@ SLOTS = {
     "adamw": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
     "sgd": {"momentum": "momentum_buffer"},
 }
-"""Canonical slot -> the key in the optimizer's state."""
+"""Canonical slot -> key in the optimizer's state."""

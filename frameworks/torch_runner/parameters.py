@@ -1,4 +1,4 @@
-"""Canonical names <-> PyTorch modules: renamed, and linear kernels transposed."""
+"""Canonical names <-> PyTorch parameters: other names, and linear kernels are transposed."""
 
 import re
 
@@ -13,7 +13,7 @@ class CanonicalParameters:
     """Reads and writes a module's parameters under their canonical names.
 
     Raises:
-      ValueError: the module has other parameters than the spec.
+      ValueError: the parameters of the module differ from the spec.
     """
 
     def __init__(self, model: nn.Module, spec: ModelSpec):
@@ -33,7 +33,9 @@ class CanonicalParameters:
                 self._transposed.add(parameter.name)
         missing = {id(p) for p in model.parameters()} ^ {id(p) for p in self._tensors.values()}
         if missing:
-            raise ValueError(f"{len(missing)} parameters of the module are not in the spec")
+            raise ValueError(
+                f"the PyTorch module has {len(missing)} parameters that the spec lacks"
+            )
 
     def tensors(self) -> dict[str, nn.Parameter]:
         """Returns canonical name -> native parameter, in the order of the spec."""
@@ -45,13 +47,15 @@ class CanonicalParameters:
         return np.ascontiguousarray(array.T) if name in self._transposed else array
 
     def to_native(self, name: str, array: np.ndarray) -> torch.Tensor:
-        """The inverse of ``to_host``, on the host."""
+        """Returns a canonical array as a native tensor on the host: undoes ``to_host``."""
         return torch.from_numpy(np.array(array.T if name in self._transposed else array, order="C"))
 
     def read(self) -> Arrays:
+        """Returns the canonical parameters."""
         return {name: self.to_host(name, tensor) for name, tensor in self._tensors.items()}
 
     @torch.no_grad()
     def write(self, parameters: Arrays) -> None:
+        """Sets all parameters of the module to canonical arrays."""
         for name, tensor in self._tensors.items():
             tensor.copy_(self.to_native(name, parameters[name]))

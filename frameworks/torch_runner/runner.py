@@ -22,7 +22,7 @@ Metrics = dict[str, torch.Tensor]
 
 
 class TorchRunner(Runner):
-    """Trains on one device of this process; the strategy joins processes."""
+    """Trains on the one device of this process; the strategy connects the processes."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class TorchRunner(Runner):
                 param_dtype=self._parameter_dtype,
                 tweaks=config.tweaks,
             )
-        # In evaluation mode: a call drops activations if it is told to.
+        # In evaluation mode a call applies dropout only if its argument says so.
         self._model = model.to_empty(device=self._device).eval()
         self._canonical = CanonicalParameters(self._model, spec)
         self._canonical.write(spec.initial_parameters(seed=config.seed))
@@ -79,7 +79,7 @@ class TorchRunner(Runner):
         return output if isinstance(output, tuple) else (output, None)
 
     def _loss(self, batch: Batch, dropout: bool | None) -> tuple[torch.Tensor, Metrics]:
-        """This shard's share of the loss: shares of all shards add up to the global loss."""
+        """Returns (this shard's share of the loss, metrics); shares add up to the global loss."""
         logits, auxiliary_B = self._call_model(batch, dropout)
         logits = logits.to(self._parameter_dtype)
         losses = functional.cross_entropy(
@@ -97,7 +97,7 @@ class TorchRunner(Runner):
         }
 
     def _backward(self, batch: Batch, dropout: bool | None) -> Metrics:
-        """Adds the gradients of the loss to the parameters' own."""
+        """Adds the gradients of the loss to each parameter's ``grad``; returns the metrics."""
         loss, metrics = self._loss(batch, dropout)
         self._strategy.scale_loss(loss).backward()
         return metrics
@@ -108,14 +108,17 @@ class TorchRunner(Runner):
     def _loss_and_gradients(
         self, batch: Batch, dropout: bool | None
     ) -> tuple[Metrics, list[torch.Tensor]]:
-        """Metrics and gradients; the latter are the parameters' own, which the next call clears."""
+        """Returns metrics and gradients.
+
+        The gradients are the ``grad`` tensors of the parameters; the next call clears them.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         return self._backward(batch, dropout), self._found_gradients()
 
     def _accumulated_gradients(
         self, batch: Batch, dropout: bool | None
     ) -> tuple[Metrics, list[torch.Tensor]]:
-        """Metrics and gradients of a batch, part by part, reduced with the last one."""
+        """Returns metrics and gradients, summed over parts; the last part reduces gradients."""
         self._optimizer.zero_grad(set_to_none=True)
         parts = self._config.gradient_accumulation_steps
         rows, whole = split_scalars(batch)
@@ -132,8 +135,8 @@ class TorchRunner(Runner):
         dropout = None
         if self._dropout:
             dropout = True
-            # A function of seed, step and rank: training goes on from a checkpoint with the same
-            # masks. PyTorch looks at 32 bits of a seed.
+            # The masks depend on seed, step and rank only: a resumed training draws the same ones.
+            # PyTorch uses 32 bits of a seed.
             index = self._strategy.device_index()
             words = np.random.SeedSequence((self._config.seed, self._updates, index))
             torch.manual_seed(int(words.generate_state(1)[0]))
@@ -156,7 +159,7 @@ class TorchRunner(Runner):
         return logits
 
     def _record_event(self) -> torch.cuda.Event | None:
-        """On CPU a step has finished when the call returns."""
+        """Returns an event after all issued work; None on CPU, where calls finish their work."""
         if self._device.type != "cuda":
             return None
         event = torch.cuda.Event()
@@ -179,7 +182,7 @@ class TorchRunner(Runner):
     def gradients(self, batch: Batch, *, sync: bool = True) -> Any:
         with self._strategy.sync(self._wrapped, sync):
             metrics, gradients = self._loss_and_gradients(batch, None)
-        # Copies: the next call writes into the same buckets.
+        # Copies, because the next call writes into the same buckets.
         return (metrics, [torch.clone(g) for g in gradients], sync), self._record_event()
 
     def wait(self) -> None:

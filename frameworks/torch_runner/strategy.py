@@ -1,20 +1,22 @@
-"""The contract of a PyTorch strategy: how one training step is spread over the devices.
+"""The contract of a PyTorch strategy, which spreads one training step over the devices.
 
 A strategy is one file in ``strategies/``: the literal ``INFO`` (read without PyTorch; see
 ``StrategyInfo``), a class that follows ``Strategy``, and ``make``, which builds it. The recipe is
 ``docs/add-a-strategy.md``. The contracts of the three frameworks use the same words; types differ.
 Some methods exist in some frameworks only:
 
-  place_state         JAX: TensorFlow creates variables under ``scope``; PyTorch creates the model
-                      on the device, and ``wrap`` makes ranks equal.
-  place_pool          JAX, TensorFlow: PyTorch issues one step at a time.
-  split_rows          JAX: elsewhere the function that computes a step sees one device's rows only.
-  scope, local,       TensorFlow: its variables belong to a strategy, and its replicas' values are
-  per_replica         objects of the strategy.
-  sync, scale_loss    PyTorch: its wrapper reduces during the backward pass and takes the mean.
+  place_state         JAX only. TensorFlow creates variables under ``scope``. PyTorch creates the
+                      model on the device, and ``wrap`` gives all ranks equal parameters.
+  place_pool          JAX and TensorFlow. PyTorch issues one step at a time.
+  split_rows          JAX only. In the other frameworks the function that computes a step sees the
+                      rows of one device only.
+  scope, local,       TensorFlow only. Variables belong to a strategy, and the values of replicas
+  per_replica         are objects of the strategy.
+  sync, scale_loss    PyTorch only. The wrapper reduces gradients during the backward pass and takes
+                      their mean.
 
-The loss is a sum over the global batch divided by a normaliser that every device knows. Each device
-computes its share, and shares add up: every reduction is a sum.
+The loss is a sum over the global batch, divided by a normaliser that every device knows. Each
+device computes its share of the loss. Shares add up, so every reduction is a sum.
 """
 
 import contextlib
@@ -53,52 +55,59 @@ class Strategy(Protocol):
         """Returns the values of all processes, in order of rank, on every process."""
 
     def place_batch(self, batch: Arrays) -> dict[str, torch.Tensor]:
-        """Returns a global host batch on the devices, each with its share of the rows.
+        """Returns a global host batch on the devices; each device holds its share of the rows.
 
         Args:
-          batch: name -> array; arrays without dims go to every device whole.
+          batch: name -> array. Every device gets a full copy of an array without dims.
         """
 
     def wrap(self, computation: nn.Module) -> nn.Module:
-        """Returns ``computation`` so that a call runs it on every device of this process.
+        """Returns a callable that runs ``computation`` on every device of this process.
 
-        JAX wraps and compiles a function, in a way that depends on ``call``, since its results
-        differ: ``step`` (state, batch) -> (state, metrics); ``block`` (state, pool, first) ->
-        (state, metrics of all steps); ``forward`` (state, batch) -> rows; ``gradients`` (state,
-        batch) -> (metrics, reduced gradients); ``shares``: the same, without reduction.
+        JAX wraps and compiles a function. ``call`` names its arguments and results:
+
+          step        (state, batch) -> (state, metrics)
+          block       (state, pool, first) -> (state, metrics of all steps)
+          forward     (state, batch) -> rows
+          gradients   (state, batch) -> (metrics, reduced gradients)
+          shares      (state, batch) -> (metrics, unreduced gradients)
+
         TensorFlow wraps a function, and the runner compiles it. PyTorch wraps a model; the model's
         backward pass then reduces gradients.
         """
 
     @property
     def reduce_gradients(self) -> Reduction:
-        """How gradients of all devices become their sum: a function of its own.
+        """The function that adds up gradients over all devices, or a constant.
 
-        Compression or another all-reduce replaces this one member. Where no function is called, it
-        is a constant of ``common/measure/strategy.py`` that says why: ``NONE`` (one device),
-        ``COMPILER`` (the compiler inserts the reduction) or ``WRAPPER`` (the framework's wrapper
-        has a default). JAX and TensorFlow: a function of one device's gradients that returns their
-        sum over all devices, called inside the compiled step. PyTorch: a communication hook of DDP,
-        called with (process group, bucket); the parameter must be named ``bucket``; the hook
-        returns a future of the *mean* over ranks, as PyTorch's own hooks do (``scale_loss`` makes
-        it a sum).
+        To compress gradients, or to use another all-reduce, override this member alone.
+
+        A constant of ``common/measure/strategy.py`` says why the strategy needs no function:
+        ``NONE`` (one device), ``COMPILER`` (the compiler inserts the reduction) or ``WRAPPER`` (the
+        framework's wrapper has a default reduction).
+
+        JAX and TensorFlow: the compiled step calls the function with one device's gradients; the
+        function returns their sum over all devices. PyTorch: the function is a communication hook
+        of DDP, called with (process group, bucket); PyTorch requires the parameter name ``bucket``.
+        The hook returns a future of the *mean* over ranks, like PyTorch's own hooks;
+        ``scale_loss`` turns the mean into a sum.
         """
 
     def sync(self, model: nn.Module, sync: bool) -> contextlib.AbstractContextManager:
-        """Returns a context in which the backward pass reduces gradients, or does not.
+        """Returns a context that sets whether the backward pass reduces gradients.
 
         Args:
-          model: what ``wrap`` returned.
-          sync: whether it reduces.
+          model: result of ``wrap``.
+          sync: whether the backward pass reduces gradients.
         """
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
-        """Returns a loss whose gradients' mean over ranks is the sum that the loss asks for."""
+        """Returns the loss, scaled so that the mean over ranks becomes the sum over ranks."""
 
     def device_index(self) -> int:
-        """Returns the number of the device that computes, for its own dropout masks.
+        """Returns the number of the device that computes; each device draws its own dropout masks.
 
-        None: no device needs its own, as one program computes the masks of the global batch.
+        None: one program computes the masks of the global batch.
         """
 
     def read_totals(self, shares: torch.Tensor) -> np.ndarray:
@@ -113,18 +122,18 @@ class Strategy(Protocol):
         """Returns the rows of the global batch, in order, on the host.
 
         Args:
-          rows: a result of the forward pass, split over the devices.
+          rows: result of the forward pass, split over the devices.
         """
 
     def read_shares(self, shares: Arrays) -> list[Arrays]:
-        """Returns one entry for each device of the run, in order, on the host.
+        """Returns the results of each device of the run, in order, on the host.
 
         Args:
-          shares: results by name that were computed without reduction.
+          shares: name -> result that was computed without reduction.
         """
 
     def describe(self) -> dict[str, Any]:
-        """Returns settings in force, for the run's record; ``{}``: none."""
+        """Returns the settings in force, for the run's record; the dict may be empty."""
 
     def close(self) -> None:
         """Ends the connection to other processes."""

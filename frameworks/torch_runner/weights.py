@@ -1,4 +1,4 @@
-"""Checkpoints as plain PyTorch models, and plain PyTorch weights as checkpoints."""
+"""Loads checkpoints as plain PyTorch models, and saves PyTorch weights as checkpoints."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +27,10 @@ def load_model(path: str | Path) -> nn.Module:
     """Returns the model of a checkpoint, in evaluation mode on the CPU.
 
     Args:
-      path: a checkpoint of any framework, or a folder of some, of which the newest is meant.
+      path: a checkpoint of any framework, or a folder of checkpoints: the newest is loaded.
 
     Raises:
-      ConfigError: it is damaged, or none.
+      ConfigError: ``path`` holds no checkpoint, or one that is damaged or of an unknown model.
     """
     weights = read_weights(path)
     model = _build(weights.spec, dtype=weights.dtype, parameter_dtype=weights.parameter_dtype)
@@ -41,16 +41,16 @@ def load_model(path: str | Path) -> nn.Module:
 def save_state_dict(
     state_dict: Mapping[str, torch.Tensor], folder: str | Path, *, model: str, **sizes: Any
 ) -> Path:
-    """Writes a ``state_dict`` as a checkpoint that every framework can begin with.
+    """Writes a ``state_dict`` as a checkpoint that every framework can start from.
 
     Args:
-      state_dict: of a model as ``load_model`` returns it, under PyTorch's own names.
-      folder: for the checkpoint.
+      state_dict: of a model that ``load_model`` returned; the names are PyTorch's own.
+      folder: folder of the new checkpoint.
       model: name of the preset.
-      **sizes: those that differ from the preset's.
+      **sizes: sizes that differ from the preset's.
 
     Returns:
-      The checkpoint.
+      The path of the checkpoint.
 
     Raises:
       ConfigError: a tensor is missing, unknown, has another shape, or is not finite.

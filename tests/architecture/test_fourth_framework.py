@@ -1,6 +1,6 @@
-"""A new framework is one folder and one file per model; nothing existing is edited.
+"""A new framework is one folder and one file per model; existing files stay as they are.
 
-``numpy_framework/`` holds the new files: a small framework that trains for real.
+``numpy_framework/`` holds the new files: a small framework that trains.
 """
 
 import hashlib

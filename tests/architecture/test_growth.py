@@ -1,6 +1,6 @@
-"""A new model is one new folder, a new strategy one new file; nothing existing is edited.
+"""A new model is one new folder, a new strategy one new file; existing files stay as they are.
 
-Parity takes both up by itself.
+Parity finds both without being told.
 """
 
 import hashlib

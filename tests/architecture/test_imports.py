@@ -1,4 +1,4 @@
-"""The import rule: common <- models <- frameworks, and no framework before it is chosen."""
+"""The import rule: common <- models <- frameworks; a framework is imported when it is chosen."""
 
 import ast
 import re
@@ -52,13 +52,13 @@ def imported(path: Path) -> set[str]:
 
 
 def tops(path: Path) -> set[str]:
-    """Returns the packages that a file imports, and of our own the top-level folders."""
+    """Returns the packages that a file imports; our own code counts as its top-level folders."""
     return {name.removeprefix(OURS).split(".")[0] for name in imported(path)}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_our_own_code_has_one_name(path: Path) -> None:
-    """``common``, ``models`` and ``frameworks`` are names that any project may have."""
+    """Any project may have folders named ``common``, ``models`` and ``frameworks``."""
     assert not {name.split(".")[0] for name in imported(path)} & set(CODE)
 
 
@@ -90,7 +90,7 @@ def test_a_framework_knows_no_other(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[0] == "models"], ids=str)
 def test_a_family_imports_from_itself_and_from_the_layers(path: Path) -> None:
-    """What two families share stands in ``models/layers``, which imports from no family."""
+    """``models/layers`` holds the code that families share; it imports from no family."""
     used = {name for name in imported(path) if name.startswith(f"{OURS}models")}
     own = {"layers", path.parts[1]}
     assert all(name.split(".")[2:3] and name.split(".")[2] in own for name in used)
@@ -130,7 +130,7 @@ def test_every_folder_of_common_has_a_floor() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_only_the_registry_looks_things_up_by_name(path: Path) -> None:
-    """Names that are known only at run time; ``isoscale COMMAND`` is one, too."""
+    """Only the registry imports by a name known at run time, and ``main`` imports a command."""
     text = (ROOT / path).read_text()
     by_name = [word for word in ("import_module", "__import__", "find_spec(") if word in text]
     allowed = path.parts[:2] == ("common", "registry") or path == Path("common/commands/main.py")
@@ -162,7 +162,7 @@ def test_nothing_carries_the_name_of_a_package() -> None:
 
 
 def check_not_loaded(names: set[str], *, after: str, folder: Path) -> None:
-    """Runs code in a fresh process and looks at its sys.modules."""
+    """Fails if a fresh process has loaded one of the modules after it ran the code."""
     report = '\nprint("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))\n'
     answer = subprocess.run(
         [sys.executable, "-c", after + report, ",".join(names)],
@@ -176,7 +176,7 @@ def check_not_loaded(names: set[str], *, after: str, folder: Path) -> None:
 
 
 def test_no_framework_is_loaded_without_being_chosen(tmp_path: Path) -> None:
-    """Imports all that must be lazy and plans a whole study, then looks at sys.modules."""
+    """Imports all of ``common``, plans a study, and then reads ``sys.modules``."""
     code = """
 import importlib, pkgutil, sys
 import isoscale.common
@@ -195,7 +195,7 @@ assert main.main(["compare", "--dry_run"]) == 0
 
 
 def test_bad_input_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
-    """What keeps the answer to bad input well under two seconds."""
+    """Light imports keep the answer to bad input well under two seconds."""
     code = """
 import sys
 from isoscale.common.commands import main

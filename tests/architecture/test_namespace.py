@@ -1,4 +1,4 @@
-"""Our code is imported as ``isoscale.common``, ``isoscale.models``, ... and under no other name."""
+"""Our code has one name each: ``isoscale.common``, ``isoscale.models``, ..."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setupto
 
 
 def test_the_package_list_is_what_is_on_disk() -> None:
-    """A package that is not listed would be missing from a wheel, and only there."""
+    """A wheel, and only a wheel, would lack a package that the list lacks."""
     folders = [path.parent for top in CODE for path in (ROOT / top).rglob("__init__.py")]
     on_disk = {".".join(("isoscale", *folder.relative_to(ROOT).parts)) for folder in folders}
     assert set(PACKAGES) == on_disk | {"isoscale.runs"}
@@ -64,7 +64,7 @@ def test_a_copy_is_what_its_programs_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_folders_of_the_same_names_are_no_matter(run_program, tmp_path: Path) -> None:
-    """A user's own ``models/mlp.py`` and its like, in the working folder and on the path."""
+    """A user may have files such as ``models/mlp.py`` in the working folder and on the path."""
     for name in ("models/mlp.py", "common/__init__.py", "frameworks/__init__.py", "numpy.py"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def test_children_import_nothing_from_the_working_folder(tmp_path: Path) -> None
 
 
 def test_mypy_sees_errors_across_packages(tmp_path: Path) -> None:
-    """An import that mypy cannot follow is ``Any``, and hides every mistake behind it."""
+    """mypy treats an import that it cannot follow as ``Any``, which hides every mistake."""
     code = copy_of_the_code(tmp_path)
     path = code / "frameworks/torch_runner/__init__.py"
     good = 'name="torch"'
@@ -118,7 +118,7 @@ def test_mypy_sees_errors_across_packages(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_has_all_of_it(tmp_path: Path) -> None:
-    """Built from a copy, so that no folder of an earlier build is in it."""
+    """Builds from a copy, because the folder of an earlier build could add files."""
     code = copy_of_the_code(tmp_path)
     for name in ("pyproject.toml", "README.md", "runs"):
         source = ROOT / name

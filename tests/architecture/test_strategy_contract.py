@@ -1,4 +1,4 @@
-"""The contract of strategies: the same words everywhere, and every strategy follows it."""
+"""The three contracts of strategies use the same words, and every strategy follows its contract."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ from tests.conftest import ROOT, copy_of_the_code
 
 FRAMEWORKS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 ONLY = {
-    # Members that the contract's own text gives to some frameworks only.
+    # Members that, by the contract's text, exist in some frameworks only.
     "place_state": {"jax"},
     "place_pool": {"jax", "tensorflow"},
     "split_rows": {"jax"},
@@ -55,7 +55,7 @@ def test_the_contracts_use_the_same_words() -> None:
 
 @pytest.mark.parametrize("framework, strategy", STRATEGIES)
 def test_mypy_compares_a_strategy_with_the_contract(framework: str, strategy: str) -> None:
-    """``make`` returns the contract's type: its ``return`` is where mypy compares."""
+    """``make`` declares the contract as its return type, so mypy compares the strategy with it."""
     path = ROOT / f"frameworks/{framework}_runner/strategies/{strategy}.py"
     makes = [
         node

@@ -1,10 +1,10 @@
-"""Runs the benchmarks and keeps their tables.
+"""Runs the benchmarks and writes their tables.
 
     make benchmark            about 50 minutes, alone on the machine
-    python -m tests.benchmarks side_by_side two_devices     some of them
+    python -m tests.benchmarks side_by_side two_devices     only these parts
 
-Each part replaces its own section of ``tests/benchmarks/RESULTS.md``, which says when, on what
-machine and with which versions it was measured.
+Each part replaces its own section of ``tests/benchmarks/RESULTS.md``. A section names the date, the
+machine and the versions of its measurement.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ PARTS = {
 }
 HEADING = """# Benchmarks
 
-What `make benchmark` measured. One machine and the days that are named: run it on yours.
+Results of `make benchmark` on one machine, with dates. Run it on your machine.
 """
 PACKAGES = ("jax", "flax", "optax", "tensorflow", "keras", "torch", "numpy")
 
@@ -51,7 +51,7 @@ def conditions() -> str:
 
 
 def read_sections() -> dict[str, str]:
-    """Returns title -> text of what was measured before."""
+    """Returns title -> text of each section that the file holds."""
     if not RESULTS.exists():
         return {}
     _, *sections = RESULTS.read_text().split("\n## ")
@@ -61,7 +61,7 @@ def read_sections() -> dict[str, str]:
 def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
-        sys.exit(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
+        sys.exit(f"unknown part {unknown[0]!r}: choose from {', '.join(PARTS)}")
     measured = conditions()  # before the first part changes the file
     for name in names or PARTS:
         title, module, rows = PARTS[name]

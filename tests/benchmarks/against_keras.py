@@ -1,12 +1,12 @@
-"""isoscale's runners against Keras 3 on the same backend: who trains the same model faster.
+"""Compares the speed of isoscale's runners with Keras 3 on the same backend and the same model.
 
-A fresh process for each framework, lane and model, on one pinned core: float32, AdamW, ``bare``.
-In it the runner, Keras's ``train_on_batch`` and Keras's ``fit`` alternate, window by window, in
-rotating order and in one environment, on the same batches from the same start; their losses are
-compared first. Where the runner issues blocks of steps, ``fit`` has as many steps per execution; on
-TensorFlow Keras runs with XLA (its default) and without. The ratio of each round is taken, with the
-fastest of Keras's ways, then the median over rounds with its 95 % interval (order statistics), so
-that drift of the machine cancels.
+Each framework, lane and model has a fresh process on one pinned core: float32, AdamW, ``bare``. In
+the process the runner, Keras's ``train_on_batch`` and Keras's ``fit`` alternate, window by window,
+in rotating order. All use the same environment, batches and start values; the benchmark compares
+their losses first. If the runner issues blocks of steps, ``fit`` gets the same number of steps per
+execution. On TensorFlow, Keras runs with XLA (its default) and without. The table shows the median
+over rounds, with its 95 % interval (order statistics), of the ratio between Keras's fastest way and
+the runner in one round: drift of the machine cancels.
 """
 
 import math
@@ -23,11 +23,11 @@ MODELS = ("mlp_medium", "mlp_large", "gpt_tiny", "transformer_small", "moe_tiny"
 ROUNDS = 10
 WINDOW_SECONDS = 0.5
 WARMUP = 10
-"""A whole block of the tuned lane."""
+"""One block of steps of the tuned lane."""
 
 
 def target(framework: str, lane: str, model: str) -> float | None:
-    """Returns how many times as fast as Keras the runner is meant to be; None: nothing is."""
+    """Returns how many times as fast as Keras the runner must be; None: no target."""
     if framework == "jax":
         if model.startswith("mlp"):
             return 0.98
@@ -38,7 +38,7 @@ def target(framework: str, lane: str, model: str) -> float | None:
 
 
 def _steps_of_a_window(side: Callable[[int, int], tuple[float, float]]) -> int:
-    """Returns how many steps take a window's time, a multiple of ``WARMUP``."""
+    """Returns the number of steps in a window, a multiple of ``WARMUP``."""
     side(0, WARMUP)
     count = WARMUP
     while (seconds := side(0, count)[0]) < 0.8 * WINDOW_SECONDS:  # a call may cost more than a step
@@ -50,14 +50,14 @@ def measure(framework: str, lane: str, model: str) -> dict:
     """Runs the rounds of one framework, lane and model in this process.
 
     Returns:
-      ``seconds`` per step in each round, of ``ours`` and of each way of Keras, and how far
-      Keras's loss is from ours: at the first step, and in the mean of the next.
+      ``seconds`` per step in each round, for ``ours`` and for each way of Keras; and the relative
+      difference between Keras's loss and ours, at the first step and in the mean of the next ones.
     """
     runner = Ours(make_config(framework, model, lane))
     from tests.benchmarks.keras_models import make_step  # after the runner has set up its devices
 
     def ours(first: int, steps: int) -> tuple[float, float]:
-        del first  # it counts by itself
+        del first  # the runner counts its steps
         seconds, losses = runner.window(steps)
         return seconds, sum(losses) / steps
 
@@ -74,14 +74,14 @@ def measure(framework: str, lane: str, model: str) -> dict:
     block = runner.config.steps_per_dispatch
     modes: dict[str, str | bool] = {"": "auto"}
     if framework == "tensorflow":
-        modes[", no XLA"] = False  # XLA is its default there, and does not suit every model
+        modes[", no XLA"] = False  # XLA is Keras's default there, and does not suit every model
     for mark, mode in modes.items():
         ways = make_step(
             model, initial, runner.batches, steps_per_execution=block, jit_compile=mode
         )
         sides |= {name + mark: timed(step) for step, name in ways}
 
-    # Both ways of Keras train one model: the first step is the one's, the next are the other's.
+    # Both ways of Keras train one model: the first way makes the first step, the other the next.
     first = sides["train_on_batch"](0, 1)[1] / sides["ours"](0, 1)[1]
     later = sides["fit"](1, WARMUP)[1] / sides["ours"](1, WARMUP)[1]
     counts = {name: _steps_of_a_window(side) for name, side in sides.items()}
@@ -104,7 +104,7 @@ def table_row(framework: str, lane: str, model: str) -> str:
     """Measures in a fresh process; returns the line of the table."""
     found = measure_in_child("tests.benchmarks.against_keras", framework, lane, model)
     first, later = found["first_loss_difference"], found["later_loss_difference"]
-    # Keras's Adam adds its epsilon elsewhere: after the first step the two part slightly.
+    # Keras's Adam adds its epsilon elsewhere, so the losses differ slightly after the first step.
     assert first < 1e-4, f"{framework} {lane} {model}: not the same model: {first}"
     assert later < 1e-3, f"{framework} {lane} {model}: not the same update: {later}"
     seconds: dict[str, list[float]] = found["seconds"]
@@ -123,7 +123,7 @@ def table_row(framework: str, lane: str, model: str) -> str:
 
 
 def rows():
-    """Yields the lines of the table, as they are measured."""
+    """Yields the lines of the table; measures each line first."""
     yield (
         "| framework | lane | model | Keras, ms/step (way) | runner, ms/step "
         "| runner is x times as fast [95 %] | target | met |\n|---|---|---|---|---|---|---|---|"

@@ -1,10 +1,11 @@
-"""Independent, hand-written training steps: what a good user of each framework would write.
+"""Independent, hand-written training steps, as a good user of each framework would write them.
 
-They share no code with the runners and models, only the start values and batches, so that the
-benchmark can check that both compute the same loss. mlp_medium and gpt_tiny, AdamW with clipping,
-float32, one device. ``STEPS[framework](model, initial, batches, tuned)`` imports the framework and
-returns ``(step, wait, steps)``: ``step(i)`` makes ``steps`` steps from number i on and returns the
-last loss. ``tuned`` is what the same user would write after reading ``isoscale tweaks``.
+They share start values and batches with the runners, but no code, so that the benchmark can check
+that both compute the same loss. mlp_medium and gpt_tiny, AdamW with clipping, float32, one device.
+``STEPS[framework](model, initial, batches, tuned)`` imports the framework and returns ``(step,
+wait, steps)``: ``step(i)`` makes ``steps`` steps, the first with number i, and returns the last
+loss.
+``tuned`` is the version that the same user would write after reading ``isoscale tweaks``.
 """
 
 import itertools
@@ -118,7 +119,7 @@ def jax_step(model: str, initial: dict[str, Any], batches: list[dict], tuned: bo
 
 
 def torch_step(model: str, initial: dict[str, Any], batches: list[dict], tuned: bool) -> tuple:
-    del tuned  # this lane is in the environment
+    del tuned  # environment variables alone make this lane
     import torch
     from torch import nn
     from torch.nn import functional

@@ -1,8 +1,8 @@
 """The presets as a good Keras 3 user would write and train them.
 
-Import this only after ``KERAS_BACKEND`` is set and the runner beside it is built: that one sets
-threads, devices and precision of the process. Shared with the runners are sizes, start values and
-batches; they share no code, so that equal losses say that both train the same model.
+Set ``KERAS_BACKEND`` and build the runner before you import this file: the runner sets threads,
+devices and precision of the process. Both sides share sizes, start values and batches, but no code.
+Equal losses therefore show that both train the same model.
 
 Dims: B batch, T sequence, D d_model, F d_ff, E experts, C capacity, K top_k, M = K T choices,
 S = E C slots, R rows of a flattened tensor.
@@ -23,7 +23,7 @@ from isoscale.models.transformer.spec import TransformerSpec
 
 Step = Callable[[int, int], float]
 Parts = dict[str, layers.Layer]
-"""Canonical path, for example ``block_0/attention/query``, -> the layer with its variables."""
+"""Canonical path, for example ``block_0/attention/query`` -> the layer with its variables."""
 
 
 def make_step(
@@ -34,23 +34,23 @@ def make_step(
     steps_per_execution: int = 1,
     jit_compile: bool | str = "auto",
 ) -> list[tuple[Step, str]]:
-    """Returns a (step, name) for each way in which Keras trains; both train one model.
+    """Returns (step, name) for each of Keras's two ways to train; both train one model.
 
-    ``step(first, count)`` trains on ``count`` batches of the pool, from ``first`` on, waits for
-    them, and returns their mean loss (``fit``) or the loss of the last (``train_on_batch``).
+    ``step(first, count)`` trains on ``count`` batches of the pool, starting at ``first``, waits for
+    them, and returns their mean loss (``fit``) or the loss of the last batch (``train_on_batch``).
 
     Args:
-      model: a preset.
-      initial: start values, by canonical name.
+      model: name of a preset.
+      initial: canonical name -> start values.
       batches: the pool.
-      steps_per_execution, jit_compile: as ``keras.Model.compile`` takes them; the first concerns
-        ``fit`` only.
+      steps_per_execution, jit_compile: arguments of ``keras.Model.compile``;
+        ``steps_per_execution`` affects ``fit`` only.
     """
     spec = lookup.preset(model).spec
     net, parts = _build(spec)
     variables = {p.name: _variable(parts, p.name) for p in spec.parameters()}
     for name, value in initial.items():
-        # Attention kernels are [D, N, H] or [N, H, D]: the heads lie side by side in ours too.
+        # Keras's attention kernels are [D, N, H] or [N, H, D]; our heads have the same order.
         variables[name].assign(value.reshape(variables[name].shape))
     optimizer = keras.optimizers.AdamW(
         learning_rate=1e-3,
@@ -72,7 +72,7 @@ def make_step(
         steps_per_execution=steps_per_execution,
         jit_compile=jit_compile,
     )
-    # Tensors of the backend, as the runners have: what copies a batch is not compared.
+    # Tensors of the backend, as in the runners: the comparison leaves out the copy of a batch.
     placed = [keras.tree.map_structure(ops.convert_to_tensor, _data(spec, b)) for b in batches]
     dataset = _dataset(placed)
 
@@ -90,20 +90,20 @@ def make_step(
 
 
 def _data(spec: ModelSpec, batch: dict[str, np.ndarray]) -> tuple:
-    """Returns (inputs, labels) and, unless all are 1, the weights of the labels."""
+    """Returns (inputs, labels), and the weights of the labels unless all are 1."""
     data = ({name: batch[name] for name in spec.input_names}, batch["labels"])
     return data if (batch["weights"] == 1).all() else (*data, batch["weights"])
 
 
 def _dataset(placed: list[tuple]) -> Callable[[int, int], Any]:
-    """Returns what gives ``fit`` its data in memory, in the form that was fastest."""
+    """Returns a function (first, count) -> the data of ``fit``, in memory, in the fastest form."""
     if keras.backend.backend() != "tensorflow":
         return lambda first, count: (placed[i % len(placed)] for i in range(first, first + count))
     import tensorflow as tf
 
     stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *placed)
     options = tf.data.Options()
-    # On one core the threads that tune and prefetch took as long as a small model's step.
+    # On one core, tuning and prefetching threads took as long as a step of a small model.
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
     pool = tf.data.Dataset.from_tensor_slices(stacked).repeat().with_options(options)
@@ -140,7 +140,7 @@ def _gelu(x: Any) -> Any:
 
 
 def _token_model(spec: TransformerSpec | MoeSpec) -> tuple[keras.Model, Parts]:
-    """Returns the pre-norm transformer, or the one whose feed-forward layers are experts."""
+    """Returns the pre-norm transformer, with dense feed-forward layers or with experts."""
     parts: Parts = {}
 
     def apply(name: str, layer: layers.Layer, *arguments: Any, **options: Any) -> Any:
@@ -194,7 +194,7 @@ class Positions(layers.Layer):
 class Experts(layers.Layer):
     """The experts of ``models/moe/spec.py``, for sequences without padding.
 
-    Tokens are gathered into slots: products with one-hot matrices, the other usual way, made a
+    The layer gathers tokens into slots. The other usual way, products with one-hot matrices, made a
     step of moe_tiny slower by 10 % in TensorFlow and by 40 % in JAX.
     """
 
@@ -229,8 +229,8 @@ class Experts(layers.Layer):
         auxiliary = experts * ops.mean(ops.sum(fraction_BE * mean_BE, axis=-1))
         self.add_loss(spec.aux_loss_weight / spec.num_layers * auxiliary)
 
-        # Dropped choices all write to one slot past the end, which nobody reads. Row 0 of a
-        # padded sequence is zeros: what an empty slot reads.
+        # All dropped choices write to one slot past the end, which is cut off. Empty slots read
+        # row 0 of a padded sequence, which is zeros.
         kept_BM = position_BM < capacity
         slot_BM = ops.where(kept_BM, expert_BM * capacity + position_BM, slots)
         group_B1 = ops.expand_dims(ops.arange(batch), 1)
@@ -247,7 +247,7 @@ class Experts(layers.Layer):
         x_ERD = ops.reshape(x_EBCD, (experts, -1, width))
         y_ERD = ops.matmul(_gelu(ops.matmul(x_ERD, self.up_kernel)), self.down_kernel)
         y_BECD = ops.transpose(ops.reshape(y_ERD, (experts, -1, capacity, width)), (1, 0, 2, 3))
-        # A dropped choice reads some slot, with weight 0.
+        # A dropped choice reads slot 0, with weight 0.
         rows_BM = ops.where(kept_BM, slot_BM, 0) + group_B1 * slots
         y_BMD = ops.take(ops.reshape(y_BECD, (-1, width)), rows_BM, axis=0)
         y_BMD = y_BMD * ops.expand_dims(ops.where(kept_BM, gate_BM, 0.0), -1)

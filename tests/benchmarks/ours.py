@@ -1,9 +1,9 @@
-"""isoscale's side of the benchmarks: a runner, driven window by window through the one timed loop.
+"""isoscale's side of the benchmarks: runs a runner window by window through the timed loop.
 
     python -m tests.benchmarks.ours FRAMEWORK STRATEGY MODEL LANE FIRST_DEVICE
 
-is a process that runs a window for each number of steps on its standard input and prints the
-seconds; ``Workers`` starts such processes and lets them take turns.
+reads numbers of steps from standard input, runs a window for each, and prints its seconds.
+``Workers`` starts these processes and lets them take turns.
 """
 
 import json
@@ -25,7 +25,10 @@ POOL = 8
 
 
 def make_config(framework: str, model: str, lane: str, *, strategy: str = "bare") -> RunConfig:
-    """Returns what is run: float32, the model's batch on each device, two devices if several."""
+    """Returns a float32 configuration with the model's batch on each device.
+
+    ``bare`` has one device, every other strategy two.
+    """
     fv = define_flags(framework)
     fv.parse([])
     devices = 1 if strategy == "bare" else 2
@@ -43,7 +46,7 @@ def make_config(framework: str, model: str, lane: str, *, strategy: str = "bare"
 
 
 class Ours:
-    """A runner in this process, pinned before its framework is imported."""
+    """A runner in this process, which is pinned before the import of the framework."""
 
     def __init__(self, config: RunConfig, *, first_device: int = 0):
         pin(
@@ -75,7 +78,7 @@ class Ours:
         self._done = 0
 
     def window(self, steps: int) -> tuple[float, list[float]]:
-        """Returns the seconds and the loss of each step."""
+        """Runs a window; returns its seconds and the loss of each step."""
         from isoscale.common.measure.loop import timed_window
         from isoscale.common.measure.scenarios.training import window_of
 
@@ -96,10 +99,10 @@ class Ours:
 
 
 def measure_in_child(module: str, framework: str, lane: str, model: str) -> dict[str, Any]:
-    """Returns what a benchmark's own program prints, run with a lane's environment.
+    """Runs a benchmark's program in the environment of a lane; returns the JSON that it prints.
 
     Raises:
-      RuntimeError: it failed; with the end of what it said.
+      RuntimeError: the program failed; the message has the end of its standard error.
     """
     answer = subprocess.run(
         [sys.executable, "-P", "-m", module, framework, lane, model],
@@ -117,19 +120,19 @@ def measure_in_child(module: str, framework: str, lane: str, model: str) -> dict
 
 
 def answer_as_child(measure: Callable[[str, str, str], dict[str, Any]]) -> NoReturn:
-    """Prints what ``measure`` finds for the words on the command line, and leaves.
+    """Calls ``measure`` with the words of the command line, prints its result, and exits.
 
-    Without the interpreter's own end, in which a framework's threads may hang.
+    Skips the interpreter's shutdown, in which threads of a framework can hang.
     """
     print(json.dumps(measure(*sys.argv[1:])), flush=True)
     os._exit(0)
 
 
 class Workers:
-    """The processes of one side, which run their windows together; they wait in between."""
+    """The processes of one side: they run their windows together and wait between windows."""
 
     def __init__(self, configs: list[RunConfig]):
-        """Args: configs: one for each run, the n-th on device n and after."""
+        """Args: configs: one for each run; run n starts at device n."""
         self._processes = []
         for device, config in enumerate(configs):
             words = [config.framework, config.strategy, config.model, config.tuning, str(device)]
@@ -153,13 +156,13 @@ class Workers:
     def _read(self, process: subprocess.Popen) -> str:
         line = process.stdout.readline()
         while line and line.strip() != "ready" and not line[0].isdigit():
-            line = process.stdout.readline()  # a framework may talk
+            line = process.stdout.readline()  # a line that the framework printed
         if not line:
-            raise RuntimeError(f"a worker left with {process.wait()}: {process.args}")
+            raise RuntimeError(f"a worker exited with code {process.wait()}: {process.args}")
         return line
 
     def window(self, steps: int) -> list[float]:
-        """Returns the seconds of each process."""
+        """Runs a window in all processes; returns the seconds of each."""
         for process in self._processes:
             process.stdin.write(f"{steps}\n")
             process.stdin.flush()

@@ -1,11 +1,11 @@
-"""What isoscale's runners add to a hand-written step, and to the start of a run.
+"""Measures the time that isoscale's runners add to a hand-written step and to the start of a run.
 
 Runner and hand-written step alternate, window by window, in one process on one pinned core:
-float32, AdamW, ``bare``, in both lanes (the hand-written step with the same environment and
-operations). The ratio of each pair of windows is taken, then the median over pairs with its 95 %
-interval (order statistics), so that drift of the machine cancels. Both train on the same batches
-from the same start; their losses are compared first. Targets: at most 1.02 where a step takes 10 ms
-or more, at most 1.08 on mlp_medium; a run starts in the framework's import plus one second.
+float32, AdamW, ``bare``, in both lanes. The hand-written step has the environment and operations of
+the lane. Both train on the same batches from the same start; the benchmark compares their losses
+first. The table shows the median, with its 95 % interval (order statistics), of the ratios of pairs
+of windows: drift of the machine cancels. Targets: at most 1.02 where a step takes 10 ms or more, at
+most 1.08 on mlp_medium; a run starts in the time of the framework's import plus one second.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.benchmarks.ours import LANES, Ours, answer_as_child, make_config, mea
 
 PAIRS = 30
 WARMUP = 10
-"""A whole block of the tuned lane. Rounding makes the two part in the steps after it."""
+"""One block of steps of the tuned lane. Later, rounding makes the two losses differ."""
 TARGETS = {"mlp_medium": 1.08, "gpt_tiny": 1.02}
 WINDOW_STEPS = {"mlp_medium": 100, "gpt_tiny": 3}
 
@@ -60,7 +60,7 @@ def measure(framework: str, lane: str, model: str) -> dict:
 
 
 def start_seconds(framework: str, folder: Path, repeat: int) -> dict:
-    """Returns how long a run takes from the start of its process to its first step, by cause."""
+    """Returns cause -> seconds, from the start of a run's process to its first step."""
     run_dir = folder / f"start-{framework}-{repeat}"
     command = [sys.executable, "-m", lookup.program(framework), "--model=mlp_medium", "--steps=2"]
     subprocess.run([*command, f"--run_dir={run_dir}"], check=True, capture_output=True)
@@ -69,7 +69,7 @@ def start_seconds(framework: str, folder: Path, repeat: int) -> dict:
 
 def table_row(framework: str, lane: str, model: str) -> str:
     found = measure_in_child("tests.benchmarks.overhead", framework, lane, model)
-    assert found["loss_difference"] < 1e-4, f"{framework} {model}: not the same step"
+    assert found["loss_difference"] < 1e-4, f"{framework} {model}: the two steps differ"
     pairs = zip(found["ours"], found["theirs"], strict=True)
     ratio = median_estimate([ours / theirs for ours, theirs in pairs])
     theirs, ours = (1e3 * median_estimate(found[side]).median for side in ("theirs", "ours"))
@@ -81,7 +81,7 @@ def table_row(framework: str, lane: str, model: str) -> str:
 
 
 def rows():
-    """Yields the lines of the table, as they are measured."""
+    """Yields the lines of the table; measures each line first."""
     yield (
         "| framework | lane | model | hand-written, ms/step | runner, ms/step | ratio [95 %] "
         "| target | met |\n|---|---|---|---|---|---|---|---|"
@@ -94,7 +94,7 @@ def rows():
 
 
 def start_rows():
-    """Yields the lines of the table of start times."""
+    """Yields the lines of the table of start times; measures each line first."""
     yield "| framework | import, s | rest of the start, s (interpreter, data, build) | n |"
     yield "|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How long planning, statistics and report take for many results; each in a fresh process.
+"""Measures planning, statistics and report for many results; each in a fresh process.
 
     python -m tests.benchmarks.report_speed
 
@@ -24,7 +24,7 @@ STUDIES = {
 
 
 def plan_flags(cells: int) -> list[str]:
-    """Returns flags whose grid has at least so many cells."""
+    """Returns flags of a grid with at least this number of cells."""
     batches = [720720 * (1 + i) for i in range(-(-cells // (2 * 7 * 8)))]
     return [
         "--models=mlp_medium,mlp_large",
@@ -36,7 +36,7 @@ def plan_flags(cells: int) -> list[str]:
 
 
 def measure(arguments: list[str], folder: Path) -> tuple[float, float]:
-    """Returns seconds and peak MiB of ``isoscale`` with some arguments, its workers included."""
+    """Runs ``isoscale``; returns its seconds and the peak MiB of its largest process."""
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-P", "-m", "isoscale.common.commands.main", *arguments],

@@ -1,8 +1,8 @@
 """The best float32 matrix product of the three frameworks on one pinned core.
 
-What a core can do at most, next to which the rate of a training step says something. Each framework
-multiplies two 1024 x 1024 matrices for a second, in fresh processes (``isoscale doctor`` asks them
-the same way); the best product of all counts, since whatever else runs only slows one down.
+The rate of a training step is compared with this limit of a core. Each framework multiplies two
+1024 x 1024 matrices for a second, in fresh processes, as in ``isoscale doctor``. The fastest
+product counts, because other programs can only slow a product down.
 """
 
 import json
@@ -44,7 +44,7 @@ def rate(framework: str, lane: str) -> float:
 
 
 def rates() -> dict[str, float]:
-    """Returns framework -> FLOP/s; the frameworks take turns, so that drift meets all."""
+    """Returns framework -> FLOP/s; frameworks take turns, so that drift affects all of them."""
     found = dict.fromkeys(lookup.frameworks(), 0.0)
     for _ in range(REPEATS):
         for framework in found:

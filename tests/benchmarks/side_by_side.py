@@ -1,9 +1,10 @@
-"""The three frameworks side by side on one pinned core, and against the best matrix product.
+"""Compares the three frameworks, and the best matrix product, on one pinned core.
 
-One process per framework; they take turns, window by window, while the others wait. Of each round
-the ratio of the slowest framework to the fastest (by their medians) is taken, then the median over
-rounds with its 95 % interval (order statistics). The share is a step's analytic FLOPs per second
-over the best float32 rate that any of the three reaches with a product of 1024 x 1024 matrices.
+Each framework has one process. The processes take turns, window by window; the others wait. The
+medians name the slowest and the fastest framework. The table shows the median over rounds, with its
+95 % interval (order statistics), of their ratio in one round. The share is the rate of a step in
+analytic FLOP/s, divided by the best float32 rate that one of the three frameworks reaches in a
+product of 1024 x 1024 matrices.
 """
 
 import statistics
@@ -68,7 +69,7 @@ def table_row(model: str, lane: str, rate: float) -> str:
 
 
 def rows():
-    """Yields the lines of the table, as they are measured."""
+    """Yields the lines of the table; measures each line first."""
     framework, rate = best_rate()
     yield f"Best product: {framework}, {rate / 1e9:.0f} GFLOP/s.\n"
     columns = " | ".join(f"{name}, ms/step (share)" for name in lookup.frameworks())

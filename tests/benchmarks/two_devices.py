@@ -1,10 +1,10 @@
-"""Two devices against two independent one-device runs: what distributing a step costs.
+"""Measures the cost of distributing a step: two devices against two independent one-device runs.
 
 Weak scaling: each device trains the model's batch. The two independent runs (``bare``, one pinned
-core each) are released together, window by window; only such windows count, and their throughputs
-are added: what the hardware itself allows. The distributed run takes its turn in between; nobody
-else runs meanwhile. The share of each round is taken, then the median over rounds with its 95 %
-interval (order statistics).
+core each) start each window together, and only these windows count. The sum of their throughputs is
+the limit of the hardware. The distributed run takes its turn between these windows; while it runs,
+the others wait. The table shows the median over rounds, with its 95 % interval (order statistics),
+of the distributed run's share of that limit in one round.
 """
 
 from isoscale.common.analysis.estimates import median_estimate
@@ -63,7 +63,7 @@ def table_row(framework: str, strategy: str, model: str, lane: str) -> str:
 
 
 def rows():
-    """Yields the lines of the table, as they are measured."""
+    """Yields the lines of the table; measures each line first."""
     yield HEADER
     for lane in LANES:
         for framework in lookup.frameworks():

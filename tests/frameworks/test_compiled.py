@@ -1,7 +1,7 @@
-"""What XLA makes of JAX's step on two devices: the costs that are seen in no result.
+"""XLA's program for JAX's step on two devices: costs that results do not show.
 
-Sums are equal whether a gradient is turned round before or after it is added up over the
-devices, and whether a buffer is updated in place or copied; the time is not.
+Results are equal whether XLA transposes a gradient before or after the sum over devices, and
+whether it updates a buffer in place or copies it. The time differs.
 """
 
 import functools
@@ -56,7 +56,7 @@ def kernel_shapes(config: RunConfig) -> set[str]:
 
 
 def reduced_arrays(text: str) -> set[str]:
-    """Returns shape and layout of each matrix that is added up over the devices."""
+    """Returns shape and layout of each matrix that the program sums over the devices."""
     calls = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
     return set(re.findall(r"f32\[(\d+,\d+\]\{\d,\d\})", " ".join(calls)))
 
@@ -71,7 +71,7 @@ def test_gradients_are_reduced_as_the_optimizer_reads_them(strategy, lane) -> No
 def test_the_state_is_updated_in_place(strategy, lane) -> None:
     config, text = compiled_step(strategy, lane)
     aliases = text.splitlines()[0].count("-alias)")
-    # Parameters, two moments, and the count of steps.
+    # The parameters, two moments, and the count of steps.
     assert aliases == 3 * len(config.spec.parameters()) + 1
     copied = re.findall(r"= f32\[([\d,]+)\]\S* copy\(", text)
     assert not {shape.removeprefix("1,") for shape in copied} & kernel_shapes(config)

@@ -1,4 +1,4 @@
-"""Which devices a process takes follows the process model: all of them, or its own one."""
+"""The process model decides the devices of a process: all of the run, or one."""
 
 import dataclasses
 import subprocess
@@ -44,7 +44,7 @@ def test_local_devices(framework: str, strategy: str, process_model: str, count:
 def test_jax_is_shown_the_devices_of_its_process(
     process_model: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On GPUs it would reserve memory on every one that it sees."""
+    """JAX reserves memory on every GPU that it sees."""
     config = make_config(
         all_cases()["mlp"], framework="jax", strategy="pjit", devices=2, dtype="float32",
         steps=1, tuning="stock", tweaks=[], platform="cpu",

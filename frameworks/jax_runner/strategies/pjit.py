@@ -44,7 +44,7 @@ class Strategy(bare.Strategy):
         return jax.device_put(batch, shardings)
 
     def place_pool(self, pool: Arrays) -> Tree:
-        """The batch dim is the second one: the first counts batches."""
+        """Splits the second dim, which counts examples; the first dim counts batches."""
         by_example = NamedSharding(self._mesh, PartitionSpec(None, AXIS))
         shardings = {
             name: by_example if value.ndim > 1 else self._replicated for name, value in pool.items()
@@ -57,7 +57,7 @@ class Strategy(bare.Strategy):
         return self._wrap_shares(computation) if call == "shares" else jax.jit(computation)
 
     def _wrap_shares(self, computation: Callable) -> Callable:
-        """Every device computes on its share alone; results come out stacked, one per device."""
+        """Returns a function that computes each device's share; the first dim counts devices."""
 
         def local(state: Tree, batch: Tree) -> Tree:
             return jax.tree.map(lambda value: value[None], computation(state, batch))
@@ -78,7 +78,7 @@ class Strategy(bare.Strategy):
         return jax.jit(mapped)
 
     def split_rows(self, rows: Tree, parts: int) -> Tree:
-        """Every device splits its own rows, so that none of them moves."""
+        """Every device splits its own rows, so that no row moves between devices."""
         by_part = NamedSharding(self._mesh, PartitionSpec(None, AXIS))
 
         def split(value: jax.Array) -> jax.Array:

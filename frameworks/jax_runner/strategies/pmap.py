@@ -1,8 +1,8 @@
 """``jax.pmap``: one program per device, with explicit collectives.
 
-On current JAX it is built on ``jit`` and ``shard_map``. It adds up what ``psum`` is given; under
-pjit the compiler chooses, and adds up gradients of kernels before they are transposed (the tweak
-``kernel-gradient``).
+Current JAX builds ``pmap`` on ``jit`` and ``shard_map``. Here ``psum`` gets the gradients that the
+optimizer reads. Under pjit the compiler chooses: it adds up gradients of kernels before they are
+transposed, which the tweak ``kernel-gradient`` changes.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ INFO = {
 
 AXIS = "data"
 _MAPPED: dict[Call, dict[str, Any]] = {
-    # Dims of arguments and results that count devices; None: every device's copy is the same.
+    # The dim of each argument and result that counts devices; None: all devices hold equal values.
     "step": {"in_axes": (None, 0), "out_axes": (None, 0), "donate_argnums": (0,)},
     "block": {"in_axes": (None, 0, None), "out_axes": (None, 0), "donate_argnums": (0,)},
     "forward": {"in_axes": (None, 0)},
@@ -38,11 +38,11 @@ _MAPPED: dict[Call, dict[str, Any]] = {
 
 
 class Strategy(bare.Strategy):
-    """Batches and metrics carry a leading dim of one entry per device; the state does not.
+    """The first dim of batches and metrics counts devices; the state has no such dim.
 
-    Every device's copy of the state is the same, which ``None`` in ``in_axes`` and ``out_axes``
-    says. With a leading dim of 1 on each device XLA updates nothing in place: it copies parameters
-    and moments in every step (two devices, ``mlp_large``: a quarter of the step).
+    All devices hold the same state: ``None`` in ``in_axes`` and ``out_axes`` says so. If the state
+    had a leading dim of 1 on each device, XLA would copy parameters and moments in every step
+    instead of updating them in place (two devices, ``mlp_large``: a quarter of the step).
     """
 
     def __init__(self, config: RunConfig):

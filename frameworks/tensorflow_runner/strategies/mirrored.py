@@ -23,7 +23,10 @@ INFO = {
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...], to_one: bool) -> tf.distribute.MirroredStrategy:
-    """One strategy per process: a second one would number its collectives from the start again."""
+    """Returns the one strategy of this process.
+
+    A second strategy in the process would use the numbers of the first one's collectives again.
+    """
     if to_one:
         reduction = tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)

@@ -1,1 +1,1 @@
-"""One file per strategy; each opens with the literal ``INFO``, readable without PyTorch."""
+"""One file per strategy. isoscale reads its literal ``INFO`` without PyTorch."""

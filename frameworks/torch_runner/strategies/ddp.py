@@ -1,8 +1,8 @@
 """DistributedDataParallel: one process per device, gradients all-reduced in buckets.
 
-gloo on CPU, nccl on GPU. The wrapper divides by the number of ranks; the loss is multiplied by it,
-so that gradients add up like everywhere else. A subclass with a function ``reduce_gradients``
-replaces the wrapper's own all-reduce.
+The backend is gloo on CPU and nccl on GPU. The wrapper divides gradients by the number of ranks.
+The loss is multiplied by that number, so that gradients add up as in the other frameworks. A
+subclass with a function ``reduce_gradients`` replaces the wrapper's own all-reduce.
 """
 
 import contextlib
@@ -35,7 +35,8 @@ class Strategy(bare.Strategy):
     def __init__(self, config: RunConfig):
         super().__init__(config)
         self.rank = ranks.own().rank
-        # 0.5 GiB holds every model here; the default is 25 MiB, and 1 MiB for the first bucket.
+        # 512 MiB hold the gradients of every model here. PyTorch's default is 25 MiB, and 1 MiB for
+        # the first bucket.
         self._bucket_mebibytes = 512 if "one-bucket" in config.tweaks else None
         self._on_gpu = self.devices[0].type == "cuda"
         self._backend = "nccl" if self._on_gpu else "gloo"
@@ -45,7 +46,10 @@ class Strategy(bare.Strategy):
             distributed.init_process_group(backends)
         self.world_size = distributed.get_world_size()
         if self.world_size != config.devices:
-            raise RuntimeError(f"WORLD_SIZE={self.world_size} but devices={config.devices}")
+            raise RuntimeError(
+                f"WORLD_SIZE={self.world_size} differs from devices={config.devices}: start one "
+                "process per device"
+            )
 
     def wrap(self, computation: nn.Module) -> nn.Module:
         model = DistributedDataParallel(
@@ -91,7 +95,7 @@ class Strategy(bare.Strategy):
         return np.concatenate(self.gather(super().read_rows(rows)))
 
     def read_shares(self, shares: Arrays) -> list[Arrays]:
-        # The wrapper would have taken the mean of scaled losses: undoes the scale.
+        # Gradients of a scaled loss, before the wrapper takes their mean: this removes the scale.
         return self.gather({name: value / self.world_size for name, value in shares.items()})
 
     def describe(self) -> dict[str, Any]:
@@ -105,7 +109,7 @@ class Strategy(bare.Strategy):
         distributed.barrier()
         if self._backend == "nccl":
             distributed.destroy_process_group()
-        # gloo's end can hang (seen once in about fifty runs) or abort; the process ends instead.
+        # Closing gloo can hang (about one run in fifty) or abort, so gloo ends with the process.
 
 
 def make(config: RunConfig) -> strategy.Strategy:

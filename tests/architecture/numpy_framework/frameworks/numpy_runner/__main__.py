@@ -1,4 +1,4 @@
-"""``python -m isoscale.frameworks.numpy_runner --help`` says what it does."""
+"""The NumPy runner's program; ``python -m isoscale.frameworks.numpy_runner --help``."""
 
 import sys
 

@@ -8,7 +8,7 @@ from isoscale.common.config.model_spec import Arrays
 from isoscale.models.mlp.spec import MlpSpec
 
 Saved = list[tuple[np.ndarray, np.ndarray]]
-"""Of each layer: its input, and the factor between its input and the output before it."""
+"""For each layer: its input, and the factor between the output before it and its input."""
 
 
 class Mlp:
