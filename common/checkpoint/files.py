@@ -161,8 +161,8 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
     if text == LATEST:
         if folder is None:
             raise ConfigError(
-                f"--resume_from={LATEST} takes the newest checkpoint in --save_checkpoint; also use "
-                "--save_checkpoint=FOLDER"
+                f"--resume_from={LATEST} takes the newest checkpoint in --save_checkpoint; "
+                "also use --save_checkpoint=FOLDER"
             )
         newest = newest_in(folder)
         return newest and newest[1]

@@ -70,7 +70,7 @@ class Checkpoints:
         if fv.save_checkpoint is not None:
             folder = check_folder(fv.save_checkpoint, flag="--save_checkpoint")
         elif fv.save_every is not None:
-            raise ConfigError(f"--save_every={fv.save_every} also needs --save_checkpoint=FOLDER")
+            raise ConfigError(f"--save_every={fv.save_every} needs --save_checkpoint=FOLDER")
         source = manifest = state = None
         complete = False
         if fv.resume_from is not None:

@@ -329,9 +329,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         return 0
     own = None if config.process_model == "single" else ranks.read(devices=config.devices)
     if own and fv.run_dir is None:
-        raise ConfigError(
-            "RANK is set, but --run_dir is not; use --run_dir=FOLDER, the same for all ranks"
-        )
+        raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
     rank = own.rank if own else None
     # Only rank 0 checks the folder: the others may find files that rank 0 has written.
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)

@@ -76,7 +76,7 @@ def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
         # Each layer has at least one tensor; a forged larger number would use up the memory.
         count = len(value) if isinstance(value, list) else value if name == "num_layers" else 0
         if isinstance(count, int) and count > most:
-            raise ConfigError(f"{called}: {name}={str(value)[:40]} is too much for {most} tensors")
+            raise ConfigError(f"{called}: {name}={str(value)[:40]} is too large for {most} tensors")
     usual = {field.name: field.default for field in dataclasses.fields(spec_class)}
     sizes = {k: _like(usual[k], v, called=f"{called}: {k}") for k, v in manifest.sizes.items()}
     try:

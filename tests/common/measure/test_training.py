@@ -265,7 +265,8 @@ def test_a_save_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch) -> 
     assert result.checkpoints.saved_steps == []
     first, last = result.checkpoints.failures
     assert first.startswith("no checkpoint at step 10: ")
-    assert last.endswith("cannot be written: No space left on device")
+    why = r"cannot write .*/tensors\.safetensors: No space left on device"
+    assert re.fullmatch(f"no checkpoint at step 19: {why}", last)
     assert not list(tmp_path.iterdir())
 
 
@@ -276,6 +277,6 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     saver = Saver(tmp_path, every=None, last_step=20, about=about())
     runner._steps = 20
     saver.save(runner, 20)
-    assert saver.failures == ["no checkpoint at step 20: parameters/steps holds NaN or an infinity"]
+    assert saver.failures == ["no checkpoint at step 20: parameters/steps contains NaN or infinity"]
     assert saver.saved_steps == []
     assert [step for step, _ in generations(tmp_path)] == [16, 19]
