@@ -111,7 +111,7 @@ def test_a_difference_ends_with_1_and_names_the_step(
             "strategies/ddp.py",
             "def __init__(",
             "def __init__x(",
-            "left with exit code 1; last",
+            "exited with code 1; last",
         ),
         # Its parameters are no numbers after a step: nothing to hand over, and nobody waits.
         (

@@ -74,9 +74,9 @@ def test_a_process_that_fails_is_started_again_for_the_rest(end: str, tmp_path: 
     pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", end), ("c", "x", "work"))
     lines, _ = run(pool, watchdog_seconds=3.0 if end == "hang" else 60.0)
     if end == "crash":
-        assert lines["b"].error == "left with exit code 7; last line of its log: out of luck"
+        assert lines["b"].error == "exited with code 7; last line of its log: out of luck"
     else:
-        expected = "ended by the watchdog: no progress for 3 s in 'counting b'"
+        expected = "killed by the watchdog: no progress for 3 s in 'counting b'"
         assert lines["b"].error == expected
     assert lines["b"].seconds is None
     assert (tmp_path / ".work" / LEAVES / "b" / FAILED).exists()

@@ -49,7 +49,7 @@ def test_one_failing_rank_ends_the_others(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(launch, "_LEAVE_SECONDS", 0.2)
     ranks = [start("import time; time.sleep(600)"), start("raise SystemExit(3)")]
     outcome = launch.supervise(ranks, run_dir=tmp_path, watchdog_seconds=60)
-    assert outcome.error == "rank 1 left with exit code 3"
+    assert outcome.error == "rank 1 exited with code 3"
     assert all(rank.poll() is not None for rank in ranks)
 
 
@@ -58,14 +58,14 @@ def test_who_is_done_must_leave(tmp_path: Path, monkeypatch) -> None:
     result = tmp_path / "result.json"
     worker = start(f"import time; open({str(result)!r}, 'w'); time.sleep(600)")
     outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60, result=result)
-    assert outcome.error == "was done but did not leave within 0.5 s; ended"
+    assert outcome.error == "did not exit within 0.5 s after its result; killed"
     assert worker.poll() is not None
 
 
 def test_a_signal_is_named(tmp_path: Path) -> None:
     worker = start("import os; os.abort()", tmp_path / "log")
     outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60)
-    assert outcome.error == "was ended by SIGABRT"
+    assert outcome.error == "was killed by SIGABRT"
 
 
 def test_the_watchdog_ends_what_makes_no_progress(tmp_path: Path) -> None:
