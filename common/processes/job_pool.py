@@ -257,7 +257,7 @@ class JobPool(Generic[L]):
           called: name of the folder in messages.
 
         Raises:
-          ConfigError: no session was interrupted, or the session had other jobs, interpreters or code.
+          ConfigError: no session was interrupted, or it had other jobs, interpreters or code.
         """
         before, now = _read_request(self.work), self._request()
         if before is None:
@@ -266,13 +266,13 @@ class JobPool(Generic[L]):
             )
         if before["code_sha256"] != now["code_sha256"]:
             raise ConfigError(
-                f"--resume: the code has changed since {called} was interrupted; start again without "
-                "--resume"
+                f"--resume: the code has changed since {called} was interrupted; start again "
+                "without --resume"
             )
         if before != now:
             raise ConfigError(
-                f"--resume: {called} was interrupted with other flags; use the same flags, or start "
-                "again without --resume"
+                f"--resume: {called} was interrupted with other flags; use the same flags, "
+                "or start again without --resume"
             )
 
     def _done(self) -> dict[Key, L]:

@@ -108,7 +108,7 @@ def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path)
     pool.finish()
     assert job_pool.module_at_work(pool.work) is None
     assert {path.name for path in pool.work.iterdir()} == {"x-0"}
-    with pytest.raises(ConfigError, match="it holds nothing that was interrupted"):
+    with pytest.raises(ConfigError, match="it contains no interrupted session"):
         pool.check_resumable(called="it")
 
 
@@ -116,8 +116,8 @@ def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path)
     "name, changes, message",
     [
         ("a", {"code_sha256": "2"}, "the code has changed since it was interrupted"),
-        ("other", {}, "it was interrupted with other flags than these"),
-        ("a", {"pythons": {}}, "it was interrupted with other flags than these"),
+        ("other", {}, "it was interrupted with other flags"),
+        ("a", {"pythons": {}}, "it was interrupted with other flags"),
     ],
 )
 def test_only_the_same_session_goes_on(
@@ -147,4 +147,6 @@ def test_ctrl_c_ends_the_workers_and_says_what_is_kept(
     assert len(ended) == 1
     assert all(process.poll() is not None for process in ended)
     said = capsys.readouterr().err
-    assert f"1 of 2 runs are kept in {pool.work}; the same command with --resume goes on" in said
+    assert (
+        f"1 of 2 runs are kept in {pool.work}; repeat the command with --resume to continue" in said
+    )
