@@ -1,9 +1,10 @@
-"""Checkpoints on disk: written whole or not at all, and read with suspicion.
+"""Reads and writes checkpoints on disk: writes are atomic, and reads check everything.
 
-``FOLDER/step_000000030/`` holds ``tensors.safetensors`` (names ``parameters/...``,
-``first_moment/...``) and ``manifest.json``. It is written under a temporary name, synced and
-renamed; the last ``KEPT`` of a folder are kept. Reading executes nothing, and takes no more memory
-than twice the tensors that the model has, and 64 MiB for the manifest.
+``FOLDER/step_000000030/`` contains ``tensors.safetensors`` (names ``parameters/...``,
+``first_moment/...``) and ``manifest.json``. ``save`` writes a checkpoint under a temporary name,
+syncs it and renames it; a folder keeps its last ``KEPT`` checkpoints. Reading executes no code from
+the files. Reading takes at most twice the memory of the model's tensors, plus 64 MiB for the
+manifest.
 """
 
 import contextlib
@@ -42,25 +43,25 @@ _WRITING, _OLD = ".writing.", ".old."
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """The arrays of a training, under canonical names.
+    """The arrays of a training under canonical names.
 
     Attributes:
-      parameters: of the model.
-      slots: of the optimizer: slot -> arrays.
+      parameters: parameters of the model.
+      slots: state of the optimizer: slot -> arrays.
     """
 
     parameters: Arrays
     slots: dict[str, Arrays]
 
     def tensors(self) -> Arrays:
-        """Returns name in the file -> array."""
+        """Returns tensor name in the file -> array."""
         groups = {PARAMETERS: self.parameters, **self.slots}
         return {
             f"{group}/{name}": value for group, a in groups.items() for name, value in a.items()
         }
 
     def first_not_finite(self) -> str | None:
-        """Returns the name of a tensor that holds NaN or an infinity; None if there is none."""
+        """Returns the first tensor that contains NaN or infinity; None if all are finite."""
         return next((n for n, v in self.tensors().items() if not np.isfinite(v).all()), None)
 
 
@@ -71,37 +72,37 @@ def generations(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest_in(folder: Path) -> tuple[int, Path] | None:
-    """Returns (step, path) of a folder's newest checkpoint; None: there is none."""
+    """Returns (step, path) of the newest checkpoint in a folder; None: the folder has none."""
     return next(reversed(generations(folder)), None)
 
 
 def save(folder: Path, state: State, **about: Any) -> Path:
-    """Writes a checkpoint; a crash at any moment leaves the ones before, and never half of one.
+    """Writes a checkpoint and removes old ones; returns its path.
+
+    A crash at any moment keeps the earlier checkpoints and leaves no partial checkpoint.
 
     Args:
-      folder: exists; nobody else writes to it.
+      folder: an existing folder; no other process writes to it.
       state: finite arrays of one dtype.
       **about: the other fields of its ``Manifest``.
 
-    Returns:
-      Its path.
-
     Raises:
-      OSError: the disk is full, or gone, or the folder holds one of this step or a later one.
+      OSError: the disk is full or unavailable, or the folder has a checkpoint of this step or of a
+        later step.
     """
     newest = newest_in(folder)
-    if newest and newest[0] >= about["step"]:  # ours would be the oldest, which is not kept
-        raise FileExistsError(f"'{newest[1]}' is there already")
+    if newest and newest[0] >= about["step"]:  # otherwise the new one would be removed
+        raise FileExistsError(f"'{newest[1]}' already exists")
     target = folder / f"step_{about['step']:09d}"
     writing = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
     try:
-        # safetensors 0.8 takes no notice of strides: it would write a transposed array wrongly.
+        # safetensors 0.8 ignores strides: it would write a transposed array incorrectly.
         tensors = {name: np.ascontiguousarray(v) for name, v in state.tensors().items()}
         path = writing / TENSORS
         try:
             safetensors.numpy.save_file(tensors, path)
         except safetensors.SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from None
+            raise OSError(f"cannot write {path}: {error}") from None
         _sync(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -113,7 +114,7 @@ def save(folder: Path, state: State, **about: Any) -> Path:
         )
         text = manifest.to_text()
         if len(text) > LARGEST_BYTES:
-            raise OSError(f"a manifest of {len(text)} bytes could not be read again")
+            raise OSError(f"the manifest has {len(text)} bytes, which is too large to read")
         write_atomically(writing / MANIFEST, text)
         _sync(writing)
         os.chmod(writing, 0o755)
@@ -124,19 +125,19 @@ def save(folder: Path, state: State, **about: Any) -> Path:
     _sync(folder)
     for _, path in generations(folder)[:-KEPT]:
         _set_aside(path)
-    for pattern in (_WRITING, _OLD):  # also of a process that was killed
+    for pattern in (_WRITING, _OLD):  # also those of a killed process
         for path in folder.glob(f"{pattern}*"):
             shutil.rmtree(path, ignore_errors=True)
     return target
 
 
 def _set_aside(path: Path) -> None:
-    """Gives a checkpoint another name at once: whoever reads finds it whole or not at all."""
+    """Renames a checkpoint before its removal: a reader never finds a partial checkpoint."""
     path.rename(path.parent / f"{_OLD}{path.name}.{os.urandom(4).hex()}")
 
 
 def _sync(path: Path) -> None:
-    """Waits until the disk has a file, or the names in a folder."""
+    """Waits until a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -148,20 +149,20 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
     """Returns the checkpoint that ``--resume_from`` names.
 
     Args:
-      text: a checkpoint, a folder of some (the newest is meant), or ``latest``.
-      folder: the folder of ``latest``.
+      text: a checkpoint, a folder of checkpoints (for the newest), or ``latest``.
+      folder: the folder for ``latest``.
 
     Returns:
-      Its path; None if ``latest`` finds that nothing has been saved yet.
+      Path of the checkpoint; None if ``text`` is ``latest`` and the folder has no checkpoint yet.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: ``text`` names no folder, or ``latest`` was given without ``folder``.
     """
     if text == LATEST:
         if folder is None:
             raise ConfigError(
-                f"--resume_from={LATEST} means the newest checkpoint of --save_checkpoint=FOLDER, "
-                "which is not given"
+                f"--resume_from={LATEST} takes the newest checkpoint in --save_checkpoint; "
+                "also use --save_checkpoint=FOLDER"
             )
         newest = newest_in(folder)
         return newest and newest[1]
@@ -169,7 +170,7 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
     try:
         there, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"checkpoint {text[:200]!r} cannot be read: {error}") from None
+        raise ConfigError(f"cannot read checkpoint {text[:200]!r}: {error}") from None
     if not there:
         raise ConfigError(f"checkpoint {text[:200]!r} does not exist")
     if not is_folder:
@@ -185,29 +186,29 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Opens a regular file; yields it and its size.
+    """Opens a regular file; yields the file and its size in bytes.
 
     Raises:
-      ConfigError: it is something else, or cannot be read.
+      ConfigError: ``path`` is not a regular file, or cannot be read.
     """
     try:
-        # Not blocking: a pipe would keep us waiting for ever.
+        # Non-blocking: opening a pipe would otherwise wait for a writer forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise ConfigError(f"{path} is not a file")
+        raise ConfigError(f"{path} is not a regular file")
     with open(descriptor, "rb") as file:
         yield file, status.st_size
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads what a checkpoint says about itself; its arrays are not looked at.
+    """Returns the manifest of a checkpoint; does not read the arrays.
 
     Raises:
-      ConfigError: it is damaged, or none.
+      ConfigError: the manifest is missing, damaged or of another format.
     """
     with _opened(path / MANIFEST) as (file, _):
         text = file.read(LARGEST_BYTES + 1)
@@ -218,10 +219,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_state(path: Path, manifest: Manifest) -> State:
-    """Reads the arrays of a checkpoint whose manifest has been found to fit.
+    """Returns the arrays of a checkpoint; check first that its manifest fits the run.
 
     Raises:
-      ConfigError: they are damaged, not those of the manifest, or not finite.
+      ConfigError: the arrays are damaged, differ from the manifest, or are not finite.
     """
     name = path / TENSORS
     with _opened(name) as (file, size):
@@ -230,19 +231,22 @@ def read_state(path: Path, manifest: Manifest) -> State:
         header_bytes = int.from_bytes(file.read(8), "little")
         if size < 8 or header_bytes != size - 8 - manifest.tensor_bytes:
             raise ConfigError(
-                f"{name} has a header of {header_bytes} bytes, which does not leave the "
-                f"{manifest.tensor_bytes} bytes of its tensors"
+                f"{name} has a header of {header_bytes} bytes, which does not leave "
+                f"the {manifest.tensor_bytes} bytes of its tensors"
             )
         largest = 1024 + sum(256 + 2 * len(tensor) for tensor in manifest.tensors)
         if header_bytes > largest:
             raise ConfigError(f"{name} has a header of {header_bytes} bytes; at most {largest}")
         free = psutil.virtual_memory().available
         if 2 * size > free:
-            raise ConfigError(f"{name} has {size} bytes, too many for the {free} bytes of memory")
+            raise ConfigError(
+                f"{name} has {size} bytes; reading it needs twice as much memory, but "
+                f"{free} bytes are available"
+            )
         file.seek(0)
         content = file.read(size)
     if hashlib.sha256(content).hexdigest() != manifest.file_sha256:
-        raise ConfigError(f"{name} is damaged: its checksum differs from its manifest's")
+        raise ConfigError(f"{name} is damaged: its checksum differs from the manifest")
     return _parse(name, content, manifest)
 
 
@@ -251,15 +255,16 @@ def _parse(name: Path, content: bytes, manifest: Manifest) -> State:
         tensors = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{name} is not a file of safetensors: {said}") from None
+        raise ConfigError(f"{name} is not a valid safetensors file: {said}") from None
     shapes = {key: value.shape for key, value in tensors.items()}
     difference = first_difference(shapes, manifest.tensors)
     if difference:
-        raise ConfigError(f"{name}: {difference} in its manifest")
+        raise ConfigError(f"{name} differs from its manifest: {difference}")
     for key, value in tensors.items():
         if value.dtype != manifest.tensor_dtype:
             raise ConfigError(
-                f"{name}: {key[:200]} is {value.dtype}; its manifest says {manifest.tensor_dtype}"
+                f"{name} differs from its manifest: {key[:200]}: found {value.dtype}, expected "
+                f"{manifest.tensor_dtype}"
             )
     groups: dict[str, Arrays] = {}
     for key, value in tensors.items():
@@ -271,5 +276,5 @@ def _parse(name: Path, content: bytes, manifest: Manifest) -> State:
     )
     broken = state.first_not_finite()
     if broken:
-        raise ConfigError(f"{name}: {broken[:200]} holds NaN or an infinity")
+        raise ConfigError(f"{name}: {broken[:200]} contains NaN or infinity")
     return state

@@ -1,8 +1,8 @@
-"""What a checkpoint says about itself: everything about a training but its arrays.
+"""The manifest of a checkpoint: describes the training and the tensors; has no arrays.
 
-``manifest.json`` holds ``{"manifest": {...}, "sha256": "..."}``; the checksum is that of the inner
-object in canonical JSON (keys sorted, no spaces). It finds damage, not malice: whoever writes a
-wrong file can write a right checksum, too, so that everything is looked at all the same.
+``manifest.json`` contains ``{"manifest": {...}, "sha256": "..."}``. The checksum is taken over the
+inner object in canonical JSON (keys sorted, no spaces). The checksum detects damage, but not
+forgery: a forged file can have a correct checksum. Therefore each field is checked, too.
 """
 
 import dataclasses
@@ -22,18 +22,18 @@ from isoscale.common.reference.optimizer import SLOTS
 
 FORMAT, VERSION = "isoscale checkpoint", 2
 LARGEST_BYTES = 2 * 2**20
-"""Of a manifest: enough for four hundred layers, and read in less than a second."""
+"""Largest size of a manifest: enough for 400 layers, and read in less than a second."""
 PARAMETERS = "parameters"
 _LARGEST_SIZE = 2**62
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("step", "batches", "next_batch", "seed", "file_bytes"), int),
     **dict.fromkeys(("model", "family", "dtype", "data_sha256", "file_sha256"), str),
 }
-"""Of the manifest's fields; the others are objects."""
+"""Types of the manifest's fields; the other fields are objects."""
 
 
 def tensor_shapes(spec: ModelSpec, *, slots: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Returns name in the file -> shape, for all tensors of a checkpoint, in order."""
+    """Returns tensor name in the file -> shape, for all tensors of a checkpoint, in order."""
     return {
         f"{group}/{parameter.name}": parameter.shape
         for group in (PARAMETERS, *slots)
@@ -43,25 +43,25 @@ def tensor_shapes(spec: ModelSpec, *, slots: Sequence[str]) -> dict[str, tuple[i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything about a training but its arrays.
+    """Describes a training and the tensors of a checkpoint.
 
-    At step 0 nothing has been trained: a checkpoint of weights that came from elsewhere, without
-    optimizer state, that any training may begin with.
+    A checkpoint at step 0 contains imported weights without optimizer state; any training can
+    start from these weights.
 
     Attributes:
-      step: training steps done, which is the number of the next one.
-      batches, data_sha256: how many batches the training walks through, and their checksum.
-      next_batch: the data cursor: the place among them of the batch of the next step.
-      model: name of the model, for people.
+      step: number of training steps done, and number of the next step.
+      batches, data_sha256: number of batches in the training's pool, and their checksum.
+      next_batch: index in the pool of the next step's batch.
+      model: name of the model, for readers only.
       family: folder of the model in ``models/``.
-      sizes: the fields of its specification.
-      dtype: of the computation; ``bfloat16`` keeps its tensors in float32.
-      seed: of parameters, batches and dropout.
-      optimizer: the fields of its configuration.
-      data: what decides the batches.
-      written_by: who wrote it, for people.
-      tensors: name in the file -> shape; all have one dtype.
-      file_bytes, file_sha256: of the tensors' file.
+      sizes: fields of the model's specification.
+      dtype: dtype of the computation; with ``bfloat16``, the tensors are float32.
+      seed: seed of parameters, batches and dropout.
+      optimizer: fields of the optimizer's configuration.
+      data: settings that determine the batches.
+      written_by: program that wrote the checkpoint, for readers only.
+      tensors: tensor name in the file -> shape; all tensors have one dtype.
+      file_bytes, file_sha256: size and checksum of the file of tensors.
     """
 
     step: int
@@ -82,15 +82,17 @@ class Manifest:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Of the optimizer, as far as it has state."""
+        """Slots of the optimizer state in the checkpoint; none at step 0."""
         return SLOTS.get(str(self.optimizer.get("name")), ()) if self.step else ()
 
     @property
     def tensor_dtype(self) -> str:
+        """Dtype of all tensors in the file."""
         return parameter_dtype_of(self.dtype)
 
     @property
     def tensor_bytes(self) -> int:
+        """Bytes of all tensors together."""
         item = np.dtype(self.tensor_dtype).itemsize
         return item * sum(math.prod(shape) for shape in self.tensors.values())
 
@@ -101,10 +103,11 @@ class Manifest:
 
     @classmethod
     def from_text(cls, text: bytes) -> Self:
-        """Reads what ``to_text`` wrote.
+        """Returns the manifest that ``to_text`` wrote.
 
         Raises:
-          ConfigError: it is something else; the message ends a sentence about the file.
+          ConfigError: the text is no valid manifest; the message completes a sentence that starts
+            with the name of the file.
         """
         if len(text) > LARGEST_BYTES:
             raise ConfigError(f"is larger than {LARGEST_BYTES} bytes")
@@ -117,8 +120,8 @@ class Manifest:
             raise ConfigError(f"is not the manifest of an {FORMAT}")
         if record.get("version") != VERSION:
             raise ConfigError(
-                f"has version {str(record.get('version'))[:20]!r} of the format; this isoscale "
-                f"reads version {VERSION}"
+                f"has format version {str(record.get('version'))[:20]!r}; this isoscale reads "
+                f"version {VERSION}"
             )
         if outer.get("sha256") != _digest(record) or set(outer) != {"manifest", "sha256"}:
             raise ConfigError("is damaged: its checksum differs from its content")
@@ -131,10 +134,10 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a manifest, each of its kind.
+    """Returns the fields of a manifest after checking their types and ranges.
 
     Raises:
-      ConfigError: one of them is not.
+      ConfigError: a field is missing, unknown, or has a wrong type or value.
     """
     fields = {field.name for field in dataclasses.fields(Manifest)}
     given = {name: value for name, value in record.items() if name not in ("format", "version")}
@@ -144,27 +147,26 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         in_range = 0 <= value < _LARGEST_SIZE if type(value) is int else True
         if type(value) is not _KINDS.get(name, dict) or not in_range:
-            raise ConfigError(f"has a bad {name}: {str(value)[:40]!r}")
+            raise ConfigError(f"has an invalid {name}: {str(value)[:40]!r}")
     step, batches, next_batch = (given[name] for name in ("step", "batches", "next_batch"))
     if not batches or next_batch != step % batches:
         raise ConfigError(
-            f"goes on with batch {next_batch}; after {step} steps over {batches} batches that "
-            "cannot be"
+            f"has next_batch={next_batch}, which does not match step={step} and batches={batches}"
         )
     if given["dtype"] not in DTYPES:
-        raise ConfigError(f"has a bad dtype: {given['dtype'][:40]!r}")
+        raise ConfigError(f"has an invalid dtype: {given['dtype'][:40]!r}")
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in given["tensors"].items():
         sizes = shape if isinstance(shape, list) else []
         usable = [size for size in sizes if type(size) is int and 0 < size < _LARGEST_SIZE]
         if not usable or usable != shape:
-            raise ConfigError(f"has a bad shape of {name[:80]!r}: {str(shape)[:40]}")
+            raise ConfigError(f"has an invalid shape of {name[:80]!r}: {str(shape)[:40]}")
         shapes[name] = tuple(usable)
     return {**given, "tensors": shapes}
 
 
 def describe_training(config: RunConfig, *, family: str) -> dict[str, Any]:
-    """Returns what a checkpoint of a run says of its training, as fields of ``Manifest``."""
+    """Returns the fields of ``Manifest`` that describe a run's training."""
     return {
         "model": config.model,
         "family": family,
@@ -181,12 +183,12 @@ def describe_training(config: RunConfig, *, family: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as JSON gives it back."""
+    """Returns a value as JSON reads it back, for example tuples as lists."""
     return json.loads(json.dumps(value))
 
 
 def identify(batches: Sequence[Arrays]) -> dict[str, Any]:
-    """Returns what a checkpoint says of the data of its training, as fields of ``Manifest``."""
+    """Returns the fields of ``Manifest`` that identify a training's batches."""
     digest = hashlib.sha256()
     for batch in batches:
         for name, value in sorted(batch.items()):
@@ -199,19 +201,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def first_difference(there: Shapes, here: Shapes) -> str | None:
-    """Returns the first tensor (in our order) that two sides do not share, and both its shapes.
+    """Describes the first tensor that differs, in the order of ``here``; None: all are equal.
 
     Args:
-      there: name -> shape of what was given.
-      here: of what is wanted.
+      there: name -> shape of the tensors that were found.
+      here: name -> shape of the tensors that are expected.
     """
 
     def shape(shapes: Shapes, name: str) -> str:
-        return str(list(shapes[name]))[:80] if name in shapes else "missing"
+        return str(list(shapes[name]))[:80] if name in shapes else "no tensor"
 
     for name in (*here, *there):
         if here.get(name) != there.get(name):
-            return f"{name[:200]} is {shape(there, name)} there and {shape(here, name)}"
+            return f"{name[:200]}: found {shape(there, name)}, expected {shape(here, name)}"
     return None
 
 
@@ -223,26 +225,26 @@ def check_agrees(
     batches: Callable[[], Sequence[Arrays]],
     called: str,
 ) -> None:
-    """Checks that a training can go on from a checkpoint as if it had never stopped.
+    """Checks that a run can resume from a checkpoint as if the training had never stopped.
 
     Args:
-      manifest: the checkpoint's.
-      training: the run's, from ``describe_training``.
-      spec: the run's model.
-      batches: makes the run's batches, which is not done unless all else agrees.
-      called: what users know the checkpoint as.
+      manifest: manifest of the checkpoint.
+      training: the run's fields from ``describe_training``.
+      spec: specification of the run's model.
+      batches: returns the run's batches; called last, if all other checks pass.
+      called: name of the checkpoint in messages.
 
     Raises:
-      ConfigError: another model (with the first tensor that differs, and both shapes), dtype, seed,
-        optimizer or other batches.
+      ConfigError: the checkpoint has another model (the message names the first tensor that differs
+        and both shapes), dtype, seed, optimizer or data.
     """
     slots = SLOTS[training["optimizer"]["name"]] if manifest.step else ()
     difference = first_difference(manifest.tensors, tensor_shapes(spec, slots=slots))
     if difference:
-        raise ConfigError(f"{called} does not fit: {difference} in model '{training['model']}'")
-    if not manifest.step:  # weights alone: how they are trained is the run's own matter
+        raise ConfigError(f"{called} does not fit model '{training['model']}': {difference}")
+    if not manifest.step:  # weights without optimizer state: the run chooses how to train them
         there, here = ({**s, "dropout_rate": None} for s in (manifest.sizes, training["sizes"]))
-        what = f"{called} does not fit: it is of a model with"
+        what = f"{called} does not fit: its model has"
         _check_equal(manifest.family, training["family"], name="family", what=what)
         _check_equal(there, here, name="sizes", what=what)
     what = f"{called} does not fit: it was trained with"
@@ -251,8 +253,8 @@ def check_agrees(
     wanted = parameter_dtype_of(training["dtype"])
     if manifest.tensor_dtype != wanted:
         raise ConfigError(
-            f"{called} does not fit: its tensors are {manifest.tensor_dtype}, those of dtype="
-            f"{training['dtype']} are {wanted}"
+            f"{called} does not fit: its tensors are {manifest.tensor_dtype}; dtype="
+            f"{training['dtype']} needs {wanted}"
         )
     if manifest.step:
         for name, mine in identify(batches()).items():
@@ -260,12 +262,12 @@ def check_agrees(
 
 
 def _check_equal(there: Any, here: Any, *, name: str, what: str) -> None:
-    """Raises ConfigError for two values, or the first entries of two dicts, that differ."""
+    """Raises ConfigError if two values differ; of two dicts, names the first entry that differs."""
     pairs = [(name, there, here)]
     if isinstance(here, dict):
         pairs = [(key, there.get(key), here.get(key)) for key in (*here, *there)]
     for key, theirs, mine in pairs:
         if theirs != mine:
             raise ConfigError(
-                f"{what} {str(key)[:40]}={str(theirs)[:40]}, this run has {str(mine)[:40]}"
+                f"{what} {str(key)[:40]}={str(theirs)[:40]}; this run has {str(mine)[:40]}"
             )

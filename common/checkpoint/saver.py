@@ -1,4 +1,4 @@
-"""Between a runner and its checkpoints."""
+"""Moves the state of a training between a runner and its checkpoints."""
 
 import sys
 from pathlib import Path
@@ -11,19 +11,19 @@ from isoscale.common.reference.optimizer import OptimizerState
 
 
 def restore(runner: Runner, state: State, *, step: int) -> None:
-    """Puts a checkpoint's arrays on the devices; the runner's next step is ``step``."""
+    """Loads a checkpoint's arrays onto the devices; the runner's next step is ``step``."""
     runner.set_parameters(state.parameters)
-    if step == 0:  # weights alone: no optimizer has seen them
+    if step == 0:  # weights without optimizer state
         return
     runner.set_optimizer_state(OptimizerState(slots=state.slots, step=step))
 
 
 class Saver:
-    """Saves a run's checkpoints when it is time to; the same on every rank, of which one writes.
+    """Saves a run's checkpoints when they are due. Every rank calls it; only rank 0 writes.
 
     Attributes:
-      saved_steps: of the checkpoints that were written.
-      failures: why one was not, a line each.
+      saved_steps: steps of the checkpoints that were written.
+      failures: one line for each checkpoint that could not be written, with the reason.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class Saver:
         about: dict[str, Any],
     ):
         """Args:
-        folder: exists; nobody else writes to it.
-        every: steps between checkpoints; None: at the end only.
-        last_step: the step at which the run ends.
-        about: fields of the manifest that stay the same.
+        folder: an existing folder; no other process writes to it.
+        every: steps between checkpoints; None: saves one at the end of the run.
+        last_step: step at which the run ends.
+        about: fields of the manifest that are the same in all checkpoints of the run.
         """
         self._folder = folder
         self._every, self._last = every, last_step
@@ -47,14 +47,14 @@ class Saver:
         self.failures: list[str] = []
 
     def steps_until_due(self, step: int) -> int:
-        """Returns how many more steps there are before the next checkpoint, 1 or more."""
+        """Returns the number of steps before the next checkpoint, 1 or more."""
         left = self._last - step
         return left if self._every is None else min(left, self._every - step % self._every)
 
     def save(self, runner: Runner, step: int) -> None:
-        """Saves what ``step`` steps have made of the parameters, unless that is not finite.
+        """Saves the training after ``step`` steps, if all its arrays are finite.
 
-        A checkpoint that cannot be written does not end the run: ``failures`` says so.
+        If the checkpoint cannot be written, the run continues and ``failures`` gets a line.
         """
         optimizer = runner.optimizer_state()
         assert optimizer.step == step
@@ -62,8 +62,8 @@ class Saver:
         if runner.rank:
             return
         broken = state.first_not_finite()
-        if broken:  # it would replace one that can be gone on from
-            self._fail(step, f"{broken} holds NaN or an infinity")
+        if broken:  # otherwise it could evict a usable checkpoint
+            self._fail(step, f"{broken} contains NaN or infinity")
             return
         next_batch = step % self._about["batches"]
         try:

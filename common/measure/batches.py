@@ -1,4 +1,4 @@
-"""What every runner does with batches and metrics, whatever its framework."""
+"""Functions on batches and metrics that the runners of all frameworks share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,9 +22,9 @@ def stack_pool(batches: Sequence[Arrays]) -> Arrays:
 
 
 def split_scalars(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns (arrays with a batch dim, scalars) of a batch: NumPy's or a framework's arrays.
+    """Splits a batch of NumPy or framework arrays; returns (arrays with a batch dim, scalars).
 
-    Gradient accumulation cuts the first into parts and gives the second to every part whole.
+    Gradient accumulation cuts the arrays into parts and passes all scalars to every part.
     """
     rows = {name: value for name, value in batch.items() if value.ndim}
     scalars = {name: value for name, value in batch.items() if not value.ndim}
@@ -35,8 +35,8 @@ def unroll(totals: Arrays, *, steps: int | None) -> list[dict[str, float]]:
     """Returns one row of metrics for each step of a handle.
 
     Args:
-      totals: metric -> its value over the global batch: a scalar, or [steps] for a block.
-      steps: of a block; None: the handle is of one step.
+      totals: metric -> value over the global batch: a scalar, or shape [steps] for a block.
+      steps: number of steps of a block; None: the handle belongs to one step.
     """
     if steps is None:
         return [{name: float(value) for name, value in totals.items()}]

@@ -1,4 +1,4 @@
-"""Under what conditions a run was measured: memory, load from outside, the clock's resolution."""
+"""Measures the conditions of a run: memory, load from other programs, clock resolution."""
 
 import itertools
 import os
@@ -15,15 +15,15 @@ from isoscale.common.measure.result import Memory
 from isoscale.common.measure.runner import Runner
 
 DISTURBED_SHARE = 0.1
-"""A run is marked as disturbed if others used more than this share of one of its cores."""
+"""A run is disturbed if other programs used more than this share of one of its cores."""
 
 
 def peak_memory(runner: Runner, *, holds_pool: bool) -> Memory:
-    """Returns the peak memory of a run so far; every rank must call this.
+    """Returns the peak memory of a run so far; every rank must call it.
 
     Args:
-      runner: of the run.
-      holds_pool: whether the batches lie on the devices twice.
+      runner: runner of the run.
+      holds_pool: whether the devices hold two copies of the batches.
     """
     devices = runner.accelerator_peak_bytes()
     if devices is not None:
@@ -38,10 +38,10 @@ def peak_memory(runner: Runner, *, holds_pool: bool) -> Memory:
 
 
 def peak_resident_bytes() -> int:
-    """Returns the largest resident set this process had."""
+    """Returns the peak resident set size of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # getrusage would give the launcher's peak where that is larger: it survives exec.
+        # getrusage also counts the launcher's peak, which survives exec.
         (line,) = (text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -49,24 +49,25 @@ def peak_resident_bytes() -> int:
 
 
 def clock_reading_seconds(clock: Callable[[], float]) -> float:
-    """Returns the median time between two consecutive clock readings."""
+    """Returns the median time between two consecutive clock readings, in seconds."""
     readings = [clock() for _ in range(101)]
     gaps = sorted(later - earlier for earlier, later in itertools.pairwise(readings))
     return gaps[len(gaps) // 2]
 
 
 class OutsideLoad:
-    """How much of this run's cores other programs used while it was measured."""
+    """Measures the share of this run's cores that other programs use, from construction on."""
 
     def __init__(self, runner: Runner):
         self._runner = runner
         self._start, self._wall = _used_seconds(), time.time()
 
     def share(self) -> float | None:
-        """Returns the largest share over ranks of one core's time; None if it cannot be known.
+        """Returns the other programs' use as a share of one core; None if unknown.
 
-        A step waits for its slowest device, so what others took counts as if from one core. The
-        system counts in ticks of 10 ms, so that very short runs have no answer either.
+        The share is the largest over ranks. A step waits for its slowest device; therefore all use
+        by other programs counts as if they had used one core. The system counts in ticks of 10 ms;
+        therefore runs below 0.5 s return None.
         """
         (busy, own), wall = _used_seconds(), time.time() - self._wall
         if busy is None or self._start[0] is None or wall < 0.5:
@@ -78,14 +79,14 @@ class OutsideLoad:
             return None
         shares = []
         for cores, busy_seconds, _, seconds in ranks:
-            # Ranks that share cores are no outsiders to each other.
+            # Ranks that share cores are not other programs to each other.
             ours = sum(own for other, _, own, _ in ranks if set(other) & set(cores))
             shares.append(max(0.0, busy_seconds - ours) / seconds)
         return max(shares)
 
 
 def _used_seconds() -> tuple[float | None, float]:
-    """Returns seconds used so far (on this process's cores by all programs, by this process)."""
+    """Returns processor seconds (of all programs on this process's cores, of this process)."""
     cores, times, own = available_cores(), psutil.cpu_times(percpu=True), os.times()
     busy = None
     if max(cores) < len(times):

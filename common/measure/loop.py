@@ -1,4 +1,4 @@
-"""The timed loop. It exists once; every framework is measured by it."""
+"""The timed loop, which measures every framework."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,24 +17,24 @@ def timed_window(
     max_in_flight: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, list[Handle]]:
-    """Issues calls one after the other between two synchronised clock readings.
+    """Issues one call after the other between two synchronised clock readings.
 
-    Nothing but these calls runs between the two clocks, and nothing blocks but the bound on calls
-    in flight (which costs nothing measurable; without one, JAX on CPU can hang). If ``window`` is a
-    generator that places each batch, the placing is inside: that is ``--input_pipeline=timed``.
+    Between the two readings, only these calls run. Only the bound on calls in flight blocks. The
+    bound has no measurable cost; without it, JAX on CPU can hang. If ``window`` is a generator that
+    places each batch, the window includes the placing (``--input_pipeline=timed``).
 
     Args:
-      runner: synchronises its devices and ranks.
-      window: what each call is given.
+      runner: synchronises the devices and ranks.
+      window: the argument of each call.
       issue: starts the work of one item and returns without waiting; ``runner.step`` in training.
-      max_in_flight: calls issued and not yet finished, at most.
-      clock: in seconds.
+      max_in_flight: largest number of issued calls that have not finished.
+      clock: returns seconds.
 
     Returns:
       Seconds on this rank, and the handles of the calls.
     """
     handles: list[Handle] = []
-    runner.barrier()  # outside the clocks: ranks start together
+    runner.barrier()  # before the first reading: all ranks start together
     runner.wait()
     start = clock()
     for i, item in enumerate(window):

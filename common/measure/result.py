@@ -1,4 +1,4 @@
-"""What a run leaves: one typed record, put together in one place and read by the same type."""
+"""The result of a run: a typed record, written and read by the same type."""
 
 import dataclasses
 import json
@@ -9,18 +9,18 @@ from isoscale.common.config.cell import Cell
 from isoscale.common.config.records import from_record, to_record, with_version, without_version
 
 RESULT = "result.json"
-"""A run's own record, in its directory; written last, so that its presence means a whole run."""
+"""File with the result in a run directory; written last: its presence means a complete run."""
 
 Status = Literal["ok", "diverged", "failed", "skipped"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The distribution of some values; None where there is no value.
+    """The distribution of some values; None for an empty list of values.
 
     Attributes:
-      median, mean, p10, p90: of the values.
-      n: how many values.
+      median, mean, p10, p90: statistics of the values, in their unit.
+      n: number of values.
     """
 
     median: float | None = None
@@ -32,12 +32,12 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationFigures:
-    """Held-out data after training.
+    """Figures on held-out data after training.
 
     Attributes:
       loss: mean cross-entropy, in nats.
-      accuracy: share of right labels.
-      n: labels counted.
+      accuracy: share of correct labels, 0 to 1.
+      n: number of labels.
     """
 
     loss: float | None
@@ -50,9 +50,9 @@ class Memory:
     """Peak memory of a run.
 
     Attributes:
-      kind: what was counted.
-      per_device_bytes: of each accelerator; None on CPUs.
-      per_process_bytes: of each process; None on accelerators.
+      kind: describes which memory the figures count.
+      per_device_bytes: peak of each accelerator; None on CPUs.
+      per_process_bytes: peak of each process; None on accelerators.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Memory:
 
     @property
     def peak_bytes(self) -> int:
-        """The largest device, or the sum over processes."""
+        """The peak of the largest device, or the sum over processes."""
         if self.per_device_bytes is not None:
             return max(self.per_device_bytes)
         return sum(self.per_process_bytes or [])
@@ -73,12 +73,12 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedCheckpoints:
-    """Checkpoints that a run has saved.
+    """The checkpoints of a run.
 
     Attributes:
-      saved_steps: steps done at each.
-      failures: one line for each that could not be written.
-      seconds: duration of each attempt; outside all windows.
+      saved_steps: steps done at each saved checkpoint.
+      failures: one line for each checkpoint that could not be written.
+      seconds: duration of each attempt; saves lie outside all windows.
     """
 
     saved_steps: list[int]
@@ -88,12 +88,12 @@ class SavedCheckpoints:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResumedFrom:
-    """The checkpoint that a run continues.
+    """The checkpoint that a run resumed.
 
     Attributes:
-      path: of the checkpoint.
-      step: training steps done in it.
-      written_by: framework, strategy, devices and versions that wrote it.
+      path: path of the checkpoint.
+      step: number of training steps done in the checkpoint.
+      written_by: framework, strategy, devices and versions of the run that wrote it.
     """
 
     path: str
@@ -103,15 +103,15 @@ class ResumedFrom:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """What is known of a run before it does anything.
+    """Facts about a run that are known before it starts.
 
     Attributes:
-      started: start of its process, UTC, ISO 8601.
-      cell: what was run.
-      seed: of parameters, batches and dropout.
-      parameters: parameters of the model.
-      flops_per_step: analytic floating-point operations of a training step.
-      run_dir: folder of the run; in a study relative to the study's folder.
+      started: start of the process, UTC, ISO 8601.
+      cell: cell that the run executes.
+      seed: seed of parameters, batches and dropout.
+      parameters: number of parameters of the model.
+      flops_per_step: analytic count of floating-point operations in a training step.
+      run_dir: folder of the run; in a study, relative to the study's folder.
     """
 
     started: str | None = None
@@ -124,15 +124,16 @@ class RunIdentity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run ended, and what every scenario records of it. Times in seconds.
+    """The end of a run, and the figures that every scenario records. Times in seconds.
 
     Attributes:
-      status: ``ok``; ``diverged``: a loss is not finite; ``failed``; ``skipped``: not started.
+      status: ``ok``; ``diverged``: a loss is not finite; ``failed``; ``skipped``: the
+        run was not started.
       error: one line; None if ok.
       outside_load_share: largest share of one of the run's cores that other programs used.
       disturbed: whether that share is too large; None if unknown.
       memory: peak memory.
-      peak_memory_bytes: the figure that tables show.
+      peak_memory_bytes: peak memory in tables.
       clock_reading_seconds: median time between two consecutive clock readings.
       startup_seconds: cause -> time between the start of the process and the first step.
       data: facts about the data set.
@@ -161,16 +162,17 @@ class RunResult(RunOutcome, RunIdentity):
 
     @classmethod
     def from_record(cls, record: Any) -> Self:
-        """Returns the result that ``to_record`` describes, of this version or an earlier one.
+        """Returns the result from a record of ``to_record``, of this or an earlier version.
 
         Raises:
-          ValueError: the record is of a later version, or not a result; the message names the key.
+          ValueError: the record has a later version, or is not a result; the message names the
+            key.
         """
         return from_record(cls, without_version(record))
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """Returns a run's result as plain JSON values; None while there is none."""
+    """Returns a run's result as plain JSON values; None if the file is missing or incomplete."""
     try:
         return json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -11,17 +11,17 @@ from isoscale.common.measure.strategy import OneProcess, Ranks
 from isoscale.common.reference.optimizer import OptimizerState
 
 Placed = Any
-"""A batch on its devices; opaque outside the runner that made it."""
+"""A batch on its devices; only the runner that created it knows its type."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Several consecutive steps that are issued by one call.
+    """Several consecutive steps that one call issues.
 
     Attributes:
-      pool: what ``place_pool`` made.
-      first: number of the first step; step i trains on batch i mod pool.
-      steps: how many.
+      pool: batches from ``place_pool``.
+      first: number of the first step; step i trains on batch (i mod pool size).
+      steps: number of steps.
     """
 
     pool: Placed
@@ -30,29 +30,29 @@ class Block:
 
 
 Handle = Any
-"""Refers to issued work and its small results; opaque outside the runner that made it."""
+"""Refers to issued work and its small results; only the runner that created it knows its type."""
 
 
 class Runner(abc.ABC):
     """Trains one model with one strategy.
 
-    ``step``, ``forward`` and ``gradients`` issue work and return without waiting for it where the
-    framework can do that. All ranks of a multi-process run call every method in the same order.
+    ``step``, ``forward`` and ``gradients`` issue work; they return without waiting if the framework
+    supports this. All ranks of a multi-process run call every method in the same order.
     Canonical arrays are NumPy arrays under the names of the model's spec.
 
     Attributes:
-      ranks: the processes of the run; a runner with a strategy sets it to that.
+      ranks: the processes of the run; a runner with a strategy sets it to the strategy.
     """
 
     ranks: Ranks = OneProcess()
 
     @abc.abstractmethod
     def place(self, batch: Arrays) -> Placed:
-        """Moves a global host batch to the devices, split over them."""
+        """Splits a global host batch over the devices; returns the placed batch."""
 
     @abc.abstractmethod
     def step(self, batch: Placed | Block) -> Handle:
-        """Issues one optimizer step, or those of a block."""
+        """Issues one optimizer step, or the steps of a block."""
 
     @abc.abstractmethod
     def forward(self, batch: Placed) -> Handle:
@@ -60,9 +60,9 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def gradients(self, batch: Placed, *, sync: bool = True) -> Handle:
-        """Issues forward and backward pass; ``sync=False`` leaves out the reduction over devices.
+        """Issues forward and backward pass; ``sync=False`` omits the reduction over devices.
 
-        Parameters, optimizer and random state stay as they are.
+        Parameters, optimizer state and random state do not change.
         """
 
     @abc.abstractmethod
@@ -75,9 +75,9 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, handles: list[Handle]) -> list[dict[str, float]]:
-        """Returns ``loss`` (and its parts, where it has some) of steps, over the global batch.
+        """Returns ``loss``, and its parts if the model has any, of each step over the global batch.
 
-        One entry per step; a block's handle stands for all of its steps.
+        The list has one entry per step; a block's handle gives one entry for each of its steps.
         """
 
     @abc.abstractmethod
@@ -88,8 +88,8 @@ class Runner(abc.ABC):
     def read_gradients(self, handle: Handle) -> tuple[dict[str, float], list[Arrays]]:
         """Returns (metrics, canonical gradients) from a handle of ``gradients``.
 
-        Gradients of the global loss before clipping: one entry if they were reduced, else one
-        share for each device of the run, in order.
+        The gradients are those of the global loss before clipping. The list has one entry if the
+        gradients were reduced. Otherwise it has the share of each device of the run, in order.
         """
 
     @abc.abstractmethod
@@ -110,25 +110,28 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def accelerator_peak_bytes(self) -> list[int] | None:
-        """Returns the peak memory of each device of this process; None on CPU or if unknown."""
+        """Returns the peak bytes of each device of this process; None on CPU or if unknown."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Returns versions and settings in force, for the run's record."""
+        """Returns the versions and effective settings, for the run's record."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Ends the run cleanly on every rank."""
+        """Releases the framework's resources; every rank must call it."""
 
     def place_pool(self, batches: list[Arrays]) -> Placed:
         """Moves all batches to the devices together, for blocks of ``steps_per_dispatch`` steps.
 
-        Only frameworks with a tweak that sets ``steps_per_dispatch`` have it.
+        Only runners of frameworks with a tweak for ``steps_per_dispatch`` implement it.
+
+        Raises:
+          NotImplementedError: the runner issues one step at a time.
         """
         raise NotImplementedError(f"{type(self).__name__} issues one step at a time")
 
     def rehearse(self, block: Block) -> None:
-        """Runs a block once, to compile it, and puts everything back as it was."""
+        """Runs a block once to compile it, then restores parameters and optimizer state."""
         parameters, state = self.parameters(), self.optimizer_state()
         self.step(block)
         self.wait()

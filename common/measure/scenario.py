@@ -1,7 +1,7 @@
-"""What a run does between its clocks, and the type of what it leaves.
+"""Scenarios: each defines what a run does between its clocks, and the type of its result.
 
 A scenario is a file in ``common/measure/scenarios`` with a ``SCENARIO``. The program behind a
-runner starts its session, and the report and TensorBoard show its figures.
+runner starts the scenario's session; the report and TensorBoard show its figures.
 """
 
 import dataclasses
@@ -29,22 +29,22 @@ class Saver(Protocol):
     failures: list[str]
 
     def steps_until_due(self, step: int) -> int:
-        """Returns how many more steps there are before the next checkpoint, 1 or more."""
+        """Returns the number of steps before the next checkpoint, 1 or more."""
 
     def save(self, runner: Runner, step: int) -> None:
-        """Saves the training as it is after ``step`` steps."""
+        """Saves the training after ``step`` steps."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a session works with.
+    """The inputs of a session.
 
     Attributes:
-      config, runner, dataset: of the run.
-      heartbeat: is told what the session does.
-      clock: in seconds.
-      first_step: 0, or the step with which a checkpoint continues.
-      saver: saves checkpoints between windows, which end where one is due; None: saves nothing.
+      config, runner, dataset: configuration, runner and data of the run.
+      heartbeat: the session reports its activities here.
+      clock: returns seconds.
+      first_step: 0, or the next step of the checkpoint that the run resumes.
+      saver: saves checkpoints between windows; a window ends at each one; None: saves none.
     """
 
     config: RunConfig
@@ -60,22 +60,22 @@ class Session(Protocol):
     """One run of a scenario; the same on every rank.
 
     Attributes:
-      windows: the windows so far.
+      windows: the windows that were measured so far.
     """
 
     windows: list[Window]
 
     def run(self) -> RunOutcome:
-        """Returns what was measured: the fields of the scenario's result but the identity."""
+        """Measures; returns the fields of the scenario's result without the identity."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A figure of a result, as exports name it.
+    """A figure of a result in an export.
 
     Attributes:
       field: path of the figure in the record of a result, such as ``step_seconds.median``.
-      name: of the column; says the unit.
+      name: name of the column, with the unit.
     """
 
     field: str
@@ -92,12 +92,12 @@ def figure(record: Mapping[str, Any], path: str) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A figure of a result, as TensorBoard compares it.
+    """A figure of a result in TensorBoard.
 
     Attributes:
-      tag: in event files.
-      name: of the column; says the unit.
-      about: what is measured.
+      tag: tag in event files.
+      name: name of the column, with the unit.
+      about: meaning of the figure.
       field: path of the figure in the record of a result.
       scale: factor from the unit of the field to the unit of the name.
     """
@@ -111,15 +111,15 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What a run does between its clocks.
+    """Defines what a run does between its clocks, and how its result is shown.
 
     Attributes:
-      name: as in ``RunConfig.scenario`` and in cells.
-      session: starts a run.
-      result: type of its results.
-      summary: returns what a run prints at its end.
-      columns: figures that exports show, in order.
-      metrics: figures that TensorBoard compares, in order.
+      name: value of ``RunConfig.scenario`` and of the field in cells.
+      session: returns the session of a run.
+      result: type of the results.
+      summary: returns the text that a run prints at its end.
+      columns: figures in exports, in order.
+      metrics: figures in TensorBoard, in order.
     """
 
     name: str
@@ -135,12 +135,12 @@ class Scenario:
         outcome: RunOutcome,
         **more: object,
     ) -> RunResult:
-        """Returns the result of a run: the one place where a result is put together.
+        """Returns the result of a run; every result is assembled here.
 
         Args:
-          identity: what was known before the run.
-          outcome: what the session measured, or why there is nothing.
-          **more: fields that the program behind the runner knows: ``startup_seconds``, ``data``,
+          identity: fields that are known before the run.
+          outcome: the session's measurements, or the error of a run without any.
+          **more: fields from the program behind the runner: ``startup_seconds``, ``data``,
             ``versions``, ``resumed_from``.
         """
         return self.result(**{**vars(identity), **vars(outcome), **more})  # type: ignore[arg-type]

@@ -1,15 +1,16 @@
-"""What strategies of all frameworks share; each framework declares its own contract.
+"""Types that the strategies of all frameworks share.
 
-The contracts stand in ``frameworks/<framework>_runner/strategy.py``, in the same words.
+Each framework declares its own contract in ``frameworks/<framework>_runner/strategy.py``; the
+contracts use the same words.
 """
 
 from typing import Any, Literal, Protocol
 
 BuiltIn = Literal["none", "compiler", "wrapper"]
-"""Where a reduction of gradients is when it is no function of the strategy."""
+"""Where gradients are reduced if the strategy has no function for the reduction."""
 
 NONE: BuiltIn = "none"
-"""One device: nothing to reduce."""
+"""One device: gradients need no reduction."""
 COMPILER: BuiltIn = "compiler"
 """The compiler inserts the reduction into a program for all devices (``pjit``)."""
 WRAPPER: BuiltIn = "wrapper"
@@ -17,7 +18,7 @@ WRAPPER: BuiltIn = "wrapper"
 
 
 class Ranks(Protocol):
-    """The processes of a run; every strategy says how they meet."""
+    """The processes of a run; every strategy implements their communication."""
 
     @property
     def rank(self) -> int:
@@ -37,7 +38,7 @@ class OneProcess:
     world_size = 1
 
     def barrier(self) -> None:
-        """Returns at once: no other process exists."""
+        """Returns immediately: the run has one process."""
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
@@ -46,4 +47,4 @@ class OneProcess:
         return {}
 
     def close(self) -> None:
-        """Ends nothing: no other process exists."""
+        """Does nothing: the run has one process."""

@@ -14,25 +14,26 @@ from isoscale.common.measure.result import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingFigures:
-    """What a training run measures. Times in seconds, losses in nats, rates per second.
+    """The figures of a training run. Times in seconds, losses in nats, rates per second.
 
     Attributes:
-      step_seconds: over the throughput windows: time per step.
-      latency_seconds: over the windows of one step.
+      step_seconds: time per step in the throughput windows.
+      latency_seconds: time of the windows with one step.
       items_per_second: examples of all throughput windows / their time; None if too few steps were
         left to measure.
-      tokens_per_second: the same in real tokens; None for a model without tokens.
-      compile_seconds: first step less a median step, and the rehearsal of a block.
-      rehearsal_seconds: of a block of steps, which compiles it.
-      first_step_seconds, warmup_seconds, measured_seconds: by phase.
-      rank_combination: how the times of several ranks were combined.
-      first_step: number of the first step that was trained.
-      loss_first, loss_last: of the first and last step.
-      losses_last: the parts of the last loss.
+      tokens_per_second: real tokens of all throughput windows / their time; None for a model
+        without tokens.
+      compile_seconds: first step minus a median step, plus the rehearsal of a block.
+      rehearsal_seconds: time of the rehearsal, which compiles a block of steps.
+      first_step_seconds, warmup_seconds, measured_seconds: time of each phase.
+      rank_combination: rule that combines the times of several ranks.
+      first_step: number of the first step that the run trained.
+      loss_first, loss_last: loss of the first and of the last step.
+      losses_last: loss of the last step and its parts.
       steps_trained: number of the step after the last one.
-      checkpoints: that were saved.
-      eval: on held-out data; None if the data set has none.
-      resumed_from: the checkpoint that the run continued.
+      checkpoints: checkpoints that the run saved.
+      eval: figures on held-out data; None if the data set has none.
+      resumed_from: checkpoint that the run resumed; None if it started at step 0.
     """
 
     step_seconds: Summary | None = None
@@ -57,7 +58,7 @@ class TrainingFigures:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOutcome(TrainingFigures, RunOutcome):
-    """What a training session returns."""
+    """The outcome of a training session."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class TrainingResult(TrainingFigures, RunResult):
 
     @property
     def speed(self) -> float:
-        """Examples per second of a successful run, which has some (``check_speed``)."""
+        """Examples per second of a successful run; ``check_speed`` ensures the value."""
         assert self.items_per_second is not None
         return self.items_per_second
 
@@ -79,11 +80,11 @@ class TrainingResult(TrainingFigures, RunResult):
 
     @property
     def median_latency_seconds(self) -> float | None:
-        """Median time of windows of one step; None if there were none."""
+        """Median time of the windows with one step; None without them."""
         return self.latency_seconds.median if self.latency_seconds else None
 
     def check_speed(self) -> None:
-        """Raises ValueError for a successful run without a speed: no study can use it."""
+        """Raises ValueError for a successful run without a speed: a study needs one."""
         if self.status != "ok":
             return
         step, latency = self.step_seconds, self.latency_seconds

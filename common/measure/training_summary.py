@@ -1,4 +1,4 @@
-"""What a training run prints at its end; every figure with its unit and what it counts."""
+"""The text that a training run prints at its end; each figure has its unit and its count."""
 
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.result import Summary
@@ -6,7 +6,7 @@ from isoscale.common.measure.training_result import TrainingResult
 
 
 def summary(config: RunConfig, result: TrainingResult) -> str:
-    """Returns the summary of a run that was measured."""
+    """Returns the summary of a measured run."""
     assert result.compile_seconds is not None
     assert result.memory is not None
     assert result.checkpoints is not None
@@ -31,8 +31,8 @@ def summary(config: RunConfig, result: TrainingResult) -> str:
         f"  step        {_spread(result.step_seconds)} of up to {config.window_steps} steps",
         f"  latency     {_spread(result.latency_seconds)} of 1 step",
         f"  throughput  {_throughput(result)}",
-        f"  compile     {result.compile_seconds:.2f} s (first step less a median step"
-        + (", and a block's rehearsal)" if config.steps_per_dispatch > 1 else ")"),
+        f"  compile     {result.compile_seconds:.2f} s (first step minus a median step"
+        + (", plus a block's rehearsal)" if config.steps_per_dispatch > 1 else ")"),
         f"  loss        {result.loss_first:.6f} (step {result.first_step}) -> "
         f"{result.loss_last:.6f} over {result.steps_trained - result.first_step} steps",
         f"  memory      {result.memory.peak_bytes / 2**20:.0f} MiB, {result.memory.kind}",

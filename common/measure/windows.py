@@ -1,4 +1,4 @@
-"""Typed records of what was measured, with units in the names."""
+"""Typed records of measurements; the names contain the units."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ class Window:
 
     Attributes:
       phase: ``compile`` (the first step), ``warmup``, ``throughput`` or ``latency``.
-      first_step, steps: which steps.
-      seconds: the longest over ranks.
-      rank_seconds: of each rank.
-      losses: metrics of every step.
+      first_step, steps: number of the first step, and number of steps.
+      seconds: maximum of ``rank_seconds``.
+      rank_seconds: time of each rank.
+      losses: metrics of each step.
     """
 
     phase: str

@@ -1,4 +1,4 @@
-"""The frame of every program: errors and interrupts become exit codes here, and nowhere else."""
+"""The outer frame of every program: turns errors and interrupts into exit codes."""
 
 import signal
 import sys
@@ -8,15 +8,15 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import fail
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 def exit_code_of(run: Callable[[], int]) -> int:
     """Runs a program; returns its exit code.
 
     Args:
-      run: returns the exit code of its own. Its ConfigError becomes one line on standard error and
-        exit code 2; its KeyboardInterrupt becomes one line and exit code 130.
+      run: the program; returns its own exit code. A ConfigError becomes one line on standard error
+        and exit code 2; a KeyboardInterrupt becomes one line and exit code 130.
     """
     try:
         return run()
@@ -28,9 +28,9 @@ def exit_code_of(run: Callable[[], int]) -> int:
 
 
 def interrupt_on(*numbers: signal.Signals) -> None:
-    """Makes signals do what Ctrl-C does.
+    """Makes signals raise KeyboardInterrupt, as Ctrl-C does.
 
-    A signal that this process was told to ignore (by nohup, for example) stays ignored.
+    A signal that this process already ignores (after nohup, for example) stays ignored.
     """
 
     def interrupt(signum: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""A run's sign of life: a small file that the supervisor's watchdog looks at."""
+"""Heartbeats: small files of a run that the supervisor's watchdog reads."""
 
 import contextlib
 import os
@@ -9,13 +9,13 @@ FILE_NAME = "heartbeat"
 
 
 class Heartbeat:
-    """Writes what a process is doing, between windows, never inside one."""
+    """Writes the current activity of a process; call it between windows, never inside one."""
 
     def __init__(self, path: Path | None):
         self._path = path
 
     def beat(self, doing: str, *, expected_seconds: float = 0.0) -> None:
-        """Says what is done now; silence is no cause for alarm while it is expected to last."""
+        """Writes the activity that starts now; the watchdog waits until its expected end."""
         if self._path is not None:
             self._path.write_text(doing, encoding="utf-8")
             until = time.time() + expected_seconds
@@ -23,13 +23,14 @@ class Heartbeat:
 
 
 def path_for(run_dir: Path, rank: int) -> Path:
+    """Returns the path of a rank's heartbeat."""
     return run_dir / f"{FILE_NAME}.{rank}"
 
 
 def last_beat(run_dir: Path) -> tuple[float, str]:
-    """Returns (time.time() of the latest sign of life of any rank, what it was doing).
+    """Returns (time of the latest heartbeat of any rank, as of ``time.time()``; its activity).
 
-    (0, "starting") while there is none.
+    Returns (0, "starting") before the first heartbeat.
     """
     newest, doing = 0.0, "starting"
     for path in run_dir.glob(f"{FILE_NAME}.*"):
@@ -41,6 +42,6 @@ def last_beat(run_dir: Path) -> tuple[float, str]:
 
 
 def remove(run_dir: Path, rank: int | None = None) -> None:
-    """Removes the signs of a run that is over, or of one rank of it."""
+    """Removes the heartbeats of a finished run, or of one of its ranks."""
     for path in run_dir.glob(f"{FILE_NAME}.{'*' if rank is None else rank}"):
         path.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""Worker processes that each serve many jobs, one after the other.
+"""Worker processes that each run many jobs, one after the other.
 
 A command plans jobs and gives them to a ``JobPool``. Jobs of one group share a process, or the
-ranks of one. The pool writes the jobs of a group to a folder and starts the jobs' own module with
-this folder; the module calls ``serve``, which adds one line of results for each job. Where a
-process fails, the pool writes the line of the job at work and starts the process again for the jobs
-that are left. An interrupted session keeps its finished jobs, so that the next one can go on.
+ranks of one run. The pool writes the jobs of a group to a folder and starts the jobs' own module
+with this folder. The module calls ``serve``, which writes one line of results for each job. If a
+process fails, the pool writes the line of the current job and restarts the process for the
+remaining jobs. An interrupted session keeps its finished jobs, and the next session resumes it.
 """
 
 import abc
@@ -31,22 +31,22 @@ from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST, _LOG = "request.json", "log.txt"
 WORK, LEAVES = ".work", "leaves"
-"""Folder of the workers, in a command's folder; in it, the folder for what jobs leave to others."""
+"""The folder of the workers, in a command's folder; in ``WORK``, the folder of jobs' outputs."""
 FAILED = "failed"
-"""File in the folder of a job that failed: jobs that wait for it stop waiting."""
+"""File in the output folder of a failed job: jobs that wait for this job stop waiting."""
 
 Key = tuple[str | int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """The results of one job; each command adds fields of its own.
+    """The results of one job; each command adds its own fields.
 
     Attributes:
-      job: the job's key.
-      error: why it failed, in one line; None: it did not.
-      seconds: how long it took; None: its process failed.
-      log: the process's log.
+      job: key of the job.
+      error: reason of a failure, in one line; None: the job succeeded.
+      seconds: duration of the job; None: its process failed.
+      log: path of the process's log.
     """
 
     job: Key
@@ -60,22 +60,22 @@ L = TypeVar("L", bound=Line)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job(abc.ABC, Generic[L]):
-    """One unit of work. Its fields are plain values, which travel to its process as JSON."""
+    """One unit of work. Its fields are plain values, because the process receives them as JSON."""
 
     @property
     @abc.abstractmethod
     def key(self) -> Key:
-        """Tells the job from all others."""
+        """Identifies the job."""
 
     @property
     @abc.abstractmethod
     def group(self) -> str:
-        """Names the process that the job shares with the other jobs of its group."""
+        """Name of the group; all jobs of a group share a process."""
 
     @property
     @abc.abstractmethod
     def leaves(self) -> Path | None:
-        """Folder, in ``LEAVES``, that other jobs wait for; None: no job waits for this one."""
+        """Output folder, in ``LEAVES``, for other jobs; None: no job waits for this job."""
 
     @abc.abstractmethod
     def is_there(self) -> bool:
@@ -86,12 +86,12 @@ class Job(abc.ABC, Generic[L]):
         return not line.error and self.is_there()
 
     def clear(self) -> None:
-        """Removes everything that an interrupted attempt left."""
+        """Removes the output of an interrupted attempt."""
         if self.leaves:
             shutil.rmtree(self.leaves, ignore_errors=True)
 
     def note_failure(self) -> None:
-        """Tells the jobs that wait for this one to stop waiting."""
+        """Writes ``FAILED``, so that the jobs that wait for this job stop waiting."""
         if self.leaves:
             self.leaves.mkdir(parents=True, exist_ok=True)
             (self.leaves / FAILED).touch()
@@ -99,12 +99,12 @@ class Job(abc.ABC, Generic[L]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Launch:
-    """How the process of some jobs starts.
+    """Describes how the process of some jobs starts.
 
     Attributes:
-      python: its interpreter.
+      python: interpreter of the process.
       environment: added to this process's environment.
-      ranks: how many ranks serve the jobs together; None: one process, which is no rank.
+      ranks: number of ranks that run the jobs together; None: one process without a rank.
     """
 
     python: str
@@ -113,7 +113,7 @@ class Launch:
 
 
 class _Worker(Generic[L]):
-    """The process (or ranks) of one group of jobs, started again after a failure."""
+    """The process (or ranks) of one group of jobs; restarts after a failure."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Worker(Generic[L]):
         work: Path,
         watchdog_seconds: float,
     ):
-        """Args are those of ``JobPool``; ``jobs`` are those of one group, in order."""
+        """The arguments are those of ``JobPool``; ``jobs`` are the jobs of one group, in order."""
         self._owed = list(jobs)
         self._line = line
         self._launch_of = launch_of
@@ -138,7 +138,7 @@ class _Worker(Generic[L]):
         return last_beat(self._folder)[1]
 
     def start(self) -> None:
-        """Starts a process for the jobs that are left."""
+        """Starts a process for the remaining jobs."""
         names = (f"{self._name}-{attempt}" for attempt in itertools.count())
         self._folder = next(self._work / name for name in names if not (self._work / name).exists())
         self._folder.mkdir()
@@ -159,7 +159,7 @@ class _Worker(Generic[L]):
         )
 
     def poll(self) -> bool:
-        """Reads new lines; returns whether no job is left."""
+        """Reads new lines; returns whether all jobs have results."""
         outcome = self._supervision.poll()
         lines, self._read = _whole_lines(self._folder, self._line, self._read)
         self.lines += lines
@@ -167,15 +167,15 @@ class _Worker(Generic[L]):
         if outcome is None:
             return False
         self.end()
-        if self._owed:  # with no job left, an exit code does not matter
-            self._fail(outcome.error or "left without a result")
+        if self._owed:  # without remaining jobs, the exit code does not matter
+            self._fail(outcome.error or "exited without a result")
             if self._owed:
                 self.start()
                 return False
         return True
 
     def _fail(self, error: str) -> None:
-        """Writes the line of the job at work."""
+        """Writes the line of the current job, which failed."""
         job = self._owed.pop(0)
         log = self._folder / _LOG
         said = launch.last_line(log)
@@ -190,7 +190,7 @@ class _Worker(Generic[L]):
 
 
 def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], int]:
-    """Returns the results in a worker's folder, from a place in their file on, and its end."""
+    """Returns (complete lines of a worker's results from byte ``start`` on, byte of their end)."""
     path, log = folder / RESULTS, str(folder / _LOG)
     if not path.exists():
         return [], start
@@ -203,7 +203,7 @@ def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], 
 
 
 def module_at_work(work: Path) -> str | None:
-    """Returns the module of the jobs of an unfinished session; None: there is no such session."""
+    """Returns the module of an unfinished session's jobs; None: no session is unfinished."""
     request = _read_request(work)
     return None if request is None else request["module"]
 
@@ -214,7 +214,7 @@ def _read_request(work: Path) -> dict[str, Any] | None:
 
 
 class JobPool(Generic[L]):
-    """The jobs of one command, and the folder that they work in."""
+    """Runs the jobs of one command in worker processes."""
 
     def __init__(
         self,
@@ -226,15 +226,15 @@ class JobPool(Generic[L]):
         pythons: Mapping[str, str],
         code_sha256: str,
     ):
-        """Starts nothing and writes nothing.
+        """Stores the arguments; ``run`` starts processes and writes files.
 
         Args:
-          jobs: of one class, in an order in which no job waits for a later one.
-          line: class of their results.
+          jobs: jobs of one class; each job may wait only for earlier jobs in this order.
+          line: class of the results.
           work: folder for logs and results.
-          launch_of: some jobs of one group -> how their process starts.
-          pythons: all interpreters. A session only goes on with results of the same ones.
-          code_sha256: of the program. A session only goes on with results of the same code.
+          launch_of: jobs of one group -> how their process starts.
+          pythons: all interpreters. A session reuses only results from the same interpreters.
+          code_sha256: checksum of the program. A session reuses only results of the same code.
         """
         self._jobs, self._line = jobs, line
         self.work = work
@@ -242,7 +242,7 @@ class JobPool(Generic[L]):
         self._pythons, self._code_sha256 = dict(pythons), code_sha256
 
     def _request(self) -> dict[str, Any]:
-        """Returns everything that a session must share with the results that it goes on with."""
+        """Returns the facts that must be equal for a session to reuse earlier results."""
         return {
             "module": type(self._jobs[0]).__module__,
             "jobs": [to_record(job) for job in self._jobs],
@@ -251,27 +251,32 @@ class JobPool(Generic[L]):
         }
 
     def check_resumable(self, *, called: str) -> None:
-        """Checks that ``run`` can go on where an earlier session stopped.
+        """Checks that ``run`` can resume an interrupted session.
 
         Args:
           called: name of the folder in messages.
 
         Raises:
-          ConfigError: there is no interrupted session, or it had other jobs, or other code.
+          ConfigError: no session was interrupted, or it had other jobs, interpreters or code.
         """
         before, now = _read_request(self.work), self._request()
         if before is None:
-            raise ConfigError(f"--resume: {called} holds nothing that was interrupted")
+            raise ConfigError(
+                f"--resume: {called} contains no interrupted session; start without --resume"
+            )
         if before["code_sha256"] != now["code_sha256"]:
             raise ConfigError(
-                f"--resume: the code has changed since {called} was interrupted; start it again "
+                f"--resume: the code has changed since {called} was interrupted; start again "
                 "without --resume"
             )
         if before != now:
-            raise ConfigError(f"--resume: {called} was interrupted with other flags than these")
+            raise ConfigError(
+                f"--resume: {called} was interrupted with other flags; use the same flags, "
+                "or start again without --resume"
+            )
 
     def _done(self) -> dict[Key, L]:
-        """Returns key -> results of the jobs that need not run again."""
+        """Returns key -> results, for the jobs that need not run again."""
         known = {job.key: job for job in self._jobs}
         paths = self.work.glob(f"*/{RESULTS}")
         found = [line for path in paths for line in _whole_lines(path.parent, self._line)[0]]
@@ -286,20 +291,21 @@ class JobPool(Generic[L]):
         title: str,
         name: Callable[[Key], str],
     ) -> tuple[list[L], int]:
-        """Runs the jobs, each group in a process of its own.
+        """Runs the jobs, each group in its own process.
 
         Args:
-          resume: go on with the session that ``check_resumable`` accepted; otherwise the folder is
+          resume: continue the session that ``check_resumable`` accepted; otherwise the folder is
             emptied first.
-          processes: how many work at the same time; None: one more than cores, as some wait.
-          watchdog_seconds: longest time without a sign of life.
-          title: of the progress bar.
+          processes: number of workers at the same time; None: one more than the cores, because
+            some workers wait.
+          watchdog_seconds: longest time without a heartbeat.
+          title: title of the progress bar.
           name: key of a job -> its name in messages.
 
         Returns:
-          The results of each job, and how many of them an earlier session made.
+          The results of all jobs, and the number of results that an earlier session produced.
         """
-        from isoscale.common.processes.progress import JobProgress  # rich, needed here only
+        from isoscale.common.processes.progress import JobProgress  # imports rich: needed only here
 
         if not resume:
             shutil.rmtree(self.work, ignore_errors=True)
@@ -325,7 +331,7 @@ class JobPool(Generic[L]):
         except KeyboardInterrupt:
             print(
                 f"isoscale: {len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
-                "the same command with --resume goes on",
+                "repeat the command with --resume to continue",
                 file=sys.stderr,
             )
             raise
@@ -335,7 +341,7 @@ class JobPool(Generic[L]):
         return lines(), len(kept)
 
     def _workers(self, kept: Mapping[Key, L], *, watchdog_seconds: float) -> list[_Worker[L]]:
-        """Returns a worker for each group that has jobs left."""
+        """Returns a worker for each group that has remaining jobs."""
         groups: dict[str, list[Job[L]]] = {}
         for job in self._jobs:
             if job.key not in kept:
@@ -353,9 +359,10 @@ class JobPool(Generic[L]):
         ]
 
     def finish(self) -> None:
-        """Ends the session once its results are written elsewhere.
+        """Ends the session; call it after writing the results to their final place.
 
-        If every job is done, only logs and results stay; otherwise ``--resume`` can try again.
+        If every job is done, only logs and results remain. Otherwise ``--resume`` can run the
+        failed jobs again.
         """
         if len(self._done()) < len(self._jobs):
             return
@@ -372,12 +379,12 @@ def serve(
     *,
     prepare: Callable[[Sequence[J]], None],
 ) -> None:
-    """The main function of a worker's process: runs all jobs of the folder that it is started with.
+    """Runs all jobs of the folder in ``sys.argv[1]``: the main function of a worker process.
 
     Args:
       kind: class of the jobs.
-      run: runs a job and reports its results. It may go on afterwards, to wait for other ranks.
-      prepare: called with all jobs before the first one runs.
+      run: runs a job and reports its results; may then wait for other ranks.
+      prepare: called with all jobs before the first job runs.
     """
     launch.die_with_launcher()
     folder = Path(sys.argv[1])
@@ -397,4 +404,4 @@ def serve(
         run(job, beat, report)
         gc.collect()  # a framework's compiled functions hold cycles of references
     sys.stdout.flush()
-    os._exit(0)  # see common/program/main.py: native threads may outlive us
+    os._exit(0)  # skip the interpreter's shutdown, as in common/program/main.py

@@ -1,4 +1,4 @@
-"""Starts processes, watches them, and ends them: the one place where isoscale does that."""
+"""Starts, supervises and kills the processes of isoscale."""
 
 import contextlib
 import ctypes
@@ -20,16 +20,19 @@ _PARENT = "ISOSCALE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.1
 _LEAVE_SECONDS = 10.0
-"""How long processes may go on when all is done, or when one has failed (to say why)."""
+"""How long processes may continue after the result is complete, or after one process failed.
+
+After a failure, this time lets the other processes report their errors.
+"""
 
 
 def die_with_launcher() -> bool:
     """Asks the kernel to kill this process when its launcher dies, even by kill -9 (Linux).
 
-    Called first thing by every program that isoscale starts.
+    Every program that isoscale starts calls this first.
 
     Returns:
-      Whether isoscale started this process; by hand, nothing is done.
+      Whether isoscale started this process; if not, the function does nothing.
     """
     launcher = os.environ.pop(_PARENT, None)
     if launcher is None:
@@ -38,7 +41,7 @@ def die_with_launcher() -> bool:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if not psutil.pid_exists(int(launcher)):  # it died before the call above
+    if not psutil.pid_exists(int(launcher)):  # the launcher died before the call above
         os.kill(os.getpid(), signal.SIGKILL)
     return True
 
@@ -48,10 +51,10 @@ class Outcome:
     """How a group of processes ended.
 
     Attributes:
-      ok: every process left with exit code 0.
-      exit_code: the first one that is not 0, else 0; negative for a signal.
-      error: one line for people; None if ok.
-      seconds: from start to end.
+      ok: whether every process exited with code 0.
+      exit_code: the first exit code that is not 0, otherwise 0; negative for a signal.
+      error: one line for messages; None if ``ok``.
+      seconds: time from start to end.
     """
 
     ok: bool
@@ -61,21 +64,21 @@ class Outcome:
 
 
 def module_command(python: str, module: str, *arguments: str) -> list[str]:
-    """Returns the command that runs a module; ``-P`` keeps the working folder off its path."""
+    """Returns the command that runs a module; ``-P`` prevents imports from the working folder."""
     return [python, "-P", "-m", module, *arguments]
 
 
 def start(
     command: Sequence[str], *, environment: dict[str, str], log: Path | None = None
 ) -> subprocess.Popen:
-    """Starts a worker in a session of its own that dies with this process.
+    """Starts a worker in a session of its own; the worker dies with this process.
 
-    Must be called from the main thread: the kernel ties the worker to the thread that started it.
+    Call it from the main thread: the kernel kills the worker when the starting thread ends.
 
     Args:
       command: program and arguments.
-      environment: added to this process's environment, less what a launcher of ranks set.
-      log: takes standard output and error; None: ours.
+      environment: added to this process's environment, from which ``ranks.VARIABLES`` are removed.
+      log: file for standard output and error; None: the worker uses those of this process.
     """
     variables = {k: v for k, v in os.environ.items() if k not in ranks.VARIABLES}
     variables |= {**environment, _PARENT: str(os.getpid())}
@@ -92,9 +95,9 @@ def start(
 
 
 def end(processes: Sequence[subprocess.Popen]) -> None:
-    """Kills processes and all their descendants; returns when they are gone.
+    """Kills processes and all their descendants; returns when they have ended.
 
-    SIGKILL at once: a rank that waits for a dead peer is deaf to anything milder.
+    Uses SIGKILL immediately: a rank that waits for a dead rank does not react to other signals.
     """
     descendants: list[psutil.Process] = []
     for process in processes:
@@ -111,7 +114,7 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 class Supervision:
-    """Processes under watch; ``poll`` says how they ended, and ``end`` belongs after it."""
+    """Supervises processes. ``poll`` returns their outcome; call ``end`` afterwards."""
 
     def __init__(
         self,
@@ -121,13 +124,13 @@ class Supervision:
         watchdog_seconds: float,
         result: Path | None = None,
     ):
-        """Begins the watch.
+        """Starts the supervision.
 
         Args:
-          processes: the ranks of one run, or its one program.
-          run_dir: where their heartbeats are.
-          watchdog_seconds: longest time without a sign of life.
-          result: appears when all is done; after that there is little time left to leave.
+          processes: the ranks of one run, or its single process.
+          run_dir: folder of the heartbeats.
+          watchdog_seconds: longest time without a heartbeat.
+          result: file that the run writes last; afterwards the processes have 10 seconds to exit.
         """
         self._processes = processes
         self._run_dir = run_dir
@@ -139,7 +142,7 @@ class Supervision:
         self._finished: float | None = None
 
     def poll(self) -> Outcome | None:
-        """Returns None until all have left, one has failed, or there is no progress."""
+        """Returns the outcome; None while the processes run and make progress."""
         codes = [process.poll() for process in self._processes]
         if all(code == 0 for code in codes):
             return self._outcome(0, None)
@@ -154,13 +157,13 @@ class Supervision:
         if self._result is not None and self._result.exists():
             self._finished = self._finished or time.time()
             if time.time() - self._finished > _LEAVE_SECONDS:
-                error = f"was done but did not leave within {_LEAVE_SECONDS:g} s; ended"
+                error = f"did not exit within {_LEAVE_SECONDS:g} s after its result; killed"
                 return self._outcome(-signal.SIGKILL, error)
-        # Never backwards: a worker may clean up before it is gone.
+        # Keep the newest heartbeat: a worker may remove its heartbeat before it exits.
         self._newest, self._doing = max((self._newest, self._doing), last_beat(self._run_dir))
         if time.time() - self._newest > self._watchdog_seconds:
             error = (
-                f"ended by the watchdog: no progress for {self._watchdog_seconds:g} s in "
+                f"killed by the watchdog: no progress for {self._watchdog_seconds:g} s in "
                 f"'{self._doing}'"
             )
             return self._outcome(-signal.SIGKILL, error)
@@ -178,7 +181,10 @@ def supervise(
     watchdog_seconds: float,
     result: Path | None = None,
 ) -> Outcome:
-    """Waits until a ``Supervision`` is over; returns how, and none of its processes is left."""
+    """Waits until the processes end, fail or make no progress; kills them; returns the outcome.
+
+    The arguments are those of ``Supervision``.
+    """
     supervision = Supervision(
         processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=result
     )
@@ -191,19 +197,19 @@ def supervise(
 
 
 def describe_exit(code: int) -> str:
-    """Returns an exit code in words; negative codes are signals."""
+    """Describes an exit code in words; negative codes are signals."""
     if code >= 0:
-        return f"left with exit code {code}"
+        return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
     hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"was ended by {name}{hint}"
+    return f"was killed by {name}{hint}"
 
 
 def last_line(log: Path) -> str | None:
-    """Returns the last line of a log that says something, shortened to 300 characters."""
+    """Returns the last line of a log that is not empty, cut to 300 characters."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 20_000))

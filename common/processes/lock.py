@@ -1,4 +1,4 @@
-"""Keeps two processes from writing to the same folder."""
+"""A lock on a folder: one process writes to it at a time."""
 
 import fcntl
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path, *, called: str) -> Iterator[None]:
-    """Keeps other processes out of a folder; a process that dies lets go of it.
+    """Locks a folder against other processes; the lock ends with the process.
 
     Args:
-      folder: exists.
-      called: what users know it as.
+      folder: an existing folder.
+      called: name of the folder in messages.
 
     Raises:
-      ConfigError: another process works in it, or it cannot be written.
+      ConfigError: another process holds the lock, or the folder cannot be written.
     """
     try:
         lock = (folder / LOCK).open("w")
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

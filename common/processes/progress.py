@@ -1,4 +1,4 @@
-"""Progress of jobs that workers do: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of jobs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ _QUIET_SECONDS = 30.0
 
 
 class JobProgress:
-    """A bar on a terminal, a line now and then elsewhere."""
+    """Shows a bar on a terminal; without a terminal, prints a line every 30 seconds at most."""
 
     def __init__(self, title: str, total: int, *, name: Callable[[Key], str], kept: int = 0):
         """Args:
-        title: of the bar.
-        total: jobs.
-        name: what a job's key is shown as.
-        kept: jobs that an earlier session has done.
+        title: title of the bar.
+        total: number of jobs.
+        name: key of a job -> its name in messages.
+        kept: number of jobs that an earlier session finished.
         """
         self._name = name
         self._kept = kept
@@ -50,7 +50,7 @@ class JobProgress:
         self._bar.stop()
 
     def show(self, lines: Sequence[Line], doing: Sequence[str]) -> None:
-        """Takes what has finished and what is at work."""
+        """Shows the finished jobs and the activities of the running workers."""
         for line in lines:
             name = self._name(line.job)
             if line.error and name not in self._failed:

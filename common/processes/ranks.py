@@ -1,9 +1,9 @@
-"""Ranks: the processes of one run, one for each device, told apart by the variables of torchrun.
+"""Ranks: the processes of one run, one per device, identified by the variables of torchrun.
 
-isoscale sets these variables for the ranks that it starts, and torchrun for its own. Under Slurm,
-``srun`` starts the ranks, and the job's script sets the same variables from Slurm's
+isoscale sets these variables for the ranks that it starts; torchrun sets them for its ranks. Under
+Slurm, ``srun`` starts the ranks, and the job's script sets the same variables from Slurm's
 (``RANK=$SLURM_PROCID``, ``LOCAL_RANK=$SLURM_LOCALID``, ``WORLD_SIZE=$SLURM_NTASKS``). isoscale does
-not read Slurm's variables: they are set in a job's script, too, which is no rank.
+not read Slurm's variables, because Slurm also sets them in the job's script, which is not a rank.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
-"""What a launcher of ranks sets; a process that is no rank must not inherit these."""
+"""Variables that a launcher of ranks sets; a process outside the run must not inherit them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Rank:
     """The place of a process in its run.
 
     Attributes:
-      rank: 0, 1, ... in the run.
-      local_rank: 0, 1, ... on this machine.
+      rank: number of the process in the run, from 0.
+      local_rank: number of the process on this machine, from 0.
     """
 
     rank: int
@@ -44,24 +44,24 @@ def environments(count: int) -> list[dict[str, str]]:
         "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
-        # Without it gloo looks the host name up, which may point anywhere or nowhere.
+        # Otherwise gloo resolves the host name, which may have a wrong address or none.
         "GLOO_SOCKET_IFNAME": "lo",
     }
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def own() -> Rank:
-    """Returns the rank of this process; rank 0 if nothing started it as a rank."""
+    """Returns the rank of this process; rank 0 if no launcher set one."""
     rank = int(os.environ.get("RANK", "0"))
     return Rank(rank=rank, local_rank=int(os.environ.get("LOCAL_RANK", rank)))
 
 
 def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | None:
-    """Returns the rank of this process; None if nothing started it as a rank.
+    """Returns the rank of this process; None if no launcher set one.
 
     Args:
-      devices: of the run; it has one rank for each.
-      variables: of the environment.
+      devices: number of devices of the run, and of its ranks.
+      variables: environment variables.
 
     Raises:
       ConfigError: RANK is set, but the other variables are missing or do not fit.
@@ -80,7 +80,7 @@ def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | N
         raise ConfigError("RANK is set, but MASTER_ADDR is not")
     if world_size != devices or rank >= devices:
         raise ConfigError(
-            f"RANK={rank} of WORLD_SIZE={world_size} does not fit devices={devices}: one process "
-            "per device"
+            f"RANK={rank} of WORLD_SIZE={world_size} does not fit devices={devices}: start one "
+            "process per device"
         )
     return Rank(rank=rank, local_rank=number("LOCAL_RANK", str(rank)))

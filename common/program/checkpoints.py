@@ -1,4 +1,4 @@
-"""The flags of checkpoints: what a run goes on from, and what it leaves."""
+"""The checkpoint flags: where a run resumes, and where it saves its checkpoints."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,29 +24,30 @@ def define_checkpoint_flags(fv: Flags) -> None:
     fv.text(
         "save_checkpoint",
         None,
-        f"folder for checkpoints: one at the end, and with --save_every between; the last "
-        f"{files.KEPT} are kept",
+        f"folder for checkpoints: saves one at the end, and more with --save_every; keeps the "
+        f"last {files.KEPT}",
     )
-    fv.integer("save_every", None, "steps between checkpoints (windows end where one is due)")
+    fv.integer("save_every", None, "steps between checkpoints; a window ends at each checkpoint")
     fv.text(
         "resume_from",
         None,
-        "checkpoint to go on from, of any framework, strategy and number of devices; or a folder "
-        f"of some; {files.LATEST}: the newest of --save_checkpoint, step 0 if there is none yet",
+        "checkpoint to resume from, saved by any framework, strategy and number of devices; or a "
+        f"folder of checkpoints (takes the newest); {files.LATEST}: the newest in "
+        "--save_checkpoint, or step 0 if that folder has no checkpoint yet",
     )
 
 
 @dataclasses.dataclass(kw_only=True)
 class Checkpoints:
-    """What a run was told about checkpoints, validated.
+    """The validated checkpoint flags of a run, with the checkpoint that the run resumes.
 
     Attributes:
-      folder: takes new ones; None: none are saved.
-      every: steps between them; None: at the end only.
-      source: the one to go on from; None: the run starts at step 0.
-      manifest, state: its content; ``restore`` lets go of the state.
-      complete: it has done all steps already.
-      newest: (step, path) of the last one that the folder holds; None: it holds none.
+      folder: the run saves its checkpoints here; None: the run saves none.
+      every: steps between checkpoints; None: the run saves one at its end.
+      source: path of the checkpoint to resume from; None: the run starts at step 0.
+      manifest, state: content of ``source``; ``restore`` sets ``state`` to None.
+      complete: ``source`` already contains all steps of the run.
+      newest: (step, path) of the newest checkpoint in ``folder``; None: the folder has none.
     """
 
     folder: Path | None
@@ -59,19 +60,17 @@ class Checkpoints:
 
     @classmethod
     def read(cls, fv: Flags, config: RunConfig) -> Self:
-        """Reads the flags, and the checkpoint to go on from; nothing is written.
+        """Returns the validated flags and reads the checkpoint to resume from; writes nothing.
 
         Raises:
-          ConfigError: there is no such checkpoint, it does not fit or is damaged, or the folder
-            holds what this run would mix up with its own.
+          ConfigError: the checkpoint does not exist, does not fit the run or is damaged; or
+            ``folder`` already has checkpoints that this run does not continue.
         """
         folder = None
         if fv.save_checkpoint is not None:
             folder = check_folder(fv.save_checkpoint, flag="--save_checkpoint")
         elif fv.save_every is not None:
-            raise ConfigError(
-                f"--save_every={fv.save_every} needs --save_checkpoint=FOLDER for its checkpoints"
-            )
+            raise ConfigError(f"--save_every={fv.save_every} needs --save_checkpoint=FOLDER")
         source = manifest = state = None
         complete = False
         if fv.resume_from is not None:
@@ -86,26 +85,25 @@ class Checkpoints:
                 batches=lambda: lookup.load_dataset(config).batches,
                 called=called,
             )
-            # A supervisor that gives the same command again and again must come to an end.
+            # A supervisor may repeat the same command: after the last step it must succeed.
             complete = fv.resume_from == files.LATEST and manifest.step == config.total_steps
             if manifest.step >= config.total_steps and not complete:
                 raise ConfigError(
-                    f"{called} has done {manifest.step} steps, and the run ends after "
-                    f"{config.total_steps} (compiling, warm-up and latency included): nothing is "
-                    f"left; --steps={config.steps + manifest.step - config.total_steps + 1} or "
-                    "more would go on"
+                    f"{called} is at step {manifest.step}, but the run ends at step "
+                    f"{config.total_steps} (compile, warm-up and latency steps included); use "
+                    f"--steps={config.steps + manifest.step - config.total_steps + 1} or more"
                 )
             state = files.read_state(source, manifest)
         newest = files.newest_in(folder) if folder else None
         if newest and manifest is None:
             raise ConfigError(
-                f"--save_checkpoint={folder} holds '{newest[1].name}' already: go on from it with "
-                f"--resume_from={files.LATEST}, or choose a new folder"
+                f"--save_checkpoint={folder} already contains '{newest[1].name}': resume "
+                f"from it with --resume_from={files.LATEST}, or choose a new folder"
             )
         if newest and manifest and newest[0] > manifest.step:
             raise ConfigError(
-                f"--save_checkpoint={folder} holds '{newest[1].name}', which is after step "
-                f"{manifest.step} that this run goes on from: choose a new folder"
+                f"--save_checkpoint={folder} contains '{newest[1].name}', which is later than step "
+                f"{manifest.step}, where this run resumes: choose a new folder"
             )
         return cls(
             folder=folder,
@@ -118,41 +116,48 @@ class Checkpoints:
         )
 
     def check_apart(self, run_dir: Path) -> None:
-        """Raises ConfigError where a run's folder would hold its checkpoints: it must be empty."""
+        """Raises ConfigError if ``folder`` lies in the run directory, which must start empty."""
         if self.folder and self.folder.resolve().is_relative_to(run_dir.resolve()):
             raise ConfigError(
                 f"--save_checkpoint={self.folder} lies in --run_dir={run_dir}, which is new for "
-                "each run; checkpoints need a folder that stays"
+                "each run; choose a folder outside of it"
             )
 
     def check_unchanged(self) -> None:
-        """Raises ConfigError if another run has saved since this one looked; now it cannot."""
+        """Raises ConfigError if another run has saved in ``folder`` since ``read``.
+
+        Call it while holding the lock of ``folder``: then no other run can save there.
+        """
         assert self.folder is not None
         if files.newest_in(self.folder) != self.newest:
-            raise ConfigError(f"--save_checkpoint={self.folder}: another run has just saved there")
+            raise ConfigError(
+                f"--save_checkpoint={self.folder}: another run has just saved a checkpoint "
+                "there; wait for that run, or choose a new folder"
+            )
 
     @property
     def first_step(self) -> int:
+        """Number of the first step that the run trains."""
         return self.manifest.step if self.manifest else 0
 
     def restore(self, runner: Runner) -> None:
-        """Puts a runner where the checkpoint was, once; does nothing where there is none.
+        """Loads the checkpoint into a runner and frees the state; does nothing without one.
 
         Raises:
-          RuntimeError: the ranks found different checkpoints.
+          RuntimeError: the ranks resume from different checkpoints.
         """
         steps = runner.gather(self.first_step)
         if len(set(steps)) > 1:
-            raise RuntimeError(f"the ranks go on from different checkpoints: steps {steps}")
+            raise RuntimeError(f"the ranks resume from different checkpoints: steps {steps}")
         if self.manifest is None or self.state is None:
             return
         restore(runner, self.state, step=self.manifest.step)
-        self.state = None  # it is not of the run's memory
+        self.state = None  # otherwise it would count in the run's peak memory
 
     def saver(
         self, config: RunConfig, *, batches: Sequence[Arrays], versions: dict[str, str]
     ) -> Saver | None:
-        """Returns what saves this run's checkpoints; None: nothing does."""
+        """Returns the saver of this run's checkpoints; None: the run saves none."""
         if self.folder is None:
             return None
         written_by = {
@@ -174,12 +179,12 @@ class Checkpoints:
         )
 
     def hint(self) -> str:
-        """Returns how to go on after an interruption; nothing where there is no checkpoint."""
+        """Returns how to resume after an interruption; an empty text without a checkpoint."""
         newest = files.newest_in(self.folder) if self.folder else None
-        return f"; go on from step {newest[0]} with --resume_from={files.LATEST}" if newest else ""
+        return f"; resume at step {newest[0]} with --resume_from={files.LATEST}" if newest else ""
 
     def facts(self) -> ResumedFrom | None:
-        """Returns what a result says of the checkpoint that its run went on from."""
+        """Returns the result's facts about the checkpoint the run resumed; None without one."""
         if self.manifest is None:
             return None
         return ResumedFrom(

@@ -1,14 +1,14 @@
-"""Looks at one framework, in a process of its own.
+"""Examines one framework in its own process.
 
     python -m isoscale.common.program.examine --help
 
-``isoscale doctor`` starts it with each framework's interpreter. What needs the framework's own API
-is in the optional file ``frameworks/<name>_runner/examine.py``:
+``isoscale doctor`` starts this program with each framework's interpreter. The optional file
+``frameworks/<name>_runner/examine.py`` contains the calls of the framework's own API:
 
     facts(*, platform, cuda_packages) -> dict          any of the keys of ``FACTS``, and more
     matrix_product(size, *, platform) -> () -> None    a blocking float32 product, without TF32
 
-Importing that file must leave the framework with one CPU thread, where it has a choice.
+Importing that file must limit the framework to one CPU thread, if the framework allows it.
 """
 
 import itertools
@@ -36,60 +36,63 @@ from isoscale.common.registry.build_config import plain_config
 
 RESULT = "examination.json"
 SIZES = (256, 4096)
-"""Smallest and largest matrix that is multiplied: between the time of a call, and minutes."""
+"""Smallest and largest matrix: below, the call itself takes most time; above, minutes pass."""
 
 FACTS = (
-    "devices",  # names of what it sees, GPUs only where --platform=gpu
-    "build",  # what it was built for, in words
-    "cuda",  # CUDA version it was built for; None: none
-    "matrix_library",  # what multiplies matrices on the CPU
-    "instruction_set",  # library -> what it says it uses
-    "threads",  # of its pool on one pinned core
+    "devices",  # names of the devices that the framework sees; GPUs only with --platform=gpu
+    "build",  # what the framework was built for, in words
+    "cuda",  # CUDA version that the framework was built for; None: without CUDA
+    "matrix_library",  # library that multiplies matrices on the CPU
+    "instruction_set",  # library -> instruction set that the library reports
+    "threads",  # size of the thread pool on one pinned core
     "tf32_by_default",
 )
-"""What is ``unknown`` where a framework does not say it."""
+"""Facts that are ``unknown`` unless the framework's ``facts`` returns them."""
 
 _MEASURE_SECONDS = 1.0
 _GPU_FACTOR = 4
-"""A GPU multiplies larger matrices: the CPU's would measure the time of a launch."""
+"""Factor on the size for a GPU: at the CPU's size, kernel launches would take most time."""
 _CUDA_PACKAGES = ("nvidia-", "tensorrt")
-"""How names of packages begin that belong to no single framework."""
+"""First letters of CUDA packages that belong to no single framework."""
 
 
 def define_flags() -> Flags:
     fv = Flags(
         usage=(
-            "Tells what one framework is here, and measures its float32 matrix product: on one\n"
-            "pinned core, or on one GPU.\n\n"
+            "Describes one framework on this machine, and measures its float32 matrix product on\n"
+            "one pinned core or on one GPU.\n\n"
             "  python -m isoscale.common.program.examine --framework=jax"
         )
     )
-    fv.text("framework", None, "which (required): " + "|".join(lookup.frameworks()))
+    fv.text("framework", None, "framework to examine (required): " + "|".join(lookup.frameworks()))
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     define_size_flag(fv)
-    fv.text("out_dir", None, f"folder for {RESULT} (default: it is printed)")
+    fv.text("out_dir", None, f"folder for {RESULT} (default: prints the result)")
     return fv
 
 
 def define_size_flag(fv: Flags) -> None:
-    """Defines ``--sgemm_size``, which ``doctor`` hands on."""
+    """Defines ``--sgemm_size``; ``doctor`` has the same flag and passes its value on."""
     low, high = SIZES
     fv.integer("sgemm_size", 1024, f"rows and columns of the matrices, {low} to {high}")
 
 
 def check_size(size: int) -> int:
-    """Raises ConfigError for a size that says nothing, or that takes minutes."""
+    """Returns ``size``; raises ConfigError if it is outside ``SIZES``."""
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--sgemm_size={size} must be {SIZES[0]} to {SIZES[1]}")
     return size
 
 
 def measure(product: Callable[[], None], *, size: int) -> dict[str, Any]:
-    """Measures the rate of a blocking product of two size x size matrices, after a first one.
+    """Measures the rate of a blocking product of two size x size matrices.
+
+    The first product is a warm-up and does not count.
 
     Returns:
-      ``best`` and ``median`` in FLOP/s, ``n`` products, ``core_share``: processor time of this
-      process per time that passed, well below 1 on a busy CPU core (or where a GPU works).
+      ``best_flops_per_second`` and ``median_flops_per_second`` of ``n`` products, and
+      ``core_share``: processor seconds of this process per second of wall time. The share is well
+      below 1 if other programs use the CPU core, or if a GPU does the work.
     """
     product()
     seconds: list[float] = []
@@ -110,7 +113,7 @@ def measure(product: Callable[[], None], *, size: int) -> dict[str, Any]:
 
 
 def _config(framework: str, platform: str) -> RunConfig:
-    """Returns the configuration of a run that a framework's ``environment`` is asked for."""
+    """Returns a small configuration to pass to a framework's ``environment``."""
     devices = max(1, len(describe.gpus())) if platform == "gpu" else 1
     model = lookup.default_models()[0]
     return plain_config(
@@ -127,7 +130,7 @@ def _config(framework: str, platform: str) -> RunConfig:
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    """Returns the installed version of each importable package, without importing it."""
+    """Returns package -> installed version, without importing the packages."""
     owners = metadata.packages_distributions()
     return {
         name: metadata.version(owners[name][0]) if name in owners else describe.UNKNOWN
@@ -136,7 +139,7 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _cuda_packages() -> list[str]:
-    """Returns name and version of each installed package for CUDA."""
+    """Returns "name version" of each installed CUDA package, sorted."""
     of_frameworks = (lookup.framework_info(name).cuda_packages for name in lookup.frameworks())
     starts = (*_CUDA_PACKAGES, *itertools.chain.from_iterable(of_frameworks))
     found = ((d.metadata["Name"] or "", d.version) for d in metadata.distributions())
@@ -146,16 +149,17 @@ def _cuda_packages() -> list[str]:
 def examine(
     framework: str, *, platform: str, size: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Returns all that is found out about a framework; imports it into this process.
+    """Returns the record of a framework's examination; imports the framework into this process.
 
     Args:
-      framework: its name.
-      platform: ``cpu``: on one pinned core, GPUs hidden; ``gpu``: on the GPUs it sees.
-      size: of the matrices on a CPU.
-      say: is told what is done next.
+      framework: name of the framework.
+      platform: ``cpu``: examine on one pinned core, with GPUs hidden; ``gpu``: examine on the
+        GPUs that the framework sees.
+      size: rows and columns of the matrices on a CPU; larger on a GPU.
+      say: called with a description of each next activity.
 
     Raises:
-      Exception: whatever the framework raises while it is imported or used.
+      Exception: any exception that the framework raises during import or use.
     """
     info = lookup.framework_info(framework)
     pinned = None
@@ -178,11 +182,11 @@ def examine(
     module = lookup.load_examination(framework)
     record["import_seconds"] = time.perf_counter() - began
     if module is not None:
-        say(f"asking {framework} what it is")
+        say(f"reading the facts of {framework}")
         facts = module.facts(platform=platform, cuda_packages=record["cuda_packages"])
         record["versions"] |= facts.pop("versions", {})
         record |= facts
-        # Without its GPU a framework would measure the CPU once more.
+        # A framework that sees no GPU would measure the CPU again.
         if platform == "cpu" or record["devices"]:
             size *= 1 if platform == "cpu" else _GPU_FACTOR
             say(f"multiplying matrices with {framework}")
@@ -190,8 +194,8 @@ def examine(
                 product = module.matrix_product(size, platform=platform)
                 record["matrix_product"] = measure(product, size=size)
             except Exception as error:
-                # What the framework said of itself stands: too little memory is one thing, a
-                # GPU that is not seen another.
+                # Keep the facts: a user must be able to tell too little GPU memory from a GPU
+                # that the framework does not see.
                 if platform == "cpu":
                     raise
                 record["product_error"] = _words(error)
@@ -204,7 +208,7 @@ def _words(error: Exception) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 the framework failed, 2 bad input."""
+    """Runs the program; returns its exit code: 0 done, 1 the framework failed, 2 bad input."""
     launch.die_with_launcher()
     return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
@@ -223,7 +227,7 @@ def _run(argv: list[str]) -> int:
     try:
         record = examine(fv.framework, platform=fv.platform, size=size, say=heart.beat)
     except Exception as error:
-        # The boundary of the program: whatever went wrong is what the examination found.
+        # This is the outermost frame: the record reports any failure of the framework.
         traceback.print_exc()
         record = {"error": _words(error)}
     if folder is None:
@@ -237,5 +241,5 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not through the interpreter's shutdown: a framework's threads have aborted it before.
+    # Skip the interpreter's shutdown: threads of a framework can abort the process during it.
     os._exit(code)

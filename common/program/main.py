@@ -1,6 +1,6 @@
-"""The program that ``python -m isoscale.frameworks.<framework>_runner`` is, for every framework.
+"""The program behind ``python -m isoscale.frameworks.<framework>_runner``, for every framework.
 
-flags -> RunConfig -> (start ranks, or) pin, import the framework, measure -> run directory.
+flags -> RunConfig -> start the ranks, or: pin, import the framework, measure -> run directory.
 """
 
 import contextlib
@@ -39,6 +39,7 @@ from isoscale.common.registry.build_config import build_config
 
 
 def define_flags(framework: str) -> Flags:
+    """Returns the flags of a framework's program."""
     info = lookup.framework_info(framework)
     strategies = {
         name: lookup.strategy_info(framework, name) for name in lookup.strategies(framework)
@@ -46,18 +47,19 @@ def define_flags(framework: str) -> Flags:
     listing = "\n".join(f"  {name:<10} {entry.summary}" for name, entry in strategies.items())
     fv = Flags(
         usage=(
-            f"Trains one model in {framework} and leaves a complete run directory.\n\n"
+            f"Trains one model in {framework} and writes a complete run directory.\n\n"
             f"  python -m {lookup.program(framework)} --model=mlp_medium "
             f"--strategy={info.default_strategy} --devices=2\n\n"
             f"Strategies:\n{listing}\n\n"
             f"Models:\n  {', '.join(lookup.presets())}\n\n"
             f"Data sets:\n  {', '.join(lookup.data_sources())}\n\n"
-            "The run directory holds config.json, machine.json, environment.json, versions.json,\n"
-            "steps.jsonl, windows.jsonl and result.json. Exit code: 0 done, 1 failed, 2 bad input."
+            "The run directory contains config.json, machine.json, environment.json,\n"
+            "versions.json, steps.jsonl, windows.jsonl and result.json.\n"
+            "Exit code: 0 done, 1 failed, 2 bad input."
         )
     )
-    define_flag(fv, "model", help_="what to train (required)")
-    strategy_help = "how a step is spread over devices: " + "|".join(strategies)
+    define_flag(fv, "model", help_="model to train (required)")
+    strategy_help = "strategy that spreads a step over the devices: " + "|".join(strategies)
     define_flag(fv, "strategy", default="bare", help_=strategy_help)
     define_flag(fv, "devices")
     define_flag(fv, "global_batch_size")
@@ -66,7 +68,7 @@ def define_flags(framework: str) -> Flags:
     define_flag(fv, "compile_mode", default=modes[0], help_="|".join(modes))
     define_flag(fv, "tuning")
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
-    fv.integer("watchdog_seconds", 300, "end ranks that make no progress for so long")
+    fv.integer("watchdog_seconds", 300, "kill the ranks after this many seconds without progress")
     define_checkpoint_flags(fv)
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
@@ -74,7 +76,7 @@ def define_flags(framework: str) -> Flags:
 
 
 def read_config(fv: Flags, framework: str) -> RunConfig:
-    """Raises ConfigError for anything that cannot be run."""
+    """Returns the run's configuration; raises ConfigError if this machine cannot run it."""
     if fv.model is None:
         raise ConfigError(f"--model is required; known: {', '.join(lookup.presets())}")
     config = build_config(
@@ -100,17 +102,17 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
 
 
 def check_run_dir(text: str | None, config: RunConfig) -> Path:
-    """Returns the run directory; nothing is written.
+    """Returns the run directory; writes nothing.
 
     Raises:
-      ConfigError: it holds anything but a log, or cannot be made.
+      ConfigError: the folder contains files other than a log, or cannot be created.
     """
     if text is None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         return Path("runs/out/by_hand") / f"{config.cell().id}-{now}"
     path = check_folder(text, flag="--run_dir")
     if (path / RESULT).exists():
-        raise ConfigError(f"--run_dir={text} holds the result of another run; choose a new folder")
+        raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
     ours = ("log.txt", heartbeat.FILE_NAME)
     foreign = [p.name for p in path.glob("*") if not p.name.startswith(ours)]
     if foreign:
@@ -122,13 +124,16 @@ _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
 
 
 def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -> None:
-    """Starts this program again, as the same process, if it was not started with what is needed.
+    """Restarts this program in the same process if environment variables lack a needed value.
 
-    The dynamic linker and the C library read their variables before Python is there.
+    The dynamic linker and the C library read their variables before Python starts.
+
+    Raises:
+      ConfigError: a variable still has another value after the restart.
     """
     different = [name for name, value in needed.items() if os.environ.get(name, "") != value]
     if different and _STARTED_AGAIN in os.environ:
-        raise ConfigError(f"{different[0]} cannot be set to {needed[different[0]]!r}")
+        raise ConfigError(f"cannot set {different[0]} to {needed[different[0]]!r}")
     if different:
         command = launch.module_command(sys.executable, lookup.program(framework), *argv)
         os.execve(sys.executable, command, {**os.environ, **needed, _STARTED_AGAIN: "1"})
@@ -142,9 +147,9 @@ def _launch_ranks(
     argv: list[str],
     watchdog_seconds: float,
 ) -> int:
-    # What 'latest' is must be the same for all.
+    # All ranks must resume from the same checkpoint: 'latest' could change while they start.
     source = [f"--resume_from={checkpoints.source}"] if checkpoints.source else []
-    checkpoints.state = None  # the ranks have their own
+    checkpoints.state = None  # each rank reads its own copy
     command = launch.module_command(
         sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
     )
@@ -161,7 +166,7 @@ def _launch_ranks(
     result = read_record(run_dir)
     if result is None:
         _write_failure(config, run_dir, outcome.error or "")
-    # A complete result stands, whatever happened while the ranks left.
+    # A complete result remains valid, even if a rank failed while it exited.
     return 1 if result is None or result["status"] == "failed" else 0
 
 
@@ -172,7 +177,7 @@ def _write_failure(config: RunConfig, run_dir: Path, error: str) -> None:
 
 
 def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
-    """Returns the part of a result that is known before anything runs."""
+    """Returns the fields of a result that are known before the run."""
     started = datetime.fromtimestamp(_process_start(), UTC)
     batch = config.global_batch_size
     return RunIdentity(
@@ -186,18 +191,18 @@ def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
 
 
 def _process_start() -> float:
-    """Returns time.time() of the start of this process."""
+    """Returns the time of this process's start, in seconds as of ``time.time()``."""
     stat = Path("/proc/self/stat")
     if not stat.exists():
         return psutil.Process().create_time()
-    # Since boot, in ticks of 10 ms; psutil would add a boot time in whole seconds.
+    # The file counts ticks of 10 ms since boot; psutil would add a boot time in whole seconds.
     ticks = int(stat.read_text().rsplit(")", 1)[1].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age
 
 
 class _Startup:
-    """Seconds between the start of the process and the first step, by cause."""
+    """Splits the time between the process's start and the first step by cause, in seconds."""
 
     def __init__(self) -> None:
         self._last = _process_start()
@@ -212,7 +217,7 @@ class _Startup:
 def _work(
     config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int, local_rank: int
 ) -> None:
-    """Runs one rank from pinning to the run directory."""
+    """Runs one rank; rank 0 writes the run directory."""
     startup = _Startup()
     startup.mark("interpreter")
     beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank))
@@ -277,7 +282,7 @@ def _work(
         _write_run_dir(run_dir, config, machine, versions, session.windows)
         write_json(
             run_dir / RESULT, result.to_record()
-        )  # last: its presence says that all is there
+        )  # last: a run directory with a result is complete
         print(scenario.summary(config, result))
     runner.close()
 
@@ -313,26 +318,26 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
 
 
 def _run(framework: str, argv: list[str], *, launched: bool) -> int:
-    held = contextlib.ExitStack()  # until this process ends
+    held = contextlib.ExitStack()  # holds the lock until this process ends
     fv = define_flags(framework)
     if not fv.parse(argv):
         return 0
     config = read_config(fv, framework)
     checkpoints = Checkpoints.read(fv, config)
     if checkpoints.complete:
-        print(f"'{checkpoints.source}' has done all {config.total_steps} steps: nothing is left")
+        print(f"'{checkpoints.source}' already contains all {config.total_steps} steps")
         return 0
     own = None if config.process_model == "single" else ranks.read(devices=config.devices)
     if own and fv.run_dir is None:
         raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
     rank = own.rank if own else None
-    # Ranks may find what another rank has begun to write; rank 0 answers for the folder.
+    # Only rank 0 checks the folder: the others may find files that rank 0 has written.
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
     _with_environment(lookup.tweak_environment(config), framework, argv)
     if checkpoints.folder:
         make_folder(checkpoints.folder, flag="--save_checkpoint")
-        if rank is None or (rank == 0 and not launched):  # else the launcher has it
+        if rank is None or (rank == 0 and not launched):  # otherwise the launcher holds the lock
             called = f"--save_checkpoint={checkpoints.folder}"
             held.enter_context(locked(checkpoints.folder, called=called))
             checkpoints.check_unchanged()
@@ -345,26 +350,27 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             _work(config, checkpoints, run_dir, rank or 0, own.local_rank if own else 0)
     except KeyboardInterrupt:
         hint = checkpoints.hint()
-        print(f"isoscale: interrupted; nothing was recorded{hint}", file=sys.stderr)
+        print(f"isoscale: interrupted; no result was written{hint}", file=sys.stderr)
         code = INTERRUPTED
     except Exception as error:
-        # The boundary of the program: whatever went wrong becomes a recorded result.
+        # This is the outermost frame: any failure becomes a result on disk.
         traceback.print_exc()
         code = 1
         message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         if not (run_dir / RESULT).exists():
             _write_failure(config, run_dir, message)
-    if not launched:  # else the supervisor still looks at it
+    if not launched:  # otherwise the supervisor still reads the heartbeat
         heartbeat.remove(run_dir, rank)
     _leave(code)
     return code
 
 
 def _leave(code: int) -> None:
-    """Ends the process without tearing the interpreter down.
+    """Exits the process without shutting down the interpreter.
 
-    All results are on disk and the ranks have parted. Native threads of a framework may still hold
-    Python objects: gloo aborts in about one exit of ten then, and a failed rank's peers can hang.
+    All results are on disk, and the ranks no longer communicate. Native threads of a framework may
+    still hold Python objects. During a shutdown, gloo then aborts in about one of ten exits, and
+    the other ranks can hang after one rank has failed.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Weights alone: out of a checkpoint into a native model, and from a native model into one."""
+"""Weights without optimizer state: read from a checkpoint, or written as a checkpoint."""
 
 import dataclasses
 from pathlib import Path
@@ -18,12 +18,12 @@ from isoscale.common.registry import lookup
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What makes a model, whatever the framework.
+    """A model's specification and parameters, without a framework.
 
     Attributes:
-      spec: of the model.
-      dtype: of the computation.
-      parameter_dtype: of the parameters: float32 under bfloat16.
+      spec: specification of the model.
+      dtype: dtype of the computation.
+      parameter_dtype: dtype of the parameters; float32 if ``dtype`` is bfloat16.
       parameters: canonical name -> array.
     """
 
@@ -34,13 +34,17 @@ class Weights:
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Reads the model of a checkpoint: a checkpoint, or the newest in a folder of some.
+    """Returns the weights of a checkpoint.
+
+    Args:
+      path: a checkpoint, or a folder of checkpoints; the newest is read.
 
     Raises:
-      ConfigError: there is none, it is damaged, or of a model that this isoscale does not have.
+      ConfigError: the checkpoint does not exist, is damaged, or has a model that this isoscale
+        does not have.
     """
     found = files.find(str(path))
-    assert found is not None  # only 'latest' may find nothing
+    assert found is not None  # None is possible for 'latest' only
     manifest = files.read_manifest(found)
     spec = _spec_of(manifest, called=f"checkpoint '{found}'")
     state = files.read_state(found, manifest)
@@ -53,19 +57,26 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
-    """Raises ConfigError unless a model that we have has exactly these tensors."""
+    """Returns the specification in a manifest.
+
+    Raises:
+      ConfigError: no model of isoscale has these sizes, or the model has other tensors.
+    """
     require_choice(f"model family of {called}:", manifest.family[:40], lookup.families())
     spec_class = lookup.spec_class(manifest.family)
     fields = {field.name for field in dataclasses.fields(spec_class)}
     if set(manifest.sizes) != fields:
         name = min(set(manifest.sizes) ^ fields)
-        raise ConfigError(f"{called}: model family '{manifest.family}' and size '{name[:40]}'")
+        raise ConfigError(
+            f"{called}: size '{name[:40]}' is missing, or unknown in model "
+            f"family '{manifest.family}'"
+        )
     most = len(manifest.tensors)
     for name, value in manifest.sizes.items():
-        # Nothing counts more layers than there are tensors; a lie would take all memory.
+        # Each layer has at least one tensor; a forged larger number would use up the memory.
         count = len(value) if isinstance(value, list) else value if name == "num_layers" else 0
         if isinstance(count, int) and count > most:
-            raise ConfigError(f"{called}: {name}={str(value)[:40]} in a model of {most} tensors")
+            raise ConfigError(f"{called}: {name}={str(value)[:40]} is too large for {most} tensors")
     usual = {field.name: field.default for field in dataclasses.fields(spec_class)}
     sizes = {k: _like(usual[k], v, called=f"{called}: {k}") for k, v in manifest.sizes.items()}
     try:
@@ -74,21 +85,21 @@ def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
     except ConfigError as error:
         raise ConfigError(f"{called}: {error}") from None
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise ConfigError(f"{called} has sizes of no model: {str(error)[:200]}") from None
+        raise ConfigError(f"{called} has invalid sizes: {str(error)[:200]}") from None
     difference = first_difference(manifest.tensors, shapes)
     if difference:
-        raise ConfigError(f"{called}: {difference} in a model of its sizes")
+        raise ConfigError(f"{called} has other tensors than a model of its sizes: {difference}")
     return spec
 
 
 def _like(usual: Any, value: Any, *, called: str) -> Any:
-    """Returns a size in the kind of its usual value; raises ConfigError if it is of another."""
+    """Returns a size as the type of its default; raises ConfigError for another type."""
     if isinstance(usual, tuple) and isinstance(value, list | tuple):
         return tuple(_like(usual[0], element, called=called) for element in value)
     if type(usual) is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(usual):
-        raise ConfigError(f"{called}={str(value)[:40]} is not of the kind of {usual}")
+        raise ConfigError(f"{called}={str(value)[:40]} must have the type of {usual}")
     return value
 
 
@@ -96,7 +107,7 @@ def spec_of(model: str, **sizes: Any) -> ModelSpec:
     """Returns the specification of a preset with some sizes changed.
 
     Raises:
-      ConfigError: there is no such model or size, or it is of another kind.
+      ConfigError: the model or size does not exist, or the size has another type.
     """
     spec = lookup.preset(model).spec
     for name in sizes:
@@ -108,34 +119,35 @@ def spec_of(model: str, **sizes: Any) -> ModelSpec:
 def write_weights(
     folder: str | Path, parameters: Arrays, *, model: str, spec: ModelSpec, came_from: str
 ) -> Path:
-    """Writes weights as a checkpoint at step 0, which every runner's ``--resume_from`` takes.
+    """Writes weights as a checkpoint at step 0; every runner's ``--resume_from`` accepts it.
 
     Args:
-      folder: for the checkpoint; is made.
-      parameters: canonical name -> array of float32 or float64 (others become float32).
+      folder: folder for the checkpoint; created if it does not exist.
+      parameters: canonical name -> array of float32 or float64; other dtypes become float32.
       model: name of the preset.
-      spec: of the model.
-      came_from: what the manifest says of their origin.
+      spec: specification of the model.
+      came_from: origin of the weights, for the manifest.
 
     Returns:
-      The checkpoint.
+      Path of the checkpoint.
 
     Raises:
-      ConfigError: a parameter is missing, has another shape, is unknown or not finite.
+      ConfigError: a parameter is missing, has another shape, is unknown or is not finite; or the
+        folder already contains a checkpoint.
     """
     dtype = "float64" if all(v.dtype == np.float64 for v in parameters.values()) else "float32"
     expected = {p.name: p.shape for p in spec.parameters()}
     difference = first_difference({n: v.shape for n, v in parameters.items()}, expected)
     if difference:
-        raise ConfigError(f"{difference} in model '{model}'")
+        raise ConfigError(f"the parameters do not fit model '{model}': {difference}")
     state = State(parameters={n: parameters[n].astype(dtype) for n in expected}, slots={})
     broken = state.first_not_finite()
     if broken:
-        raise ConfigError(f"{broken} holds NaN or an infinity")
+        raise ConfigError(f"{broken} contains NaN or infinity")
     make_folder(Path(folder), flag="folder")
     newest = files.newest_in(Path(folder))
     if newest:
-        raise ConfigError(f"'{folder}' holds '{newest[1].name}' already; choose a new folder")
+        raise ConfigError(f"'{folder}' already contains '{newest[1].name}'; choose a new folder")
     return files.save(
         Path(folder),
         state,

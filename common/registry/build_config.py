@@ -1,4 +1,4 @@
-"""Flags + what is known of models, frameworks and strategies -> a validated ``RunConfig``."""
+"""Builds a validated ``RunConfig`` from flags and facts of models, frameworks and strategies."""
 
 import functools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from isoscale.common.registry import lookup
 from isoscale.common.tuning.tweaks import choose, read_wish
 
 _MOST_DEVICES = 256
-"""A number above is a slip of the hand, and would start so many processes."""
+"""Largest number of devices: a larger one is a typing error and could start too many processes."""
 
 
 @functools.cache
@@ -25,7 +25,10 @@ def _gpu_count() -> int:
 
 
 def check_devices(platform: str, devices: int) -> None:
-    """Raises ConfigError for more GPUs than the driver shows. TPUs only their runtime can count."""
+    """Raises ConfigError for more devices than allowed, or more GPUs than the driver shows.
+
+    TPUs are not counted here: only their runtime can count them.
+    """
     require_choice("platform", platform, PLATFORMS)
     if devices > _MOST_DEVICES:
         raise ConfigError(f"devices={devices}: {_MOST_DEVICES} at most")
@@ -39,7 +42,7 @@ def check_mesh(mesh: Mesh, info: StrategyInfo, *, strategy: str) -> None:
     """Checks that a strategy uses every axis of a mesh that is longer than 1.
 
     Raises:
-      ConfigError: the strategy does not use one of them.
+      ConfigError: the strategy does not use one of these axes.
     """
     for axis in AXES:
         size = getattr(mesh, axis)
@@ -49,11 +52,12 @@ def check_mesh(mesh: Mesh, info: StrategyInfo, *, strategy: str) -> None:
 
 
 def default_window_steps(steps: int) -> int:
-    """A tenth of the steps, and five at least: shorter windows would measure latency."""
+    """Returns a tenth of the steps, but at least 5: shorter windows would measure latency."""
     return min(steps, max(5, steps // 10))
 
 
 def default_latency_steps(steps: int) -> int:
+    """Returns a fifth of the steps, between 1 and 50."""
     return min(50, max(1, steps // 5))
 
 
@@ -75,17 +79,17 @@ def build_config(
     """Returns the configuration of one run.
 
     Args:
-      fv: flags of ``define_training_flags`` and ``define_size_flags``.
-      framework, strategy, model, devices, dtype: the cell.
-      global_batch_size: None for the model's.
-      compile_mode: None for the framework's default.
+      fv: values of the flags of ``define_training_flags`` and ``define_size_flags``.
+      framework, strategy, model, devices, dtype: fields of the cell.
+      global_batch_size: None: the model's default.
+      compile_mode: None: the framework's default.
       tuning: the lane.
-      tweaks: changes to it; None for ``--tweaks``.
-      tweaks_must_apply: one that can change nothing for this run is an error.
-      seed: None for ``--seed``.
+      tweaks: changes to the lane; None: ``--tweaks``.
+      tweaks_must_apply: whether a tweak without effect on this run is an error.
+      seed: None: ``--seed``.
 
     Raises:
-      ConfigError: anything that cannot be run; nothing has been written or started.
+      ConfigError: the run is not possible; nothing was written or started.
     """
     info = lookup.framework_info(framework)
     strategy_info = lookup.strategy_info(framework, strategy)
@@ -109,7 +113,7 @@ def build_config(
     names = {tweak.name for tweak in known} if tweaks_must_apply else lookup.tweak_names()
     wish = read_wish(fv.tweaks if tweaks is None else tweaks, names)
     settings = read_settings(fv)
-    del settings["tweaks"]  # ``choose`` decides
+    del settings["tweaks"]  # ``choose`` sets them
     steps = settings["steps"] or preset.steps
     settings["steps"] = steps
     settings["window_steps"] = settings["window_steps"] or default_window_steps(steps)
@@ -153,11 +157,11 @@ def plain_config(
     steps: int,
     **settings: Any,
 ) -> RunConfig:
-    """Returns a configuration without tweaks whose other settings have their defaults.
+    """Returns a configuration without tweaks; settings that are not given have their defaults.
 
     Args:
-      framework, strategy, model, spec, devices, global_batch_size: of the run.
-      steps: measured steps, in one window.
+      framework, strategy, model, spec, devices, global_batch_size: fields of the run.
+      steps: number of measured steps; all are in one window.
       **settings: fields of ``RunConfig`` that differ from their defaults.
 
     Raises:

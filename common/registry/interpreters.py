@@ -1,4 +1,4 @@
-"""The interpreters of the frameworks, and whether they have what a framework needs."""
+"""Finds the interpreter of each framework and checks for the framework's packages."""
 
 import dataclasses
 import os
@@ -26,12 +26,12 @@ print(*[name for name in sys.argv[1:] if not has(name)])
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """How a framework's runs are started.
+    """Describes how a framework's runs are started.
 
     Attributes:
       command: interpreter and module.
-      missing: what is not installed, and the command that installs it; None if nothing is missing.
-      install: that command.
+      missing: missing packages and the command that installs them; None: all are installed.
+      install: the command that installs the missing packages.
     """
 
     command: list[str]
@@ -46,18 +46,18 @@ def define_interpreter_flags(fv: Flags) -> None:
 
 
 def _interpreter(text: str) -> str:
-    """Returns the path of an interpreter that holds in any folder.
+    """Returns the absolute path of an interpreter; keeps a plain name such as ``python3``.
 
-    Links stay as they are: behind one a virtual environment is no longer itself.
+    Links are not resolved: the target of a link would not use its virtual environment.
     """
     return os.path.abspath(os.path.expanduser(text)) if os.sep in text else text
 
 
 def _missing_packages(framework: str, path: str) -> list[str]:
-    """Returns what an interpreter lacks for a framework; the framework is not imported.
+    """Returns the packages of a framework that an interpreter lacks; imports none of them.
 
     Raises:
-      ConfigError: ``path`` is no Python.
+      ConfigError: ``path`` is not a Python interpreter.
     """
     info = lookup.framework_info(framework)
     if path == sys.executable:
@@ -77,7 +77,7 @@ def _missing_packages(framework: str, path: str) -> list[str]:
 
 
 def _missing(framework: str, path: str, lacks: list[str]) -> tuple[str, str]:
-    """Returns (what an interpreter lacks for a framework, the command that installs it)."""
+    """Returns (a message on missing packages, the command that installs them)."""
     if lacks == [_OURS]:
         here = lookup.ROOT if (lookup.ROOT / "pyproject.toml").exists() else "isoscale"
         what, install = f"isoscale is not installed in {path}", f"{path} -m pip install {here}"
@@ -89,10 +89,10 @@ def _missing(framework: str, path: str, lacks: list[str]) -> tuple[str, str]:
 
 
 def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
-    """Returns how each framework is started here, and whether it can be.
+    """Returns framework -> how its runs are started, and which packages are missing.
 
     Raises:
-      ConfigError: a ``--python_<framework>`` is no Python.
+      ConfigError: a ``--python_<framework>`` is not a Python interpreter.
     """
     programs = {}
     for name in frameworks:

@@ -1,8 +1,8 @@
 """Finds models, frameworks, strategies and data sets by name, without importing a framework.
 
-Nothing is registered anywhere: a folder with a ``spec.py`` is a model family, a ``*_runner`` folder
-is a framework, a file in its ``strategies/`` is a strategy, a file in ``common/data/sources`` is a
-data set.
+Lookup needs no registration: a folder with a ``spec.py`` is a model family, a ``*_runner`` folder
+is a framework, a file in its ``strategies/`` is a strategy, and a file in ``common/data/sources``
+is a data set.
 """
 
 import ast
@@ -62,40 +62,40 @@ def _families() -> dict[str, Family]:
 
 
 def presets() -> dict[str, Preset]:
-    """Returns every named size of every model family."""
+    """Returns name -> preset, for every model family."""
     return {name: p for family in _families().values() for name, p in family.presets.items()}
 
 
 def parity_specs() -> dict[str, ModelSpec]:
-    """Returns the small specs that together run every code path of every model."""
+    """Returns name -> small spec; together the specs run every code path of every model."""
     return {name: s for family in _families().values() for name, s in family.parity_specs.items()}
 
 
 def parity_starts() -> dict[str, Mapping[str, float]]:
-    """Returns parity spec -> ending of parameter names -> a constant that these start with."""
+    """Returns parity spec -> ending of parameter names -> constant initial value."""
     families = _families().values()
     return {name: start for family in families for name, start in family.parity_starts.items()}
 
 
 def parity_optimizers() -> set[str]:
-    """Returns the parity specs that every optimizer and schedule is tried on."""
+    """Returns the names of the parity specs that test every optimizer and schedule."""
     return {name for family in _families().values() for name in family.parity_optimizers}
 
 
 def dropout_probe(spec: ModelSpec) -> DropoutProbe | None:
-    """Returns how the dropout of a spec's family can be seen; None if it has none."""
+    """Returns how to observe the dropout of a spec's family; None for a family without dropout."""
     return _families()[family_of(spec)].parity_dropout
 
 
 def preset(name: str) -> Preset:
-    """Raises ConfigError for an unknown model."""
+    """Returns the preset of a model; raises ConfigError for an unknown model."""
     known = presets()
     require_choice("model", name, known)
     return known[name]
 
 
 def size_fields() -> dict[str, tuple[Any, list[str]]]:
-    """Returns every size that a flag can override -> (an example value, families that have it)."""
+    """Returns size that a flag can override -> (an example value, families with this size)."""
     fields: dict[str, tuple[Any, list[str]]] = {}
     for name, family in _families().items():
         spec = family.presets[family.default].spec
@@ -105,7 +105,7 @@ def size_fields() -> dict[str, tuple[Any, list[str]]]:
 
 
 def default_models() -> list[str]:
-    """One model of each family: the first of its presets."""
+    """Returns the default preset of each family."""
     return [family.default for _, family in sorted(_families().items())]
 
 
@@ -124,10 +124,10 @@ def family_of(spec: ModelSpec) -> str:
 
 
 def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
-    """Imports the framework's version of a model and returns its ``build``.
+    """Imports the framework's implementation of a model; returns its ``build``.
 
     Raises:
-      ConfigError: the family has no such version.
+      ConfigError: the family has no implementation for the framework.
     """
     require_model_file(framework, spec)
     name = f"isoscale.models.{family_of(spec)}.{framework.model_module}"
@@ -135,7 +135,7 @@ def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
 
 
 def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
-    """Raises ConfigError if the model is not written for the framework."""
+    """Raises ConfigError if the model has no implementation for the framework."""
     family = family_of(spec)
     if not (ROOT / "models" / family / f"{framework.model_module}.py").exists():
         raise ConfigError(
@@ -160,31 +160,31 @@ def _package(framework: str) -> str:
 
 
 def program(framework: str) -> str:
-    """Returns the module to start with ``python -m``."""
+    """Returns the framework's module for ``python -m``."""
     return _package(framework)
 
 
 def framework_info(framework: str) -> FrameworkInfo:
-    """Raises ConfigError for an unknown framework."""
+    """Returns a framework's facts; raises ConfigError for an unknown framework."""
     return _load(_package(framework)).INFO
 
 
 def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:
-    """Returns what must be set in the environment before the framework is imported."""
+    """Returns the environment variables to set before the framework is imported."""
     return _load(_package(framework)).environment(config)
 
 
 @functools.cache
 def tweaks(framework: str) -> tuple[Tweak, ...]:
-    """Returns a framework's tweaks, in the order in which they are switched on."""
+    """Returns a framework's tweaks, in the order of activation."""
     name = f"{_package(framework)}.tweaks"
     return _load(name).TWEAKS if importlib.util.find_spec(name) else ()
 
 
 def problems() -> tuple[Problem, ...]:
-    """Returns every known problem: each framework's own, then those of machines.
+    """Returns all known problems: first those of frameworks, then those of machines.
 
-    A framework's own are the ``PROBLEMS`` of its ``problems.py``, which imports no framework.
+    A framework's ``problems.py`` lists its problems as ``PROBLEMS`` and imports no framework.
     """
     names = [f"{_package(framework)}.problems" for framework in frameworks()]
     of_frameworks = [
@@ -199,7 +199,7 @@ def problems() -> tuple[Problem, ...]:
 
 
 def environment_variables() -> set[str]:
-    """Returns the environment variables of all frameworks that a run records."""
+    """Returns the environment variables, of all frameworks, that a run records."""
     return {variable for name in frameworks() for variable in framework_info(name).variables}
 
 
@@ -209,14 +209,15 @@ def tweak_names() -> set[str]:
 
 
 def tweaks_in_force(config: RunConfig) -> list[Tweak]:
+    """Returns the tweaks of a run, in the order of activation."""
     return [tweak for tweak in tweaks(config.framework) if tweak.name in config.tweaks]
 
 
 def tweak_environment(config: RunConfig) -> dict[str, str]:
-    """Returns what a run's lane wants in the environment before its process starts.
+    """Returns the environment variables that a run's tweaks need when its process starts.
 
     Raises:
-      ConfigError: something that has to be built cannot be.
+      ConfigError: a tweak needs a build, and the build fails.
     """
     return environment(tweaks(config.framework), config.tweaks, os.environ)
 
@@ -232,7 +233,7 @@ def strategies(framework: str) -> list[str]:
 
 
 def strategies_of(process_model: ProcessModel) -> list[str]:
-    """Returns the names of all strategies, of any framework, that have a process model."""
+    """Returns the names of all strategies, of any framework, with a given process model."""
     return sorted(
         {
             name
@@ -244,9 +245,9 @@ def strategies_of(process_model: ProcessModel) -> list[str]:
 
 
 def strategy_notes(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Returns the notes of (framework, strategy) pairs, each once.
+    """Returns the notes on (framework, strategy) pairs, without duplicates.
 
-    A report of another computer's study may name a framework or strategy that is unknown here.
+    Skips unknown names: a study from another computer may contain them.
     """
     notes: dict[str, None] = {}
     for framework, strategy in pairs:
@@ -258,6 +259,7 @@ def strategy_notes(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def all_strategies() -> list[str]:
+    """Returns the names of all strategies of all frameworks."""
     return sorted({name for framework in frameworks() for name in strategies(framework)})
 
 
@@ -285,9 +287,9 @@ def strategy_info(framework: str, strategy: str) -> StrategyInfo:
 
 
 def load_runner(config: RunConfig) -> Callable[[], Runner]:
-    """Imports the framework and returns what builds the runner for ``config``.
+    """Imports the framework; returns a function that builds the runner for ``config``.
 
-    The only place where a framework enters a process.
+    For runs, a framework is imported only here.
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
@@ -298,7 +300,7 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
 
 
 def load_examination(framework: str) -> ModuleType | None:
-    """Imports the framework; returns its ``examine`` module, or None if it has none."""
+    """Imports the framework; returns its ``examine`` module; None without such a module."""
     name = f"{_package(framework)}.examine"
     if importlib.util.find_spec(name) is not None:
         return _load(name)
@@ -309,7 +311,7 @@ def load_examination(framework: str) -> ModuleType | None:
 
 def missing_packages(info: FrameworkInfo) -> list[str]:
     """Returns the packages of a framework that this interpreter does not have."""
-    # A name in the working folder is not an installed package (an empty folder would pass).
+    # A spec without origin is a plain folder, for example in the working folder: no package.
     found = {name: importlib.util.find_spec(name) for name in info.packages}
     return [name for name, spec in found.items() if spec is None or spec.origin is None]
 
@@ -318,10 +320,10 @@ def missing_packages(info: FrameworkInfo) -> list[str]:
 
 
 def scenario(name: str) -> Scenario:
-    """Returns what a run does between its clocks.
+    """Returns the scenario of a name.
 
     Raises:
-      ConfigError: there is no such scenario.
+      ConfigError: the scenario is unknown.
     """
     known = _modules(ROOT / "common" / "measure" / "scenarios")
     require_choice("scenario", name, known)
@@ -332,7 +334,7 @@ def scenario(name: str) -> Scenario:
 
 
 def data_source(name: str) -> ModuleType:
-    """Raises ConfigError for an unknown data set."""
+    """Returns the module of a data set; raises ConfigError for an unknown data set."""
     known = _modules(ROOT / "common" / "data" / "sources")
     require_choice("dataset", name, known)
     return _load(f"isoscale.common.data.sources.{name}")
@@ -350,4 +352,5 @@ def load_dataset(config: RunConfig) -> Dataset:
 
 
 def data_sources() -> list[str]:
+    """Returns the names of all data sets."""
     return _modules(ROOT / "common" / "data" / "sources")

@@ -62,10 +62,10 @@ RUNNER = [
     (["--model=moe_tiny", "--strategy=pjjit"], "did you mean 'pjit'?"),
     (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax runs on 1 at most"),
     (["--model=moe_tiny", "--save_every=5"], "--save_every=5 needs --save_checkpoint=FOLDER"),
-    (["--model=moe_tiny", "--resume_from=latest"], "of --save_checkpoint=FOLDER, which is not"),
+    (["--model=moe_tiny", "--resume_from=latest"], "also use --save_checkpoint=FOLDER"),
     (["--model=moe_tiny", "--resume_from=nothing"], "checkpoint 'nothing' does not exist"),
     (["--model=moe_tiny", "--resume_from=/etc/hostname"], "is a file; a checkpoint is a folder"),
-    (["--model=moe_tiny", "--resume_from=/etc"], "manifest.json cannot be read"),
+    (["--model=moe_tiny", "--resume_from=/etc"], "cannot read /etc/manifest.json"),
     (["--model=moe_tiny", "--tuning=fast"], "unknown tuning 'fast'"),
     (["--model=moe_tiny", "--tweaks=+one-bucket"], "unknown tweak 'one-bucket'"),
     (
@@ -123,7 +123,7 @@ def test_existing_result(run_program, tmp_path: Path) -> None:
     (tmp_path / "r/result.json").write_text("{}")
     answer = run_program("isoscale.frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
     assert answer.returncode == 2
-    assert "holds the result of another run" in answer.stderr
+    assert "contains another run's result" in answer.stderr
     assert (tmp_path / "r/result.json").read_text() == "{}"
 
 

@@ -218,7 +218,7 @@ def test_failing_runs_are_recorded_and_retried(
         "bare": "ok",
         "linger": "ok",  # its result is complete; exit_warning notes how its process ended
     }
-    assert "did not leave" in lines["linger"]["exit_warning"]
+    assert "did not exit within" in lines["linger"]["exit_warning"]
     assert lines["bare"]["exit_warning"] is None
     assert all(set(line) >= REQUIRED for line in lines.values())
     assert lines["crash"]["error"] == "RuntimeError: out of luck"

@@ -128,8 +128,8 @@ def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
     unchanged = spec.read_text()
     for more, text, message in (
         ([], unchanged + "# changed", "the code has changed since --out_dir=runs/out/parity was"),
-        (["--steps=4"], unchanged, "was interrupted with other flags than these"),
-        (["--out_dir=other"], unchanged, "--out_dir=other holds nothing that was interrupted"),
+        (["--steps=4"], unchanged, "was interrupted with other flags; use the same flags"),
+        (["--out_dir=other"], unchanged, "--out_dir=other contains no interrupted session"),
     ):
         spec.write_text(text)
         answer = run_program(MAIN, "parity", *flags, "--resume", *more, code=code)

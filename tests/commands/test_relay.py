@@ -111,7 +111,7 @@ def test_a_difference_ends_with_1_and_names_the_step(
             "strategies/ddp.py",
             "def __init__(",
             "def __init__x(",
-            "left with exit code 1; last",
+            "exited with code 1; last",
         ),
         # After one step its parameters are not finite: no checkpoint, and the next leg stops.
         (
@@ -186,7 +186,7 @@ def test_nothing_of_others_is_replaced(
         (("--model=mlp", "--dtype=float32"), "--steps=13 or fewer"),
         (("--model=mlp", "--legs=torch:ddp:257,jax:pjit:2"), "devices=257: 256 at most"),
         (("--model=mlp", f"--legs=torch:ddp:{'1' * 5000},jax:pjit:2"), "is not FRAMEWORK:STRATEGY"),
-        (("--model=mlp", "--resume"), "--resume: --out_dir=runs/out/relay holds nothing that was"),
+        (("--model=mlp", "--resume"), "--resume: --out_dir=runs/out/relay contains no interrupted"),
     ],
 )
 def test_bad_input(flags: tuple[str, ...], message: str, run_program, tmp_path: Path) -> None:

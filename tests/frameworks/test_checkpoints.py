@@ -1,4 +1,4 @@
-"""Checkpoints of whole programs: handed from framework to framework, and found after a kill."""
+"""Checkpoints of whole programs: resumed in another framework, and after a kill."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def equal(ours: Path, theirs: Path) -> None:
-    """Two folders' newest checkpoints hold the same bits."""
+    """Checks that the newest checkpoints of two folders contain the same bits."""
     found, expected = arrays(ours), arrays(theirs)
     assert set(found) == set(expected)
     for name, value in found.items():
@@ -84,7 +84,7 @@ def test_saved_in_one_resumed_in_another(run_program, tmp_path: Path) -> None:
 
 
 def test_bfloat16_goes_on_elsewhere(run_program, tmp_path: Path) -> None:
-    """Its parameters and moments are float32, on disk as in every framework."""
+    """The parameters and moments are float32, on disk and in every framework."""
     model = ("--model=mlp_digits", "--dtype=bfloat16", "--warmup_steps=0", "--latency_steps=0")
     for program, *flags in (
         (TORCH, "--steps=10", "--save_checkpoint=saved", "--run_dir=first"),
@@ -95,7 +95,7 @@ def test_bfloat16_goes_on_elsewhere(run_program, tmp_path: Path) -> None:
         assert answer.returncode == 0, answer.stdout + answer.stderr
     assert {value.dtype for value in arrays(tmp_path / "saved").values()} == {np.dtype("float32")}
     unbroken = losses(tmp_path / "unbroken")
-    assert unbroken[19] < 0.9 * unbroken[0], "else any start would do"
+    assert unbroken[19] < 0.9 * unbroken[0], "otherwise the test could not tell the starts apart"
     second = losses(tmp_path / "second")
     assert list(second) == list(range(11, 21))
     assert second == pytest.approx({step: unbroken[step] for step in second}, rel=2e-2)
@@ -115,7 +115,7 @@ def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_pa
     equal(tmp_path / "saved", tmp_path / "u")
     first = losses(tmp_path / "first")[0]
     assert first == losses(tmp_path / "unbroken")[0]
-    assert abs(first - 2.44584) > 1e-3, "the loss without dropout"
+    assert abs(first - 2.44584) > 1e-3, "this is the loss without dropout"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_pa
 def test_killed_again_and_again_it_ends_as_an_unbroken_one(
     program: str, flags: tuple[str, ...], steps: int, kills: int, run_program, tmp_path: Path
 ) -> None:
-    """At random moments between the first checkpoint of a run and its end, inside saves too."""
+    """Kills come at random moments after a run's first checkpoint, also during saves."""
     training = (*MODEL, *flags, f"--steps={steps}", "--window_steps=100")
     answer = run_program(program, *training, "--run_dir=unbroken", "--save_checkpoint=u")
     assert answer.returncode == 0, answer.stderr
@@ -148,28 +148,28 @@ def test_killed_again_and_again_it_ends_as_an_unbroken_one(
             text=True,
         )
         if attempt < kills:
-            # Once it has begun to save; else all kills would hit the import.
+            # Kill after the first save; otherwise all kills would hit the import.
             while files.generations(saved)[-1:] == before and process.poll() is None:
                 time.sleep(0.001)
             time.sleep(dice.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
-        said = process.communicate(timeout=120)[1]  # ranks hold the pipe: they are gone, too
+        said = process.communicate(timeout=120)[1]  # waits for the ranks, too
         assert process.returncode == (-signal.SIGKILL if attempt < kills else 0), said
         inside += bool(list(saved.glob(".writing.*")))
-    assert inside or kills < 20, "no kill was inside a save"
+    assert inside or kills < 20, "no kill came during a save"
     equal(saved, tmp_path / "u")
-    # Whoever starts the same command again and again comes to an end.
+    # Repeating the same command after the last step succeeds.
     answer = run_program(
         program, *training, "--run_dir=more", "--save_checkpoint=saved", "--resume_from=latest"
     )
     assert answer.returncode == 0, answer.stderr
-    assert f"has done all {steps + 6} steps" in answer.stdout
+    assert f"already contains all {steps + 6} steps" in answer.stdout
     assert not (tmp_path / "more").exists()
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
-    """Trains a little; returns the checkpoint that it left."""
+    """Trains a few steps; returns the checkpoint."""
     folder = tmp_path_factory.mktemp("good")
     answer = subprocess.run(
         [*(sys.executable, "-m", TORCH, *MODEL, "--steps=5"), "--run_dir=r", "--save_checkpoint=s"],
@@ -202,7 +202,7 @@ def _pickle(path: Path) -> None:
 
 
 def _terminal(path: Path) -> None:
-    """Names that would write on the terminal what they like."""
+    """Adds a tensor name with escape codes for the terminal."""
     manifest = files.read_manifest(path)
     bad = {"parameters/\x1b[2J\nisoscale: all is well": (64, 128)}
     forge(path, (path / files.TENSORS).read_bytes(), tensors=bad | manifest.tensors)
@@ -213,28 +213,41 @@ def _terminal(path: Path) -> None:
     [
         (_cut, (), "has 1000 bytes; its manifest says"),
         (_flip, (), "is damaged: its checksum differs"),
-        (_nan, (), "holds NaN or an infinity"),
+        (_nan, (), "contains NaN or infinity"),
         (_pickle, (), "has a header of"),
         (
             _terminal,
             (),
-            "\ufffd[2J isoscale: all is well is [64, 128] there and missing",
+            "\ufffd[2J isoscale: all is well: found [64, 128], expected no tensor",
         ),
-        (None, ("--model=mlp_medium",), "dense_0/kernel is [64, 128] there and [799, 256] in"),
-        (None, ("--model=gpt_tiny",), "parameters/token_embedding/embedding is missing there"),
-        (None, ("--hidden_sizes=128,9",), "dense_1/kernel is [128, 64] there and [128, 9] in"),
-        (None, ("--dtype=float32",), "trained with dtype=float64, this run has float32"),
-        (None, ("--optimizer=sgd",), "momentum/dense_0/kernel is missing there and [64, 128] in"),
-        (None, ("--learning_rate=0.5",), "trained with learning_rate=0.001, this run has 0.5"),
-        (None, ("--seed=4",), "trained with seed=0, this run has 4"),
-        (None, ("--global_batch_size=32",), "global_batch_size=64, this run has 32"),
-        (None, ("--steps=5",), "nothing is left; --steps=6 or more would go on"),
+        (None, ("--model=mlp_medium",), "dense_0/kernel: found [64, 128], expected [799, 256]"),
+        (None, ("--model=gpt_tiny",), "parameters/token_embedding/embedding: found no tensor"),
+        (None, ("--hidden_sizes=128,9",), "dense_1/kernel: found [128, 64], expected [128, 9]"),
+        (None, ("--dtype=float32",), "trained with dtype=float64; this run has float32"),
+        (
+            None,
+            ("--optimizer=sgd",),
+            "momentum/dense_0/kernel: found no tensor, expected [64, 128]",
+        ),
+        (None, ("--learning_rate=0.5",), "trained with learning_rate=0.001; this run has 0.5"),
+        (None, ("--seed=4",), "trained with seed=0; this run has 4"),
+        (None, ("--global_batch_size=32",), "global_batch_size=64; this run has 32"),
+        (
+            None,
+            ("--steps=5",),
+            "is at step 11, but the run ends at step 11 (compile, warm-up and latency steps "
+            "included); use --steps=6 or more",
+        ),
         (
             None,
             ("--save_checkpoint=r/s",),
             "--save_checkpoint=r/s lies in --run_dir=r, which is new",
         ),
-        (None, ("--save_checkpoint=other",), "holds 'step_000000099', which is after step 11"),
+        (
+            None,
+            ("--save_checkpoint=other",),
+            "contains 'step_000000099', which is later than step 11",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", str(value))[:30],
 )
@@ -267,7 +280,8 @@ def test_a_folder_of_checkpoints_has_one_writer(good: Path, run_program, tmp_pat
     answer = run_program(TORCH, *flags)
     assert answer.returncode == 2
     assert (
-        "holds 'step_000000011' already: go on from it with --resume_from=latest" in answer.stderr
+        "already contains 'step_000000011': resume from it with --resume_from=latest"
+        in answer.stderr
     )
     with locked(tmp_path / "saved", called="it"):
         answer = run_program(TORCH, *flags, "--resume_from=latest")
@@ -293,5 +307,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "; go on from step " in said
+    assert "; resume at step " in said
     assert "--resume_from=latest" in said

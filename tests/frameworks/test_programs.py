@@ -1,4 +1,4 @@
-"""Each framework's program by hand: every strategy, dtype and data set, at 4 devices too."""
+"""Runs each framework's program by hand: all strategies, also on 4 devices, and data sets."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def run(run_program, tmp_path: Path, framework: str, *arguments: str) -> dict[st
     answer = run_program(lookup.program(framework), *arguments, "--run_dir=r")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     result = json.loads((tmp_path / "r/result.json").read_text())
-    assert answer.stdout.count("results in") == 1, "one summary, whatever the number of ranks"
+    assert answer.stdout.count("results in") == 1, "one summary for any number of ranks"
     assert result["status"] == "ok"
     return {**result, "printed": answer.stdout}
 
@@ -45,11 +45,11 @@ def test_four_devices_or_the_limit(framework: str, strategy: str, run_program, t
 
 @pytest.mark.parametrize("framework", lookup.frameworks())
 def test_digits_reach_the_same_accuracy(framework: str, run_program, tmp_path: Path) -> None:
-    """Above 95 % on 360 held-out images; all frameworks take the same steps."""
+    """Accuracy is above 95 % on 360 held-out images; all frameworks train the same steps."""
     result = run(run_program, tmp_path, framework, "--model=mlp_digits", "--dataset=digits")
     assert result["eval"]["n"] == 360
     assert result["eval"]["accuracy"] > 0.95
-    # The figure all three reach at seed 0; a float32 rounding may flip one image of 360.
+    # All frameworks reach this figure at seed 0; float32 rounding may flip 1 image of 360.
     assert result["eval"]["accuracy"] == pytest.approx(DIGITS_ACCURACY, abs=1.01 / 360)
 
 
@@ -69,7 +69,7 @@ def test_real_text_with_timed_input(framework: str, run_program, tmp_path: Path)
 
 
 def test_another_compile_mode(run_program, tmp_path: Path) -> None:
-    """PyTorch's takes 20 seconds to compile: the parity tests have it."""
+    """The parity tests cover PyTorch, which takes 20 seconds to compile."""
     result = run(
         run_program, tmp_path, "tensorflow", "--model=mlp_digits", "--compile_mode=xla",
         "--steps=10",
@@ -102,7 +102,7 @@ ENVIRONMENT = {
 def test_tweaks_are_in_place_before_the_framework_is(
     framework: str, run_program, tmp_path: Path
 ) -> None:
-    """By hand too: the program starts itself again with what the lane needs, and records it."""
+    """A program started by hand restarts with the lane's variables and records them."""
     name, variable = ENVIRONMENT[framework]
     (tweak,) = (tweak for tweak in lookup.tweaks(framework) if tweak.name == name)
     if tweak.missing():
@@ -116,7 +116,7 @@ def test_tweaks_are_in_place_before_the_framework_is(
     assert list(machine["tweaks"]) == [name]
     environment = json.loads((tmp_path / "r/environment.json").read_text())
     assert part in environment[variable]
-    # From the same shell without it: none.
+    # Without the tweak, the same shell gives a run without its variable.
     answer = run_program(
         lookup.program(framework), *sizes, "--steps=5", "--run_dir=stock", **{variable: part}
     )
@@ -126,7 +126,7 @@ def test_tweaks_are_in_place_before_the_framework_is(
 
 
 def test_blocks_train_the_steps_that_single_calls_do(run_program, tmp_path: Path) -> None:
-    """Dropout included, whose key JAX carries along; the rehearsal of a block is no step."""
+    """Also with dropout, where JAX carries the key; a block's rehearsal is not a training step."""
     flags = ["--model=mlp_digits", "--steps=40", "--window_steps=20", "--dropout_rate=0.1"]
     losses = {}
     for tweaks in ("none", "+several-steps"):

@@ -1,4 +1,4 @@
-"""Checkpoints as plain native models, and native weights as checkpoints; each framework apart."""
+"""Reads checkpoints into native models, and writes native weights as checkpoints."""
 
 import dataclasses
 import json
@@ -79,7 +79,7 @@ def run(program: str, folder: Path) -> None:
 
 
 def some_parameters(spec: ModelSpec) -> Arrays:
-    """None of them is 0, as biases are at first, or as a model's own initialisation has it."""
+    """Returns parameters that are neither 0 nor equal to the model's own initialisation."""
     random = np.random.default_rng(0)
     return {
         name: value + 0.1 * random.standard_normal(value.shape).astype(value.dtype)
@@ -107,13 +107,13 @@ README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), 
 
 
 def readme(word: str) -> str:
-    """Returns the one piece of the README's Python that has a word."""
+    """Returns the only Python snippet of the README that contains ``word``."""
     (found,) = [text for text in README if word in text]
     return found
 
 
 def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
-    """gpt_tiny out of one checkpoint: the three say the same of the README's own words."""
+    """All frameworks compute the same logits from one gpt_tiny checkpoint, by the README's code."""
     spec = spec_of("gpt_tiny")
     start = some_parameters(spec)
     write_weights(tmp_path / "saved", start, model="gpt_tiny", spec=spec, came_from="test")
@@ -162,14 +162,14 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.frameworks.torch_runner.weights import load_model, save_state_dict
 good = load_model("saved").state_dict()
 for change, message in (
-    (lambda d: d.pop("dense.0.weight"), "dense.0.weight is missing there and [128, 64]"),
-    (lambda d: d.update(extra=torch.ones(2)), "extra is [2] there and missing in"),
+    (lambda d: d.pop("dense.0.weight"), "dense.0.weight: found no tensor, expected [128, 64]"),
+    (lambda d: d.update(extra=torch.ones(2)), "extra: found [2], expected no tensor"),
     (lambda d: d.update({"dense.0.weight": d["dense.0.weight"].T}),
-     "dense.0.weight is [64, 128] there and [128, 64]"),
+     "dense.0.weight: found [64, 128], expected [128, 64]"),
     (lambda d: d.update({"dense.0.bias": torch.ones(128, dtype=torch.int64)}),
      "dense.0.bias is not a dense tensor of floating-point numbers"),
     (lambda d: d.update({"dense.0.bias": 1.0}), "dense.0.bias is not a dense tensor"),
-    (lambda d: d["dense.0.weight"].fill_(float("nan")), "dense_0/kernel holds NaN"),
+    (lambda d: d["dense.0.weight"].fill_(float("nan")), "dense_0/kernel contains NaN"),
 ):
     bad = {name: value.clone() for name, value in good.items()}
     change(bad)
@@ -193,11 +193,11 @@ def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
     assert (spec.dropout_rate, spec.hidden_sizes) == (0.0, (8,))
     write_weights(tmp_path, some_parameters(spec), model="mlp_digits", spec=spec, came_from="test")
     assert read_weights(tmp_path).spec == spec
-    with pytest.raises(ConfigError, match="holds 'step_000000000' already"):
+    with pytest.raises(ConfigError, match="already contains 'step_000000000'"):
         write_weights(tmp_path, some_parameters(spec), model="mlp_digits", spec=spec, came_from="x")
     for sizes, message in (
-        ({"hidden_sizes": 128}, "hidden_sizes=128 is not of the kind of"),
-        ({"input_size": "64"}, "input_size=64 is not of the kind of 64"),
+        ({"hidden_sizes": 128}, "hidden_sizes=128 must have the type of"),
+        ({"input_size": "64"}, "input_size=64 must have the type of 64"),
         ({"d_model": 64}, "unknown size of mlp_digits 'd_model'"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -210,20 +210,20 @@ def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
         ({"family": "../evil"}, "unknown model family"),
         ({"sizes": {"num_layers": 10**9}}, "size"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [1] * 100_000, "num_classes": 2,
-                    "dropout_rate": 0.0}}, "in a model of 12 tensors"),
+                    "dropout_rate": 0.0}}, "is too large for 12 tensors"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [4.0], "num_classes": 2,
-                    "dropout_rate": 0.0}}, "is not of the kind of"),
+                    "dropout_rate": 0.0}}, "must have the type of"),
         ({"family": "moe", "sizes": {**dataclasses.asdict(MoeSpec()), "num_layers": 10**9}},
-         "num_layers=1000000000 in a model of 12 tensors"),
+         "num_layers=1000000000 is too large for 12 tensors"),
         ({"sizes": {"input_size": 10**9, "hidden_sizes": [4], "num_classes": 2,
-                    "dropout_rate": 0.0}}, "dense_0/kernel is"),
+                    "dropout_rate": 0.0}}, "dense_0/kernel: found"),
         ({"sizes": {"input_size": "x", "hidden_sizes": [4], "num_classes": 2,
                     "dropout_rate": 0.0}}, "input_size"),
         ({"sizes": {"input_size": 3, "hidden_sizes": None, "num_classes": 2,
-                    "dropout_rate": 0.0}}, "hidden_sizes=None is not of the kind of"),
+                    "dropout_rate": 0.0}}, "hidden_sizes=None must have the type of"),
         ({"family": "x" * 100_000}, "unknown model family"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [4, 4], "num_classes": 2,
-                    "dropout_rate": 0}}, "dense_1/kernel is"),
+                    "dropout_rate": 0}}, "dense_1/kernel: found"),
     ],
 )  # fmt: skip
 def test_a_lie_about_the_model_is_refused(changes, message: str, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""One file per scenario: what a run does between its clocks, and the type of its result."""
+"""One file per scenario: defines what a run does between its clocks, and its result."""

@@ -29,9 +29,9 @@ from isoscale.common.reference.evaluation import Evaluation
 
 
 def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
-    """Returns (phase, steps) of the windows, with the latency windows spread evenly between.
+    """Returns (phase, steps) of the windows; the latency windows are spread evenly.
 
-    Every throughput window has ``window_steps`` steps but the last, which has the rest.
+    Every throughput window has ``window_steps`` steps; the last one has the remaining steps.
     """
     full, rest = divmod(steps, window_steps)
     lengths = [window_steps] * full + ([rest] if rest else [])
@@ -45,9 +45,10 @@ def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tu
 
 
 def run_plan(config: RunConfig, *, first_step: int) -> list[tuple[str, int]]:
-    """Returns (phase, steps) of all windows of a run that goes on at ``first_step``.
+    """Returns (phase, steps) of all windows of a run that starts at ``first_step``.
 
-    It ends where an unbroken one does. It compiles and warms up again, as far as there are steps.
+    A resumed run ends at the same step as an uninterrupted run. It compiles and warms up again,
+    if enough steps are left.
     """
     left = config.total_steps - first_step - 1
     warmup = min(config.warmup_steps, max(0, left - 1))
@@ -62,20 +63,20 @@ def run_plan(config: RunConfig, *, first_step: int) -> list[tuple[str, int]]:
 def window_of(
     numbers: range, placed: list[Placed], *, pool: Placed, block_steps: int
 ) -> list[Placed | Block]:
-    """Returns what a window issues: as many blocks as fit, if there is a pool; the rest singly."""
+    """Returns the items of a window: with a pool, as many blocks as fit; then single batches."""
     blocked = len(numbers) - len(numbers) % block_steps if pool is not None else 0
     blocks = [Block(pool, first, block_steps) for first in numbers[:blocked:block_steps]]
     return [*blocks, *(placed[number % len(placed)] for number in numbers[blocked:])]
 
 
 class TrainingSession:
-    """Drives a runner through the phases of a run; the same on every rank."""
+    """Drives a runner through the phases of a run; every rank runs the same session."""
 
     def __init__(self, task: Task):
-        """Starts nothing yet.
+        """Stores the inputs; ``run`` starts the work.
 
         Args:
-          task: what the session works with.
+          task: inputs of the session.
         """
         self._config = task.config
         self._runner = task.runner
@@ -104,8 +105,8 @@ class TrainingSession:
         return place()
 
     def _window(self, phase: str, steps: int) -> None:
-        # The slowest step so far bounds what the window may take; the compiling one only as long
-        # as there is no other.
+        # The slowest step so far gives the expected time of this window. The compiling step counts
+        # only until another window exists.
         known = [window for window in self.windows if window.phase != "compile"] or self.windows
         slowest = max((window.seconds_per_step for window in known), default=0.0)
         self._heartbeat.beat(f"{phase}, step {self._step}", expected_seconds=steps * slowest)
@@ -116,7 +117,7 @@ class TrainingSession:
             max_in_flight=self._config.max_in_flight,
             clock=self._clock,
         )
-        # Reading and gathering the results lies outside the clocks.
+        # The results are read and gathered after the second clock reading.
         rank_seconds = self._runner.gather(seconds)
         losses = tuple(self._runner.metrics(handles))
         self.windows.append(
@@ -132,7 +133,7 @@ class TrainingSession:
         self._step += steps
 
     def _phase(self, phase: str, steps: int) -> None:
-        """One window, or several where checkpoints are due within it."""
+        """Runs a phase as one window, or as several that end where checkpoints are due."""
         while steps:
             due = self._saver.steps_until_due(self._step) if self._saver else None
             length = min(steps, due or steps)
@@ -163,12 +164,12 @@ class TrainingSession:
             if phase == "compile" and config.steps_per_dispatch > 1:
                 self._rehearse_block()
         gc.collect()
-        gc.freeze()  # what exists now is not looked at again inside windows
+        gc.freeze()  # collections inside windows skip all objects that exist now
         load = OutsideLoad(self._runner)
         for phase, steps in plan[len(unmeasured) :]:
             self._phase(phase, steps)
         outside_share = load.share()
-        # Before the evaluation, which compiles another function.
+        # Measured before the evaluation, which compiles another function.
         memory = peak_memory(self._runner, holds_pool=self._pool is not None)
         figures = self._figures(self._evaluate())
         diverged = self._first_loss_not_finite()
@@ -200,7 +201,7 @@ class TrainingSession:
         latency = summarize([window.seconds_per_step for window in self._of_phase("latency")])
         measured_seconds = sum(window.seconds for window in throughput)
         items = self._config.global_batch_size * sum(window.steps for window in throughput)
-        # A run that continues a checkpoint may have too few steps left to measure.
+        # A resumed run may have too few steps left to measure.
         items_per_second = items / measured_seconds if throughput else None
         tokens = self._dataset.tokens_per_example()
         return TrainingFigures(
@@ -208,7 +209,7 @@ class TrainingSession:
             latency_seconds=latency,
             items_per_second=items_per_second,
             tokens_per_second=items_per_second * tokens if items_per_second and tokens else None,
-            # A block's rehearsal compiles it, and makes its steps once.
+            # A block's rehearsal compiles the block and runs its steps once.
             compile_seconds=max(0.0, first.seconds - (step_seconds.median or 0.0))
             + self._rehearsal_seconds,
             rehearsal_seconds=self._rehearsal_seconds,
@@ -288,26 +289,26 @@ SCENARIO = Scenario(
         Metric(
             tag="run/compile_s",
             name="compile s",
-            about="first step less a median step",
+            about="first step minus a median step",
             field="compile_seconds",
         ),
         Metric(
             tag="run/peak_memory_MiB",
             name="memory MiB",
-            about="peak, as the study's table",
+            about="peak, as in the study's table",
             field="peak_memory_bytes",
             scale=2**-20,
         ),
         Metric(
             tag="run/loss_last",
             name="last loss",
-            about="of the last training step",
+            about="loss of the last training step",
             field="loss_last",
         ),
         Metric(
             tag="run/accuracy_percent",
             name="accuracy %",
-            about="on the evaluation set",
+            about="accuracy on the evaluation set",
             field="eval.accuracy",
             scale=100,
         ),

@@ -1,4 +1,4 @@
-"""A small training to make checkpoints of."""
+"""A small training, for tests of checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def training(**changes: Any) -> dict[str, Any]:
 
 
 def state(step: int, *, dtype: str = "float32", optimizer: str = "adamw", spec=SPEC) -> State:
-    """Arrays that tell which step they are of."""
+    """Returns arrays with values that depend on the step."""
     random = np.random.default_rng(step)
 
     def arrays() -> dict[str, np.ndarray]:
@@ -51,7 +51,7 @@ def save(folder: Path, step: int) -> Path:
 
 
 def about(step: int, **changes: Any) -> dict[str, Any]:
-    """The other fields of a manifest."""
+    """Returns the other fields of a manifest."""
     return {
         "step": step,
         "next_batch": step % len(BATCHES),

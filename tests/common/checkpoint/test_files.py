@@ -1,4 +1,4 @@
-"""Checkpoints that are whole: what is written comes back, and fits what it should fit."""
+"""Undamaged checkpoints: reading returns what was written, and only fitting runs may resume."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def test_what_is_saved_comes_back(dtype: str, optimizer: str, tmp_path: Path) ->
 
 
 def test_strides_do_not_matter(tmp_path: Path) -> None:
-    """safetensors 0.8 writes the memory of an array, whatever its strides."""
+    """safetensors 0.8 writes the memory of an array and ignores its strides."""
     plain = small.state(1)
     strided = State(
         parameters={n: np.asfortranarray(v) for n, v in plain.parameters.items()},
@@ -58,7 +58,7 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
     kept = {"step_999999999", "step_1000000000"}
     assert {path.name for path in tmp_path.iterdir()} == kept
     assert [step for step, _ in files.generations(tmp_path)] == [999_999_999, 1_000_000_000]
-    with pytest.raises(OSError, match="step_1000000000' is there already"):
+    with pytest.raises(OSError, match="step_1000000000' already exists"):
         small.save(tmp_path, 7)
     assert {path.name for path in tmp_path.iterdir()} == kept
 
@@ -76,7 +76,7 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch) ->
 
 
 def test_all_is_synced_before_a_checkpoint_takes_its_name(tmp_path: Path, monkeypatch) -> None:
-    """Else a power cut could leave its name, and not what belongs to it."""
+    """Otherwise a power cut could keep a checkpoint's name and lose its content."""
     seen: list[str] = []
     fsync, rename = os.fsync, Path.rename
 
@@ -115,11 +115,11 @@ def test_what_resume_from_names(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"\x80\x04")
     for text, message in (
-        ("latest", "latest means the newest checkpoint of --save_checkpoint=FOLDER"),
+        ("latest", "latest takes the newest checkpoint in --save_checkpoint; also use"),
         (str(tmp_path / "none"), "does not exist"),
         (str(tmp_path / "model.pt"), "is a file; a checkpoint is a folder"),
         ("a\0b", "does not exist"),
-        ("x" * 5000, "cannot be read"),
+        ("x" * 5000, "cannot read"),
     ):
         with pytest.raises(ConfigError, match=message):
             files.find(text)
@@ -127,19 +127,20 @@ def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
 
 OTHERS = {
     "another model": ({"spec": MlpSpec(input_size=5, hidden_sizes=(4,), num_classes=2)},
-                      r"parameters/dense_0/kernel is \[3, 4\] there and \[5, 4\] in model 'mlp'"),
+                      r"fit model 'mlp': parameters/dense_0/kernel: "
+                      r"found \[3, 4\], expected \[5, 4\]"),
     "more layers": ({"spec": MlpSpec(input_size=3, hidden_sizes=(4, 4), num_classes=2)},
-                    r"parameters/dense_1/kernel is \[4, 2\] there and \[4, 4\] in"),
+                    r"parameters/dense_1/kernel: found \[4, 2\], expected \[4, 4\]"),
     "another optimizer": ({"optimizer": OptimizerConfig(name="sgd")},
-                          r"momentum/dense_0/kernel is missing there and \[3, 4\] in"),
+                          r"momentum/dense_0/kernel: found no tensor, expected \[3, 4\]"),
     "the same tensors, another model": (
         {"spec": MlpSpec(input_size=3, hidden_sizes=(4,), num_classes=2, dropout_rate=0.5)},
-        r"trained with dropout_rate=0.0, this run has 0.5"),
-    "another dtype": ({"dtype": "float64"}, "trained with dtype=float32, this run has float64"),
-    "another seed": ({"seed": 1}, "trained with seed=0, this run has 1"),
+        r"trained with dropout_rate=0.0; this run has 0.5"),
+    "another dtype": ({"dtype": "float64"}, "trained with dtype=float32; this run has float64"),
+    "another seed": ({"seed": 1}, "trained with seed=0; this run has 1"),
     "another rate": ({"optimizer": OptimizerConfig(learning_rate=0.5)},
-                     "trained with learning_rate=0.001, this run has 0.5"),
-    "other batches": ({"global_batch_size": 16}, "global_batch_size=8, this run has 16"),
+                     "trained with learning_rate=0.001; this run has 0.5"),
+    "other batches": ({"global_batch_size": 16}, "global_batch_size=8; this run has 16"),
 }  # fmt: skip
 
 
@@ -176,7 +177,7 @@ from pathlib import Path
 from isoscale.models.mlp.spec import MlpSpec
 from tests.common.checkpoint import small
 
-# Large enough that most of the time is spent in saving.
+# Large enough that saving takes most of the time.
 small.SPEC = MlpSpec(input_size=300, hidden_sizes=(400,), num_classes=200)
 small.state.__kwdefaults__["spec"] = small.SPEC
 folder, step = Path(sys.argv[1]), int(sys.argv[2])
@@ -197,17 +198,17 @@ def test_killed_20_times_and_never_half_a_checkpoint(tmp_path: Path) -> None:
         command = [sys.executable, "-c", SAVING, str(folder), str(step)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        process.stdout.readline()  # it saves
+        process.stdout.readline()  # the process has started to save
         time.sleep(random.uniform(0, 0.1))
         process.kill()
         said = process.communicate()[0].split()
         halves += bool(list(folder.glob(".writing.*")))
         kept = files.generations(folder)
-        assert 1 <= len(kept) <= files.KEPT + 1  # killed between saving and clearing up
+        assert 1 <= len(kept) <= files.KEPT + 1  # killed after a save, before removing old ones
         for number, path in kept:
             manifest = files.read_manifest(path)
             assert manifest.step == number
             files.read_state(path, manifest)
-        assert kept[-1][0] >= int(said[-1] if said else step), "a finished checkpoint is gone"
+        assert kept[-1][0] >= int(said[-1] if said else step), "a complete checkpoint was lost"
         step = kept[-1][0] + 1
     assert halves > 0, "never killed inside a save"

@@ -1,4 +1,4 @@
-"""A runner without a framework, for tests of what surrounds it."""
+"""A runner without a framework, for tests of the code that calls runners."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from isoscale.common.reference.optimizer import OptimizerState
 
 
 class FakeRunner(Runner):
-    """Notes every call; step i has loss ``losses[i]`` and takes ``seconds_per_step``."""
+    """Records every call; step i has loss ``losses[i]`` and takes ``seconds_per_step``."""
 
     def __init__(self, losses: list[float] | None = None, *, seconds_per_step: float = 0.5):
         self.calls: list[str] = []
@@ -53,7 +53,7 @@ class FakeRunner(Runner):
         return [{"loss": self._losses[i] if self._losses else 1.0 / (i + 1)} for i in handles]
 
     def read_logits(self, handle: Arrays) -> np.ndarray:
-        return np.eye(10)[handle["labels"]] * 9.0  # always right
+        return np.eye(10)[handle["labels"]] * 9.0  # always the correct label
 
     def read_gradients(self, handle: Any) -> Any:
         raise NotImplementedError
@@ -89,7 +89,7 @@ class TwoRanks(FakeRunner):
 
 
 class BlockRunner(FakeRunner):
-    """Issues blocks of steps, each step of which takes half of its time; a handle is a range."""
+    """Issues blocks; a step of a block takes half the time of a single step. Handles are ranges."""
 
     def place_pool(self, batches: list[Arrays]) -> list[Arrays]:
         self.calls.append("place_pool")

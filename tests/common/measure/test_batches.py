@@ -1,4 +1,4 @@
-"""What runners of all frameworks do with batches and metrics."""
+"""Tests of the functions on batches and metrics that all runners share."""
 
 import numpy as np
 

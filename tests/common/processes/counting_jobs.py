@@ -1,4 +1,4 @@
-"""Jobs for the tests of the pool, which starts this module; each job leaves a file."""
+"""Jobs for the tests of the pool; the pool starts this module, and each job writes a file."""
 
 import dataclasses
 import os
@@ -13,7 +13,7 @@ from isoscale.common.processes.job_pool import Job, Line
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CountLine(Line):
-    """The results: what the job counted, and in which process."""
+    """The results: the number that the job counted, and the process id."""
 
     count: int = 0
     pid: int = 0
@@ -22,7 +22,7 @@ class CountLine(Line):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CountJob(Job[CountLine]):
-    """Adds 1 to a number; ``does`` says how it ends.
+    """Adds 1 to a number, then ends as ``does`` says.
 
     Attributes:
       name, team: the key and the group.

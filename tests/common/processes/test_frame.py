@@ -1,4 +1,4 @@
-"""Errors and interrupts become exit codes and one line."""
+"""Tests that errors and interrupts become exit codes and one line of text."""
 
 import os
 import signal

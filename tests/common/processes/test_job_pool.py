@@ -1,4 +1,4 @@
-"""The pool's processes are real; its jobs count, and need no framework."""
+"""Tests of the job pool with real processes; the jobs count and need no framework."""
 
 import os
 import sys
@@ -16,13 +16,13 @@ from tests.conftest import ROOT
 
 @pytest.fixture(autouse=True)
 def _tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``-P`` keeps the working folder off the path of the workers."""
+    """Puts the tests on the path: ``-P`` removes the working folder from the workers' path."""
     path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
 
 
 def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> JobPool[CountLine]:
-    """Returns a pool; ``named`` has the name, group and end of each job."""
+    """Returns a pool; ``named`` contains (name, group, ``does``) of each job."""
     jobs = [
         CountJob(
             name=name, team=team, number=index, does=does, folder=str(folder / ".work" / LEAVES)
@@ -41,7 +41,7 @@ def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> Job
 
 
 def run(pool: JobPool[CountLine], **changes: Any) -> tuple[dict[str, CountLine], int]:
-    """Returns (name -> results, how many were kept)."""
+    """Returns (name -> results, number of results from an earlier session)."""
     options = {"resume": False, "processes": 2, "watchdog_seconds": 60.0, "title": "counting"}
     lines, kept = pool.run(**(options | changes), name=lambda key: str(key[0]))
     return {str(line.job[0]): line for line in lines}, kept
@@ -60,7 +60,7 @@ def test_jobs_of_a_group_share_a_process(tmp_path: Path) -> None:
 
 
 def test_ranks_serve_jobs_together(tmp_path: Path) -> None:
-    """Rank 0 alone reports; here the jobs that both ranks run leave a folder of their own."""
+    """Only rank 0 reports; both ranks run the jobs, and each rank writes its own folder."""
     launch = Launch(python=sys.executable, environment={"COUNTING": ""}, ranks=2)
     pool = make_pool(tmp_path, ("a", "x", "fail"), launch_of=lambda some: launch)
     lines, _ = run(pool)
@@ -74,9 +74,9 @@ def test_a_process_that_fails_is_started_again_for_the_rest(end: str, tmp_path: 
     pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", end), ("c", "x", "work"))
     lines, _ = run(pool, watchdog_seconds=3.0 if end == "hang" else 60.0)
     if end == "crash":
-        assert lines["b"].error == "left with exit code 7; last line of its log: out of luck"
+        assert lines["b"].error == "exited with code 7; last line of its log: out of luck"
     else:
-        expected = "ended by the watchdog: no progress for 3 s in 'counting b'"
+        expected = "killed by the watchdog: no progress for 3 s in 'counting b'"
         assert lines["b"].error == expected
     assert lines["b"].seconds is None
     assert (tmp_path / ".work" / LEAVES / "b" / FAILED).exists()
@@ -90,7 +90,7 @@ def test_what_is_done_is_kept_and_the_rest_runs_again(tmp_path: Path) -> None:
     pool = make_pool(tmp_path, *named)
     first, _ = run(pool)
     assert first["b"].error == "no number"
-    pool.finish()  # not everything is done: the session stays
+    pool.finish()  # one job is not done: the session remains
     assert (tmp_path / ".work" / LEAVES).exists()
     (tmp_path / ".work" / LEAVES / "c" / "count").unlink()
     pool.check_resumable(called="it")
@@ -108,7 +108,7 @@ def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path)
     pool.finish()
     assert job_pool.module_at_work(pool.work) is None
     assert {path.name for path in pool.work.iterdir()} == {"x-0"}
-    with pytest.raises(ConfigError, match="it holds nothing that was interrupted"):
+    with pytest.raises(ConfigError, match="it contains no interrupted session"):
         pool.check_resumable(called="it")
 
 
@@ -116,8 +116,8 @@ def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path)
     "name, changes, message",
     [
         ("a", {"code_sha256": "2"}, "the code has changed since it was interrupted"),
-        ("other", {}, "it was interrupted with other flags than these"),
-        ("a", {"pythons": {}}, "it was interrupted with other flags than these"),
+        ("other", {}, "it was interrupted with other flags"),
+        ("a", {"pythons": {}}, "it was interrupted with other flags"),
     ],
 )
 def test_only_the_same_session_goes_on(
@@ -147,4 +147,6 @@ def test_ctrl_c_ends_the_workers_and_says_what_is_kept(
     assert len(ended) == 1
     assert all(process.poll() is not None for process in ended)
     said = capsys.readouterr().err
-    assert f"1 of 2 runs are kept in {pool.work}; the same command with --resume goes on" in said
+    assert (
+        f"1 of 2 runs are kept in {pool.work}; repeat the command with --resume to continue" in said
+    )

@@ -1,4 +1,4 @@
-"""Processes are started, watched and ended for real; no framework is needed for that."""
+"""Tests that start, supervise and kill real processes, without a framework."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def gone(pid: int) -> bool:
 
 
 def kill(*pids: int) -> None:
-    """Leaves nothing behind where a test has failed."""
+    """Kills all workers, even after a failed test."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -49,7 +49,7 @@ def test_one_failing_rank_ends_the_others(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(launch, "_LEAVE_SECONDS", 0.2)
     ranks = [start("import time; time.sleep(600)"), start("raise SystemExit(3)")]
     outcome = launch.supervise(ranks, run_dir=tmp_path, watchdog_seconds=60)
-    assert outcome.error == "rank 1 left with exit code 3"
+    assert outcome.error == "rank 1 exited with code 3"
     assert all(rank.poll() is not None for rank in ranks)
 
 
@@ -58,14 +58,14 @@ def test_who_is_done_must_leave(tmp_path: Path, monkeypatch) -> None:
     result = tmp_path / "result.json"
     worker = start(f"import time; open({str(result)!r}, 'w'); time.sleep(600)")
     outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60, result=result)
-    assert outcome.error == "was done but did not leave within 0.5 s; ended"
+    assert outcome.error == "did not exit within 0.5 s after its result; killed"
     assert worker.poll() is not None
 
 
 def test_a_signal_is_named(tmp_path: Path) -> None:
     worker = start("import os; os.abort()", tmp_path / "log")
     outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60)
-    assert outcome.error == "was ended by SIGABRT"
+    assert outcome.error == "was killed by SIGABRT"
 
 
 def test_the_watchdog_ends_what_makes_no_progress(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_long_window_is_expected_to_be_silent(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cleans_up_before_it_leaves_is_not_ended(tmp_path: Path) -> None:
-    """Without its heartbeat, the time since the start must not count as silence."""
+    """Removing the heartbeat must not make the time since the start count as silence."""
     code = BEATS.format(folder=str(tmp_path))
     code += "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 40]; remove(folder); time.sleep(1)"
     assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0).ok
@@ -125,7 +125,7 @@ def test_descendants_in_sessions_of_their_own_are_ended(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
-    """Two generations: launcher -> worker -> worker; the first is killed with -9."""
+    """Starts launcher -> worker -> worker, and kills the launcher with -9."""
     inner = (
         f"{WORKER}open({str(tmp_path / 'inner')!r}, 'w').write(str(__import__('os').getpid())); "
     )
@@ -152,7 +152,9 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     launcher.kill()
     launcher.wait()
     try:
-        assert wait_until(lambda: all(gone(pid) for pid in pids), 10), "they outlived it"
+        assert wait_until(lambda: all(gone(pid) for pid in pids), 10), (
+            "workers outlived their launcher"
+        )
     finally:
         kill(*pids)
 

@@ -1,4 +1,4 @@
-"""Which rank a process is, and what isoscale sets for the ranks that it starts."""
+"""Tests of the rank of a process, and of the variables that isoscale sets for ranks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What frameworks and strategies declare of themselves, read through the registry."""
+"""Tests of the facts that frameworks and strategies declare, read through the registry."""
 
 from isoscale.common.commands.relay import default_legs
 from isoscale.common.registry import lookup
@@ -11,7 +11,7 @@ def test_notes_of_strategies_come_once_and_only_for_those_that_were_used() -> No
 
 
 def test_strategies_that_are_unknown_here_have_no_note() -> None:
-    """A report may be made of a study from another computer."""
+    """A study from another computer may name frameworks and strategies that are unknown here."""
     assert lookup.strategy_notes([("numpy", "pmap"), ("torch", "pmap"), ("jax", "made_up")]) == []
 
 
