@@ -44,7 +44,7 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     hidden = facts["environment"].get("CUDA_VISIBLE_DEVICES")
     setting = "" if hidden is None else f"; CUDA_VISIBLE_DEVICES={hidden!r} is set"
     return (
-        f"nvidia-smi lists {len(facts['gpus'])} GPU(s); frameworks without a GPU: "
+        f"nvidia-smi lists {len(facts['gpus'])} GPU(s); frameworks that find no GPU: "
         f"{', '.join(blind)}"
         f"{setting}"
     )
