@@ -122,7 +122,7 @@ PROBLEMS = (
         topic="installation",
         evidence=_python,
         meaning="isoscale is tested with Python 3.11 to 3.13 only.",
-        remedy="Make the environment with one of these versions: "
+        remedy="Create the environment with one of these versions: "
         "make PYTHON=/path/to/python3.12 setup.",
     ),
     Problem(
