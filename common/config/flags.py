@@ -71,7 +71,7 @@ class _List(flags.ArgumentParser):
             raise ValueError("must be values separated by commas, without empty values")
         values = [self._item.parse(text) if self._item else text for text in texts]
         if self._unique and len(set(values)) < len(values):
-            raise ValueError("must not name a value twice")
+            raise ValueError("must not contain a value twice")
         return values
 
 
@@ -132,32 +132,39 @@ class Flags:
         self._order.append(name)
 
     def integer(self, name: str, default: int | None, help_: str, *, minimum: int = 1) -> None:
+        """Defines a flag for a whole number of at least ``minimum``."""
         self._define(_Number(int, minimum), name, default, help_)
 
     def number(
         self, name: str, default: float | None, help_: str, *, minimum: float | None = None
     ) -> None:
+        """Defines a flag for a number of at least ``minimum``; None: any number."""
         self._define(_Number(float, minimum), name, default, help_)
 
     def text(self, name: str, default: str | None, help_: str) -> None:
+        """Defines a flag for a text."""
         self._define(flags.ArgumentParser(), name, default, help_)
 
     def boolean(self, name: str, default: bool | None, help_: str) -> None:
+        """Defines a flag that is true or false."""
         flags.DEFINE_boolean(name, default, help_, flag_values=self._values)
         self._values[name].parser = _Boolean()
         self._order.append(name)
 
     def duration(self, name: str, default: str, help_: str) -> None:
+        """Defines a flag for a duration; its value is in seconds."""
         self._define(Duration(), name, default, help_, _DurationSerializer())
 
     def names(
         self, name: str, default: list[str] | None, help_: str, *, unique: bool = True
     ) -> None:
+        """Defines a flag for a list of names; with ``unique`` a repeated name is an error."""
         self._define(_List(unique=unique), name, default, help_, _ListSerializer())
 
     def integers(
         self, name: str, default: list[int] | None, help_: str, *, unique: bool = True
     ) -> None:
+        """Defines a flag for a list of positive whole numbers; ``unique`` as in ``names``."""
         parser = _List(_Number(int, 1), unique=unique)
         self._define(parser, name, default, help_, _ListSerializer())
 
@@ -171,6 +178,7 @@ class Flags:
         return bool(self._values[name].present)
 
     def values(self) -> dict[str, Any]:
+        """Returns name -> value for all flags, in the order of their definition."""
         return {name: self._values[name].value for name in self._order}
 
     def as_flags(self, *, without: set[str]) -> list[str]:

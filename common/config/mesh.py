@@ -33,8 +33,10 @@ class Mesh:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Returns the sizes of the axes, in the order of ``AXES``."""
         return tuple(getattr(self, axis) for axis in AXES)
 
     @property
     def devices(self) -> int:
+        """Returns the number of devices of the whole mesh."""
         return math.prod(self.shape)

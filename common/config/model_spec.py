@@ -61,6 +61,7 @@ class Parameter:
 
     @property
     def size(self) -> int:
+        """Returns the number of entries of the tensor."""
         return math.prod(self.shape)
 
     def initial_value(self, *, seed: int) -> np.ndarray:
@@ -116,6 +117,7 @@ class ModelSpec:
         raise NotImplementedError
 
     def batch_kind(self) -> FeatureBatch | TokenBatch:
+        """Returns the kind of batches that the model takes, with their sizes."""
         raise NotImplementedError
 
     def forward_flops(self, *, global_batch_size: int) -> int:
@@ -159,6 +161,7 @@ class ModelSpec:
 
     @property
     def parameter_count(self) -> int:
+        """Returns the number of parameters, counted as single numbers."""
         return sum(parameter.size for parameter in self.parameters())
 
     def training_flops(self, *, global_batch_size: int) -> int:
@@ -176,6 +179,7 @@ class ModelSpec:
 
     @classmethod
     def size_names(cls) -> tuple[str, ...]:
+        """Returns the names of the sizes, in order."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> "ModelSpec":

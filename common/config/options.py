@@ -29,7 +29,7 @@ class Option:
       cell: whether runs that differ in this field belong to different cells.
       flag: name of the flag; None: no flag sets this field directly.
       help: help text of the flag.
-      kind: parser of the flag.
+      kind: type of the flag's value; decides the parser.
       minimum: least value of the flag; None: 1 for a whole number, no limit for other numbers.
       flag_default: default of the flag; ``FIELD``: the default of the field.
       to_flag: turns the value of the field into the text of the flag.
@@ -45,6 +45,7 @@ class Option:
 
 
 FIELD: Any = object()
+"""Stands for the default of the field."""
 
 
 def text_of(value: Any) -> str:

@@ -44,7 +44,7 @@ class RunConfig:
       tweaks_left_out: (name, reason) of the lane's tweaks that this run cannot use.
       steps_per_dispatch: training steps in one call into the framework.
       compile_mode: how the framework compiles the step (``jit``, ``graph``, ``eager``, ...).
-      threads_per_device: CPU cores, and threads of the pool, of one CPU device.
+      threads_per_device: CPU cores, and threads of the thread pool, per CPU device.
       input_pipeline: ``placed`` (batches are on the devices before the window starts) or ``timed``
         (batches are copied inside the window).
       steps: measured steps, in throughput windows of ``window_steps`` steps.
@@ -128,7 +128,7 @@ class RunConfig:
         flag="latency_steps",
         kind="integer",
         minimum=0,
-        help="single-step windows, in addition to --steps (default: a fifth of it, at most 50)",
+        help="extra single-step windows (default: a fifth of --steps, at most 50)",
     )
     seed: int = option(
         default=0,
@@ -176,7 +176,7 @@ class RunConfig:
         cell="always",
         flag="threads_per_device",
         kind="integer",
-        help="CPU cores, and threads of the pool, of one CPU device",
+        help="CPU cores, and threads of the thread pool, per CPU device",
     )
     gradient_accumulation_steps: int = option(
         default=1,
@@ -199,7 +199,7 @@ class RunConfig:
         cell="never",
         flag="allow_oversubscription",
         kind="boolean",
-        help="let CPU devices share cores; every result shows this mark",
+        help="let CPU devices share cores; results with shared cores carry a mark",
     )
     optimizer: OptimizerConfig = option(default=OptimizerConfig(), cell="always")
     scenario: str = option(default=TRAINING, cell="unless default")
@@ -256,6 +256,7 @@ class RunConfig:
 
     @property
     def processes(self) -> int:
+        """Returns the number of processes of the run."""
         return self.devices if self.process_model == "per_device" else 1
 
     @property
@@ -265,11 +266,12 @@ class RunConfig:
 
     @property
     def mesh(self) -> Mesh:
+        """Returns the mesh: all devices on axis ``data``."""
         return Mesh(data=self.devices)
 
     @property
     def parameter_dtype(self) -> str:
-        """Returns the dtype of parameters, gradients and optimizer state; see the function."""
+        """Returns the dtype of parameters, gradients and optimizer state (float32 for bfloat16)."""
         return parameter_dtype_of(self.dtype)
 
     def cell(self) -> Cell:

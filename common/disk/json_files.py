@@ -59,8 +59,8 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
     Args:
       path: path of the file.
       content: text (written as UTF-8) or bytes.
-      durable: wait until the content is on disk; False is enough for files that isoscale can make
-        again from others.
+      durable: wait until the content is on disk; False suffices for files that isoscale can
+        recreate from other files.
     """
     data = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -78,4 +78,5 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
 
 
 def write_json(path: Path, record: Any) -> None:
+    """Writes a record as strict JSON, atomically."""
     write_atomically(path, to_json(record, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Describes this computer. An unknown fact is ``unknown``; this file guesses nothing."""
+"""Describes this computer. Unknown facts have the value ``unknown``."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from isoscale.common.machine.cores import available_cores
 
 UNKNOWN = "unknown"
 QUERY_SECONDS = 30
-"""Time limit of a query: a machine with many GPUs may have to load the driver first."""
+"""Time limit of a query: on a machine with many GPUs, loading the driver takes long."""
 
 # A full dump of the environment would leak secrets. This list has the variables of the system, of
 # CUDA, and of libraries that frameworks share; FrameworkInfo has those of a single framework.
@@ -55,6 +55,7 @@ def environment(framework_names: Collection[str]) -> dict[str, str]:
 
 
 def cpu_info() -> dict[str, str]:
+    """Returns the first entry of each key in /proc/cpuinfo; {} on systems without this file."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return {}

@@ -44,7 +44,7 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     hidden = facts["environment"].get("CUDA_VISIBLE_DEVICES")
     setting = "" if hidden is None else f"; CUDA_VISIBLE_DEVICES={hidden!r} is set"
     return (
-        f"nvidia-smi lists {len(facts['gpus'])} GPU(s); frameworks without a GPU: "
+        f"nvidia-smi lists {len(facts['gpus'])} GPU(s); frameworks that find no GPU: "
         f"{', '.join(blind)}"
         f"{setting}"
     )
@@ -137,7 +137,8 @@ PROBLEMS = (
         severity="problem",
         topic="gpu",
         evidence=_driver_too_old,
-        meaning="The driver is too old for these frameworks: they fail on the GPU.",
+        meaning="The frameworks are built for a newer CUDA than the driver supports. They fail on "
+        "the GPU.",
         remedy="Install a newer driver, or a build of the framework for the driver's CUDA version.",
     ),
     Problem(
@@ -165,7 +166,7 @@ PROBLEMS = (
         severity="problem",
         topic="gpu",
         evidence=_gpu_busy,
-        meaning="Another program uses the GPU: figures measured at the same time are wrong.",
+        meaning="Another program computes on the GPU: figures measured at this time are wrong.",
         remedy="Wait for the end of the other program, or choose other GPUs with "
         "CUDA_VISIBLE_DEVICES.",
     ),
@@ -174,8 +175,8 @@ PROBLEMS = (
         severity="note",
         topic="gpu",
         evidence=_shared_memory,
-        meaning="NCCL sends data through /dev/shm between GPUs of one machine without a direct "
-        "path. NCCL fails if /dev/shm is full.",
+        meaning="If GPUs of one machine have no direct path, NCCL sends their data through /dev/shm. "
+        "NCCL fails if /dev/shm is full.",
         remedy="Start the container with --shm-size=1g or --ipc=host.",
     ),
     Problem(

@@ -122,7 +122,7 @@ PROBLEMS = (
         topic="installation",
         evidence=_python,
         meaning="isoscale is tested with Python 3.11 to 3.13 only.",
-        remedy="Make the environment with one of these versions: "
+        remedy="Create the environment with one of these versions: "
         "make PYTHON=/path/to/python3.12 setup.",
     ),
     Problem(
@@ -139,8 +139,8 @@ PROBLEMS = (
         severity="problem",
         topic="capacity",
         evidence=_quota,
-        meaning="The kernel stops the container for tens of milliseconds whenever it has used its "
-        "share. Window times vary, and devices above the limit add no speed.",
+        meaning="The kernel stops a container that has used its share, for tens of milliseconds. "
+        "Window times vary, and devices above the limit add no speed.",
         remedy="Raise the limit (docker --cpus, the CPU limit of a pod), or choose --devices below "
         "the limit.",
     ),
@@ -207,7 +207,8 @@ PROBLEMS = (
         topic="system",
         evidence=_governor,
         meaning="The clock follows the load, so a window may start at a lower clock than the next.",
-        remedy="Run as root: cpupower frequency-set -g performance (and restore it afterwards).",
+        remedy="Run as root: cpupower frequency-set -g performance. Restore the old governor "
+        "afterwards.",
     ),
     Problem(
         id="boost",

@@ -66,7 +66,7 @@ def _control_groups(controller: str, root: Path) -> list[Path]:
 
 
 def cpu_quota(root: Path = _ROOT) -> float | str | None:
-    """Returns the limit of the control groups, in CPUs' worth of time; None: no limit."""
+    """Returns the CPU limit of the control groups, as a number of CPUs; None: no limit."""
     folders = _control_groups("cpu", root)
     quotas = []
     for folder in folders:
@@ -137,6 +137,7 @@ def caches(cpu: int, root: Path = _ROOT) -> dict[str, dict[str, Any]] | str:
 
 
 def numa_nodes(root: Path = _ROOT) -> int | str:
+    """Returns the number of NUMA nodes."""
     nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
     return len(nodes) or UNKNOWN
 
@@ -178,7 +179,7 @@ def virtual_machine(root: Path = _ROOT) -> bool | str:
 
 
 def shared_memory(root: Path = _ROOT) -> int | str:
-    """Returns the size of ``/dev/shm``."""
+    """Returns the size of ``/dev/shm`` in bytes."""
     path = root / "dev/shm"
     return psutil.disk_usage(str(path)).total if path.is_dir() else UNKNOWN
 

@@ -6,7 +6,7 @@ from isoscale.common.reference.functions import cross_entropy
 
 
 class Evaluation:
-    """Accumulates weighted loss and accuracy over batches of an evaluation set."""
+    """Accumulates weighted loss and accuracy over the batches of an evaluation set."""
 
     def __init__(self) -> None:
         self._loss = self._correct = self._weight = 0.0

@@ -13,6 +13,7 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 def relu(x: np.ndarray) -> np.ndarray:
+    """Returns max(x, 0) for each entry."""
     return np.maximum(x, 0)
 
 

@@ -36,7 +36,7 @@ class Tweak:
     Attributes:
       name: the name for ``--tweaks``.
       what: the change that the tweak makes.
-      why: the reason for the gain, and the measured gain if there is one.
+      why: the reason for the gain, and the size of the gain if it was measured.
       where: the runs that can use the tweak, in words.
       needs: the tweak's requirements on the machine, in words.
       source: address of the documentation.

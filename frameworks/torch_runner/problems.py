@@ -27,8 +27,8 @@ def _mkl(facts: Facts, *, slow: bool) -> str | None:
     figures = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     marks = f"; disturbed by other programs: {', '.join(disturbed)}" if disturbed else ""
     return (
-        f"the processor is {machine['cpu_vendor']} with avx512f; MKL does not recognize an Intel "
-        f"processor; best measured float32 product on one core, in GFLOP/s: "
+        f"the processor is {machine['cpu_vendor']} with avx512f; MKL's own check reports "
+        f"another vendor than Intel; best measured float32 product on one core, in GFLOP/s: "
         f"{figures or UNKNOWN}{marks}"
     )
 

@@ -26,7 +26,7 @@ def make() -> Flags:
         ("--steps=1.5", "must be a whole number"),
         ("--learning_rate=nan", "must be a number, 0.0 or more"),
         ("--models=a,,b", "without empty values"),
-        ("--models=a,a", "must not name a value twice"),
+        ("--models=a,a", "must not contain a value twice"),
         ("--devices=1,x", "must be a whole number"),
         ("--time_budget=5", "a duration like 90s, 5m or 1h30m"),
         ("--time_budget=0s", "more than 0"),
