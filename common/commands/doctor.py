@@ -15,7 +15,7 @@ from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problem, system
 from isoscale.common.processes import launch
-from isoscale.common.program.examine import RESULT, check_size, define_size_flag
+from isoscale.common.program.examine import EXAMINATION, check_size, define_size_flag
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
@@ -92,9 +92,9 @@ def _examine(
             [process],
             run_dir=folder,
             watchdog_seconds=watchdog_seconds,
-            result=folder / RESULT,
+            result=folder / EXAMINATION,
         )
-        text = system.read(folder / RESULT)
+        text = system.read(folder / EXAMINATION)
         if text is not None:
             return json.loads(text)
         said = launch.last_line(folder / "log.txt")

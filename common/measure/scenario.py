@@ -17,7 +17,7 @@ from isoscale.common.measure.windows import Window
 from isoscale.common.processes.heartbeat import Heartbeat
 
 
-class Saver(Protocol):
+class CheckpointSaver(Protocol):
     """Saves checkpoints when they are due (``common/checkpoint/saver.py``).
 
     Attributes:
@@ -53,7 +53,7 @@ class Task:
     heartbeat: Heartbeat
     clock: Callable[[], float] = time.perf_counter
     first_step: int = 0
-    saver: Saver | None = None
+    saver: CheckpointSaver | None = None
 
 
 class Session(Protocol):

@@ -47,7 +47,7 @@ def die_with_launcher() -> bool:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ProcessOutcome:
     """How a group of processes ended.
 
     Attributes:
@@ -141,7 +141,7 @@ class Supervision:
         self._failure: tuple[float, int, int] | None = None
         self._finished: float | None = None
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> ProcessOutcome | None:
         """Returns the outcome; None while the processes run and make progress."""
         codes = [process.poll() for process in self._processes]
         if all(code == 0 for code in codes):
@@ -169,9 +169,9 @@ class Supervision:
             return self._outcome(-signal.SIGKILL, error)
         return None
 
-    def _outcome(self, exit_code: int, error: str | None) -> Outcome:
+    def _outcome(self, exit_code: int, error: str | None) -> ProcessOutcome:
         seconds = time.time() - self._began
-        return Outcome(ok=error is None, exit_code=exit_code, error=error, seconds=seconds)
+        return ProcessOutcome(ok=error is None, exit_code=exit_code, error=error, seconds=seconds)
 
 
 def supervise(
@@ -180,7 +180,7 @@ def supervise(
     run_dir: Path,
     watchdog_seconds: float,
     result: Path | None = None,
-) -> Outcome:
+) -> ProcessOutcome:
     """Waits until the processes end, fail or make no progress; kills them; returns the outcome.
 
     The arguments are those of ``Supervision``.

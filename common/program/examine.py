@@ -34,7 +34,7 @@ from isoscale.common.processes.heartbeat import Heartbeat, path_for
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import plain_config
 
-RESULT = "examination.json"
+EXAMINATION = "examination.json"
 SIZES = (256, 4096)
 """Smallest and largest matrix: below, the call itself takes most time; above, minutes pass."""
 
@@ -67,7 +67,7 @@ def define_flags() -> Flags:
     fv.text("framework", None, "framework to examine (required): " + "|".join(lookup.frameworks()))
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     define_size_flag(fv)
-    fv.text("out_dir", None, f"folder for {RESULT} (default: prints the result)")
+    fv.text("out_dir", None, f"folder for {EXAMINATION} (default: prints the result)")
     return fv
 
 
@@ -233,7 +233,7 @@ def _run(argv: list[str]) -> int:
     if folder is None:
         print(to_json(record, indent=2))
     else:
-        write_json(folder / RESULT, record)
+        write_json(folder / EXAMINATION, record)
     return 1 if "error" in record else 0
 
 

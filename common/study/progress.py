@@ -15,7 +15,7 @@ from isoscale.common.config.cell import Cell
 from isoscale.common.processes.heartbeat import last_beat
 from isoscale.common.study.records import ResultLine
 
-LATEST = 8
+SHOWN_RUNS = 8
 """Number of finished runs that the live view shows."""
 QUIET_SECONDS = 30.0
 """Without a terminal: least time between two lines; failures are printed immediately."""
@@ -73,7 +73,7 @@ class StudyProgress:
         self._planned = self._done = self._bad = 0
         self._skipped: set[str] = set()
         self._ran: list[float] = []
-        self._latest: deque[tuple[str, str]] = deque(maxlen=LATEST)
+        self._latest: deque[tuple[str, str]] = deque(maxlen=SHOWN_RUNS)
         self._running: tuple[str, Path, float] | None = None
         self._live = Live(
             get_renderable=self._render,
