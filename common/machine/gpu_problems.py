@@ -175,8 +175,8 @@ PROBLEMS = (
         severity="note",
         topic="gpu",
         evidence=_shared_memory,
-        meaning="If GPUs of one machine have no direct path, NCCL sends their data through /dev/shm. "
-        "NCCL fails if /dev/shm is full.",
+        meaning="If GPUs of one machine have no direct path, NCCL sends their data through "
+        "/dev/shm. NCCL fails if /dev/shm is full.",
         remedy="Start the container with --shm-size=1g or --ipc=host.",
     ),
     Problem(
