@@ -48,9 +48,7 @@ def load(spec: ModelSpec, *, global_batch_size: int, pool: int, seed: int, dtype
       seed: decides the order of the training images.
       dtype: dtype of the images.
     """
-    from sklearn.datasets import (
-        load_digits,
-    )  # the import takes a second; only this function needs it
+    from sklearn.datasets import load_digits  # takes a second; only this function needs it
 
     images, labels = load_digits(return_X_y=True)
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()

@@ -1,4 +1,7 @@
-"""Random batches from the seed, in the model's shapes. Labels are random, too."""
+"""Random batches from the seed, in the model's shapes.
+
+Labels are random, so no model can generalise to other batches.
+"""
 
 from isoscale.common.config.model_spec import FeatureBatch, ModelSpec
 from isoscale.common.data.dataset import Dataset, add_padding, finish_batch, generator
