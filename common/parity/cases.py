@@ -82,6 +82,7 @@ class Case:
     checks: bool = False
 
     def steps(self, dtype: str) -> int:
+        """Returns the default number of steps for a dtype."""
         if self.preset:
             return PRESET_STEPS
         return STEPS if dtype == "float64" else FLOAT32_STEPS

@@ -22,7 +22,7 @@ from isoscale.common.registry.interpreters import define_interpreter_flags
 from isoscale.common.tuning.tweaks import read_wish
 
 COMPILE_SECONDS = 60.0
-"""Extra time that the watchdog allows the first step, which compiles."""
+"""Extra time that the watchdog allows for building a runner and for the first, compiling step."""
 
 
 def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
@@ -136,6 +136,7 @@ class TrainingJob(Job[L]):
         return f"{self.framework}-{self.devices}"
 
     def of_case(self) -> Case:
+        """Returns the case with the job's batch size."""
         case = all_cases()[self.case]
         return dataclasses.replace(case, global_batch_size=self.global_batch_size)
 

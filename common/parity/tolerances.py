@@ -44,14 +44,17 @@ class Tolerance:
     update: float | None
 
     def loss_at(self, step: int) -> float | None:
+        """Returns the bound of the loss at a step; None: not judged."""
         return self.loss if self.loss_steps is None or step < self.loss_steps else None
 
     def gradient_at(self, step: int, *, preset: bool) -> float | None:
+        """Returns the bound of gradients at a step; None: not judged."""
         judged = self.gradient_steps is None or step < self.gradient_steps
         bound = self.preset_gradient if preset else self.gradient
         return bound if judged else None
 
     def parameter_at(self, step: int, *, between_devices: bool) -> float | None:
+        """Returns the bound of parameters at a step; None: not judged."""
         return self.device_parameter if between_devices and step < DEVICE_STEPS else self.parameter
 
 

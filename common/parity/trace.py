@@ -88,11 +88,13 @@ class Writer:
         self._lines: list[str] = []
 
     def add(self, record: Record) -> None:
+        """Writes the arrays of the next step; keeps its metrics for ``finish``."""
         for kind, file in self._files.items():
             record.arrays[kind].tofile(file)
         self._lines.append(json.dumps(record.metrics))
 
     def finish(self) -> None:
+        """Writes the metrics of all steps and marks the trace as complete."""
         for file in self._files.values():
             file.close()
         (self._folder / _FIGURES).write_text("\n".join(self._lines))
@@ -111,6 +113,7 @@ class Reader:
         }
 
     def record(self, step: int) -> Record:
+        """Returns the record of a step."""
         arrays = {kind: values[step] for kind, values in self._arrays.items()}
         return Record(step=step, metrics=self._metrics[step], arrays=arrays)
 

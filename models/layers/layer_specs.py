@@ -67,7 +67,7 @@ def embeddings(vocabulary_size: int, sequence_length: int, d_model: int) -> list
 
 
 def head(vocabulary_size: int, d_model: int, *, tied: bool) -> list[Parameter]:
-    """Returns the projection to the vocabulary; a tied one (the token embedding) adds nothing."""
+    """Returns the projection to the vocabulary; empty if it is tied to the token embedding."""
     return [] if tied else dense("head", (d_model, vocabulary_size), ("d_model", "vocabulary"))
 
 
