@@ -1,4 +1,4 @@
-"""What ``isoscale parity`` trains: every model, and every piece of training on a small one."""
+"""The cases of ``isoscale parity``: every model, and every piece of training on a small model."""
 
 import dataclasses
 import functools
@@ -19,13 +19,14 @@ from isoscale.common.tuning.tweaks import choose, read_wish
 
 SEED = 3
 POOL = 32
-"""So many batches are not learnt by heart in 100 steps: gradients would become small against the
-rounding of parameters, and differences relative to them large."""
+"""Batches. 100 steps cannot memorise so many. Memorised batches have tiny gradients; rounding of
+the parameters would then dominate the relative differences."""
 LARGE = 5_000_000
-"""Parameters; presets of more take a quarter of all time if they run on every device count."""
+"""Parameters. Larger presets would take a quarter of the total time if they ran on every device
+count."""
 NARROW, WIDER = Normal(std=0.02), np.float32(10)
 SHORT = slice(2, None, 4)
-"""Of these batches some examples are missing."""
+"""These batches of the pool have fewer examples."""
 STEPS, PRESET_STEPS, FLOAT32_STEPS = 100, 3, 10
 BATCH, PRESET_BATCH = 8, 4
 
@@ -46,7 +47,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     },
     "sgd_unclipped": {"name": "sgd", "clip_norm": 0.0, "weight_decay": 0.1, "learning_rate": 0.01},
 }
-"""What the defaults (AdamW, constant rate, clipped at 1) do not show."""
+"""Optimizers other than the default (AdamW, constant rate, clipped at 1)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,16 +55,19 @@ class Case:
     """One training that every framework and strategy must repeat.
 
     Attributes:
-      name: of the model or, for a piece of training, ``<model>/<piece>``.
-      spec: the model's size.
-      preset: whether it is a named preset: large, few steps, the optimizer's state not compared.
-      everywhere: whether it runs on every device count asked for, or on one of several devices.
+      name: the name of the model; ``<model>/<piece>`` for a piece of training.
+      spec: the size of the model.
+      preset: True for a named preset: a large model, few steps; parity does not compare the
+        optimizer's state.
+      everywhere: True: the case runs on every requested device count. False: on one device and on
+        one larger count.
       global_batch_size: examples per step.
-      optimizer: of the training.
-      gradient_accumulation_steps: parts that each device's share of a batch is computed in.
-      start: ending of parameter names -> the constant that they start with.
-      dropout: the steps are those of ``check_dropout``.
-      checks: whether shares, restoring and blocks of steps are checked too.
+      optimizer: the settings of the optimizer.
+      gradient_accumulation_steps: number of parts of each device's share of a batch; a device
+        computes one part after the other.
+      start: ending of a parameter's name -> constant start value of that parameter.
+      dropout: True: the run takes the steps of ``check_dropout``.
+      checks: True: parity also checks shares, restoring and blocks of steps.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Case:
     checks: bool = False
 
     def steps(self, dtype: str) -> int:
+        """Returns the default number of steps for a dtype."""
         if self.preset:
             return PRESET_STEPS
         return STEPS if dtype == "float64" else FLOAT32_STEPS
@@ -91,10 +96,11 @@ class Case:
         return "/" in self.name
 
     def initial(self) -> Arrays:
-        """Returns the parameters that training starts with.
+        """Returns the start values of the parameters.
 
-        Small sizes start with larger values than their initialisers give: in a product of few terms
-        these would leave activations so near to 0 that one GELU were as good as another.
+        Small models start with larger values than their initialisers draw. Their products have few
+        terms: with the drawn values, activations would be so near to 0 that two versions of GELU
+        would give equal results.
         """
         values = self.spec.initial_parameters(seed=SEED)
         for parameter in self.spec.parameters():
@@ -107,10 +113,9 @@ class Case:
         return values
 
     def batches(self, dtype: str) -> list[Arrays]:
-        """Returns the pool; some batches are short.
+        """Returns the pool of batches; some batches are short, like the last batch of an epoch.
 
-        As the last batch of an epoch is: the shares of the devices then differ, and with 4 devices
-        the last one has nothing.
+        In a short batch the shares of the devices differ; with 4 devices the last share is empty.
         """
         size = self.global_batch_size
         data = lookup.data_source("synthetic").load(
@@ -131,13 +136,13 @@ class Case:
 
 
 def models() -> list[str]:
-    """Returns what ``--models`` takes: small sizes of every family, and the presets."""
+    """Returns the allowed values of ``--models``: small sizes of every family, and presets."""
     return [*lookup.parity_specs(), *lookup.presets()]
 
 
 @functools.cache
 def all_cases() -> dict[str, Case]:
-    """Returns name -> case; the same for every framework."""
+    """Returns name -> case; every framework has the same cases."""
     cases: dict[str, Case] = {}
 
     def add(name: str, spec: ModelSpec, **options: Any) -> None:
@@ -150,7 +155,7 @@ def all_cases() -> dict[str, Case]:
         first = name in firsts.values()
         add(name, spec, start=starts.get(name, {}), checks=first, everywhere=first)
         if name in with_optimizers or (first and spec.auxiliary_loss_coefficient is not None):
-            # The loss of one sum of weights, and that of two.
+            # Covers a loss with one sum of weights and a loss with two.
             add(f"{name}/accumulated", spec, gradient_accumulation_steps=2)
         if name in with_optimizers:
             for piece, optimizer in OPTIMIZERS.items():
@@ -195,7 +200,7 @@ def make_config(
     """Returns the configuration of one run of a case.
 
     Raises:
-      ConfigError: it cannot be.
+      ConfigError: the configuration is invalid.
     """
     config = plain_config(
         framework=framework,
@@ -217,7 +222,13 @@ def make_config(
 
 
 def select(cases: Mapping[str, Case], wanted: Collection[str], *, pieces: bool) -> list[Case]:
-    """Returns the cases of some models, with their pieces or without; a piece may be named too."""
+    """Returns the wanted cases.
+
+    Args:
+      cases: name -> case.
+      wanted: names of models or of pieces.
+      pieces: True: adds all pieces of each wanted model.
+    """
     return [
         case
         for case in cases.values()
@@ -226,6 +237,6 @@ def select(cases: Mapping[str, Case], wanted: Collection[str], *, pieces: bool) 
 
 
 def fitting_batch(case: Case, devices: Sequence[int]) -> int:
-    """Returns the batch of a case, made larger where some device count does not divide it."""
+    """Returns the global batch size of a case, rounded up so that every device count divides it."""
     unit = math.lcm(*devices) * case.gradient_accumulation_steps
     return math.ceil(case.global_batch_size / unit) * unit

@@ -1,4 +1,4 @@
-"""What a runner must do beside training alike: shares, restoring, blocks of steps, dropout."""
+"""Checks of one runner against itself: shares, restoring, blocks of steps, dropout."""
 
 import numpy as np
 from scipy import stats
@@ -23,14 +23,14 @@ ITSELF = "itself"
 def check_shares(
     comparison: Comparison, runner: Runner, batch: Placed, layout: Layout, bound: float | None
 ) -> None:
-    """Gradients without reduction must add up to the reduced ones, one share per device."""
+    """Checks that the unreduced gradients (one share per device) add up to the reduced ones."""
     _, (reduced,) = runner.read_gradients(runner.gradients(batch))
     _, shares = runner.read_gradients(runner.gradients(batch, sync=False))
     flat = [layout.flat(share) for share in shares]
     whole = layout.flat(reduced)
     values = gradient_differences(np.sum(flat, axis=0), whole, layout.starts)
     comparison.add_tensors("sum of unreduced gradients", 0, layout.names, values, bound)
-    if len(shares) > 1:  # a share that is the whole would be no share
+    if len(shares) > 1:  # each share must be a part, not the reduced gradients
         same = float(np.allclose(flat[0], whole, rtol=1e-3))
         comparison.add("a share is not the whole", 0, {"": same}, 0.0)
 
@@ -38,10 +38,11 @@ def check_shares(
 def check_float32_sums(
     comparison: Comparison, runner: Runner, batch: Placed, spec: ModelSpec
 ) -> None:
-    """Under bfloat16, gradients of biases and scales must be sums in float32 (see ``ModelSpec``).
+    """Checks that gradients of biases and scales are float32 sums under bfloat16.
 
-    A sum taken in bfloat16, or rounded to bfloat16, has only zeros in the low 16 bits of its
-    float32 value. Some float32 sums have, too: a hidden unit may be active for one example only.
+    ``ModelSpec`` states this rule. A sum taken in bfloat16, or rounded to bfloat16, has only zeros
+    in the low 16 bits of its float32 value. A few float32 sums have these zeros too: for example,
+    the gradient of a hidden unit that is active for one example only.
     """
     _, (gradients,) = runner.read_gradients(runner.gradients(batch))
     shares = {}
@@ -55,7 +56,7 @@ def check_float32_sums(
 
 
 def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout: Layout) -> None:
-    """Setting parameters and optimizer state back must make a step repeat itself exactly."""
+    """Checks that a step repeats exactly after parameters and optimizer state are restored."""
     parameters, optimizer = runner.parameters(), runner.optimizer_state()
     runner.step(batch)
     runner.wait()
@@ -73,7 +74,7 @@ def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout:
             difference = float(np.abs(value - then.slots[slot][name]).max())
             comparison.add(kind, 0, {f"{slot} of {name}": difference}, 0.0)
     comparison.add(kind, 0, {"step of step": float(abs(again.step - then.step))}, 0.0)
-    # A step that changes nothing would repeat itself, too.
+    # A step that changes no parameter would also repeat exactly.
     still = float(np.array_equal(once, layout.flat(parameters)))
     comparison.add("a step that moves nothing", 0, {"": still}, 0.0)
 
@@ -87,7 +88,7 @@ def check_block(
     steps: int,
     tolerance: Tolerance,
 ) -> None:
-    """A block of steps must do what its steps do one by one, and a rehearsal nothing."""
+    """Checks that a block equals its single steps, and that a rehearsal changes no parameter."""
     start, state = runner.parameters(), runner.optimizer_state()
     block = Block(runner.place_pool(batches), state.step, steps)
     runner.rehearse(block)
@@ -119,7 +120,16 @@ def check_dropout(
     examples: int,
     dtype: str,
 ) -> None:
-    """Rate and scale of dropout, its independence, and none of it in the forward pass alone."""
+    """Checks dropout: rate, scale, independent masks, and no dropout in the forward pass.
+
+    Args:
+      comparison: takes the differences.
+      runner: trains the probe's model.
+      probe: makes the masks visible.
+      rate: probability that an activation is dropped.
+      examples: examples per step.
+      dtype: of the parameters and inputs.
+    """
     batch = {
         name: value.astype(dtype) if value.dtype.kind == "f" else value
         for name, value in probe.batch(examples).items()
@@ -140,7 +150,8 @@ def check_dropout(
         )
         value = surprise(stats.binomtest(int((~kept).sum()), kept.size, rate).pvalue)
         comparison.add("dropout, rate: -log10 of p", step, {"": value}, SURPRISE_BOUND)
-    # Masks of two examples (of one device, or of two), and of two steps, agree by chance only.
+    # Two examples (on the same device or on different ones) and two steps have independent masks:
+    # two entries agree with this probability.
     agree = rate**2 + (1 - rate) ** 2
     pairs = {"two steps": (masks[0], masks[1])}
     pairs |= {f"examples 0 and {i}": (masks[0][0], masks[0][i]) for i in range(1, examples)}

@@ -1,4 +1,4 @@
-"""Compares two runs step by step, and keeps where they differ most and where they first part."""
+"""Compares two runs step by step; keeps the largest difference and the first one out of bounds."""
 
 import dataclasses
 import math
@@ -23,12 +23,12 @@ class Figure:
     """One kind of difference, over all steps.
 
     Attributes:
-      kind: what differs, and in which measure.
-      bound: the tightest that it was held to; None: it was not judged.
-      largest, step, tensor: the largest difference, and where.
-      nearest: (step, tensor, difference, bound) of the one with the largest share of its bound;
-        None: nothing was judged.
-      first_outside: (step, tensor, difference, bound) of the first one out of bounds.
+      kind: the compared quantity and the measure of its difference.
+      bound: the tightest bound of all steps; None: no step was judged.
+      largest, step, tensor: the largest difference, its step and its tensor.
+      nearest: (step, tensor, difference, bound) of the difference with the largest share of its
+        bound; None: no step was judged.
+      first_outside: (step, tensor, difference, bound) of the first difference out of bounds.
       by_step: step -> the largest difference of that step.
     """
 
@@ -47,16 +47,22 @@ class Figure:
 
     @property
     def share(self) -> float:
-        """The largest difference as a share of its bound; below 0 where nothing was judged."""
+        """Returns the largest difference as a share of its bound; below 0 if no step was judged."""
         return -1.0 if self.nearest is None else _share(*self.nearest[2:])
 
     @property
     def urgency(self) -> tuple[int, float]:
-        """Orders figures: the earliest out of bounds last, before it the nearest to its bound."""
+        """Returns a sort key: nearer to the bound comes later, the first out of bounds last."""
         return (1, -self.first_outside[0]) if self.first_outside else (0, self.share)
 
     def add(self, step: int, values: Mapping[str, float], bound: float | None) -> None:
-        """Takes the differences of a step, by tensor."""
+        """Adds the differences of one step.
+
+        Args:
+          step: 0, 1, ...
+          values: tensor -> difference.
+          bound: largest allowed difference; None: the step is not judged.
+        """
         finite = {name: v if np.isfinite(v) else math.inf for name, v in values.items()}
         tensor, value = max(finite.items(), key=lambda item: item[1])
         self.by_step[step] = max(value, self.by_step.get(step, 0.0))
@@ -75,13 +81,12 @@ class Figure:
 
     @classmethod
     def from_json(cls, record: Any) -> "Figure":
-        """Returns the figure of a record that ``to_json`` made.
+        """Returns the figure in a record that ``to_json`` made.
 
-        An infinite difference has no form in JSON: it is written as null, and null is read as
-        infinite.
+        JSON has no infinity: null stands for an infinite difference.
 
         Raises:
-          ValueError: the record is none of a figure.
+          ValueError: the record does not describe a figure.
         """
         read = from_record(_FigureRecord, record)
 
@@ -112,7 +117,7 @@ _Judged = tuple[int, str, float | None, float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _FigureRecord:
-    """A ``Figure`` as JSON has it."""
+    """The JSON form of a ``Figure``."""
 
     kind: str
     bound: float | None
@@ -133,26 +138,26 @@ def _share(value: float, bound: float) -> float:
 
 
 class Comparison:
-    """A run against another one, or against the reference."""
+    """The differences between a run and another run, or between a run and the reference."""
 
     def __init__(self, against: str):
         self.against = against
         self.figures: dict[str, Figure] = {}
         self.missing: str | None = None
-        """Why there is nothing to compare with."""
+        """Why the other side is missing; None: the other side exists."""
 
     def add(self, kind: str, step: int, values: Mapping[str, float], bound: float | None) -> None:
-        """Takes the differences of a step, by tensor; an infinite one is kept as such."""
+        """Adds the differences of one step to the figure of a kind; see ``Figure.add``."""
         if values:
             self.figures.setdefault(kind, Figure(kind)).add(step, values, bound)
 
     def add_tensors(
         self, kind: str, step: int, names: Sequence[str], values: np.ndarray, bound: float | None
     ) -> None:
-        """``add`` for an array with one entry for each name."""
+        """Adds the differences of one step: ``values[i]`` is that of tensor ``names[i]``."""
         worst = int(values.argmax())
         outside = bound is not None and not values[worst] <= bound
-        # The first tensor out of bounds, in the model's order, is nearest to the cause.
+        # The first tensor out of bounds, in the order of the model, is nearest to the cause.
         first = int(np.flatnonzero(values > bound)[0]) if outside else worst
         kept = {names[worst]: float(values[worst])}
         self.add(kind, step, kept, bound)
@@ -170,7 +175,7 @@ class Comparison:
 
     @classmethod
     def from_json(cls, record: Any) -> "Comparison":
-        """Returns the comparison of a record that ``to_json`` made; see ``Figure.from_json``."""
+        """Returns the comparison in a record that ``to_json`` made; see ``Figure.from_json``."""
         read = from_record(_ComparisonRecord, record)
         comparison = cls(read.against)
         comparison.missing = read.missing
@@ -202,19 +207,20 @@ def compare_steps(
     preset: bool = False,
     between_devices: bool = False,
 ) -> None:
-    """Everything that both sides have of a step.
+    """Compares one step: every quantity that both records have.
 
-    Gradients are those before clipping, where both sides have them. Between N devices and one, and
-    without them, they are those that the optimizer was given, read from its state: what was really
-    reduced and clipped in the step.
+    If both records have the gradients before clipping, these are compared. The gradients that the
+    step itself reduced and clipped, read from the optimizer's state, are compared between N devices
+    and one device, and if a record lacks the gradients before clipping.
 
     Args:
       comparison: takes the differences.
-      ours, theirs: the same step.
+      ours, theirs: records of the same step.
       layout: of the flat arrays.
-      tolerance: of the dtype.
-      preset: whether it is one of the large sizes.
-      between_devices: a strategy on N devices against one without it; else two frameworks.
+      tolerance: bounds of the dtype.
+      preset: True for a large model.
+      between_devices: True: a strategy on N devices against one device without a strategy. False:
+        two frameworks.
     """
     step = ours.step
     pairs = {name: (ours.metrics[name], value) for name, value in theirs.metrics.items()}

@@ -1,7 +1,7 @@
-"""The results of jobs, and the documents ``parity.json`` and ``relay.json``, which hold them.
+"""The results of jobs, and the documents ``parity.json`` and ``relay.json`` with these results.
 
-Each type has one form on disk. A record says which ``schema_version`` it has; one without it has
-version 1, which differs from version 2 in nothing else.
+Each type has one form on disk. The key ``schema_version`` gives the version of a record. A record
+without this key has version 1; version 2 only adds the key.
 """
 
 import dataclasses
@@ -23,21 +23,21 @@ PARITY, RELAY = "parity.json", "relay.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParityLine(Line):
-    """The results of one run of ``isoscale parity``: what it differs by from each other side."""
+    """The results of one run of ``isoscale parity``: one comparison with each other side."""
 
     comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RelayLine(Line):
-    """The results of one leg: loss and its parts of every step; None: it is not finite."""
+    """The results of one leg: loss and its parts at every step; None: the value is not finite."""
 
     metrics: tuple[Mapping[str, float | None], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Initializers:
-    """The start values of a model against the definition of its initialisers."""
+    """The comparison of a model's start values with the definition of its initialisers."""
 
     model: str
     comparison: Comparison
@@ -53,14 +53,14 @@ class Initializers:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParityRun:
-    """One run, as the document has it.
+    """One run in the document.
 
     Attributes:
-      comparisons: with each other side.
-      case, framework, strategy, devices, dtype: what ran.
-      error: why it failed, in one line; None: it did not.
-      seconds: how long it took; None: its process failed.
-      log: the process's log.
+      comparisons: one comparison with each other side.
+      case, framework, strategy, devices, dtype: the configuration of the run.
+      error: reason of the failure, in one line; None: the run succeeded.
+      seconds: duration; None: its process failed.
+      log: path of the process's log.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -75,40 +75,40 @@ class ParityRun:
 
     @property
     def key(self) -> Key:
-        """The key of its job."""
+        """Returns the key of the job of this run."""
         return (self.case, self.framework, self.strategy, self.devices, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Document:
-    """A record with a version."""
+    """A document whose JSON form has a version."""
 
     def to_json(self) -> dict[str, Any]:
         return with_version(fields_to_record(self))
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
-        """Returns the document of a record of this version or an earlier one.
+        """Returns the document in a record of this version or of an earlier version.
 
         Raises:
-          ValueError: the record is no such document; the message says where.
+          ValueError: the record does not describe this document; the message names the place.
         """
         return from_record(cls, without_version(record))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParityDocument(_Document):
-    """Everything that ``isoscale parity`` found.
+    """All results of ``isoscale parity``.
 
     Attributes:
-      time: when it ended.
-      seconds: how long it took.
+      time: end of the session.
+      seconds: duration.
       machine: facts about the machine.
-      tuning, tweaks, platform: of every run.
-      bounds: dtype -> its bounds; mixtures of experts are named where they have their own.
-      missing: framework -> why it could not run.
-      initializers: of each model.
-      kept_runs: how many runs an earlier session made.
+      tuning, tweaks, platform: settings of every run.
+      bounds: dtype -> its bounds; mixtures of experts have their own entry if their bounds differ.
+      missing: framework -> why the framework could not run.
+      initializers: one entry for each model.
+      kept_runs: number of runs kept from an earlier session.
       runs: all runs.
     """
 
@@ -136,12 +136,12 @@ class RelayRun:
     """One training, in several legs or unbroken.
 
     Attributes:
-      model: what was trained.
-      legs: FRAMEWORK:STRATEGY:DEVICES, in order.
-      ends: the step before which each leg ended.
-      losses: of every step; None: not finite.
-      comparisons: with unbroken trainings.
-      error: why a leg failed, in one line; None: none did.
+      model: name of the case.
+      legs: FRAMEWORK:STRATEGY:DEVICES of each leg, in order.
+      ends: number of steps of the training completed at the end of each leg.
+      losses: loss of every step; None: the loss is not finite.
+      comparisons: one comparison with each unbroken training.
+      error: why a leg failed, in one line; None: every leg succeeded.
     """
 
     model: str
@@ -154,15 +154,15 @@ class RelayRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RelayDocument(_Document):
-    """Everything that ``isoscale relay`` found.
+    """All results of ``isoscale relay``.
 
     Attributes:
-      time: when it ended.
-      seconds: how long it took.
+      time: end of the session.
+      seconds: duration.
       machine: facts about the machine.
-      dtype, steps, tuning, tweaks, platform: of every training.
-      runs: how many jobs ran.
-      kept_runs: how many of them an earlier session made.
+      dtype, steps, tuning, tweaks, platform: settings of every training.
+      runs: number of jobs.
+      kept_runs: number of jobs kept from an earlier session.
       unbroken: the trainings in one framework.
       relays: the trainings in several legs.
     """

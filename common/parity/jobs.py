@@ -1,4 +1,4 @@
-"""Jobs that train a case: their flags, their processes, and their configuration."""
+"""Jobs that train a case: their flags, processes and configuration."""
 
 import dataclasses
 import hashlib
@@ -22,42 +22,42 @@ from isoscale.common.registry.interpreters import define_interpreter_flags
 from isoscale.common.tuning.tweaks import read_wish
 
 COMPILE_SECONDS = 60.0
-"""How long a step may be silent beyond the watchdog's patience: the first one compiles."""
+"""Extra time that the watchdog allows for building a runner and for the first, compiling step."""
 
 
 def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
-    """Defines the flags that say how jobs run; ``read_job_flags`` reads them.
+    """Defines the flags of jobs; ``read_job_flags`` reads them.
 
     Args:
       fv: takes the flags.
       out_dir: default folder.
-      holds: names the files that are written there.
+      holds: names of the files that the command writes there, for the help text.
     """
     define_flag(fv, "tuning")
-    fv.names("tweaks", [], "[list] +name, -name: change what --tuning switches on")
+    fv.names("tweaks", [], "[list] +name adds a tweak to --tuning, -name removes one")
     fv.boolean(
         "quick_compile",
         True,
-        "XLA compiles the same program without optimising the machine code; --noquick_compile: as "
-        "runs do, which takes twice as long",
+        "XLA compiles the same program without optimising the machine code; --noquick_compile: "
+        "compile as in runs, which takes twice as long",
     )
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     fv.text("out_dir", out_dir, f"folder for {holds}")
-    fv.boolean("resume", False, "go on where the same command was interrupted, or a run failed")
-    fv.integer("watchdog_seconds", 300, "end a process that makes no progress for so long")
+    fv.boolean("resume", False, "continue an interrupted session; repeat failed runs")
+    fv.integer("watchdog_seconds", 300, "kill a process that makes no progress for this long")
     define_interpreter_flags(fv)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobFlags:
-    """How the jobs of a command run, validated.
+    """The validated flags of a command's jobs.
 
     Attributes:
-      tuning, tweaks, platform, quick_compile: of every job.
-      folder: where results go.
-      called: names the folder in messages.
-      resume: go on with an interrupted session.
-      watchdog_seconds: longest time without a sign of life.
+      tuning, tweaks, platform, quick_compile: settings of every job.
+      folder: folder for the results.
+      called: name of the folder in messages.
+      resume: whether to continue an interrupted session.
+      watchdog_seconds: longest allowed time without a heartbeat.
     """
 
     tuning: str
@@ -71,7 +71,7 @@ class JobFlags:
 
     @property
     def work(self) -> Path:
-        """The folder of the workers."""
+        """Returns the folder of the workers."""
         return self.folder.resolve() / WORK
 
 
@@ -79,12 +79,12 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
     """Returns the flags that ``define_job_flags`` defined.
 
     Args:
-      fv: has been parsed.
+      fv: the parsed flags.
       kind: class of the jobs.
-      result: file that marks a folder as one of this command.
+      result: name of the command's result file; a folder with this file may be overwritten.
 
     Raises:
-      ConfigError: a flag has a value that it cannot have, or ``--out_dir`` holds other files.
+      ConfigError: the value of a flag is invalid, or ``--out_dir`` holds other files.
     """
     require_choice("platform", fv.platform, PLATFORMS)
     require_choice("tuning", fv.tuning, (STOCK, TUNED))
@@ -92,9 +92,9 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
     folder = check_folder(fv.out_dir, flag="--out_dir")
     there = {path.name for path in folder.glob("*")} - {LOCK}
     ours = result in there or job_pool.module_at_work(folder / WORK) == kind.__module__
-    if there and not ours:  # a run replaces the files of its folder
+    if there and not ours:  # the command would replace these files
         raise ConfigError(
-            f"--out_dir={fv.out_dir} holds '{min(there)}', and no {result}; choose another folder"
+            f"--out_dir={fv.out_dir} holds '{min(there)}' but no {result}; choose an empty folder"
         )
     return JobFlags(
         tuning=fv.tuning,
@@ -113,10 +113,10 @@ class TrainingJob(Job[L]):
     """One training of a case.
 
     Attributes:
-      case, framework, strategy, devices, dtype, tuning, tweaks, platform: what runs.
-      global_batch_size: the case's, or more where the devices want it.
-      steps: how many; None: as many as the case has.
-      quick_compile: whether XLA may leave the machine code unoptimised, to compile sooner.
+      case, framework, strategy, devices, dtype, tuning, tweaks, platform: the configuration.
+      global_batch_size: examples per step: the case's number, rounded up to fit the devices.
+      steps: number of steps; None: the case's own number.
+      quick_compile: whether XLA skips optimisation of the machine code, to compile faster.
     """
 
     case: str
@@ -136,11 +136,12 @@ class TrainingJob(Job[L]):
         return f"{self.framework}-{self.devices}"
 
     def of_case(self) -> Case:
+        """Returns the case with the job's batch size."""
         case = all_cases()[self.case]
         return dataclasses.replace(case, global_batch_size=self.global_batch_size)
 
     def config(self, case: Case) -> RunConfig:
-        """Raises ConfigError if the case cannot be run so."""
+        """Returns the configuration of the job; raises ConfigError if it is invalid."""
         return make_config(
             case,
             framework=self.framework,
@@ -164,13 +165,13 @@ def make_pool(
     """Returns the pool that runs jobs.
 
     Args:
-      jobs: in an order in which no job waits for a later one.
+      jobs: all jobs; a job waits only for earlier jobs of this sequence.
       line: class of their results.
-      flags: of the command.
-      pythons: framework -> its interpreter.
+      flags: flags of the command.
+      pythons: framework -> path of its interpreter.
 
     Raises:
-      ConfigError: ``--resume`` is given, and there is no session to go on with.
+      ConfigError: ``--resume`` is given, but the folder holds no session that can continue.
     """
 
     def launch_of(some: Sequence[TrainingJob[L]]) -> Launch:
@@ -198,7 +199,7 @@ def make_pool(
 
 
 def _code_sha256() -> str:
-    """Returns a digest of all code that a job can run."""
+    """Returns the SHA-256 digest of all code that a job can run."""
     code = hashlib.sha256()
     for top in ("common", "models", "frameworks"):
         for path in sorted((lookup.ROOT / top).rglob("*.py")):
@@ -213,12 +214,12 @@ def serve(
     kind: type[J],
     run: Callable[[J, Case, RunConfig, Heartbeat], tuple[Runner | None, Line]],
 ) -> None:
-    """The main function of a worker's process.
+    """Runs all jobs of a worker; the main function of its process.
 
     Args:
       kind: class of the jobs.
-      run: runs a job; returns its runner, and its results. A job that ends before it has built its
-        runner returns None for it, on every rank.
+      run: runs a job; returns its runner and its results. If a job ends before it builds a runner,
+        ``run`` returns None as the runner, on every rank.
     """
 
     def run_job(job: J, beat: Heartbeat, report: Callable[[Line], None]) -> None:
@@ -232,10 +233,10 @@ def serve(
 
 
 def _set_environment(jobs: Sequence[TrainingJob]) -> None:
-    """Sets the variables that the framework of the jobs reads when it is imported.
+    """Sets the environment variables that the jobs' framework reads on import.
 
-    Unlike runs, the process is not pinned to cores: nothing is timed, and unpinned processes share
-    the cores better.
+    Runs pin their process to cores; jobs do not. No job is timed, and processes that are not pinned
+    share the cores better.
     """
     job = jobs[0]
     config = job.config(job.of_case())

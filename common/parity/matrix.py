@@ -1,4 +1,4 @@
-"""The runs that ``isoscale parity`` compares: which ones there are, and what they found."""
+"""The runs that ``isoscale parity`` compares, and the document of their results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,15 +19,16 @@ from isoscale.common.registry import lookup
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """What is trained on what.
+    """The requested cases, strategies and device counts.
 
     Attributes:
       cases: dtype -> its cases.
-      strategies: beside ``bare``; None: all.
-      devices: numbers of devices.
-      all_devices: whether every case runs on all of these, or some on one or two of them only.
-      steps: of each run; None: as many as the case has.
-      flags: how jobs run.
+      strategies: strategies in addition to ``bare``; None: all.
+      devices: device counts.
+      all_devices: True: every case runs on all device counts. False: some cases run on one or two
+        counts only.
+      steps: steps of each run; None: each case's own number.
+      flags: flags of the jobs.
     """
 
     cases: dict[str, list[Case]]
@@ -48,10 +49,10 @@ def cases_of(
     """Returns dtype -> cases.
 
     Args:
-      models: of models or of pieces of training, by name.
-      dtypes: all that are asked for.
-      pieces: whether pieces of training run, in the dtype that proves equality.
-      presets: whether presets, which take long, run in other dtypes than that, too.
+      models: names of models or of pieces of training.
+      dtypes: all requested dtypes.
+      pieces: whether pieces of training run; they run only in the dtype that proves equality.
+      presets: whether presets, which take long, run in the other dtypes too.
     """
     found = {}
     for dtype in dtypes:
@@ -62,7 +63,7 @@ def cases_of(
 
 
 def _proving(dtypes: Sequence[str]) -> str:
-    """Returns the dtype that proves equality; pieces of training run in no other."""
+    """Returns the dtype that proves equality: float64 if requested, else the first one."""
     return "float64" if "float64" in dtypes else dtypes[0]
 
 
@@ -77,13 +78,13 @@ def _has_model(framework: str, case: Case) -> bool:
 def _strategies(
     matrix: Matrix, framework: str, case: Case, *, dtype: str, devices: int
 ) -> list[str]:
-    """Returns the strategies that run a case on so many devices; on one, ``bare`` always does."""
+    """Returns the strategies that run a case on a device count; one device always has ``bare``."""
     bare = ["bare"] if devices == 1 else []
     if devices not in matrix.devices:
         return bare
     if not matrix.all_devices:
-        # A model's first size and most presets run on every count, in the dtype that proves
-        # equality. Other cases run on several devices, on the smallest such count.
+        # A model's first size and most presets run on every device count, in the dtype that proves
+        # equality. Other cases run on one device and on the smallest count above 1.
         several = min((count for count in matrix.devices if count > 1), default=1)
         proves = dtype == _proving(list(matrix.cases))
         wanted = devices == several and (proves or not case.preset)
@@ -98,18 +99,18 @@ def _strategies(
 
 
 def plan(matrix: Matrix, frameworks: Sequence[str]) -> list[ParityJob]:
-    """Returns every run, first those that the others are compared with.
+    """Returns all runs; a run comes after the runs that it is compared with.
 
     Args:
-      matrix: what is trained on what.
-      frameworks: all that can run here.
+      matrix: the requested cases, strategies and device counts.
+      frameworks: all frameworks that can run on this machine.
 
     Raises:
-      ConfigError: a batch cannot be split so.
+      ConfigError: a run is invalid, for example because its batch cannot be split.
     """
-    # PyTorch first: it compiles nothing, so that no other framework waits for it.
+    # PyTorch first: it compiles nothing, so its traces are ready early for the others.
     order = sorted(frameworks, key=lambda name: lookup.framework_info(name).compile_cost)
-    # Then the most devices: they take longest.
+    # After one device, the largest counts come first: they take longest.
     counts = (1, *sorted((count for count in matrix.devices if count > 1), reverse=True))
     return [
         _job(matrix, order, framework, case, dtype=dtype, strategy=strategy, devices=devices)
@@ -132,7 +133,7 @@ def _job(
     strategy: str,
     devices: int,
 ) -> ParityJob:
-    """Returns one run, which is compared with the frameworks before its own in ``order``."""
+    """Returns one run; it is compared with the frameworks that precede its own in ``order``."""
     flags = matrix.flags
     leaves: Path = flags.work / LEAVES
 
@@ -157,7 +158,7 @@ def _job(
         frameworks={f"{name} bare": trace_of(name) for name in before if _has_model(name, case)},
         alone=None if bare or case.dropout else own,
     )
-    job.config(job.of_case())  # refuses what cannot run
+    job.config(job.of_case())  # raises ConfigError for an invalid run
     return job
 
 
@@ -169,14 +170,14 @@ def document(
     kept: int,
     seconds: float,
 ) -> ParityDocument:
-    """Returns everything that the runs found.
+    """Returns the document with all results.
 
     Args:
-      matrix: what was trained on what.
+      matrix: the requested cases, strategies and device counts.
       lines: the results of all runs.
-      missing: framework -> why it could not run.
-      kept: how many results an earlier session made.
-      seconds: how long the others took.
+      missing: framework -> why the framework could not run.
+      kept: number of results kept from an earlier session.
+      seconds: duration of this session.
     """
     return ParityDocument(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -213,7 +214,7 @@ def _run(line: ParityLine) -> ParityRun:
 
 
 def _bounds(dtypes: Sequence[str]) -> dict[str, Tolerance]:
-    """Returns dtype -> its bounds; mixtures of experts are named where they have their own."""
+    """Returns dtype -> its bounds; adds an entry for mixtures of experts if their bounds differ."""
     found: dict[str, Tolerance] = {}
     for dtype in dtypes:
         found[dtype] = tolerance_of(dtype, routed=False)

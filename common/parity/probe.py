@@ -1,11 +1,10 @@
-"""Trains cases in one framework on some devices and says how they differ from others; started by
-``isoscale parity``.
+"""Trains cases in one framework and compares them with other runs; ``isoscale parity`` starts it.
 
     python -m isoscale.common.parity.probe FOLDER
 
-One process (or one per device) serves all jobs of ``FOLDER/jobs.json``, in order. Each run without
-a distribution wrapper leaves a trace for those that come after it; every run compares itself, step
-by step as it trains, with the traces it is told to, and adds a line to ``FOLDER/results.jsonl``.
+One process (or one per device) runs all jobs of ``FOLDER/jobs.json``, in order. Each run without a
+distribution wrapper writes a trace for later runs. Every run compares each of its steps with the
+traces that its job names, and adds a line to ``FOLDER/results.jsonl``.
 """
 
 import dataclasses
@@ -35,10 +34,10 @@ class ParityJob(TrainingJob[ParityLine]):
     """One run of a case.
 
     Attributes:
-      trace: folder for its trace; None: nobody compares with it.
-      frameworks: name -> trace of the same case in another framework.
-      alone: trace of the same case in this framework without a distribution wrapper; None: this is
-        that run.
+      trace: folder for the trace of this run; None: the run writes no trace.
+      frameworks: name -> folder with the trace of the same case in another framework.
+      alone: folder with the trace of the same case in this framework without a distribution
+        wrapper; None: the run itself has no distribution wrapper, or it checks dropout.
     """
 
     trace: str | None
@@ -61,7 +60,7 @@ class ParityJob(TrainingJob[ParityLine]):
 
 
 class Run:
-    """One job at work."""
+    """Runs one job: trains its case and compares every step."""
 
     def __init__(self, job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat):
         self._job, self._case, self._config, self._beat = job, case, config, beat
@@ -75,17 +74,17 @@ class Run:
         decayed = [np.full(p.size, p.decay, dtype) for p in case.spec.parameters()]
         self._decayed = np.concatenate(decayed)
         self._own = Comparison(checks.ITSELF)
-        # By NumPy: large sizes in float64 only, which is what proves that they are equal.
+        # The NumPy reference judges large models only in float64, the dtype that proves equality.
         proves = not case.preset or job.dtype == "float64"
         self._judged = job.alone is None and proves
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks for the run."""
+        """Whether this process reports the results of the run: rank 0 does."""
         return self._runner.rank == 0
 
     def comparisons(self) -> list[Comparison]:
-        """Trains; returns what the run differs by from each other side."""
+        """Trains; returns one comparison with each other side."""
         if self._case.dropout:
             self._check_dropout()
             return [self._own]
@@ -98,7 +97,7 @@ class Run:
         return [self._own, *compared]
 
     def _start(self) -> None:
-        """Every run starts with the same bits, by its own initialisation and as it is told to."""
+        """Checks that start values equal the spec's bit by bit: as initialised, and as set."""
         dtype = self._config.parameter_dtype
         first = self._case.spec.initial_parameters(seed=self._config.seed)
         for wanted in [first] if self._case.preset else [first, self._case.initial()]:
@@ -111,14 +110,14 @@ class Run:
             self._own.add_tensors(kind, 0, self._layout.names, unequal, 0.0)
 
     def _readers(self) -> dict[str, trace.Reader | None]:
-        """Waits for the traces of others; None for one that has failed."""
+        """Waits for the traces; returns name -> reader, None for a run that failed."""
         job = self._job
         folders = dict(job.frameworks)
         if job.alone:
             folders[f"{job.framework} bare"] = job.alone
         readers: dict[str, trace.Reader | None] = {}
         for name, folder in folders.items():
-            waiting = f"waiting for {name} before {self._what}"
+            waiting = f"{self._what}: waiting for {name}"
             on_wait = functools.partial(self._beat.beat, waiting)
             whole = trace.wait_for(Path(folder), on_wait=on_wait)
             dtype = self._config.parameter_dtype
@@ -172,7 +171,7 @@ class Run:
         return list(self._runner.optimizer_state().slots)
 
     def _read_state(self) -> dict[str, Any]:
-        """Returns parameters and optimizer state, as they are and (``flat``) as one array each."""
+        """Returns parameters and optimizer state: native, and under ``flat`` as one array each."""
         parameters, state = self._runner.parameters(), self._runner.optimizer_state()
         flat = {slot: self._layout.flat(values) for slot, values in state.slots.items()}
         flat["parameters"] = self._layout.flat(parameters)
@@ -181,7 +180,7 @@ class Run:
     def _step(
         self, step: int, batch: Arrays, before: dict[str, Any], numpy: Comparison
     ) -> tuple[Record, dict[str, Any]]:
-        """Trains one step; judges it by NumPy where no distribution wrapper is in between."""
+        """Trains one step; without a distribution wrapper, the NumPy reference judges the step."""
         runner, case, alone = self._runner, self._case, self._job.alone is None
         placed = runner.place(batch)
         arrays: dict[str, np.ndarray] = {}
@@ -189,8 +188,8 @@ class Run:
         metrics = []
         if self._judged:
             logits = runner.read_logits(runner.forward(placed))
-        # Of presets, which take long to compile, the gradients of the step itself are enough.
-        # On several devices once: what clipping would hide of their scale.
+        # Presets take long to compile: the gradients of the step itself are enough for them. On
+        # several devices, the first step has gradients before clipping: clipping hides their scale.
         if (alone and not case.preset) or (case.checks and step == 0):
             found, (gradients,) = runner.read_gradients(runner.gradients(placed))
             metrics.append(found)
@@ -236,7 +235,7 @@ class Run:
         return Record(step=step, metrics=metrics[0], arrays=arrays), after
 
     def _check(self) -> None:
-        """What one figure of each kind says, without a trace."""
+        """Runs the checks that need no trace: shares, restoring, rounding, blocks of steps."""
         layout, bound = self._layout, TOLERANCES[self._job.dtype].gradient
         batches = self._case.batches(self._config.parameter_dtype)
         placed = self._runner.place(batches[0])

@@ -1,4 +1,4 @@
-"""Judges one run by the NumPy reference: every step at the run's own parameters, in float64."""
+"""Compares each step of a run with the NumPy reference, in float64, at the run's parameters."""
 
 import math
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from isoscale.common.reference.optimizer import reference_update
 
 NUMPY = "NumPy reference"
 DRAWN = 20_000
-"""Start values looked at for each tensor, by one seed after the other: so many tell a scale that is
-off by 10 % from chance."""
+"""Start values tested for each tensor, drawn with successive seeds: enough to detect a scale that
+is wrong by 10 %."""
 
 
 def judge_forward(
@@ -40,14 +40,14 @@ def judge_forward(
     logits: np.ndarray,
     metrics: Sequence[dict[str, float]],
 ) -> None:
-    """Logits, loss and what an evaluation makes of the logits, at equal parameters.
+    """Compares logits, loss and evaluation with the reference, at equal parameters.
 
     Args:
       comparison: takes the differences.
-      spec, tolerance: of the run.
-      step, parameters, batch: of the step; ``parameters`` before it.
-      logits: of the forward pass alone.
-      metrics: loss and its parts, from each call that gives them.
+      spec, tolerance: model and bounds of the run.
+      step, parameters, batch: the step, the parameters before the step, and its batch.
+      logits: result of the forward pass alone.
+      metrics: loss and its parts, once from each call that returns them.
     """
     expected, auxiliary = spec.reference_forward(parameters, batch)
     difference = np.abs(np.subtract(logits, expected, dtype=np.float64)).max()
@@ -67,7 +67,8 @@ def judge_forward(
     ours, theirs = _evaluate(logits, batch), _evaluate(expected, batch)
     difference = relative_difference(ours["loss"], theirs["loss"])
     comparison.add("evaluation loss, relative", step, {"": difference}, tolerance.reference_loss)
-    # A share of whole labels: in float64 it is equal or wrong, in less two logits may be too near.
+    # Accuracy counts whole labels. In float64 it must be equal. With less precision, rounding may
+    # swap two close logits.
     exact = 0.0 if tolerance.update is not None else None
     difference = abs(ours["accuracy"] - theirs["accuracy"])
     comparison.add("evaluation accuracy, absolute", step, {"": difference}, exact)
@@ -91,11 +92,17 @@ def judge_update(
     gradients: Arrays,
     after: dict[str, Any],
 ) -> None:
-    """One update: clipping, schedule, decay and moments, from equal parameters and gradients.
+    """Compares one update (clipping, schedule, decay, moments) with the reference.
+
+    Both updates start from equal parameters and gradients.
 
     Args:
-      before, after: ``parameters`` and ``state`` around the step.
-      gradients: of the global loss, before clipping.
+      comparison: takes the differences.
+      spec, optimizer, tolerance: model, optimizer and bounds of the run.
+      layout: order of the tensors in flat arrays.
+      step: number of the step: 0, 1, ...
+      before, after: ``parameters`` and ``state`` before and after the step.
+      gradients: gradients of the global loss, before clipping.
     """
     if tolerance.update is None:
         return
@@ -116,9 +123,9 @@ def judge_update(
 
 
 def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
-    """Compares start values with the distribution that their initialiser states.
+    """Returns the comparison of start values with the distribution of their initialiser.
 
-    The test is that of Kolmogorov and Smirnov; the figure is the largest -log10 of p.
+    A Kolmogorov-Smirnov test gives p for each tensor; the figure is the largest -log10 of p.
     """
     comparison = Comparison("definition of the initialisers")
     values = {}

@@ -1,4 +1,4 @@
-"""The trainings that ``isoscale relay`` runs, in several legs or unbroken, and what they found."""
+"""The trainings of ``isoscale relay``, in several legs or unbroken, and their results."""
 
 import dataclasses
 import itertools
@@ -30,16 +30,13 @@ from isoscale.common.registry.build_config import check_devices
 
 
 def default_legs() -> list[str]:
-    """Returns one leg for each framework: its default strategy on two devices, if it can."""
+    """Returns one leg for each framework: its default strategy on two devices, or on one."""
     legs = []
     for name in lookup.frameworks():
         strategy = lookup.framework_info(name).default_strategy
         limit = lookup.strategy_info(name, strategy).max_devices
         legs.append(f"{name}:{strategy}:{min(2, limit or 2)}")
     return legs
-
-
-"""The default."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,8 @@ class Leg:
         """Returns the leg that ``--legs`` names.
 
         Raises:
-          ConfigError: there is no such framework or strategy, or it cannot run so.
+          ConfigError: ``text`` has another form, the framework or strategy is unknown, or the
+            framework or strategy cannot run on this platform or device count.
         """
         match = re.fullmatch(r"(\w+):(\w+):(\d{1,9})", text, re.ASCII)
         if match is None:
@@ -68,7 +66,8 @@ class Leg:
         devices = require_positive(f"devices of '{text}'", int(count))
         if limit is not None and devices > limit:
             raise ConfigError(
-                f"--legs: strategy '{strategy}' of {framework} runs on {limit} at most, not {count}"
+                f"--legs: {count} devices; strategy '{strategy}' of {framework} allows at most "
+                f"{limit}"
             )
         platforms = lookup.framework_info(framework).platforms
         require_choice(f"platform of {framework}", platform, platforms)
@@ -84,9 +83,9 @@ class Training:
     """One training: in several legs (a relay), or in one (unbroken).
 
     Attributes:
-      case: what is trained.
-      legs: in order.
-      jobs: of each leg; relays that begin alike share them.
+      case: the trained case.
+      legs: all legs, in order.
+      jobs: one job for each leg; relays with equal first legs share the jobs of these legs.
     """
 
     case: Case
@@ -99,10 +98,10 @@ class Plan:
     """All trainings of one call of ``isoscale relay``.
 
     Attributes:
-      dtype, steps, flags: of every training.
+      dtype, steps, flags: settings of every training.
       relays: the trainings in several legs.
-      unbroken: all steps in each of the legs' frameworks, for each model.
-      jobs: each once, in an order in which no job waits for a later one.
+      unbroken: trainings of all steps in one leg, one for each model and each of the frameworks.
+      jobs: all jobs without duplicates; a job waits only for earlier jobs of this list.
     """
 
     dtype: str
@@ -114,12 +113,18 @@ class Plan:
 
 
 def check_judged(steps: int, *, legs: int, dtype: str) -> None:
-    """Refuses a training of which too few losses are judged after the last hand-over.
+    """Checks that the dtype's bounds judge at least two losses after the last hand-over.
 
-    The first loss after a hand-over shows its parameters, the second one its optimizer state.
+    The first loss after a hand-over depends on the parameters of the checkpoint, the second loss
+    also on its optimizer state.
+
+    Args:
+      steps: steps of the whole training.
+      legs: number of legs.
+      dtype: of the training.
 
     Raises:
-      ConfigError: the losses that the dtype's bounds hold for end before that.
+      ConfigError: fewer losses are judged.
     """
     judged = tolerance_of(dtype, routed=False).loss_steps
 
@@ -129,14 +134,14 @@ def check_judged(steps: int, *, legs: int, dtype: str) -> None:
     if not fits(steps):
         most = next((fewer for fewer in range(steps, legs - 1, -1) if fits(fewer)), None)
         raise ConfigError(
-            f"--steps={steps}: in {dtype} the losses of {judged} steps are judged, two "
-            "of which must come after the last leg has taken over: "
-            + (f"--steps={most} or fewer" if most else "take fewer legs")
+            f"--steps={steps}: in {dtype} only the losses of the first {judged} steps are judged; "
+            "two of them must belong to the last leg. "
+            + (f"Type --steps={most} or fewer" if most else "Name fewer --legs")
         )
 
 
 def _ends(steps: int, legs: int) -> list[int]:
-    """Returns the step before which each leg ends."""
+    """Returns, for each leg, the number of steps of the training completed at its end."""
     return [steps * (index + 1) // legs for index in range(legs)]
 
 
@@ -152,15 +157,15 @@ def plan(
     """Returns all trainings.
 
     Args:
-      models: cases, by name.
-      legs: in their order.
-      all_orders: whether a relay runs in every order of the legs.
-      dtype: of all trainings.
-      steps: of a whole training; the legs share them equally.
-      flags: how jobs run.
+      models: names of cases.
+      legs: the legs, in order.
+      all_orders: True: one relay for each order of the legs. False: the given order only.
+      dtype: dtype of all trainings.
+      steps: steps of a whole training; the legs share them equally.
+      flags: flags of the jobs.
 
     Raises:
-      ConfigError: a leg cannot be run so.
+      ConfigError: the configuration of a leg is invalid.
     """
     orders = list(dict.fromkeys(itertools.permutations(legs))) if all_orders else [tuple(legs)]
     ends = _ends(steps, len(legs))
@@ -189,7 +194,7 @@ def plan(
             last_step=last_step,
             target=str(folder(path, last_step)),
         )
-        found.config(found.of_case())  # refuses what cannot run
+        found.config(found.of_case())  # raises ConfigError for an invalid leg
         return found
 
     relays, unbroken = [], []
@@ -216,7 +221,8 @@ def plan(
         flags=flags,
         relays=relays,
         unbroken=unbroken,
-        # By leg: a job waits for one that the other process runs before its own later ones.
+        # Ordered by leg: a job waits for a job of an earlier leg, which another process may run.
+        # That process runs its earlier legs first, so no two processes wait for each other.
         jobs=[jobs[key] for key in sorted(jobs, key=lambda entry: entry[0])],
     )
 
@@ -234,13 +240,13 @@ def compare(
     *,
     against: str,
 ) -> Comparison:
-    """Compares a training with an unbroken one.
+    """Returns the comparison of a training with an unbroken one.
 
     Args:
       ours, theirs: metrics of every step; None: not finite.
-      ends: what both left: parameters and optimizer state.
-      layout: of the tensors.
-      tolerance: of the dtype.
+      ends: parameters and optimizer state at the end of both trainings.
+      layout: order of the tensors in flat arrays.
+      tolerance: bounds of the dtype.
       against: name of the unbroken run.
     """
     comparison = Comparison(against)
@@ -262,7 +268,7 @@ def compare(
 
 
 class _Results:
-    """The results of all jobs, put together to trainings."""
+    """The results of all jobs, combined into trainings."""
 
     def __init__(self, plan: Plan, lines: Sequence[RelayLine]):
         self._plan = plan
@@ -283,7 +289,7 @@ class _Results:
         return next((f"{line.error} (log: {line.log})" for line in failed), None)
 
     def run(self, training: Training, others: Sequence[Training]) -> RelayRun:
-        """Returns what a training found, compared with unbroken ones of the same case."""
+        """Returns the results of a training, compared with unbroken ones of the same case."""
         spec = training.case.spec
         tolerance = tolerance_of(
             self._plan.dtype, routed=spec.auxiliary_loss_coefficient is not None
@@ -313,13 +319,13 @@ class _Results:
 
 
 def document(plan: Plan, lines: Sequence[RelayLine], *, kept: int, seconds: float) -> RelayDocument:
-    """Returns everything that the trainings found.
+    """Returns the document with all results.
 
     Args:
-      plan: of the trainings.
+      plan: all trainings.
       lines: the results of all jobs.
-      kept: how many results an earlier session made.
-      seconds: how long the others took.
+      kept: number of results kept from an earlier session.
+      seconds: duration of this session.
     """
     results = _Results(plan, lines)
     return RelayDocument(

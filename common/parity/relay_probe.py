@@ -1,8 +1,9 @@
-"""Runs legs of relays in one framework on some devices; started by ``isoscale relay``.
+"""Runs legs of relays in one framework; ``isoscale relay`` starts it.
 
     python -m isoscale.common.parity.relay_probe FOLDER
 
-A leg goes on from the checkpoint that another process has left, and leaves one itself.
+A leg resumes from the checkpoint of the previous leg, which another process may write. At its end
+it writes a checkpoint.
 """
 
 import dataclasses
@@ -30,10 +31,10 @@ class RelayJob(TrainingJob[RelayLine]):
     """One leg, or an unbroken run.
 
     Attributes:
-      name: what its line of results is known by.
-      source: folder of the checkpoint to go on from; None: the leg begins the training.
-      first_step, last_step: it trains the steps from the first on, and ends before the last.
-      target: folder for the checkpoint that it leaves.
+      name: identifies its line of results, together with the case.
+      source: folder of the checkpoint to resume from; None: the leg begins the training.
+      first_step, last_step: the leg trains the steps from ``first_step`` to ``last_step - 1``.
+      target: folder for the checkpoint that the leg writes at its end.
     """
 
     name: str
@@ -55,11 +56,11 @@ class RelayJob(TrainingJob[RelayLine]):
 
 
 def _wait_for(folder: Path, beat: Heartbeat, what: str) -> Path | None:
-    """Waits for the leg before; returns its checkpoint, or None if it failed."""
+    """Waits for the previous leg; returns its checkpoint, or None if that leg failed."""
     while not (found := files.newest_in(folder)):
         if (folder / FAILED).exists():
             return None
-        beat.beat(f"waiting for the leg before {what}")
+        beat.beat(f"{what}: waiting for the previous leg")
         time.sleep(_POLL_SECONDS)
     return found[1]
 
@@ -72,7 +73,7 @@ def run(
     source = _wait_for(Path(job.source), beat, what) if job.source else None
     if job.source and source is None:
         job.note_failure()
-        return None, RelayLine(job=job.key, error="the leg before it failed")
+        return None, RelayLine(job=job.key, error="the previous leg failed")
     beat.beat(f"building {what}", expected_seconds=COMPILE_SECONDS)
     runner: Runner = lookup.load_runner(config)()
     batches = case.batches(config.parameter_dtype)
@@ -101,20 +102,20 @@ def run(
         about={**training, **identify(batches), "written_by": written_by},
     )
     saver.save(runner, job.last_step)
-    if saver.failures:  # of the rank that writes, which also reports the results
+    if saver.failures:  # only on the rank that writes; that rank also reports the results
         job.note_failure()
     error = saver.failures[0] if saver.failures else None
     return runner, RelayLine(job=job.key, error=error, metrics=tuple(metrics))
 
 
 def read_end(job: RelayJob) -> State:
-    """Returns what a job left.
+    """Returns the parameters and optimizer state that a job saved at its end.
 
     Raises:
-      ConfigError: it is damaged.
+      ConfigError: the checkpoint is damaged.
     """
     path = files.find(job.target)
-    assert path is not None  # only 'latest' may find nothing
+    assert path is not None  # None is possible only for 'latest'
     return files.read_state(path, files.read_manifest(path))
 
 

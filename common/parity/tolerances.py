@@ -1,31 +1,35 @@
-"""How equal is equal: one table by dtype, set from measurement (see WORKSPACE.md, Parity)."""
+"""The bounds of differences, one entry for each dtype, set from measurements."""
 
 import dataclasses
 
 import numpy as np
 
 DEVICE_STEPS = 10
-"""So many first steps N devices are held to a tighter bound on parameters than frameworks are."""
+"""In these first steps, parameters on N devices have a tighter bound than parameters of two
+frameworks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """Largest differences that count as equal; None: recorded, not judged.
+    """The largest allowed differences; None: parity records the difference without judging it.
 
     Attributes:
-      loss: relative; of the loss and its parts.
-      loss_steps: how many first steps that holds for; None: all.
-      gradient: relative to max(the tensor's norm, 1e-2 x the global norm), which a tensor with a
-        mathematically zero gradient (attention key biases) does not break; and of the global norm.
-      gradient_steps: how many first steps that holds for; None: all.
-      preset_gradient: ``gradient`` for the large sizes. Of the 13,000 inputs of ReLU in a step of
-        ``mlp_large`` one may be nearer to 0 than float32 rounds, and its gradient is there or not:
-        8.6e-5 was measured for one.
-      parameter: absolute, at every step; of the optimizer's state too.
-      device_parameter: the same between N devices and one, in the first ``DEVICE_STEPS`` steps.
-      logits: absolute, at every step, against the NumPy reference at equal parameters.
-      reference_loss: relative, as ``logits``.
-      update: absolute; one update against the NumPy reference at equal parameters and gradients.
+      loss: relative difference of the loss and its parts.
+      loss_steps: number of first steps in which ``loss`` applies; None: all steps.
+      gradient: difference of a tensor's gradient relative to max(the tensor's norm, 1e-2 x the
+        global norm); and the relative difference of the global norm. The second term of the maximum
+        covers tensors with a gradient of exactly 0 in theory (attention key biases).
+      gradient_steps: number of first steps in which ``gradient`` applies; None: all steps.
+      preset_gradient: ``gradient`` for large models. In a step of ``mlp_large``, one of the 13,000
+        inputs of ReLU may be nearer to 0 than the rounding of float32; then only one side has its
+        gradient. One such input made a measured difference of 8.6e-5.
+      parameter: absolute difference of parameters and optimizer state, at every step.
+      device_parameter: ``parameter`` between N devices and one, in the first ``DEVICE_STEPS``
+        steps.
+      logits: absolute difference from the NumPy reference at equal parameters, at every step.
+      reference_loss: relative difference of the loss from the NumPy reference, as for ``logits``.
+      update: absolute difference of one update from the NumPy reference, at equal parameters and
+        gradients.
     """
 
     loss: float
@@ -40,14 +44,17 @@ class Tolerance:
     update: float | None
 
     def loss_at(self, step: int) -> float | None:
+        """Returns the bound of the loss at a step; None: not judged."""
         return self.loss if self.loss_steps is None or step < self.loss_steps else None
 
     def gradient_at(self, step: int, *, preset: bool) -> float | None:
+        """Returns the bound of gradients at a step; None: not judged."""
         judged = self.gradient_steps is None or step < self.gradient_steps
         bound = self.preset_gradient if preset else self.gradient
         return bound if judged else None
 
     def parameter_at(self, step: int, *, between_devices: bool) -> float | None:
+        """Returns the bound of parameters at a step; None: not judged."""
         return self.device_parameter if between_devices and step < DEVICE_STEPS else self.parameter
 
 
@@ -62,7 +69,7 @@ TOLERANCES = {
         reference_loss=1e-12,
         update=1e-12,
     ),
-    # Gradients of the first step only: float32 trajectories really part ways.
+    # Gradients are judged in the first step only: later, float32 trajectories diverge.
     "float32": Tolerance(
         loss=1e-5,
         loss_steps=10,
@@ -75,9 +82,10 @@ TOLERANCES = {
         reference_loss=1e-5,
         update=None,
     ),
-    # Twice or three times what was measured, 2026-11-22, bare: parity sizes (but mixtures of
-    # experts), mlp_medium, transformer_small and gpt_tiny. Between frameworks: loss 2.3e-3, first
-    # gradients 7.8e-2 (norms and biases around the attention); logits 6.1e-2 from NumPy's.
+    # Two to three times the differences measured on 2026-11-22 with bare: parity sizes (without
+    # mixtures of experts), mlp_medium, transformer_small and gpt_tiny. Measured between frameworks:
+    # loss 2.3e-3, first gradients 7.8e-2 (norms and biases around the attention). Measured against
+    # NumPy: logits 6.1e-2.
     "bfloat16": Tolerance(
         loss=5e-3,
         loss_steps=10,
@@ -91,9 +99,9 @@ TOLERANCES = {
         update=None,
     ),
 }
-# A router whose input is rounded to bfloat16 chooses another expert here and there, and logits of
-# that token are others: 1.7 apart were measured, gradients 1.7e-1, the auxiliary loss 1.6e-2.
-# So only losses are judged.
+# A router with input rounded to bfloat16 chooses another expert for a few tokens, and the logits of
+# these tokens change. Measured differences: logits 1.7, gradients 1.7e-1, auxiliary loss 1.6e-2.
+# Therefore only losses are judged.
 _ROUTED = dataclasses.replace(
     TOLERANCES["bfloat16"],
     loss=4e-2,
@@ -105,16 +113,16 @@ _ROUTED = dataclasses.replace(
 
 
 def tolerance_of(dtype: str, *, routed: bool) -> Tolerance:
-    """Returns the bounds of a dtype; ``routed``: for a mixture of experts."""
+    """Returns the bounds of a dtype; ``routed`` is True for a mixture of experts."""
     return _ROUTED if routed and dtype == "bfloat16" else TOLERANCES[dtype]
 
 
 ROUNDED_SHARE_BOUND = 0.99
-"""Of a tensor rounded to bfloat16, every entry is a bfloat16 number. Of float32 sums over the 8
-examples of a parity batch, up to half of the entries were."""
+"""Largest allowed share of entries that are bfloat16 numbers. In a tensor rounded to bfloat16, all
+entries are. In float32 sums over the 8 examples of a parity batch, at most half of them were."""
 
 SURPRISE_BOUND = 9.0
-"""What is less likely than 1e-9 is no accident."""
+"""Largest allowed -log10 of a probability: parity rejects results less likely than 1e-9."""
 
 
 def surprise(p: float) -> float:
@@ -123,7 +131,7 @@ def surprise(p: float) -> float:
 
 
 def relative_difference(a: float, b: float) -> float:
-    """|a - b| / |b|; infinite where one of them is not finite."""
+    """Returns |a - b| / |b|; infinite if ``a`` or ``b`` is not finite."""
     if not (np.isfinite(a) and np.isfinite(b)):
         return float("inf")
     return abs(a - b) / max(abs(b), np.finfo(np.float64).tiny)
@@ -150,5 +158,5 @@ def absolute_differences(ours: np.ndarray, theirs: np.ndarray, starts: np.ndarra
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """A difference that is not a number is larger than any bound."""
+    """Returns the values with NaN as infinity, so that NaN exceeds any bound."""
     return np.where(np.isfinite(values), values, np.inf)

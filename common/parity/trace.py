@@ -1,8 +1,9 @@
-"""What a run computed, step by step, as flat arrays on disk that another run is compared with.
+"""Traces: the results of each step of a run, as flat arrays on disk; other runs compare with them.
 
-Flat: all tensors of a kind one after the other, in the order of the model's specification. A folder
-holds one run: ``<kind>.bin`` (steps one after the other), ``figures.jsonl`` (a line for each step)
-and, at its end, ``done``, or ``failed`` where there will be no end.
+A flat array holds all tensors of a kind one after the other, in the order of the model's
+specification. A folder holds one run: ``<kind>.bin`` (one step after the other) and
+``figures.jsonl`` (one line for each step). The file ``done`` marks a complete trace; the file
+``failed`` marks a run that failed.
 """
 
 import dataclasses
@@ -24,7 +25,12 @@ _POLL_SECONDS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where each tensor lies in a flat array."""
+    """The position of each tensor in a flat array.
+
+    Attributes:
+      names, shapes: name and shape of each tensor, in the order of the specification.
+      starts: index of the first entry of each tensor.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -41,29 +47,30 @@ class Layout:
         )
 
     def flat(self, arrays: Arrays) -> np.ndarray:
-        """Returns all tensors one after the other.
+        """Returns one array with all tensors one after the other.
 
         Raises:
-          ValueError: names or shapes are not those of the specification.
+          ValueError: names or shapes differ from the specification.
         """
         if set(arrays) != set(self.names):
             raise ValueError(f"tensors differ from the spec: {set(arrays) ^ set(self.names)}")
         for name, shape in zip(self.names, self.shapes, strict=True):
             if arrays[name].shape != shape:
-                raise ValueError(f"{name} is {arrays[name].shape}, the spec says {shape}")
+                raise ValueError(f"{name} has shape {arrays[name].shape}; the spec has {shape}")
         return np.concatenate([np.ravel(arrays[name]) for name in self.names])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One step.
+    """The results of one step.
 
     Attributes:
       step: 0, 1, ...
       metrics: loss and its parts, over the global batch.
-      arrays: kind -> flat array. ``gradients``: of the global loss, before clipping, as the
-        runner's own call gives them; ``step_gradients``: the clipped ones that the optimizer was
-        given, read from its state; ``parameters`` and the optimizer's slots: after the step.
+      arrays: kind -> flat array. ``gradients``: gradients of the global loss before clipping, from
+        the runner's method ``gradients``. ``step_gradients``: the clipped gradients that the
+        optimizer received, read from its state. ``parameters`` and the optimizer's slots: values
+        after the step.
     """
 
     step: int
@@ -81,11 +88,13 @@ class Writer:
         self._lines: list[str] = []
 
     def add(self, record: Record) -> None:
+        """Writes the arrays of the next step; keeps its metrics for ``finish``."""
         for kind, file in self._files.items():
             record.arrays[kind].tofile(file)
         self._lines.append(json.dumps(record.metrics))
 
     def finish(self) -> None:
+        """Writes the metrics of all steps and marks the trace as complete."""
         for file in self._files.values():
             file.close()
         (self._folder / _FIGURES).write_text("\n".join(self._lines))
@@ -93,7 +102,7 @@ class Writer:
 
 
 class Reader:
-    """Reads what a ``Writer`` wrote."""
+    """Reads the records that a ``Writer`` wrote."""
 
     def __init__(self, folder: Path, *, dtype: str):
         metrics = (folder / _FIGURES).read_text().splitlines()
@@ -104,12 +113,13 @@ class Reader:
         }
 
     def record(self, step: int) -> Record:
+        """Returns the record of a step."""
         arrays = {kind: values[step] for kind, values in self._arrays.items()}
         return Record(step=step, metrics=self._metrics[step], arrays=arrays)
 
 
 def wait_for(folder: Path, *, on_wait: Callable[[], None]) -> bool:
-    """Waits for the end of a run that another process writes; returns whether it is whole."""
+    """Waits until another process ends its trace; returns True if the trace is complete."""
     while not (folder / DONE).exists():
         if (folder / FAILED).exists():
             return False

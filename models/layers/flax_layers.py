@@ -20,10 +20,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @jax.custom_vjp
 def product_with_own_gradient(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [N, I] @ kernel [I, O]; the kernel's gradient is x^T @ (the output's gradient).
+    """Returns x [N, I] @ kernel [I, O]; the kernel's gradient is x^T @ (the output's gradient).
 
-    JAX's own is the transpose of (the output's gradient)^T @ x, and under pjit the sum over devices
-    comes between the product and its transpose, so that XLA cannot make one of them.
+    JAX itself computes this gradient as the transpose of (the output's gradient)^T @ x. Under pjit
+    the sum over devices lies between this product and its transpose, so XLA cannot fuse the two.
     """
     return x @ kernel
 
@@ -41,11 +41,11 @@ product_with_own_gradient.defvjp(_product_and_residuals, _product_gradients)
 
 
 class Dense(nnx.Module):
-    """x @ kernel + bias; the product in the input's dtype, the bias added in its own.
+    """Computes x @ kernel + bias: the product in the input's dtype, the sum in the bias's dtype.
 
-    Under bfloat16 the gradient of a bias is a long sum, which must not be taken in bfloat16.
-    The tweak ``dense-2d`` flattens all dims but the last before the product; ``kernel-gradient``
-    does so too, and writes the product's gradient itself.
+    The gradient of a bias is a long sum: under bfloat16 it must be taken in float32, the dtype of
+    the bias. The tweak ``dense-2d`` flattens all dims except the last one before the product. The
+    tweak ``kernel-gradient`` does this too, and uses ``product_with_own_gradient``.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class Dense(nnx.Module):
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer norm in the dtype of its parameters (float32 under bfloat16), centred first."""
+    """Layer norm in the dtype of its parameters (float32 under bfloat16).
+
+    The variance is the mean square of x - mean(x), not mean(x^2) - mean(x)^2.
+    """
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class Embedder(nnx.Module):
-    """Token and learned position embeddings, held by the model under their canonical names."""
+    """Base class of models with token and learned position embeddings, under canonical names."""
 
     token_embedding: nnx.Embed
     position_embedding: nnx.Embed
@@ -120,7 +123,7 @@ class Embedder(nnx.Module):
     ) -> None:
         self.dtype = dtype
         self.flattens = "dense-2d" in tweaks
-        # Looked up, and their gradients added up, in the parameters' dtype.
+        # Lookups and sums of gradients are in the dtype of the parameters.
         options = {"dtype": param_dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.token_embedding = nnx.Embed(vocabulary_size, d_model, **options)
         self.position_embedding = nnx.Embed(sequence_length, d_model, **options)
@@ -131,7 +134,7 @@ class Embedder(nnx.Module):
         return self.token_embedding(tokens_BT).astype(self.dtype) + positions_TD.astype(self.dtype)
 
     def tied_logits(self, x_BTD: jax.Array) -> jax.Array:
-        """Products with the token embedding [B, T, V]; the tweak ``dense-2d`` as in ``Dense``."""
+        """Returns products with the token embedding [B, T, V]; for ``dense-2d`` see ``Dense``."""
         embedding_VD = self.token_embedding.embedding[...].astype(x_BTD.dtype)
         if not self.flattens:
             return x_BTD @ embedding_VD.T
@@ -148,11 +151,21 @@ def dot_product_attention(
     causal: bool,
     heads_first: bool,
 ) -> jax.Array:
-    """The operations of ``jax.nn.dot_product_attention``, which rounds float64 to float32.
+    """Returns attention with the operations of ``jax.nn.dot_product_attention``.
 
-    ``query`` and the result are [B, T, N, H], ``key`` and ``value`` [B, S, N, H].
-    Scores and softmax are in float32 at least: float32 under bfloat16. With ``heads_first`` (the
-    tweak ``attention-bhsd``) both products run on arrays whose heads come before the sequence.
+    JAX's own function rounds float64 to float32; this one does not. Scores and softmax are in
+    float32 under bfloat16, else in the dtype of ``query``.
+
+    Args:
+      query: [B, T, N, H].
+      key, value: [B, S, N, H].
+      padding_mask_BS: True for real tokens; None: no padding.
+      causal: whether a position attends only to itself and earlier positions.
+      heads_first: whether both products run on arrays with the heads before the sequence (the
+        tweak ``attention-bhsd``).
+
+    Returns:
+      Mixed values [B, T, N, H].
     """
     query_dims, key_dims = ("BNTH", "BNSH") if heads_first else ("BTNH", "BSNH")
     if heads_first:

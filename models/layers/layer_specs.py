@@ -1,4 +1,4 @@
-"""Layers that several model families use: parameters, FLOPs and a NumPy reference of each.
+"""Layers that several model families use: their parameters, FLOPs and NumPy references.
 
 Dims: B batch, T query sequence, S key sequence, D d_model.
 """
@@ -13,11 +13,11 @@ from isoscale.common.config.model_spec import Arrays, Parameter
 from isoscale.common.reference import functions as reference
 
 KERNEL = Normal(std=0.02)
-"""Of every kernel and embedding, as in GPT-2."""
+"""Initialiser of every kernel and embedding, as in GPT-2."""
 
 
 def check_heads(d_model: int, num_heads: int) -> None:
-    """Raises ConfigError unless the heads divide d_model."""
+    """Raises ConfigError unless num_heads divides d_model."""
     if d_model % num_heads:
         raise ConfigError(f"num_heads={num_heads} does not divide d_model={d_model}")
 
@@ -52,7 +52,7 @@ def dense(name: str, sizes: tuple[int, int], dims: tuple[str, str]) -> list[Para
 
 
 def attention(name: str, d_model: int) -> list[Parameter]:
-    """Query, key, value and output projections; heads lie side by side in the projected dim."""
+    """Returns query, key, value and output projections; the projected dim holds head after head."""
     tree = []
     for projection in ("query", "key", "value"):
         tree += dense(f"{name}/{projection}", (d_model, d_model), ("d_model", "heads"))
@@ -67,7 +67,7 @@ def embeddings(vocabulary_size: int, sequence_length: int, d_model: int) -> list
 
 
 def head(vocabulary_size: int, d_model: int, *, tied: bool) -> list[Parameter]:
-    """The projection to the vocabulary; a tied one is the token embedding and has no bias."""
+    """Returns the projection to the vocabulary; empty if it is tied to the token embedding."""
     return [] if tied else dense("head", (d_model, vocabulary_size), ("d_model", "vocabulary"))
 
 
@@ -96,7 +96,10 @@ def reference_attention(
     causal: bool,
     padding_mask_BS: np.ndarray | None,
 ) -> np.ndarray:
-    """Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762), scores / sqrt(head_dim)."""
+    """Returns multi-head attention [B, T, D] with scores / sqrt(head_dim).
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762.
+    """
     batch, length, d_model = x_BTD.shape
     head_dim = d_model // num_heads
 
@@ -123,10 +126,10 @@ def reference_head(parameters: Arrays, x_BTD: np.ndarray, *, tied: bool) -> np.n
 
 
 def attention_flops(*, tokens: int, sequence_length: int, d_model: int) -> int:
-    """Forward FLOPs of one attention layer over ``tokens`` = B T tokens.
+    """Returns the forward FLOPs of one attention layer over ``tokens`` = B T tokens.
 
-    Four projections, 2 T D^2 each, and two products with the T x S scores, 2 T S D each
-    (Hoffmann et al. 2022, arXiv:2203.15556, appendix F). A causal mask is not discounted: the
-    full matrix is what most kernels compute.
+    Four projections take 2 T D^2 each, two products with the T x S scores take 2 T S D each
+    (Hoffmann et al. 2022, arXiv:2203.15556, appendix F). A causal mask saves no FLOPs here: most
+    kernels compute the full matrix.
     """
     return 4 * 2 * tokens * d_model**2 + 2 * 2 * tokens * sequence_length * d_model

@@ -10,13 +10,13 @@ import tensorflow as tf
 
 
 def gelu_tanh(x: tf.Tensor) -> tf.Tensor:
-    """tanh GELU; ``tf.nn.gelu`` rounds its constants to float32 and breaks float64."""
+    """Returns the tanh GELU; ``tf.nn.gelu`` rounds its constants to float32, also for float64."""
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
     return 0.5 * x * (1.0 + tf.tanh(inner))
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
-    """x times the normal distribution function of x; ``tf.nn.gelu`` as above."""
+    """Returns x times the normal distribution function of x; see ``gelu_tanh``."""
     return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
 
 
@@ -24,7 +24,7 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": tf.nn.relu}
 
 
 class Dense(tf.Module):
-    """x @ kernel + bias, computed in the input's dtype (parameters may stay in float32)."""
+    """Computes x @ kernel + bias: the product in the input's dtype, the sum in the bias's dtype."""
 
     def __init__(self, fan_in: int, fan_out: int, *, param_dtype: tf.DType, name: str):
         super().__init__(name=name)
@@ -32,10 +32,10 @@ class Dense(tf.Module):
         self.bias = tf.Variable(tf.zeros((fan_out,), param_dtype), name="bias")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        # One 2-D product: TensorFlow would run a batched product for each leading index.
+        # One 2-D product: for more dims TensorFlow runs one product for each leading index.
         flat = tf.reshape(x, (-1, x.shape[-1])) if x.shape.rank > 2 else x
         y = tf.matmul(flat, tf.cast(self.kernel, x.dtype))
-        # In the parameters' dtype: under bfloat16 the bias's gradient is a long sum.
+        # The gradient of the bias is a long sum: it is taken in the dtype of the parameters.
         y = tf.cast(tf.nn.bias_add(tf.cast(y, self.bias.dtype), self.bias), x.dtype)
         return tf.reshape(y, (*x.shape[:-1], y.shape[-1])) if x.shape.rank > 2 else y
 
@@ -48,7 +48,7 @@ class LayerNorm(tf.Module):
         self.bias = tf.Variable(tf.zeros((d_model,), param_dtype), name="bias")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        # Statistics in the parameters' dtype: float32 under bfloat16.
+        # Statistics are in the dtype of the parameters: float32 under bfloat16.
         y = tf.cast(x, self.scale.dtype)
         centered = y - tf.reduce_mean(y, -1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
@@ -63,7 +63,7 @@ class Embedding(tf.Module):
 
 
 class Embedder(tf.Module):
-    """Token and learned position embeddings, held by the model under their canonical names."""
+    """Base class of models with token and learned position embeddings, under canonical names."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Embedder(tf.Module):
         return tf.cast(tokens_BTD, self.dtype) + tf.cast(positions_TD, self.dtype)
 
     def tied_logits(self, x_BTD: tf.Tensor) -> tf.Tensor:
-        """Products with the token embedding [B, T, V]."""
+        """Returns products with the token embedding [B, T, V]."""
         embedding_VD = tf.cast(self.token_embedding.embedding, x_BTD.dtype)
         flat_RD = tf.reshape(x_BTD, (-1, x_BTD.shape[-1]))
         logits_RV = tf.matmul(flat_RD, embedding_VD, transpose_b=True)
@@ -125,7 +125,7 @@ class Attention(tf.Module):
         if padding_mask_BS is not None:
             padding_B11S = padding_mask_BS[:, None, None, :]
             allowed = padding_B11S if allowed is None else tf.logical_and(allowed, padding_B11S)
-        # Softmax in float32 under bfloat16, as in the other frameworks.
+        # Under bfloat16 the softmax is in float32, as in the other frameworks.
         if scores_BNTS.dtype == tf.bfloat16:
             scores_BNTS = tf.cast(scores_BNTS, tf.float32)
         scores_BNTS *= 1 / math.sqrt(head_dim)

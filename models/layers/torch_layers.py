@@ -20,7 +20,10 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class OneDnnLinear(torch.autograd.Function):
-    """The tweak ``onednn-linear``: output and input gradient by oneDNN, weight gradient by MKL."""
+    """Implements the tweak ``onednn-linear``.
+
+    oneDNN computes the output and the input gradient; MKL computes the weight gradient.
+    """
 
     @staticmethod
     def forward(
@@ -45,10 +48,10 @@ class OneDnnLinear(torch.autograd.Function):
 
 
 class Dense(nn.Linear):
-    """A linear layer; the product is in the input's dtype, the bias is added in its own.
+    """Computes a linear layer: the product in the input's dtype, the sum in the bias's dtype.
 
-    In one dtype both are one operation. Under bfloat16 PyTorch's own linear would round the bias
-    and, going back, the bias's gradient, a long sum, to bfloat16: both stay in float32 here.
+    With one dtype both are one operation. Under bfloat16, PyTorch's linear layer rounds the bias
+    and the bias's gradient (a long sum) to bfloat16; here both stay in float32.
     """
 
     def __init__(self, fan_in: int, fan_out: int, *, tweaks: Collection[str]):
@@ -63,7 +66,7 @@ class Dense(nn.Linear):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm whose parameters may stay in float32 while its input is bfloat16."""
+    """Layer norm; its parameters may be float32 while its input is bfloat16."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == self.weight.dtype:
@@ -72,7 +75,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Embedder(nn.Module):
-    """Token and learned position embeddings, held by the model under their canonical names."""
+    """Base class of models with token and learned position embeddings, under canonical names."""
 
     def __init__(
         self, vocabulary_size: int, sequence_length: int, d_model: int, *, dtype: torch.dtype
@@ -88,7 +91,7 @@ class Embedder(nn.Module):
         return self.token_embedding(tokens_BT).to(self.dtype) + positions_TD.to(self.dtype)
 
     def tied_logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        """Products with the token embedding [B, T, V]."""
+        """Returns products with the token embedding [B, T, V]."""
         return functional.linear(x_BTD, self.token_embedding.weight.to(x_BTD.dtype))
 
 

@@ -25,5 +25,5 @@ class Mlp(nnx.Module):
 
 
 def build(spec: MlpSpec, *, dtype, param_dtype, tweaks: Collection[str]) -> Mlp:
-    rngs = nnx.Rngs(0)  # Flax's layers want one; start values come from the spec
+    rngs = nnx.Rngs(0)  # Flax layers require an Rngs; start values come from the spec
     return Mlp(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron with ReLU and softmax cross-entropy."""
+"""The multi-layer perceptron with ReLU and softmax cross-entropy."""
 
 import dataclasses
 import itertools
@@ -25,9 +25,9 @@ class MlpSpec(ModelSpec):
     """Sizes of the network.
 
     Attributes:
-      input_size: features per example.
+      input_size: number of features of an example.
       hidden_sizes: width of each hidden layer.
-      num_classes: labels.
+      num_classes: number of labels.
       dropout_rate: share of hidden activations zeroed in training (inverted dropout).
     """
 
@@ -47,7 +47,7 @@ class MlpSpec(ModelSpec):
 
     @property
     def layer_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(in, out) of every dense layer."""
+        """Returns (in, out) of every dense layer."""
         widths = (self.input_size, *self.hidden_sizes, self.num_classes)
         return tuple(itertools.pairwise(widths))
 
@@ -82,11 +82,11 @@ class MlpSpec(ModelSpec):
         return FeatureBatch(input_size=self.input_size, num_classes=self.num_classes)
 
     def forward_flops(self, *, global_batch_size: int) -> int:
-        """2 B in out per dense layer; biases and activations are not counted."""
+        """Returns 2 B in out per dense layer; biases and activations do not count."""
         return 2 * global_batch_size * sum(i * o for i, o in self.layer_sizes)
 
     def training_flops(self, *, global_batch_size: int) -> int:
-        """3 x forward, less the gradient for the inputs, which nobody asks for."""
+        """Returns 3 x forward, minus the gradient for the inputs, which training does not need."""
         unused = 2 * global_batch_size * self.input_size * self.hidden_sizes[0]
         return super().training_flops(global_batch_size=global_batch_size) - unused
 
@@ -118,10 +118,10 @@ _PRESETS = {
 
 
 class DropoutProbe:
-    """A size in which a step shows its dropout mask (see ``common/parity/checks.py``).
+    """A small model whose dropout mask follows from one step (see ``common/parity/checks.py``).
 
-    All hidden units are 1 before dropout, and the logits are 0, so that the gradient of the last
-    kernel is the units times what is known of the loss.
+    All hidden units are 1 before dropout, and the logits are 0. Therefore the gradient of the loss
+    by the logits is known, and the gradient of the last kernel is units^T @ this gradient.
     """
 
     spec = MlpSpec(input_size=4, hidden_sizes=(2048,), num_classes=64, dropout_rate=0.25)
@@ -140,7 +140,7 @@ class DropoutProbe:
 
     def activations(self, before: Arrays, after: Arrays, examples: int) -> np.ndarray:
         classes = self.spec.num_classes
-        # Of the loss by the logits: softmax - one-hot, over the number of examples.
+        # The gradient of the loss by the logits: (softmax - one-hot) / number of examples.
         by_logits = (1 / classes - np.eye(examples, classes)) / examples
         gradient = before["dense_1/kernel"] - after["dense_1/kernel"]  # units^T @ by_logits
         return np.linalg.lstsq(by_logits.T, gradient.T.astype(np.float64), rcond=None)[0]
@@ -149,6 +149,6 @@ class DropoutProbe:
 FAMILY = Family(
     presets=_PRESETS,
     parity_specs={"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)},
-    parity_optimizers=("mlp",),  # the cheapest size of all families is enough
+    parity_optimizers=("mlp",),  # one model is enough; this is the cheapest
     parity_dropout=DropoutProbe(),
 )

@@ -33,5 +33,5 @@ class Mlp(tf.Module):
 
 
 def build(spec: MlpSpec, *, dtype: tf.DType, param_dtype: tf.DType, tweaks: Collection[str]) -> Mlp:
-    del tweaks  # none is for TensorFlow's models
+    del tweaks  # no tweak changes TensorFlow's models
     return Mlp(spec, dtype=dtype, param_dtype=param_dtype)

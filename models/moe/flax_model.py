@@ -20,9 +20,9 @@ def route(
     """Assigns the tokens of one group to expert slots.
 
     Returns:
-      slot_TK: slot of each choice, expert * C + position, or E * C where it was dropped.
-      gate_TK: its weight; 0 where it was dropped.
-      fraction_E: share of the T K choices for each expert, before dropping.
+      slot_TK: slot of each choice: expert * C + position; E * C for a dropped choice.
+      gate_TK: weight of each choice; 0 for a dropped choice.
+      fraction_E: each expert's share of the T K choices, before dropping.
     """
     length, num_experts = probabilities_TE.shape
     top_TK, expert_TK = jax.lax.top_k(probabilities_TE, top_k)  # lowest index first on ties
@@ -40,7 +40,7 @@ def route(
 
 
 class Experts(nnx.Module):
-    """Up to C tokens of each group for each expert, and each expert's own feed-forward layer.
+    """Routes up to C tokens of each group to each expert; each expert is a feed-forward layer.
 
     The tweak ``expert-major`` puts the expert dim before the batch dim while the experts compute.
     """
@@ -75,7 +75,7 @@ class Experts(nnx.Module):
             )
             length = x_TD.shape[0]
             token_TK = jnp.broadcast_to(jnp.arange(length)[:, None], slot_TK.shape)
-            # Dropped choices all write to one slot past the end, which nobody reads.
+            # Dropped choices write to one extra slot at the end; the next step discards this slot.
             token_S = jnp.full(slots + 1, length).at[slot_TK].set(token_TK)[:-1]
             slots_SD = jnp.take(x_TD, token_S, axis=0, mode="fill", fill_value=0)
             mean_E = (
@@ -84,7 +84,7 @@ class Experts(nnx.Module):
             auxiliary = spec.num_experts * (fraction_E * mean_E).sum()
             return slots_SD.reshape(spec.num_experts, capacity, -1), slot_TK, gate_TK, auxiliary
 
-        # vmap keeps every index inside its group, so that devices need not exchange tokens.
+        # vmap keeps every index inside its group, so devices exchange no tokens.
         in_axes = (0, 0, None if mask_BT is None else 0)
         group_axis = 1 if self.expert_major else 0
         x, slot_BTK, gate_BTK, auxiliary_B = jax.vmap(group, in_axes, (group_axis, 0, 0, 0))(
@@ -141,7 +141,7 @@ class Moe(Embedder):
         dropout: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
-        del dropout  # this family has none
+        del dropout  # this family has no dropout
         x_BTD = self.embed(tokens_BT)
         auxiliary = []
         for block in self.block:
@@ -153,5 +153,5 @@ class Moe(Embedder):
 
 
 def build(spec: MoeSpec, *, dtype, param_dtype, tweaks: Collection[str]) -> Moe:
-    rngs = nnx.Rngs(0)  # Flax's layers want one; start values come from the spec
+    rngs = nnx.Rngs(0)  # Flax layers require an Rngs; start values come from the spec
     return Moe(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

@@ -1,12 +1,13 @@
-"""Causal language model whose feed-forward layers are mixtures of experts.
+"""The mixture of experts: a causal language model with experts as feed-forward layers.
 
-Routing, the same everywhere (so that N devices equal one): a group is one sequence. Of the softmax
-over experts each token takes its K largest (lowest expert index on ties), renormalised over the K.
-Every expert has C = ceil(capacity_factor K T / E) slots per group, filled choice-major: all first
-choices in token order, then all second choices, and so on. A choice that finds no slot adds 0.
-Padding is not routed. The auxiliary loss is the mean over groups and layers of E sum_e f_e P_e
-(Fedus et al. 2021, arXiv:2101.03961, equations 4-6) with f_e = choices for e / (T K), counted
-before dropping, and P_e = sum of probabilities of e over real tokens / T.
+All frameworks route in the same way. A group is one sequence; therefore N devices route like one.
+Each token chooses the K experts with the largest softmax probabilities (on ties the lowest expert
+index); its K gates are these probabilities divided by their sum. Every expert has
+C = ceil(capacity_factor K T / E) slots per group. Slots are filled choice-major: all first choices
+in token order, then all second choices, and so on. A choice without a free slot is dropped and adds
+0. Padding tokens are not routed. The auxiliary loss is the mean over groups and layers of
+E sum_e f_e P_e (Fedus et al. 2021, arXiv:2101.03961, equations 4-6). Here f_e = choices for e /
+(T K), before dropping, and P_e = sum of the probabilities of e over real tokens / T.
 """
 
 import dataclasses
@@ -37,10 +38,10 @@ class MoeSpec(ModelSpec):
     Attributes:
       d_model, num_layers, num_heads, vocabulary_size, sequence_length: as in the transformer.
       d_ff: hidden width of one expert (two products, no biases).
-      num_experts, top_k: experts per layer, and how many each token uses.
+      num_experts, top_k: number of experts per layer; number of experts per token.
       capacity_factor: slots per expert relative to an even spread.
-      aux_loss_weight: coefficient of the load-balancing loss.
-      variable_length: sequences end early and come with a padding mask.
+      aux_loss_weight: coefficient of the auxiliary (load-balancing) loss.
+      variable_length: whether sequences differ in length and have a padding mask.
       activation, layer_norm_epsilon, tie_embeddings: as in the transformer.
     """
 
@@ -82,8 +83,8 @@ class MoeSpec(ModelSpec):
 
     @property
     def expert_capacity(self) -> int:
-        """Slots per expert and group; more than T would stay empty."""
-        factor = Fraction(str(self.capacity_factor))  # the number as it was typed
+        """Returns the slots per expert and group, at most T: more slots would stay empty."""
+        factor = Fraction(str(self.capacity_factor))  # the decimal number as typed
         even = Fraction(self.top_k * self.sequence_length, self.num_experts)
         return min(math.ceil(factor * even), self.sequence_length)
 
@@ -125,7 +126,7 @@ class MoeSpec(ModelSpec):
         )
 
     def forward_flops(self, *, global_batch_size: int) -> int:
-        """As for the transformer, with K experts per token and the router's product."""
+        """Returns the transformer's FLOPs with K experts per token, plus the router's product."""
         tokens = global_batch_size * self.sequence_length
         per_layer = (
             layers.attention_flops(
@@ -168,11 +169,17 @@ class MoeSpec(ModelSpec):
 def reference_route(
     spec: MoeSpec, probabilities_TE: np.ndarray, tokens: list[int]
 ) -> list[tuple[int, int, bool]]:
-    """Returns (token, expert, whether it found a slot) of each choice of a group's real tokens.
+    """Returns (token, expert, True if a slot was free) for each choice of one group.
 
-    In the order in which slots are filled; a token's choices are its experts by probability.
+    The choices are in the order in which slots are filled. A token chooses its experts in the order
+    of their probabilities.
+
+    Args:
+      spec: sizes of the network.
+      probabilities_TE: softmax of the router.
+      tokens: indices of the real tokens.
     """
-    # Stable sort of the negated probabilities: the lowest expert index wins a tie.
+    # A stable sort of the negated probabilities puts the lowest expert index first on ties.
     chosen = {
         t: np.argsort(-probabilities_TE[t], kind="stable")[: spec.top_k].tolist() for t in tokens
     }
@@ -193,9 +200,9 @@ def reference_experts(
     x_BTD: np.ndarray,
     mask_BT: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (output [B, T, D], auxiliary loss of each group [B]), token by token.
+    """Returns (output [B, T, D], auxiliary loss of each group [B]).
 
-    Written as loops over slots on purpose: it shares no trick with the implementations.
+    The loops over tokens and choices are on purpose: the implementations use other methods.
     """
     probabilities_BTE = reference.softmax(x_BTD @ parameters[f"{name}/router_kernel"])
     output_BTD = np.zeros_like(x_BTD)
@@ -239,7 +246,7 @@ _PARITY_SPECS = {
     "moe_padded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=True, top_k=3, capacity_factor=0.8
     ),
-    # 8 x 3 choices for 32 experts: some are left without a token.
+    # 8 sequences x 3 choices for 32 experts: some experts have no token.
     "moe_unused": dataclasses.replace(
         _PARITY,
         num_layers=1,
@@ -250,13 +257,13 @@ _PARITY_SPECS = {
         layer_norm_epsilon=0.1,
         tie_embeddings=True,
     ),
-    # All experts but one are chosen: two that nobody chose would stay equal but for rounding, and
-    # every later choice between them would be one of rounding.
+    # Each token chooses all experts except one. Two experts without a token would stay equal except
+    # for rounding, and rounding would decide every later choice between them.
     "moe_ties": dataclasses.replace(_PARITY, num_layers=1, top_k=4),
 }
 FAMILY = Family(
     presets=_PRESETS,
     parity_specs=_PARITY_SPECS,
-    # Uniform probabilities: in the first step every choice of an expert is a tie.
+    # Equal probabilities: in the first step every choice is a tie.
     parity_starts={"moe_ties": {"router_kernel": 0.0}},
 )

@@ -18,9 +18,9 @@ def route(
     """Assigns tokens to expert slots, group by group.
 
     Returns:
-      slot_BTK: slot of each choice, expert * C + position, or E * C where it was dropped.
-      gate_BTK: its weight; 0 where it was dropped.
-      fraction_BE: share of the T K choices for each expert, before dropping.
+      slot_BTK: slot of each choice: expert * C + position; E * C for a dropped choice.
+      gate_BTK: weight of each choice; 0 for a dropped choice.
+      fraction_BE: each expert's share of the T K choices, before dropping.
     """
     batch, length, num_experts = probabilities_BTE.shape
     top_BTK, expert_BTK = tf.math.top_k(probabilities_BTE, top_k)  # lowest index first on ties
@@ -71,8 +71,8 @@ class Experts(tf.Module):
         mean_BE = tf.reduce_sum(counted_BTE, 1) / length
         auxiliary_B = experts * tf.reduce_sum(fraction_BE * mean_BE, -1)
 
-        # Which token sits in which slot. Index T is a row of zeros (an empty slot); dropped
-        # choices all write to one slot past the end, which nobody reads.
+        # The token of each slot. Index T, a row of zeros, marks an empty slot. Dropped choices
+        # write to one extra slot at the end, which is discarded below.
         group_BTK = tf.broadcast_to(tf.range(batch)[:, None, None], (batch, length, top_k))
         token_BTK = tf.broadcast_to(tf.range(length)[None, :, None], (batch, length, top_k))
         token_BS = tf.tensor_scatter_nd_update(
@@ -86,7 +86,7 @@ class Experts(tf.Module):
         x_ERD = tf.reshape(x_EBCD, (experts, batch * capacity, d_model))
         hidden_ERF = self.activation(tf.matmul(x_ERD, tf.cast(self.up_kernel, x_ERD.dtype)))
         y_ERD = tf.matmul(hidden_ERF, tf.cast(self.down_kernel, x_ERD.dtype))
-        # Rows of y are expert-major; one more row holds the zeros that dropped choices read.
+        # Rows of y are expert-major. One extra row holds zeros: dropped choices read this row.
         y_RD = tf.pad(tf.reshape(y_ERD, (-1, d_model)), ((0, 1), (0, 0)))
         expert_BTK, position_BTK = slot_BTK // capacity, slot_BTK % capacity
         rows_BTK = tf.where(
@@ -154,7 +154,7 @@ class Moe(Embedder):
         dropout: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
-        del dropout  # this family has none
+        del dropout  # this family has no dropout
         x_BTD = self.embed(tokens_BT)
         auxiliary_B = 0.0
         for block in self.block:
@@ -166,5 +166,5 @@ class Moe(Embedder):
 
 
 def build(spec: MoeSpec, *, dtype: tf.DType, param_dtype: tf.DType, tweaks: Collection[str]) -> Moe:
-    del tweaks  # none is for TensorFlow's models
+    del tweaks  # no tweak changes TensorFlow's models
     return Moe(spec, dtype=dtype, param_dtype=param_dtype)

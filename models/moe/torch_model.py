@@ -20,12 +20,12 @@ def route(
     """Assigns tokens to expert slots, group by group.
 
     Returns:
-      slot_BTK: slot of each choice, expert * C + position, or E * C where it was dropped.
-      gate_BTK: its weight; 0 where it was dropped.
-      fraction_BE: share of the T K choices for each expert, before dropping.
+      slot_BTK: slot of each choice: expert * C + position; E * C for a dropped choice.
+      gate_BTK: weight of each choice; 0 for a dropped choice.
+      fraction_BE: each expert's share of the T K choices, before dropping.
     """
     batch, length, num_experts = probabilities_BTE.shape
-    # torch.topk leaves the order of ties open; a stable sort keeps the lowest index first.
+    # torch.topk does not define the order of ties; a stable sort puts the lowest index first.
     top_BTE, expert_BTE = torch.sort(probabilities_BTE, dim=-1, descending=True, stable=True)
     top_BTK, expert_BTK = top_BTE[..., :top_k], expert_BTE[..., :top_k]
     gate_BTK = top_BTK / top_BTK.sum(-1, keepdim=True)
@@ -72,8 +72,8 @@ class Experts(nn.Module):
             mean_BE = (probabilities_BTE * mask_BT[..., None]).sum(1) / length
         auxiliary_B = experts * (fraction_BE * mean_BE).sum(-1)
 
-        # Which token sits in which slot. Index T is a row of zeros (an empty slot); dropped
-        # choices all write to one slot past the end, which nobody reads.
+        # The token of each slot. Index T, a row of zeros, marks an empty slot. Dropped choices
+        # write to one extra slot at the end, which is discarded below.
         token_M = torch.arange(length, device=x_BTD.device).repeat_interleave(top_k)
         token_BS = torch.full((batch, slots + 1), length, device=x_BTD.device)
         token_BS.scatter_(1, slot_BTK.flatten(1), token_M.expand(batch, -1))
@@ -124,7 +124,7 @@ class Moe(Embedder):
         dropout: bool | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (logits [B, T, V], auxiliary loss of each group [B])."""
-        del dropout  # this family has none
+        del dropout  # this family has no dropout
         x_BTD = self.embed(tokens_BT)
         auxiliary = []
         for block in self.block:

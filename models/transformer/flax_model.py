@@ -56,7 +56,7 @@ class Transformer(Embedder):
         dropout: jax.Array | None = None,
     ) -> jax.Array:
         """Returns logits [B, T, V] (causal) or [B, classes]."""
-        del dropout  # this family has none
+        del dropout  # this family has no dropout
         x_BTD = self.embed(tokens_BT)
         for block in self.block:
             x_BTD = block(x_BTD, padding_mask_BT)
@@ -70,5 +70,5 @@ class Transformer(Embedder):
 
 
 def build(spec: TransformerSpec, *, dtype, param_dtype, tweaks: Collection[str]) -> Transformer:
-    rngs = nnx.Rngs(0)  # Flax's layers want one; start values come from the spec
+    rngs = nnx.Rngs(0)  # Flax layers require an Rngs; start values come from the spec
     return Transformer(spec, dtype=dtype, param_dtype=param_dtype, rngs=rngs, tweaks=tweaks)

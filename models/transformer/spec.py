@@ -1,4 +1,4 @@
-"""Pre-norm transformer: an encoder that classifies sequences, or a causal language model."""
+"""The pre-norm transformer: an encoder that classifies sequences, or a causal language model."""
 
 import dataclasses
 import functools
@@ -24,13 +24,15 @@ class TransformerSpec(ModelSpec):
     """Sizes of the network.
 
     Attributes:
-      d_model, num_layers, num_heads, d_ff, vocabulary_size, sequence_length: as usual.
-      causal: language model (True) or encoder classifier (False).
-      num_classes: labels of the classifier; 0 for a language model.
-      variable_length: sequences end early and come with a padding mask.
-      activation: of the feed-forward layers: gelu_tanh, gelu or relu.
-      layer_norm_epsilon: added to the variance.
-      tie_embeddings: a language model's logits are products with its token embedding.
+      d_model, d_ff: width of the model, and of the hidden layer of each feed-forward layer.
+      num_layers, num_heads: number of blocks, and of attention heads in a block.
+      vocabulary_size, sequence_length: number of different tokens, and of tokens in a sequence.
+      causal: True: a language model; False: an encoder classifier.
+      num_classes: number of labels of the classifier; 0 for a language model.
+      variable_length: whether sequences differ in length and have a padding mask.
+      activation: activation of the feed-forward layers: gelu_tanh, gelu or relu.
+      layer_norm_epsilon: number added to the variance.
+      tie_embeddings: whether the logits of a language model are products with its token embedding.
     """
 
     d_model: int = 128
@@ -54,7 +56,7 @@ class TransformerSpec(ModelSpec):
         layers.check_network(self.activation, self.layer_norm_epsilon)
         if self.tie_embeddings and not self.causal:
             raise ConfigError(
-                "tie_embeddings=True needs a causal model: a classifier has no tokens out"
+                "tie_embeddings=True needs a causal model: a classifier outputs no tokens"
             )
         if self.causal and self.num_classes:
             raise ConfigError(f"num_classes={self.num_classes} must be 0 for a causal model")
@@ -87,7 +89,7 @@ class TransformerSpec(ModelSpec):
         )
 
     def forward_flops(self, *, global_batch_size: int) -> int:
-        """Products only, per layer and for the head; embedding lookups count 0."""
+        """Returns the FLOPs of all products; embedding lookups count 0."""
         tokens = global_batch_size * self.sequence_length
         per_layer = (
             layers.attention_flops(
@@ -127,7 +129,7 @@ class TransformerSpec(ModelSpec):
         no_auxiliary = np.zeros(len(x_BTD))
         if self.causal:
             return layers.reference_head(parameters, x_BTD, tied=self.tie_embeddings), no_auxiliary
-        # A classifier sees the mean over real tokens.
+        # The head of a classifier takes the mean over real tokens.
         mask_BT = np.ones(x_BTD.shape[:2], bool) if mask_BT is None else mask_BT
         x_BD = (x_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1)[:, None]
         return layers.reference_dense(parameters, "head", x_BD), no_auxiliary

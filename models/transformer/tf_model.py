@@ -84,7 +84,7 @@ class Transformer(Embedder):
         dropout: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns logits [B, T, V] (causal) or [B, classes]."""
-        del dropout  # this family has none
+        del dropout  # this family has no dropout
         x_BTD = self.embed(tokens_BT)
         for block in self.block:
             x_BTD = block(x_BTD, padding_mask_BT)
@@ -100,5 +100,5 @@ class Transformer(Embedder):
 def build(
     spec: TransformerSpec, *, dtype: tf.DType, param_dtype: tf.DType, tweaks: Collection[str]
 ) -> Transformer:
-    del tweaks  # none is for TensorFlow's models
+    del tweaks  # no tweak changes TensorFlow's models
     return Transformer(spec, dtype=dtype, param_dtype=param_dtype)

@@ -57,7 +57,7 @@ class Transformer(Embedder):
         dropout: bool | None = None,
     ) -> torch.Tensor:
         """Returns logits [B, T, V] (causal) or [B, classes]."""
-        del dropout  # this family has none
+        del dropout  # this family has no dropout
         x_BTD = self.embed(tokens_BT)
         for block in self.block:
             x_BTD = block(x_BTD, padding_mask_BT)

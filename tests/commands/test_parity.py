@@ -138,7 +138,7 @@ def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
         assert len(answer.stderr.splitlines()) == 1
     answer = run_program(MAIN, "parity", *flags, "--resume", code=code)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "2 runs, 1 of them kept of an earlier session, in" in answer.stdout
+    assert "2 runs (1 kept from an earlier session) in" in answer.stdout
     assert not (work / "leaves").exists()
 
 

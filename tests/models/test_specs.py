@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 PRESETS = lookup.presets()
 ALL = {**{name: preset.spec for name, preset in PRESETS.items()}, **lookup.parity_specs()}
 
-# Hand-computed: embeddings + layers x (attention + feed-forward + norms) + final norm + head.
+# Computed by hand: embeddings + layers x (attention + feed-forward + norms) + final norm + head.
 D, F, V, T = 128, 512, 20000, 128
 BLOCK = 4 * (D * D + D) + (D * F + F + F * D + D) + 4 * D
 PARAMETERS = {
@@ -99,7 +99,8 @@ def test_flops_by_hand() -> None:
 
 
 def test_training_flops_of_an_mlp_leave_out_the_gradient_of_its_inputs() -> None:
-    """Forward and weight gradient for every layer, input gradient for all but the first."""
+    """Every layer has a forward product and a weight gradient; all except the first have an input
+    gradient."""
     products = [799 * 256, 256 * 128, 128 * 64, 64 * 192]
     expected = 2 * 64 * (2 * sum(products) + sum(products[1:]))
     assert PRESETS["mlp_medium"].spec.training_flops(global_batch_size=64) == expected == 72_810_496
@@ -170,7 +171,7 @@ MODEL_FILES = sorted((ROOT / "models").glob("*/*_model.py"))
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_model_is_built_and_called_in_one_way(path: Path) -> None:
-    """Read from the source: importing all frameworks into one process would take long."""
+    """Reads the source files, because importing all frameworks into one process takes long."""
     functions = {}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
@@ -180,18 +181,20 @@ def test_every_model_is_built_and_called_in_one_way(path: Path) -> None:
             )
     assert functions["build"] == [(["spec"], ["dtype", "param_dtype", "tweaks"])]
     calls = [*functions.get("__call__", []), *functions.get("forward", [])]
-    assert [names for _, names in calls if names] == [["dropout"]]  # the whole model's alone
+    assert [names for _, names in calls if names] == [
+        ["dropout"]
+    ]  # only in the call of the whole model
 
 
 def test_expert_capacity_is_the_ceiling() -> None:
     assert MoeSpec().expert_capacity == 40
     assert MoeSpec(sequence_length=10, num_experts=3, top_k=2).expert_capacity == 9
     exact = MoeSpec(sequence_length=100, num_experts=2, top_k=1, capacity_factor=1.1)
-    assert exact.expert_capacity == 55  # in floating point 1.1 x 50 is a little more
+    assert exact.expert_capacity == 55  # in floating point, 1.1 x 50 is slightly larger than 55
 
 
 def test_routing_fills_slots_choice_major_and_drops_the_rest() -> None:
-    """Two experts, all tokens prefer expert 0: capacity 2 of 4 tokens, first choices first."""
+    """All 4 tokens choose expert 0, which has 2 slots: the first 2 tokens get them."""
     spec = MoeSpec(
         d_model=2, num_heads=1, d_ff=2, num_experts=2, top_k=1, capacity_factor=1.0,
         sequence_length=4, vocabulary_size=4, num_layers=1,
@@ -213,7 +216,7 @@ def test_routing_fills_slots_choice_major_and_drops_the_rest() -> None:
 
 
 def test_padding_does_not_change_what_is_real() -> None:
-    """An encoder gives the same logits when the padding holds other tokens."""
+    """Other tokens in the padding do not change the logits of an encoder."""
     spec = lookup.parity_specs()["transformer_encoder"]
     assert isinstance(spec, TransformerSpec)
     random = np.random.default_rng(0)
@@ -252,6 +255,6 @@ def test_a_causal_model_does_not_look_ahead() -> None:
         first = before[:, :8]
         if name == "transformer_causal":
             assert np.array_equal(first, after[:, :8])
-        # Expert slots are filled per sequence: later first choices can displace earlier second
-        # choices, by definition. Only the logits at later positions must differ for sure.
+        # Expert slots are filled per sequence: by definition, a later token's first choice can
+        # displace an earlier token's second choice. Only later positions must differ.
         assert not np.array_equal(before[:, 8:], after[:, 8:])

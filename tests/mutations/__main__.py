@@ -1,11 +1,12 @@
-"""Plants bugs in a copy of the code, one at a time, and shows that each is found.
+"""Plants bugs in copies of the code, one bug in each, and checks that each bug is found.
 
     python -m tests.mutations [NAME ...]
 
-Parity must find the bugs of ``mutations.py``: the code with the bug must run (exit 3 means that it
-does not), and ``isoscale parity`` must end with exit 1, where it ends with exit 0 without the bug.
-Tests must find the bugs of ``measuring.py``: at least one of those that the bug names must fail,
-where all of them pass without the bug. Exit code: 0 all were found, 1 some were not.
+Parity must find the bugs of ``mutations.py``: ``isoscale parity`` must exit with 0 without the bug
+and with 1 with the bug. Exit code 3 means that a run failed; it does not count.
+Tests must find the bugs of ``measuring.py``: the tests that a bug names must all pass without the
+bug, and at least one must fail with the bug.
+Exit codes: 0 all bugs were found, 1 a bug was missed, 2 bad input.
 """
 
 import shutil
@@ -27,11 +28,11 @@ MAIN = "isoscale.common.commands.main"
 UNHARMED, FOUND = 0, 1
 STEPS = 10
 TEST_SECONDS = 20
-"""How long a test may take; with some bugs it would wait for ever."""
+"""Timeout of one test; with some bugs a test would wait for ever."""
 
 
 def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProcess:
-    """Runs ``isoscale parity`` of a copy of the code."""
+    """Runs ``isoscale parity`` from a copy of the code."""
     return subprocess.run(
         [
             *(sys.executable, "-P", "-m", MAIN, "parity", "--dtype=float64"),
@@ -49,7 +50,12 @@ def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProces
 def look(
     flags: tuple[str, ...], mutation: Mutation | None = None
 ) -> subprocess.CompletedProcess | None:
-    """Returns what parity says of a copy of the code, with a bug or as it is; None: nothing."""
+    """Returns the result of parity with a copy of the code; None: timeout.
+
+    Args:
+      flags: flags of ``isoscale parity``.
+      mutation: the bug to plant; None: no bug.
+    """
     with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
         folder = Path(name)
         code = copy_of_the_code(folder)
@@ -62,13 +68,13 @@ def look(
 
 
 def find_by_parity(mutation: Mutation) -> tuple[bool, str]:
-    """Returns whether parity finds a bug, and what it says."""
+    """Returns (whether parity finds a bug, its message)."""
     answer = look(mutation.flags, mutation)
     if answer is None:
         return False, "no answer"
     said = [line for line in answer.stdout.splitlines() if line.startswith(("OUT", "FAILED"))]
     text = said[0] if said else (answer.stderr.strip().splitlines() or ["nothing found"])[-1]
-    # A command that breaks leaves with 1, too: it must have found a difference.
+    # A command that crashes also exits with 1: the output must name a difference.
     found = answer.returncode == FOUND and text.startswith("OUT OF BOUNDS")
     return found, f"exit {answer.returncode}: {text}"
 
@@ -76,17 +82,17 @@ def find_by_parity(mutation: Mutation) -> tuple[bool, str]:
 def run_tests(
     tests: str, only: str | None, mutation: MeasuringMutation | None = None
 ) -> subprocess.CompletedProcess:
-    """Runs tests in a copy of the code and of the tests, with a bug or without one.
+    """Runs tests in a copy of the code and of the tests.
 
     Args:
-      tests: file of tests.
-      only: selects tests, as ``pytest -k`` takes it; None: all of the file.
-      mutation: the bug.
+      tests: path of the file of tests.
+      only: expression for ``pytest -k``; None: all tests of the file.
+      mutation: the bug to plant; None: no bug.
     """
     with tempfile.TemporaryDirectory(prefix="isoscale-mutation-") as name:
         folder = Path(name)
         code = copy_of_the_code(folder)
-        for top in CODE:  # where tests look for the code beside them
+        for top in CODE:  # tests look for the code in this folder
             (folder / top).symlink_to(code / top)
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "tests", folder / "tests", ignore=ignore)
@@ -108,7 +114,7 @@ def run_tests(
 
 
 def find_by_tests(mutation: MeasuringMutation) -> tuple[bool, str]:
-    """Returns whether a test finds a bug, and the line that says so."""
+    """Returns (whether a test finds a bug, the line with its message)."""
     answer = run_tests(mutation.tests, mutation.only, mutation)
     said = [line for line in answer.stdout.splitlines() if line.startswith("FAILED")]
     text = said[0] if said else (answer.stdout + answer.stderr).strip().splitlines()[-1]
@@ -116,21 +122,21 @@ def find_by_tests(mutation: MeasuringMutation) -> tuple[bool, str]:
 
 
 def find(mutation: Mutation | MeasuringMutation) -> tuple[bool, str]:
-    """Returns whether a bug is found, and what its judge says."""
+    """Returns (whether a bug is found, the message of its judge)."""
     if isinstance(mutation, Mutation):
         return find_by_parity(mutation)
     return find_by_tests(mutation)
 
 
 def check_of(mutation: Mutation | MeasuringMutation) -> tuple[str, tuple[Any, ...]]:
-    """Returns (judge, its arguments) of the look that must find nothing without the bug."""
+    """Returns (judge, its arguments) of the control run, which must pass without the bug."""
     if isinstance(mutation, Mutation):
         return "parity", mutation.flags
     return "pytest", (mutation.tests, mutation.only)
 
 
 def control(check: tuple[str, tuple[Any, ...]]) -> str | None:
-    """Returns what a judge says of the code as it is, where it should find nothing."""
+    """Runs a judge on the code without a bug; returns None if it passes, else its output."""
     judge, arguments = check
     answer = look(arguments) if judge == "parity" else run_tests(*arguments)
     if answer is None:
@@ -156,7 +162,7 @@ def main() -> int:
             words = " ".join(word for word in (judge, *arguments) if word)
             print(f"[{index}/{len(checks)}] without a bug: {words}", flush=True)
             if said is not None:
-                print(f"{judge} finds something in the code as it is:\n{said}")
+                print(f"{judge} fails without a bug:\n{said}")
                 return 1
         results = pool.map(lambda name: find(by_name[name]), names)
         for index, (name, (found, said)) in enumerate(zip(names, results, strict=True), 1):

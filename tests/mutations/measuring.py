@@ -1,7 +1,7 @@
 """Realistic bugs in the code that measures, starts processes, writes files and judges figures.
 
-Parity cannot see them: every framework would be measured wrongly in the same way. For each bug,
-tests are named that must fail.
+Parity cannot find these bugs: they make the same error for every framework. Each bug names the
+tests that must fail.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ class MeasuringMutation:
     """One bug.
 
     Attributes:
-      name: of the bug.
-      path: the file that has it.
-      changes: what it changes there.
-      tests: file of tests, of which at least one must fail.
-      only: expression that selects tests of the file, as ``pytest -k`` takes it; None: all.
+      name: name of the bug.
+      path: file with the bug.
+      changes: changes of that file.
+      tests: file of tests; at least one test must fail.
+      only: expression for ``pytest -k`` that selects tests of the file; None: all tests.
     """
 
     name: str
@@ -51,7 +51,7 @@ class MeasuringMutation:
         """Plants the bug in a copy of the code.
 
         Raises:
-          ValueError: the place of the bug has changed.
+          ValueError: the code at the place of the bug has changed.
         """
         plant(root / self.path, *self.changes)
 
@@ -66,7 +66,7 @@ def _bug(
     only: str | None = None,
     **options: object,
 ) -> MeasuringMutation:
-    """Returns a bug; ``options`` are those of its first change, ``more`` its further changes."""
+    """Returns a bug; ``options`` belong to its first change, ``more`` holds its further changes."""
     first = Change(old=old, new=new, **options)  # type: ignore[arg-type]
     return MeasuringMutation(name=name, path=path, changes=(first, *more), tests=tests, only=only)
 

@@ -1,4 +1,4 @@
-"""Realistic bugs, each a change of one expression, and where ``isoscale parity`` sees it."""
+"""Realistic bugs, each a change of one expression, and the flags with which parity finds it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ class Mutation:
     """One bug.
 
     Attributes:
-      name: of the bug.
-      path: the file that has it.
-      old, new: the expression that is replaced, and the one that takes its place.
-      within: the function (or method) that has it; None: it is there once in the file.
-      places: how often the expression occurs there; all are replaced.
-      flags: what ``isoscale parity`` is asked to look at.
+      name: name of the bug.
+      path: file with the bug.
+      old, new: the correct expression and its replacement.
+      within: function or method with the expression; None: anywhere in the file.
+      places: number of occurrences of the expression; all are replaced.
+      flags: flags of ``isoscale parity`` with which it finds the bug.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Mutation:
         """Plants the bug in a copy of the code.
 
         Raises:
-          ValueError: the expression is not there, or not as often as was said.
+          ValueError: the file has another number of occurrences of the expression.
         """
         change = Change(old=self.old, new=self.new, within=self.within, places=self.places)
         plant(root / self.path, change)
@@ -66,7 +66,7 @@ PJIT = {"devices": 2, "strategy": "pjit"}
 MIRRORED = {"devices": 2, "strategy": "mirrored"}
 DDP = {"devices": 2, "strategy": "ddp"}
 BFLOAT16 = ("--dtype=bfloat16", "--nopieces")
-"""Overrides the float64 that other mutations are found in: the last of two flags holds."""
+"""Overrides the flag --dtype=float64 of other mutations: of two flags the last one wins."""
 
 MUTATIONS = (
     # The optimizer.
@@ -96,7 +96,7 @@ MUTATIONS = (
         path=f"{JAX}/optimizer.py",
         old="jnp.minimum(1.0, clip_norm / optax.global_norm(gradients))",
         new="clip_norm / optax.global_norm(gradients)",
-        flags=_jax("transformer_encoder_unpadded"),  # in some steps its norm is below 1
+        flags=_jax("transformer_encoder_unpadded"),  # in some steps the norm is below 1
     ),
     Mutation(
         name="tensorflow-clips-each-tensor",
@@ -529,7 +529,7 @@ MUTATIONS = (
         path=f"{JAX}/runner.py",
         old="np.asarray(self._updates, np.int32)",
         new="np.asarray(0, np.int32)",
-        places=2,  # the optimizer's, and that of dropout
+        places=2,  # the count of the optimizer, and the count of dropout
         flags=_jax("mlp"),
     ),
     Mutation(

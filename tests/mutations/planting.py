@@ -7,13 +7,13 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """One expression that takes the place of another.
+    """The replacement of one expression by another.
 
     Attributes:
-      old, new: the expressions.
-      within: function or method that holds the old one; None: anywhere in the file.
-      places: how often the old one occurs there.
-      number: which occurrence is replaced, counted from 0; None: all of them.
+      old, new: the expression and its replacement.
+      within: function or method with the old expression; None: anywhere in the file.
+      places: number of occurrences of the old expression.
+      number: index of the occurrence to replace, from 0; None: all occurrences.
     """
 
     old: str
@@ -27,7 +27,7 @@ def plant(path: Path, *changes: Change) -> None:
     """Changes a file.
 
     Raises:
-      ValueError: the file does not hold an expression, or not as often as the change says.
+      ValueError: the number of occurrences of an expression differs from ``places`` of the change.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for change in changes:
@@ -40,14 +40,14 @@ def plant(path: Path, *changes: Change) -> None:
                     replace.visit(node)
         if replace.count != change.places:
             raise ValueError(
-                f"'{change.old}' is {replace.count} times in {path}"
+                f"'{change.old}' occurs {replace.count} times in {path}"
                 f"{f' ({change.within})' if change.within else ''}, not {change.places}"
             )
     path.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
 
 
 class _Replace(ast.NodeTransformer):
-    """Replaces expressions that equal another one, and counts them."""
+    """Replaces the expressions that equal the old one, and counts them."""
 
     def __init__(self, change: Change):
         self._old = ast.dump(ast.parse(change.old, mode="eval").body)

@@ -1,4 +1,4 @@
-"""Bugs are found: some of those that ``python -m tests.mutations`` plants, one of each kind."""
+"""Tests that planted bugs are found: a few of those of ``python -m tests.mutations``."""
 
 import ast
 from pathlib import Path
@@ -39,7 +39,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_each_changes_what_is_there(name: str, code: Path) -> None:
-    """A bug whose place has gone would be no bug."""
+    """If the code at the place of a bug has changed, the bug no longer applies."""
     path = code / BY_NAME[name].path
     before = path.read_text()
     try:

@@ -1,7 +1,8 @@
-"""Every model, framework, strategy and device count computes the same thing, at every step.
+"""Tests that all models, frameworks, strategies and device counts compute equal steps.
 
-Through the command that users have: what is compared, and the bounds, are its own. The whole matrix
-takes longer than all other tests together (``make parity`` runs it); here every path of it runs.
+The tests run ``isoscale parity``; this command defines the comparisons and the bounds. The whole
+matrix takes longer than all other tests together; ``make parity`` runs it. The tests run a part
+that covers every code path.
 """
 
 import json
@@ -30,23 +31,23 @@ FLOAT64, FLOAT32 = "--dtype=float64", "--dtype=float32"
 
 RUNS = {
     "small": [f"--models={','.join(SMALL)}", *BARE, FLOAT64, "--steps=25"],
-    # And the pieces of training.
+    # With the pieces of training.
     "two devices": ["--models=mlp,moe,transformer_causal_padded", "--devices=2", FLOAT64,
                     "--steps=25"],
-    # With all the steps that users get.
+    # With the default number of steps.
     "one and four devices": ["--models=mlp", "--devices=1,4", FLOAT64, "--nopieces"],
     "presets": ["--models=moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp", "--devices=2",
                 FLOAT64],
     "float32": [f"--models={SOME},mlp/sgd_unclipped", "--strategies=pjit,mirrored,ddp",
                 "--devices=2", FLOAT32, "--nopieces"],
     "bfloat16": [f"--models={SOME}", *BARE, "--dtype=bfloat16"],
-    # No preset: the lane is about operations and blocks of steps, and small sizes have both. As
-    # compiled in runs: once at least.
+    # No presets: the lane changes operations and blocks of steps, and small sizes have both. One
+    # entry compiles as runs do (--noquick_compile).
     "tuned": [f"--models={SOME}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
               "--noquick_compile"],
     "tuned on two devices": ["--models=mlp,moe_padded", "--devices=2", "--tuning=tuned", FLOAT64,
                              "--steps=10", "--nopieces"],
-    # What is in no lane, or not for these models.
+    # Tweaks outside the lanes, or outside the lane of these models.
     "onednn-linear": [f"--models={SOME}", "--frameworks=torch", *BARE, FLOAT32,
                       "--tweaks=+onednn-linear"],
     "foreach-optimizer": ["--models=mlp,mlp/sgd_unclipped", "--frameworks=torch", *BARE, FLOAT64,
@@ -58,9 +59,9 @@ RUNS = {
                         "--strategies=pjit", "--devices=2", "--dtype=float64,float32,bfloat16",
                         "--tweaks=+kernel-gradient", "--nopieces"],
 }  # fmt: skip
-"""A part of the matrix that runs every path; ``make parity`` runs all of it."""
+"""A part of the matrix that covers every path; ``make parity`` runs the whole matrix."""
 ON_TWO_CORES = ("two devices", "tuned on two devices")
-"""Runs whose devices have a core each; the devices of the others may share one."""
+"""Entries of ``RUNS`` whose devices need one core each; other devices may share a core."""
 
 
 def _named(*names: str) -> list[Any]:
@@ -71,7 +72,7 @@ def _named(*names: str) -> list[Any]:
 
 @pytest.fixture(scope="session")
 def parity(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, dict]]:
-    """Runs ``isoscale parity`` once for each name; returns what it printed and its document."""
+    """Runs ``isoscale parity`` once for each name; returns its output and its document."""
     done: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def run(name: str) -> tuple[str, dict[str, Any]]:
@@ -94,7 +95,7 @@ def parity(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[st
 
 
 def _kinds(run: dict[str, Any]) -> dict[str, set[str]]:
-    """Returns against whom -> what was compared."""
+    """Returns other side -> kinds of compared figures."""
     return {
         comparison["against"]: {figure["kind"] for figure in comparison["figures"]}
         for comparison in run["comparisons"]
@@ -107,7 +108,7 @@ def _flag(name: str, flag: str) -> list[str] | None:
 
 
 def _expected(name: str) -> set[tuple[str, str, str, int, str]]:
-    """Returns (case, framework, strategy, devices, dtype) of all that a run must have."""
+    """Returns (case, framework, strategy, devices, dtype) of all runs that a name must have."""
     wanted, pieces = _flag(name, "models") or [], "--nopieces" not in RUNS[name]
     counts = [int(text) for text in _flag(name, "devices") or []]
     chosen = _flag(name, "strategies")
@@ -175,7 +176,7 @@ def test_every_step_was_compared(parity) -> None:
             if all_cases()[run["case"]].dropout or comparison["against"] == ITSELF:
                 continue
             for figure in comparison["figures"]:
-                # On devices, gradients before clipping are asked for in the first step only.
+                # On several devices, only the first step has gradients before clipping.
                 first = run["strategy"] != "bare" and figure["kind"] == NORM
                 seen[first].add(tuple(step for step, _ in figure["by_step"]))
     assert seen == {True: {(0,)}, False: {tuple(range(25))}}
@@ -199,7 +200,7 @@ def test_shares_restoring_and_blocks_are_checked(name: str, parity) -> None:
 
 
 def test_what_the_cases_are_for_happens_in_them(monkeypatch) -> None:
-    """Overflow, experts without tokens, ties, a short batch: seen in the reference."""
+    """Overflow, experts without tokens, ties and a short batch occur in the reference."""
     seen: dict[str, set[str]] = {}
     route = moe.reference_route
 

@@ -1,4 +1,4 @@
-"""The page of jobs that workers have done, as parity and the relay show it."""
+"""The parts that the pages of parity and relay share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from isoscale.common.report.formats.templates import make_environment
 
 
 def said_of_runs(document: ParityDocument | RelayDocument, *, total: int) -> str:
-    """Returns one sentence: how many runs there were, how long they took, and how they ran."""
+    """Returns one sentence: number of runs, duration, tuning, platform and CPU."""
     minutes, seconds = divmod(round(document.seconds), 60)
     kept = document.kept_runs
-    of_before = f", {kept} of them kept of an earlier session," if kept else ""
+    of_before = f" ({kept} kept from an earlier session)" if kept else ""
     return (
         f"{total} runs{of_before} in {minutes}:{seconds:02d} minutes, tuning "
         f"{document.tuning}{' ' + ','.join(document.tweaks) if document.tweaks else ''}, "
@@ -27,13 +27,13 @@ def said_of_runs(document: ParityDocument | RelayDocument, *, total: int) -> str
 def write_page(
     path: Path, template: str, *, drawn: Sequence[tuple[Plot, str]], **content: Any
 ) -> Path:
-    """Writes one page that needs nothing else; returns its path.
+    """Writes one self-contained page; returns its path.
 
     Args:
-      path: of the page.
-      template: extends ``jobs.html``.
-      drawn: plots and their SVG.
-      **content: what else the template shows.
+      path: path of the page.
+      template: name of a template that extends ``jobs.html``.
+      drawn: (plot, its SVG).
+      **content: further variables of the template.
     """
     figures = [
         (plot, Markup(with_own_ids(svg, f"f{index}-"))) for index, (plot, svg) in enumerate(drawn)

@@ -1,4 +1,4 @@
-"""What ``isoscale parity`` found: a table, a page with the difference growing over steps."""
+"""Shows the results of ``isoscale parity``: a table, and a page with plots over steps."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ from isoscale.common.report.parity import jobs
 
 HTML = "parity.html"
 _LEAST_STEPS = 5
-"""Fewer are no curve."""
+"""Smallest number of steps that a plot needs."""
 COLUMNS = (
     "model",
     "dtype",
@@ -36,19 +36,19 @@ COLUMNS = (
 
 
 def run_name(job: Key) -> str:
-    """Returns the name of a run in messages."""
+    """Returns the name of a run for messages."""
     case, framework, strategy, devices, dtype = job
     return f"{case} {framework} {strategy} devices={devices} {dtype}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two sides of a model, and what they differ by.
+    """Two compared sides and their differences.
 
     Attributes:
-      model, dtype: what was trained.
-      name: ``jax - torch``, ``jax on N devices - one``, ...
-      runs: (what ran, comparison).
+      model, dtype: the trained case and its dtype.
+      name: ``jax - torch``, ``jax, N devices - bare``, ...
+      runs: (name of the run, comparison).
     """
 
     model: str
@@ -65,18 +65,18 @@ class Pair:
         return all(figure.ok for _, figure in self.figures)
 
     def largest(self, kind: str) -> Difference | None:
-        """Returns the largest difference of a kind; None where it was not compared."""
+        """Returns the largest difference of a kind; None if the kind was not compared."""
         found = [figure for _, figure in self.figures if figure.kind == kind]
         return max(found, key=lambda figure: figure.largest, default=None)
 
     def nearest(self) -> tuple[str, Difference] | None:
-        """Returns what is nearest to its bound, or the earliest out of it."""
+        """Returns the figure nearest to its bound, or the first one out of bounds."""
         judged = [entry for entry in self.figures if entry[1].nearest]
         return max(judged, key=lambda entry: entry[1].urgency, default=None)
 
 
 def pairs(document: ParityDocument) -> list[Pair]:
-    """Returns what was compared: frameworks, N devices against one, and the reference."""
+    """Returns all pairs: two frameworks, N devices and one, a framework and the reference."""
     found: dict[tuple[str, str, str], Pair] = {}
     for run in document.runs:
         framework = run.framework
@@ -104,7 +104,7 @@ def pairs(document: ParityDocument) -> list[Pair]:
 
 
 def _figure(figure: Difference | None) -> str:
-    """Returns a difference, and at which step."""
+    """Returns the text of a difference and its step."""
     if figure is None:
         return ""
     return f"{figure.largest:.1e} @{figure.step}" if figure.largest else "0"
@@ -121,7 +121,7 @@ def _nearest(pair: Pair) -> str:
 
 
 def row(pair: Pair) -> list[str]:
-    """Returns the cells of a pair's row, as ``COLUMNS`` has them."""
+    """Returns the cells of a pair's row, one for each of ``COLUMNS``."""
     return [
         pair.model,
         pair.dtype,
@@ -133,7 +133,7 @@ def row(pair: Pair) -> list[str]:
 
 
 def sentences(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
-    """Returns what it comes to, the first step and tensor out of bounds before all."""
+    """Returns the summary; the first step and tensor out of bounds come first."""
     lines = []
     outside = [
         (figure.first_outside[0], pair, run, figure)
@@ -159,7 +159,7 @@ def sentences(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
 
 
 def print_summary(document: ParityDocument) -> None:
-    """Prints a row for each model and pair, then what it comes to."""
+    """Prints a row for each pair, then the summary."""
     found = pairs(document)
     table = make_table("")
     for name in COLUMNS:
@@ -178,7 +178,7 @@ def _draw(title: str, entries: Sequence[Pair]) -> Figure:
     ]
     figure = Figure(figsize=(3.4 * len(kinds) + 2.7, 3.0), dpi=110)
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
-    # At fixed places: looking for them takes longer than drawing.
+    # Fixed margins: computing them takes longer than drawing.
     width = figure.get_figwidth()
     figure.subplots_adjust(
         left=0.6 / width, right=1 - 2.5 / width, bottom=0.17, top=0.8, wspace=0.3
@@ -192,7 +192,7 @@ def _draw(title: str, entries: Sequence[Pair]) -> Figure:
             if not figures:
                 continue
             steps = sorted({step for f in figures for step in f.by_step})
-            # Nothing at all has no place on a logarithmic axis: it lies on its bottom.
+            # A logarithmic axis has no 0: a difference of 0 is drawn at the bottom.
             values = [
                 max(smallest, max(f.by_step.get(step, 0.0) for f in figures)) for step in steps
             ]
@@ -234,8 +234,8 @@ def _plots(found: Sequence[Pair]) -> list[Plot]:
             slug=f"{model}_{dtype}".replace("/", "_"),
             title=f"{model}, {dtype}",
             caption=(
-                "The largest difference of each step (at the bottom: none); dotted: bounds, where "
-                "the figure is judged."
+                "The largest difference of each step; a difference of 0 lies at the bottom. Dotted "
+                "lines: bounds of judged figures."
             ),
             draw=draw(f"{model}, {dtype}", entries),
         )
@@ -244,7 +244,7 @@ def _plots(found: Sequence[Pair]) -> list[Plot]:
 
 
 def write_page(folder: Path, document: ParityDocument) -> Path:
-    """Writes one page that needs nothing else; returns its path."""
+    """Writes one self-contained page; returns its path."""
     found = pairs(document)
     return jobs.write_page(
         folder / HTML,

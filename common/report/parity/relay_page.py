@@ -1,4 +1,4 @@
-"""What ``isoscale relay`` found: a table, a page with its pictures, curves for TensorBoard."""
+"""Shows the results of ``isoscale relay``: a table, a page with plots, curves for TensorBoard."""
 
 import math
 import shutil
@@ -31,7 +31,7 @@ COLUMNS = (
     "",
 )
 _SMALLEST = 1e-17
-"""Where no difference at all lies on a logarithmic axis."""
+"""The place of a difference of 0 on a logarithmic axis."""
 
 
 def _name(run: RelayRun) -> str:
@@ -39,7 +39,7 @@ def _name(run: RelayRun) -> str:
 
 
 def rows(document: RelayDocument) -> list[tuple[bool, list[str]]]:
-    """Returns (whether it is within its bounds, the texts of ``COLUMNS``) of all comparisons."""
+    """Returns (within bounds, the texts of ``COLUMNS``) of comparisons and failed trainings."""
     found = []
     for run in document.trainings():
         if run.error:
@@ -69,7 +69,7 @@ def rows(document: RelayDocument) -> list[tuple[bool, list[str]]]:
 
 
 def _outside(runs: Sequence[RelayRun]) -> list[tuple[int, str, Difference]]:
-    """Returns (step, who differs from whom, figure) of all that is out of bounds, by step."""
+    """Returns (step, the two sides, figure) of all figures out of bounds, sorted by step."""
     found = [
         (figure.first_outside[0], f"{run.model}, {_name(run)}, {comparison.against}", figure)
         for run in runs
@@ -81,7 +81,7 @@ def _outside(runs: Sequence[RelayRun]) -> list[tuple[int, str, Difference]]:
 
 
 def sentences(document: RelayDocument) -> list[str]:
-    """Returns what it comes to, what is out of bounds before all."""
+    """Returns the summary; differences out of bounds come first."""
     comparisons = [c for run in document.trainings() for c in run.comparisons]
     count = sum(not c.ok for c in comparisons)
     lines = []
@@ -91,23 +91,23 @@ def sentences(document: RelayDocument) -> list[str]:
         )
     for step, who, _ in _outside(document.unbroken)[:1]:
         lines.append(
-            f"Unbroken runs part ways, too, without any hand-over: {who}, at step {step}. That "
-            "training amplifies rounding (isoscale parity says whether each step is equal); fewer "
-            "--steps show the hand-over alone."
+            f"Unbroken runs, without any hand-over, are also out of bounds: {who}, at step {step}. "
+            "This training amplifies rounding. isoscale parity tests whether each step is equal; "
+            "fewer --steps here test the hand-over alone."
         )
     failed = [run for run in document.trainings() if run.error]
     lines += [f"FAILED: {run.model} {_name(run)}: {run.error}" for run in failed]
     if comparisons and not count and not failed:
         relays, unbroken = len(document.relays), len(document.unbroken)
         lines.append(
-            f"All within bounds: {len(comparisons)} comparisons between {relays} in relay and "
-            f"{unbroken} unbroken."
+            f"All within bounds: {len(comparisons)} comparisons of {relays} relays and "
+            f"{unbroken} unbroken trainings."
         )
     tolerance = tolerance_of(document.dtype, routed=False)
     if tolerance.loss_steps is not None:
         lines.append(
-            f"In {document.dtype} the losses of the first {tolerance.loss_steps} steps are "
-            "judged, and nothing else: trajectories part ways by rounding alone."
+            f"In {document.dtype} only the losses of the first {tolerance.loss_steps} steps are "
+            "judged: rounding alone makes trajectories diverge."
         )
     lines.append(
         f"{document.steps} steps in {document.dtype}; "
@@ -117,7 +117,7 @@ def sentences(document: RelayDocument) -> list[str]:
 
 
 def print_summary(document: RelayDocument) -> None:
-    """Prints a row for each comparison, then what it comes to."""
+    """Prints a row for each comparison, then the summary."""
     table = make_table("")
     for name in COLUMNS:
         table.add_column(name, no_wrap=True)
@@ -129,8 +129,8 @@ def print_summary(document: RelayDocument) -> None:
 
 
 def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
-    """Draws the loss, a colour for each framework, and below what the curves differ by."""
-    frameworks = sorted({leg.split(":")[0] for leg in relay.legs})  # as in every plot
+    """Draws the loss, one colour for each framework, and below it the differences of the curves."""
+    frameworks = sorted({leg.split(":")[0] for leg in relay.legs})  # sorted, as in every plot
     color = dict(zip(frameworks, COLORS, strict=False))
     figure = Figure(figsize=(7.8, 5.2), dpi=110)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -160,7 +160,7 @@ def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
             if first:
                 axes.axvline(first, color="#000000", linewidth=0.6, linestyle=(0, (4, 3)))
         first = end
-    above.set_title("loss (nats); at each dashed line another framework takes over")
+    above.set_title("loss (nats); dashed vertical line: the next leg starts")
     bounds: set[float] = set()
     for comparison, dash in zip(relay.comparisons, DASHES[1:], strict=False):
         by_step = comparison.figures[LOSS].by_step
@@ -187,7 +187,7 @@ def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
         )
     below.set_yscale("log")
     below.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
-    below.set_title("difference of the losses, relative (at the bottom: none)")
+    below.set_title("relative difference of the losses (0 lies at the bottom)")
     below.set_xlabel("step")
     for axes in (above, below):
         axes.margins(x=0.01, y=0.12)
@@ -196,7 +196,7 @@ def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
 
 
 def _plots(document: RelayDocument) -> list[Plot]:
-    """Returns a picture of each relay that ran, of those of a model the given order only."""
+    """Returns one plot for each model: its first relay that succeeded."""
 
     def draw(relay: RelayRun) -> Callable[[], Figure]:
         runs = [r for r in document.unbroken if r.model == relay.model and not r.error]
@@ -210,7 +210,7 @@ def _plots(document: RelayDocument) -> list[Plot]:
         Plot(
             slug=f"relay_{model.replace('/', '-')}",
             title=f"{model}, {document.dtype}",
-            caption="Thick: the relay, a colour for each framework. Thin: unbroken runs.",
+            caption="Thick: the relay, one colour for each framework. Thin: unbroken runs.",
             draw=draw(relay),
         )
         for model, relay in shown.items()
@@ -218,7 +218,7 @@ def _plots(document: RelayDocument) -> list[Plot]:
 
 
 def write_page(folder: Path, document: RelayDocument) -> Path:
-    """Writes one page that needs nothing else, and its pictures beside it; returns its path."""
+    """Writes one self-contained page, and its plots as files; returns the path of the page."""
     shutil.rmtree(folder / PLOTS, ignore_errors=True)
     (folder / PLOTS).mkdir()
     drawn = []
@@ -239,7 +239,7 @@ def write_page(folder: Path, document: RelayDocument) -> Path:
 
 
 def write_event_files(folder: Path, document: RelayDocument) -> Path:
-    """Writes a curve of each relay and unbroken run; returns the folder for TensorBoard."""
+    """Writes the curves of each relay and unbroken run for TensorBoard; returns their folder."""
     board = folder / TENSORBOARD
     shutil.rmtree(board, ignore_errors=True)
     now = time.time()

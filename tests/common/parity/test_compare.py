@@ -1,4 +1,4 @@
-"""What counts as equal, and what is kept of what does not."""
+"""Tests which differences are judged as equal, and what figures record."""
 
 import json
 import math
@@ -26,7 +26,7 @@ FLOAT64, FLOAT32 = TOLERANCES["float64"], TOLERANCES["float32"]
 
 
 def record(step: int = 0, *, loss: float = 2.0, **changes: tuple[str, float]) -> Record:
-    """Returns a step; ``kind=(tensor, amount)`` adds to the first entry of a tensor."""
+    """Returns the record of a step; ``kind=(tensor, amount)`` adds to the tensor's first entry."""
     random = np.random.default_rng(step)
     size = SPEC.parameter_count
     kinds = ("gradients", "step_gradients", "parameters", "first_moment")
@@ -87,7 +87,7 @@ def test_the_first_step_and_the_largest_are_both_kept() -> None:
 
 
 def test_of_one_step_the_tensor_that_comes_first_is_named() -> None:
-    """The one nearest to the cause, not the one where it grew largest."""
+    """The first tensor is nearest to the cause; a later tensor may have the largest difference."""
     comparison = Comparison("other")
     values = np.array([0.0, 2e-10, 9e-10])
     comparison.add_tensors(PARAMETERS, 7, ("a", "b", "c"), values, 1e-10)
@@ -106,7 +106,7 @@ def test_devices_are_held_to_a_tighter_bound_at_first() -> None:
 
 @pytest.mark.parametrize("kind", ["gradients", "step_gradients"])
 def test_devices_are_compared_before_and_after_clipping(kind: str) -> None:
-    """Clipping hides a scale; what only the step computes is hidden from the call beside it."""
+    """Gradients before clipping show a wrong scale; the step's own gradients show a wrong step."""
     comparison = Comparison("jax bare")
     ours = record(**{kind: ("dense_0/bias", 1e-9)})
     compare_steps(comparison, ours, record(), LAYOUT, FLOAT64, between_devices=True)
@@ -130,7 +130,7 @@ def test_float32_judges_first_gradients_and_ten_losses() -> None:
 
 
 def test_a_zero_gradient_is_measured_by_the_global_norm() -> None:
-    """Rounding in a tensor whose gradient is zero by the mathematics is no difference."""
+    """A gradient of exactly 0 in theory has rounding errors; they must stay within the bound."""
     starts = np.array([0, 2])
     theirs = np.array([3.0, 4.0, 0.0, 0.0])
     ours = np.array([3.0, 4.0, 1e-14, 0.0])

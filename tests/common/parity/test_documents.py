@@ -1,4 +1,4 @@
-"""The documents of parity and the relay: one form on disk, and older versions can be read."""
+"""Tests the documents of parity and relay: one form on disk; older versions are readable."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def read(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name, kind", TYPES)
 def test_a_document_without_a_version_has_version_1(name: str, kind: Any) -> None:
-    """The file was written before versions; its keys, their order and its values stay."""
+    """Reading and writing the file adds a version; keys, their order and values stay the same."""
     written = json.loads(to_json(kind.from_json(read(name)).to_json()))
     assert list(written.items()) == [("schema_version", 2), *read(name).items()]
 

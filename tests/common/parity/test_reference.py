@@ -1,4 +1,4 @@
-"""The NumPy reference finds what is wrong with a run."""
+"""Tests that the NumPy reference finds errors of a run."""
 
 import dataclasses
 
@@ -104,7 +104,7 @@ def test_update(name: str) -> None:
     assert judge(good, steps=2) == {"updates counted"}
     moved = {**updated, "dense_0/bias": updated["dense_0/bias"] + 1e-11}
     assert judge({**good, "parameters": moved}) == {"update of parameters, absolute"}
-    # And the gradients can be read from the state, clipped.
+    # The clipped gradients can be read from the state.
     flat = {slot: layout.flat(values) for slot, values in slots.items()}
     found = gradients_of_step(
         optimizer,
@@ -138,7 +138,7 @@ class _One(ModelSpec):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Scaled(Initializer):
-    """Draws ``scale`` times what another initialiser draws, and states that one's distribution."""
+    """Draws ``scale`` x the values of ``of``, but states the distribution of ``of``."""
 
     of: Initializer
     scale: float

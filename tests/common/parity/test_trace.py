@@ -1,4 +1,4 @@
-"""What is written of a run is what is read."""
+"""Tests that a reader returns the records that the writer received."""
 
 from pathlib import Path
 
@@ -47,7 +47,9 @@ def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
         writer.add(record)
     assert not (tmp_path / "t" / trace.DONE).exists()
     writer.finish()
-    assert trace.wait_for(tmp_path / "t", on_wait=lambda: pytest.fail("it is there"))
+    assert trace.wait_for(
+        tmp_path / "t", on_wait=lambda: pytest.fail("waited for a complete trace")
+    )
     reader = trace.Reader(tmp_path / "t", dtype="float64")
     for record in records:
         found = reader.record(record.step)
