@@ -27,7 +27,7 @@ class Distribution(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Point:
+class Constant:
     """Every start value equals ``value``."""
 
     value: float
@@ -88,7 +88,7 @@ class Zeros(Initializer):
         return np.zeros(tuple(sizes.values()))
 
     def distribution(self, sizes: Sizes) -> Distribution:
-        return Point(value=0.0)
+        return Constant(value=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Ones(Initializer):
         return np.ones(tuple(sizes.values()))
 
     def distribution(self, sizes: Sizes) -> Distribution:
-        return Point(value=1.0)
+        return Constant(value=1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ Placed = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class StepBlock:
     """Several consecutive steps that one call issues.
 
     Attributes:
@@ -51,7 +51,7 @@ class Runner(abc.ABC):
         """Splits a global host batch over the devices; returns the placed batch."""
 
     @abc.abstractmethod
-    def step(self, batch: Placed | Block) -> Handle:
+    def step(self, batch: Placed | StepBlock) -> Handle:
         """Issues one optimizer step, or the steps of a block."""
 
     @abc.abstractmethod
@@ -130,7 +130,7 @@ class Runner(abc.ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} issues one step at a time")
 
-    def rehearse(self, block: Block) -> None:
+    def rehearse(self, block: StepBlock) -> None:
         """Runs a block once to compile it, then restores parameters and optimizer state."""
         parameters, state = self.parameters(), self.optimizer_state()
         self.step(block)

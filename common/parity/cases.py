@@ -30,7 +30,7 @@ SHORT = slice(2, None, 4)
 STEPS, PRESET_STEPS, FLOAT32_STEPS = 100, 3, 10
 BATCH, PRESET_BATCH = 8, 4
 
-OPTIMIZERS: dict[str, dict[str, Any]] = {
+OPTIMIZER_PIECES: dict[str, dict[str, Any]] = {
     "adamw_linear_clipped": {
         "schedule": "linear",
         "schedule_warmup_steps": 3,
@@ -158,7 +158,7 @@ def all_cases() -> dict[str, Case]:
             # Covers a loss with one sum of weights and a loss with two.
             add(f"{name}/accumulated", spec, gradient_accumulation_steps=2)
         if name in with_optimizers:
-            for piece, optimizer in OPTIMIZERS.items():
+            for piece, optimizer in OPTIMIZER_PIECES.items():
                 add(f"{name}/{piece}", spec, optimizer=OptimizerConfig(**optimizer), checks=True)
         probe = lookup.dropout_probe(spec) if first else None
         if probe is not None:

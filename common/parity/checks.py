@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from isoscale.common.config.model_spec import Arrays, DropoutProbe, ModelSpec
-from isoscale.common.measure.runner import Block, Placed, Runner
+from isoscale.common.measure.runner import Placed, Runner, StepBlock
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.tolerances import (
     ROUNDED_SHARE_BOUND,
@@ -90,7 +90,7 @@ def check_block(
 ) -> None:
     """Checks that a block equals its single steps, and that a rehearsal changes no parameter."""
     start, state = runner.parameters(), runner.optimizer_state()
-    block = Block(runner.place_pool(batches), state.step, steps)
+    block = StepBlock(runner.place_pool(batches), state.step, steps)
     runner.rehearse(block)
     values = absolute_differences(
         layout.flat(runner.parameters()), layout.flat(start), layout.starts

@@ -19,7 +19,7 @@ from isoscale.common.parity.trace import Layout, Record
 
 
 @dataclasses.dataclass
-class Figure:
+class Difference:
     """One kind of difference, over all steps.
 
     Attributes:
@@ -80,7 +80,7 @@ class Figure:
         return {**dataclasses.asdict(self), "by_step": by_step}
 
     @classmethod
-    def from_json(cls, record: Any) -> "Figure":
+    def from_json(cls, record: Any) -> "Difference":
         """Returns the figure in a record that ``to_json`` made.
 
         JSON has no infinity: null stands for an infinite difference.
@@ -117,7 +117,7 @@ _Judged = tuple[int, str, float | None, float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _FigureRecord:
-    """The JSON form of a ``Figure``."""
+    """The JSON form of a ``Difference``."""
 
     kind: str
     bound: float | None
@@ -142,14 +142,14 @@ class Comparison:
 
     def __init__(self, against: str):
         self.against = against
-        self.figures: dict[str, Figure] = {}
+        self.figures: dict[str, Difference] = {}
         self.missing: str | None = None
         """Why the other side is missing; None: the other side exists."""
 
     def add(self, kind: str, step: int, values: Mapping[str, float], bound: float | None) -> None:
-        """Adds the differences of one step to the figure of a kind; see ``Figure.add``."""
+        """Adds the differences of one step to the figure of a kind; see ``Difference.add``."""
         if values:
-            self.figures.setdefault(kind, Figure(kind)).add(step, values, bound)
+            self.figures.setdefault(kind, Difference(kind)).add(step, values, bound)
 
     def add_tensors(
         self, kind: str, step: int, names: Sequence[str], values: np.ndarray, bound: float | None
@@ -175,7 +175,7 @@ class Comparison:
 
     @classmethod
     def from_json(cls, record: Any) -> "Comparison":
-        """Returns the comparison in a record that ``to_json`` made; see ``Figure.from_json``."""
+        """Returns the comparison in a record of ``to_json``; see ``Difference.from_json``."""
         read = from_record(_ComparisonRecord, record)
         comparison = cls(read.against)
         comparison.missing = read.missing
@@ -187,7 +187,7 @@ class Comparison:
 class _ComparisonRecord:
     against: str
     missing: str | None
-    figures: list[Figure]
+    figures: list[Difference]
 
 
 LOSS = "loss, relative"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from isoscale.common.config.initializers import Point
+from isoscale.common.config.initializers import Constant
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.parity.compare import Comparison
@@ -131,7 +131,7 @@ def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
     values = {}
     for parameter in spec.parameters():
         stated = parameter.initializer.distribution(parameter.sizes)
-        if isinstance(stated, Point):
+        if isinstance(stated, Constant):
             equal = parameter.initial_value(seed=seed) == stated.value
             values[parameter.name] = 0.0 if np.all(equal) else np.inf
             continue

@@ -14,7 +14,7 @@ from flax import nnx
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.batches import split_scalars, stack_pool, unroll
-from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.jax_runner import optimizer as optimizers
 from isoscale.frameworks.jax_runner.parameters import canonical_name
@@ -181,13 +181,13 @@ class JaxRunner(Runner):
     def place_pool(self, batches: list[Arrays]) -> Tree:
         return self._strategy.place_pool(stack_pool(batches))
 
-    def rehearse(self, block: Block) -> None:
+    def rehearse(self, block: StepBlock) -> None:
         # The call donates the buffers of its state, so this state is a copy.
         state = jax.tree.map(jnp.copy, self._state)
         jax.block_until_ready(self._train_block(state, block.pool, block.first))
 
-    def step(self, batch: Tree | Block) -> Tree:
-        if isinstance(batch, Block):
+    def step(self, batch: Tree | StepBlock) -> Tree:
+        if isinstance(batch, StepBlock):
             self._state, metrics = self._train_block(self._state, batch.pool, batch.first)
             self._updates += batch.steps
             self._issued = metrics

@@ -10,7 +10,7 @@ import tensorflow as tf
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.batches import metric_names, split_scalars, stack_pool, unroll
-from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
 from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
@@ -184,8 +184,8 @@ class TensorFlowRunner(Runner):
     def place_pool(self, batches: list[Arrays]) -> Batch:
         return self._strategy.place_pool(stack_pool(batches))
 
-    def step(self, batch: Batch | Block) -> Any:
-        if isinstance(batch, Block):
+    def step(self, batch: Batch | StepBlock) -> Any:
+        if isinstance(batch, StepBlock):
             return self._train_block(batch.pool, tf.constant(batch.first)), batch.steps
         return self._train(batch), None
 

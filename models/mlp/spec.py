@@ -117,7 +117,7 @@ _PRESETS = {
 }
 
 
-class DropoutProbe:
+class MlpDropoutProbe:
     """A small model whose dropout mask follows from one step (see ``common/parity/checks.py``).
 
     All hidden units are 1 before dropout, and the logits are 0. Therefore the gradient of the loss
@@ -150,5 +150,5 @@ FAMILY = Family(
     presets=_PRESETS,
     parity_specs={"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)},
     parity_optimizers=("mlp",),  # one model is enough; this is the cheapest
-    parity_dropout=DropoutProbe(),
+    parity_dropout=MlpDropoutProbe(),
 )

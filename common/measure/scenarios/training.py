@@ -16,7 +16,7 @@ from isoscale.common.measure.result import (
     EvaluationFigures,
     SavedCheckpoints,
 )
-from isoscale.common.measure.runner import Block, Placed
+from isoscale.common.measure.runner import Placed, StepBlock
 from isoscale.common.measure.scenario import Column, Metric, Scenario, Task
 from isoscale.common.measure.training_result import (
     TrainingFigures,
@@ -62,10 +62,10 @@ def run_plan(config: RunConfig, *, first_step: int) -> list[tuple[str, int]]:
 
 def window_of(
     numbers: range, placed: list[Placed], *, pool: Placed, block_steps: int
-) -> list[Placed | Block]:
+) -> list[Placed | StepBlock]:
     """Returns the items of a window: with a pool, as many blocks as fit; then single batches."""
     blocked = len(numbers) - len(numbers) % block_steps if pool is not None else 0
-    blocks = [Block(pool, first, block_steps) for first in numbers[:blocked:block_steps]]
+    blocks = [StepBlock(pool, first, block_steps) for first in numbers[:blocked:block_steps]]
     return [*blocks, *(placed[number % len(placed)] for number in numbers[blocked:])]
 
 
@@ -91,7 +91,7 @@ class TrainingSession:
         self._save_seconds: list[float] = []
         self.windows: list[Window] = []
 
-    def _batches(self, steps: int) -> Iterable[Placed | Block]:
+    def _batches(self, steps: int) -> Iterable[Placed | StepBlock]:
         """Returns the batches of the next window: a list, or a generator that places each."""
         numbers = range(self._step, self._step + steps)
         if self._placed:
@@ -149,7 +149,7 @@ class TrainingSession:
         self._heartbeat.beat("compile, block of steps")
         start = self._clock()
         self._pool = self._runner.place_pool(self._dataset.batches)
-        self._runner.rehearse(Block(self._pool, self._step, self._config.steps_per_dispatch))
+        self._runner.rehearse(StepBlock(self._pool, self._step, self._config.steps_per_dispatch))
         self._rehearsal_seconds = max(self._runner.gather(self._clock() - start))
 
     def run(self) -> TrainingOutcome:

@@ -10,8 +10,7 @@ from rich.text import Text
 
 from isoscale.common.config.records import to_record
 from isoscale.common.parity.checks import ITSELF
-from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison
-from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison, Difference
 from isoscale.common.parity.documents import ParityDocument
 from isoscale.common.parity.reference import NUMPY
 from isoscale.common.processes.job_pool import Key

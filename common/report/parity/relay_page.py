@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from rich.text import Text
 
 from isoscale.common.disk.json_files import write_atomically
-from isoscale.common.parity.compare import LOSS, PARAMETERS
-from isoscale.common.parity.compare import Figure as Difference
+from isoscale.common.parity.compare import LOSS, PARAMETERS, Difference
 from isoscale.common.parity.documents import RelayDocument, RelayRun
 from isoscale.common.parity.tolerances import tolerance_of
 from isoscale.common.report.board import event_records as records

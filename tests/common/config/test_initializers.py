@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 
 from isoscale.common.config.initializers import (
+    Constant,
     GlorotUniform,
     Initializer,
     Normal,
     Ones,
-    Point,
     Uniform,
     Zeros,
 )
@@ -53,9 +53,9 @@ def test_distributions_are_those_of_scipy() -> None:
     np.testing.assert_allclose(normal.cdf(values), stats.norm(0, 0.3).cdf(values), atol=1e-15)
     uniform = Uniform(low=-0.5, high=0.25)
     np.testing.assert_allclose(uniform.cdf(values), stats.uniform(-0.5, 0.75).cdf(values))
-    assert Zeros().distribution({"a": 2}) == Point(value=0.0)
-    assert Ones().distribution({"a": 2}) == Point(value=1.0)
-    np.testing.assert_array_equal(Point(value=0.5).cdf(np.array([0.4, 0.5, 0.6])), [0, 1, 1])
+    assert Zeros().distribution({"a": 2}) == Constant(value=0.0)
+    assert Ones().distribution({"a": 2}) == Constant(value=1.0)
+    np.testing.assert_array_equal(Constant(value=0.5).cdf(np.array([0.4, 0.5, 0.6])), [0, 1, 1])
 
 
 def _parameter(**changes: object) -> Parameter:

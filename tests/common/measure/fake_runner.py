@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from isoscale.common.config.model_spec import Arrays
-from isoscale.common.measure.runner import Block, Runner
+from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 
 
@@ -96,8 +96,8 @@ class BlockRunner(FakeRunner):
         return batches
 
     def step(self, batch: Any) -> Any:
-        steps = batch.steps if isinstance(batch, Block) else 1
-        if isinstance(batch, Block):
+        steps = batch.steps if isinstance(batch, StepBlock) else 1
+        if isinstance(batch, StepBlock):
             self.calls.append(f"block {batch.first}")
             self.time += steps * self._seconds / 2
         else:

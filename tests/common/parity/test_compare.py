@@ -13,7 +13,7 @@ from isoscale.common.parity.compare import (
     NORM,
     PARAMETERS,
     Comparison,
-    Figure,
+    Difference,
     compare_steps,
 )
 from isoscale.common.parity.tolerances import TOLERANCES, absolute_differences, gradient_differences
@@ -37,7 +37,7 @@ def record(step: int = 0, *, loss: float = 2.0, **changes: tuple[str, float]) ->
     return Record(step=step, metrics={"loss": loss}, arrays=arrays)
 
 
-def compare(ours: Record, theirs: Record, tolerance=FLOAT64) -> dict[str, Figure]:
+def compare(ours: Record, theirs: Record, tolerance=FLOAT64) -> dict[str, Difference]:
     comparison = Comparison("other")
     compare_steps(comparison, ours, theirs, LAYOUT, tolerance)
     return comparison.figures
