@@ -61,7 +61,7 @@ class State:
         }
 
     def first_not_finite(self) -> str | None:
-        """Returns the first tensor that contains NaN or infinity; None if all are finite."""
+        """Returns the name of the first tensor with NaN or infinity; None: all are finite."""
         return next((n for n, v in self.tensors().items() if not np.isfinite(v).all()), None)
 
 

@@ -53,7 +53,7 @@ _MEASURE_SECONDS = 1.0
 _GPU_FACTOR = 4
 """Factor on the size for a GPU: at the CPU's size, kernel launches would take most time."""
 _CUDA_PACKAGES = ("nvidia-", "tensorrt")
-"""First letters of CUDA packages that belong to no single framework."""
+"""Prefixes of the names of CUDA packages that belong to no single framework."""
 
 
 def define_flags() -> Flags:

@@ -124,7 +124,7 @@ _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
 
 
 def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -> None:
-    """Restarts this program in the same process if environment variables lack a needed value.
+    """Restarts this program in the same process if a variable differs from its needed value.
 
     The dynamic linker and the C library read their variables before Python starts.
 
