@@ -160,6 +160,9 @@ class RunResult(RunOutcome, RunIdentity):
         """Returns the result as plain JSON values."""
         return with_version(to_record(self))
 
+    def check(self) -> None:
+        """Raises ValueError for a successful result without its figures; scenarios override it."""
+
     @classmethod
     def from_record(cls, record: Any) -> Self:
         """Returns the result from a record of ``to_record``, of this or an earlier version.

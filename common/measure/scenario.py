@@ -134,7 +134,7 @@ class Scenario:
         identity: RunIdentity,
         outcome: RunOutcome,
         **more: object,
-    ) -> RunResult:
+    ) -> Any:
         """Returns the result of a run; every result is assembled here.
 
         Args:

@@ -67,7 +67,7 @@ class TrainingResult(TrainingFigures, RunResult):
 
     @property
     def speed(self) -> float:
-        """Examples per second of a successful run; ``check_speed`` ensures the value."""
+        """Examples per second of a successful run; ``check`` ensures the value."""
         assert self.items_per_second is not None
         return self.items_per_second
 
@@ -83,7 +83,7 @@ class TrainingResult(TrainingFigures, RunResult):
         """Median time of the windows with one step; None without them."""
         return self.latency_seconds.median if self.latency_seconds else None
 
-    def check_speed(self) -> None:
+    def check(self) -> None:
         """Raises ValueError for a successful run without a speed: a study needs one."""
         if self.status != "ok":
             return

@@ -168,7 +168,7 @@ class _Worker(Generic[L]):
             return False
         self.end()
         if self._owed:  # without remaining jobs, the exit code does not matter
-            self._fail(outcome.error or "exited without a result")
+            self._fail(outcome.explain(self._folder / _LOG, otherwise="exited without a result"))
             if self._owed:
                 self.start()
                 return False
@@ -177,11 +177,8 @@ class _Worker(Generic[L]):
     def _fail(self, error: str) -> None:
         """Writes the line of the current job, which failed."""
         job = self._owed.pop(0)
-        log = self._folder / _LOG
-        said = launch.last_line(log)
-        if said and "watchdog" not in error:
-            error += f"; last line of its log: {said}"
-        self.lines.append(self._line(job=job.key, error=error, log=str(log)))
+        log = str(self._folder / _LOG)
+        self.lines.append(self._line(job=job.key, error=error, log=log))
         job.note_failure()
 
     def end(self) -> None:

@@ -55,12 +55,25 @@ class ProcessOutcome:
       exit_code: the first exit code that is not 0, otherwise 0; negative for a signal.
       error: one line for messages; None if ``ok``.
       seconds: time from start to end.
+      by_watchdog: whether the watchdog killed the processes.
     """
 
     ok: bool
     exit_code: int
     error: str | None
     seconds: float
+    by_watchdog: bool = False
+
+    def explain(self, log: Path, *, otherwise: str) -> str:
+        """Returns the error with the last line of the processes' log.
+
+        Args:
+          log: of the processes. After the watchdog its last line explains nothing.
+          otherwise: stands for the error where the processes report none.
+        """
+        error = self.error or otherwise
+        said = None if self.by_watchdog else last_line(log)
+        return f"{error}; last line of its log: {said}" if said else error
 
 
 def module_command(python: str, module: str, *arguments: str) -> list[str]:
@@ -166,12 +179,19 @@ class Supervision:
                 f"killed by the watchdog: no progress for {self._watchdog_seconds:g} s in "
                 f"'{self._doing}'"
             )
-            return self._outcome(-signal.SIGKILL, error)
+            return self._outcome(-signal.SIGKILL, error, by_watchdog=True)
         return None
 
-    def _outcome(self, exit_code: int, error: str | None) -> ProcessOutcome:
-        seconds = time.time() - self._began
-        return ProcessOutcome(ok=error is None, exit_code=exit_code, error=error, seconds=seconds)
+    def _outcome(
+        self, exit_code: int, error: str | None, *, by_watchdog: bool = False
+    ) -> ProcessOutcome:
+        return ProcessOutcome(
+            ok=error is None,
+            exit_code=exit_code,
+            error=error,
+            seconds=time.time() - self._began,
+            by_watchdog=by_watchdog,
+        )
 
 
 def supervise(

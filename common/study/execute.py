@@ -9,12 +9,13 @@ from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.measure.result import RESULT, Status, read_record
+from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
+from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
-from isoscale.common.study.records import ResultLine
+from isoscale.common.study.records import ResultLine, read_result
 from isoscale.common.study.store import Store, set_aside
 
 
@@ -126,7 +127,7 @@ class Study:
             attempt = _Attempt(result=self._without_figures(index, run, "skipped", missing))
         else:
             # A run may have finished before its study was killed: its result is used.
-            result = self._read(run_dir)
+            result = self._read(index, run_dir)
             if result is not None and result.status == "ok":
                 attempt = _Attempt(result=result)
             else:
@@ -149,26 +150,24 @@ class Study:
             exit_warning=attempt.exit_warning,
         )
 
-    def _read(self, run_dir: Path) -> TrainingResult | None:
+    def _read(self, index: int, run_dir: Path) -> TrainingResult | None:
         """Returns a run's result; None if it is absent or not written by isoscale."""
         record = read_record(run_dir)
         if record is None:
             return None
         try:
-            result = TrainingResult.from_record(record)
-            result.check_speed()
+            return read_result(record, scenario=self._cells[index].scenario)
         except ValueError:
             return None
-        return result
 
     def _without_figures(self, index: int, run: int, status: Status, error: str) -> TrainingResult:
-        return TrainingResult(
+        identity = RunIdentity(
             cell=self._records[index],
             seed=self._seed + run,
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            status=status,
-            error=error,
         )
+        outcome = RunOutcome(status=status, error=error)
+        return lookup.scenario(self._cells[index].scenario).assemble(identity, outcome)
 
     def _start(self, index: int, run: int, run_dir: Path) -> "_Attempt":
         command = self.command(index, run, run_dir)
@@ -188,14 +187,11 @@ class Study:
             result=run_dir / RESULT if self._cells[index].processes == 1 else None,
         )
         heartbeat.remove(run_dir)
-        result = self._read(run_dir)
+        result = self._read(index, run_dir)
         if result is not None:
             # A complete result remains valid; exit_warning notes a failure after it was written.
             return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=outcome.error)
-        said = launch.last_line(log)
-        error = outcome.error or "wrote no result"
-        if said and not error.startswith("ended by the watchdog"):
-            error += f"; last line of its log: {said}"
+        error = outcome.explain(log, otherwise="wrote no result")
         failed = dataclasses.replace(began, error=error)
         return _Attempt(result=failed, wall_seconds=outcome.seconds)
 

@@ -5,9 +5,27 @@ from typing import Any, Literal
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.records import from_record, to_record, with_version, without_version
+from isoscale.common.config.run_config import TRAINING
 from isoscale.common.measure.training_result import TrainingResult
+from isoscale.common.registry import lookup
 
 ORDER_RULE = "numpy.random.default_rng((order_seed, round)).permutation(cells)"
+
+
+def read_result(record: Any, *, scenario: str) -> TrainingResult:
+    """Returns a result of the type that its scenario declares.
+
+    Args:
+      record: plain JSON values.
+      scenario: name. The views of today read results of ``training`` only; a further scenario
+        brings views of its own.
+
+    Raises:
+      ValueError: the record is not a result of the scenario that a study can use.
+    """
+    result = lookup.scenario(scenario).result.from_record(record)
+    result.check()
+    return result  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +77,9 @@ class ResultLine:
         mine = {name: values.pop(name) for name in own & set(values)}
         if not isinstance(mine.get("sequence"), int):
             mine["sequence"] = number
-        result = TrainingResult.from_record(values)
-        result.check_speed()
+        cell = values.get("cell")
+        scenario = cell.get("scenario", TRAINING) if isinstance(cell, dict) else TRAINING
+        result = read_result(values, scenario=scenario)
         line = from_record(_Own, mine)
         return cls(**vars(line), result=result)
 

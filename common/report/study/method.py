@@ -38,7 +38,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "window.",
         "Speedup is throughput against the same framework's bare step on one device (no "
         f"distribution wrapper) at {base}; efficiency is speedup / devices. Derived from what was "
-        "measured: speedup, efficiency, and the compile time (first step less a median step). "
+        "measured: speedup, efficiency, and the compile time (first step minus a median step). "
         "Analytic: FLOPs (results.csv). All else is measured; nothing is estimated.",
     ]
     if study.machines and not any(machine["gpus"] for machine in study.machines):

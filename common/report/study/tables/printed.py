@@ -109,7 +109,7 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         "memory (peak",
         "resident, summed over processes, the framework included; on GPUs the largest device), "
         "compile (first",
-        "step less a median step), loss. Derived from them: speedup and efficiency.",
+        "step minus a median step), loss. Derived from them: speedup and efficiency.",
     ]
     counts = [len(summary.ok) for summary in summaries if summary.ok]
     if counts and min(counts) < 3:
