@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def step_name(waterfall: Waterfall, step: Step) -> str:
-    """Returns for example ``+ huge-pages``; the name of the last step says tuned, too."""
+    """Returns the name of a step, such as ``+ huge-pages``; the last name also contains tuned."""
     name = ", ".join(f"+ {tweak}" for tweak in step.added)
     if step.lane != TUNED:
         return name or step.lane

@@ -21,7 +21,7 @@ COLUMNS = (
     "memory, MiB",
     "loss, first",
     "loss, last",
-    "load from outside, %",
+    "outside load, %",
 )
 
 
