@@ -158,7 +158,7 @@ def make_conditions(
         ),
     ]
     facts += [
-        (f"Settings of {name}", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
+        (f"Reported by {name}", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
         for name, said in (framework_facts or {}).items()
     ]
     warnings = [f"Left out of the tuned lane: {t}." for t in left_out]

@@ -52,7 +52,7 @@ def _change(change: Change | None) -> tuple[str, str]:
 
 
 def rows(lanes: Lanes) -> list[list[str]]:
-    """Returns the table of a setting, under ``COLUMNS``."""
+    """Returns the rows of a setting's table; values in the order of ``COLUMNS``."""
     several = len({waterfall.devices for waterfall in lanes.waterfalls}) > 1
     found = []
     for waterfall in lanes.waterfalls:

@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def run_rows(study: StudyData) -> Iterator[list[str]]:
-    """Yields the row of each run, under ``COLUMNS``."""
+    """Yields the values of each run's row, in the order of ``COLUMNS``."""
     names = study.names()
     for line in study.lines:
         name, setting = names[line.cell]
