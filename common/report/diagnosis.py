@@ -1,4 +1,4 @@
-"""What ``isoscale doctor`` prints: the facts, each with its unit, and the problems they show."""
+"""The page of ``isoscale doctor``: facts with their units, and known problems."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ _WIDTH = 100
 
 
 def _width() -> int:
-    """Returns the columns to wrap at; figures are never cut, only put on the next line."""
+    """Returns the width of the page, in characters."""
     if not sys.stdout.isatty():
         return _WIDTH
     return max(60, min(_WIDTH, shutil.get_terminal_size().columns))
@@ -33,7 +33,7 @@ def _fact(label: str, text: str, *, indent: int = 2) -> str:
 
 
 def _joined(values: Any) -> str:
-    """Returns a list in words; what is unknown stays so."""
+    """Returns the values as one text; an unknown value remains ``unknown``."""
     if isinstance(values, str):
         return values
     return ", ".join(map(str, values)) or "none"
@@ -96,7 +96,7 @@ def _machine(facts: dict[str, Any]) -> list[str]:
 
 def _gpus(facts: dict[str, Any]) -> list[str]:
     if not facts["gpus"]:
-        return ["GPUs", "  none shown by nvidia-smi (or there is no nvidia-smi)"]
+        return ["GPUs", "  none reported by nvidia-smi, or nvidia-smi is missing"]
     lines = ["GPUs"]
     for index, gpu in enumerate(facts["gpus"]):
         lines.append(
@@ -121,10 +121,10 @@ def _environment(facts: dict[str, Any]) -> list[str]:
 
 
 def product_text(product: Any, *, on: str) -> str:
-    """Returns the rate of a matrix product in words.
+    """Returns the rate of a matrix product as text.
 
     Args:
-      product: what ``examine.measure`` returned, or ``unknown``.
+      product: result of ``examine.measure``, or ``unknown``.
       on: ``cpu`` or ``gpu``.
     """
     if product == UNKNOWN:
@@ -134,7 +134,7 @@ def product_text(product: Any, *, on: str) -> str:
     disturbed = ""
     if on == "cpu" and is_disturbed(product):
         share = 100 * product["core_share"]
-        disturbed = f"; DISTURBED: it had its core for {share:.0f} % of the time"
+        disturbed = f"; DISTURBED: the process had the core for only {share:.0f} % of the time"
     return (
         f"{product['best_flops_per_second'] / 1e9:.1f} GFLOP/s best, "
         f"{product['median_flops_per_second'] / 1e9:.1f} median (measured: {product['n']} products "
@@ -178,7 +178,7 @@ def _framework(name: str, entry: dict[str, Any]) -> Iterable[str]:
 
 
 def _frameworks(facts: dict[str, Any]) -> list[str]:
-    lines = ["Frameworks, each looked at in a process of its own, on one pinned core"]
+    lines = ["Frameworks, each examined in its own process on one pinned core"]
     for name, entry in facts["frameworks"].items():
         lines += _framework(name, entry)
     return lines
@@ -187,9 +187,7 @@ def _frameworks(facts: dict[str, Any]) -> list[str]:
 def _problems(facts: dict[str, Any]) -> list[str]:
     width, found = _width(), facts["problems"]
     counts = {kind: sum(p["severity"] == kind for p in found) for kind in ("problem", "note")}
-    lines = [
-        f"Known problems of this combination: {counts['problem']}, and {counts['note']} to note"
-    ]
+    lines = [f"Known problems of this combination: {counts['problem']}; notes: {counts['note']}"]
     for problem in found:
         lines.append(f"  {problem['severity'].upper()}: {problem['id']}")
         for label in ("evidence", "meaning", "remedy"):
@@ -213,14 +211,14 @@ def _missing(facts: dict[str, Any]) -> list[str]:
         for name, entry in facts["frameworks"].items()
         if "install" in entry
     ]
-    return ["Missing, and how to get it", *(found or ["  nothing"])]
+    return ["Missing frameworks, and the command to install each", *(found or ["  none"])]
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """Returns the page.
+    """Returns the lines of the page.
 
     Args:
-      facts: what ``isoscale doctor --json`` prints.
+      facts: the document of ``isoscale doctor --json``.
     """
     sections = (_machine, _gpus, _environment, _frameworks, _missing, _problems)
     page = []
@@ -228,7 +226,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         page += [*section(facts), ""]
     return [
         *page,
-        "Measured now where it says so; everything else is what the system or the framework says; "
-        "unknown: it",
-        "does not say.",
+        "Figures marked 'measured' were measured now. The system or the framework reported all "
+        "other facts;",
+        "'unknown' means: not reported.",
     ]

@@ -1,4 +1,4 @@
-"""How figures are written in tables: numbers, estimates, ratios, and the marks beside them."""
+"""Text for tables: numbers, estimates, ratios, and the marks of cells."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ def joined(items: Sequence[str]) -> str:
 
 
 def number(value: float | None, *, scale: float = 1.0, digits: int | None = None) -> str:
-    """Returns a figure with four significant digits, or with so many after the point."""
+    """Returns a figure with four significant digits, or with ``digits`` decimals."""
     if value is None or not math.isfinite(value):
         return NO_VALUE
     scaled = scale * value
@@ -35,7 +35,7 @@ def _with_interval(text: str, low: str, high: str, separator: str) -> str:
 
 
 def estimate(found: Estimate | None, *, scale: float = 1.0, separator: str = " ") -> str:
-    """Returns a median with its interval, marked (t) if it is one on log time."""
+    """Returns a median with its interval; (t) marks a t interval on log time."""
     if found is None:
         return NO_VALUE
     text = number(found.median, scale=scale)
@@ -61,24 +61,24 @@ Figure = Callable[[TrainingResult], float | None]
 
 
 def median_of(lines: Sequence[ResultLine], figure: Figure) -> float | None:
-    """Returns the median over runs of a figure where it is known; None if it is not."""
+    """Returns the median of a figure over the runs that recorded it; None without such runs."""
     values = [figure(line.result) for line in lines]
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 
 
 def accuracy(result: TrainingResult) -> float | None:
-    """Returns the accuracy on held-out data, as a fraction; None without such data."""
+    """Returns the accuracy on held-out data as a fraction; None without held-out data."""
     return result.eval.accuracy if result.eval else None
 
 
 def incomplete(summary: CellSummary) -> list[str]:
-    """Returns how many runs of a cell were not successful, by status."""
+    """Returns the number of unsuccessful runs of a cell for each status, as text."""
     return [f"{n} {status}" for status, n in summary.statuses.items() if status != "ok"]
 
 
 def marks(summary: CellSummary) -> list[str]:
-    """Returns what a reader must know before using a cell's figures."""
+    """Returns the warnings about a cell's figures, as short texts."""
     found = []
     if summary.cell.oversubscribed:
         found.append("oversubscribed")
@@ -86,7 +86,7 @@ def marks(summary: CellSummary) -> list[str]:
         found.append(f"{summary.disturbed} of {len(summary.ok)} disturbed")
     unknown = sum(line.result.disturbed is None for line in summary.ok)
     if unknown:
-        found.append(f"load from outside unknown for {unknown}")
+        found.append(f"outside load unknown for {unknown}")
     if summary.items_per_second_without_outliers is not None:
         without = number(summary.items_per_second_without_outliers)
         plural = "s" if len(summary.outliers) > 1 else ""

@@ -1,11 +1,11 @@
-"""Writes a study's TensorBoard event files: a view that is made anew from the results each time.
+"""Writes the TensorBoard event files of a study; they are always made from its results.
 
-``<study>/tensorboard/`` holds a folder for each TensorBoard run::
+``<study>/tensorboard/`` contains a folder for each TensorBoard run::
 
   .                     hyperparameters of all runs, and the layout of the scaling charts
   report/               conditions and plots
   runs/<cell>/run_<n>/  loss and time per step, one session of the hparams page
-  scaling/<series>/     scaling curves: their step is the number of devices
+  scaling/<series>/     scaling curves; the step of a point is its number of devices
 """
 
 import json
@@ -34,22 +34,22 @@ from isoscale.common.study.records import ResultLine
 FOLDER = "tensorboard"
 PARTS = ("report", "runs", "scaling")
 _FORMAT = "2"
-"""Must change with the content of a run's event file, so that old files are written again."""
+"""Raise when the content of a run's event file changes: old files are then written again."""
 
 
 def write_event_files(study: StudyData, *, plots: Path | None) -> Path:
-    """Writes a study's event files; keeps current files, removes those of runs that are gone.
+    """Writes a study's event files; keeps current files; removes files of deleted runs.
 
     Args:
       study: the study.
-      plots: folder of ``*.png`` to show; None or a missing folder: no pictures.
+      plots: folder of ``*.png`` to show; None or a missing folder: no images.
 
     Returns:
       The folder, for ``tensorboard --logdir``.
 
     Raises:
-      ConfigError: a run's records cannot be read.
-      OSError: the study's folder cannot be written to.
+      ConfigError: the records of a run are unreadable.
+      OSError: the folder of the study is not writable.
     """
     folder = records.make_plain_folder(study.folder / FOLDER)
     parts = {name: records.make_plain_folder(folder / name) for name in PARTS}
@@ -66,14 +66,14 @@ def write_event_files(study: StudyData, *, plots: Path | None) -> Path:
 
 
 def join_event_files(studies: Mapping[str, StudyData], folder: Path) -> None:
-    """Makes a folder that shows several studies side by side; their event files must exist.
+    """Fills a folder that shows several studies side by side; their event files must exist.
 
-    The pages of hyperparameters and scaling need one description of all studies: TensorBoard takes
-    the hyperparameters of any one study, and loses charts when it merges layouts.
+    Writes one description of all studies for the pages of hyperparameters and scaling. Otherwise
+    TensorBoard takes the hyperparameters of any one study, and loses charts when merging layouts.
 
     Args:
-      studies: by the name under which they are shown.
-      folder: an existing folder; takes links to the studies' event files.
+      studies: shown name -> study.
+      folder: an existing folder; receives links to the event files of the studies.
     """
     for name, study in studies.items():
         shown = records.make_plain_folder(folder / name)
@@ -85,7 +85,7 @@ def join_event_files(studies: Mapping[str, StudyData], folder: Path) -> None:
 
 
 def most_points(folder: Path) -> int:
-    """Returns a number of points that no curve below a folder exceeds, from the files' sizes."""
+    """Returns an upper bound of the points of any curve below a folder, from file sizes."""
     sizes = [
         (Path(path) / name).stat().st_size
         for path, _, names in os.walk(folder, followlinks=True)
@@ -95,7 +95,7 @@ def most_points(folder: Path) -> int:
 
 
 def plain_name(text: str) -> str:
-    """Returns a file name for any text; different texts get different names."""
+    """Returns a file name for any text; different texts give different names."""
     plain = re.sub(r"[^A-Za-z0-9._ -]+", "_", text).lstrip(". ")
     if plain == text and 0 < len(text) <= 150:
         return plain
@@ -103,7 +103,7 @@ def plain_name(text: str) -> str:
 
 
 def _write_runs(study: StudyData, folder: Path) -> None:
-    # Studies with one name in different folders are different studies.
+    # Studies with the same name in different folders are different studies.
     place = records.digest(str(study.folder.resolve()).encode("utf-8", "replace"))[:6]
     default_start = study_seconds(study)
     kept: dict[str, set[str]] = {}
@@ -135,7 +135,7 @@ def _write_runs(study: StudyData, folder: Path) -> None:
 
 
 def _run_key(study: StudyData, line: ResultLine, group: str) -> str:
-    """Returns a name that changes with any input of a run's event file."""
+    """Returns a key that changes when any input of a run's event file changes."""
     parts = [_FORMAT, study.name, group, json.dumps(line.to_record(), sort_keys=True)]
     for name in ("steps.jsonl", "windows.jsonl"):
         try:

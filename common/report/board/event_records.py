@@ -1,7 +1,7 @@
-"""TensorBoard's event files, written without any framework.
+"""Writes TensorBoard's event files without any framework.
 
-The stock writers import TensorFlow or torch where they are installed; the record format and the
-messages do not.
+TensorBoard's own writers import TensorFlow or torch if installed; its record format and messages do
+not.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 RECORD_OVERHEAD_BYTES = 16
-"""What a record takes beyond its content: length, and a checksum of each."""
+"""Bytes of a record besides its content: length, and checksums of length and content."""
 _PREFIX = "events.out.tfevents."
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -40,7 +40,7 @@ def clean(text: Any) -> str:
 
 
 def scalar(tag: str, value: float) -> Summary.Value:
-    """A point of a curve; TensorBoard keeps it as float32."""
+    """Returns a point of a curve; TensorBoard stores it as float32."""
     return Summary.Value(tag=tag, simple_value=value)
 
 
@@ -58,7 +58,7 @@ def markdown(tag: str, text: str) -> Summary.Value:
 
 
 def png(tag: str, content: bytes) -> Summary.Value | None:
-    """An image; None if the content is no PNG."""
+    """Returns an image; None if the content is not PNG."""
     if not content.startswith(_PNG) or len(content) < 24:
         return None
     sides = struct.unpack(">II", content[16:24])  # the header chunk comes first
@@ -86,7 +86,7 @@ def layout(charts: layout_pb2.Layout) -> Summary.Value:
 
 
 def event(values: Iterable[Summary.Value], *, wall_time: float, step: int = 0) -> Event:
-    """Some values of one step; ``wall_time`` in seconds since 1970."""
+    """Returns an event with values of one step; ``wall_time`` in seconds since 1970."""
     return Event(wall_time=wall_time, step=step, summary=Summary(value=values))
 
 
@@ -94,13 +94,12 @@ def encode(events: Iterable[Event], *, wall_time: float) -> bytes:
     """Returns the content of an event file.
 
     Args:
-      events: in order.
-      wall_time: of the file's first records, in seconds since 1970.
+      events: the events, in order.
+      wall_time: time of the file's first records, in seconds since 1970.
     """
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)
-    # The second record makes a TensorBoard that is running forget what it read from an older
-    # file of the same folder.
+    # The second record makes a running TensorBoard forget an older file of the same folder.
     for record in (
         Event(wall_time=wall_time, file_version="brain.Event:2"),
         Event(wall_time=wall_time, session_log=SessionLog(status=SessionLog.START)),
@@ -111,21 +110,21 @@ def encode(events: Iterable[Event], *, wall_time: float) -> bytes:
 
 
 def digest(*parts: bytes | str) -> str:
-    """Returns a short name for some content."""
+    """Returns a short name for content: 16 hexadecimal digits of its SHA-256."""
     joined = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
     return hashlib.sha256(joined).hexdigest()[:16]
 
 
 def is_written(folder: Path, key: str) -> bool:
-    """Whether the one event file of the folder is the one with this key."""
+    """Returns whether the folder has exactly one event file, and that file has this key."""
     return [path.name for path in folder.glob(f"{_PREFIX}*")] == [f"{_PREFIX}{key}"]
 
 
 def write_event_file(folder: Path, content: bytes, key: str) -> None:
-    """Makes this the only event file of a folder: a second one would double its points.
+    """Writes the only event file of a folder, and removes others, which would double the points.
 
-    TensorBoard meets a whole file or none. The key is part of the name, because TensorBoard, while
-    it runs, takes a file that keeps its name for read.
+    TensorBoard sees a complete file or none. The file name contains the key, because a running
+    TensorBoard does not read a file with a known name again.
     """
     target = folder / f"{_PREFIX}{key}"
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing.")
@@ -143,7 +142,7 @@ def write_event_file(folder: Path, content: bytes, key: str) -> None:
 
 
 def make_plain_folder(path: Path) -> Path:
-    """Makes one folder; whatever else has its name, a link for example, makes way."""
+    """Makes one folder and returns it; removes a file or link with its name first."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
     path.mkdir(exist_ok=True)
@@ -151,7 +150,7 @@ def make_plain_folder(path: Path) -> Path:
 
 
 def keep_only(folder: Path, names: Iterable[str]) -> None:
-    """Removes all folders inside ``folder`` but these; links are removed, not followed."""
+    """Removes all folders inside ``folder`` except ``names``; does not follow links."""
     kept = set(names)
     for path in folder.iterdir():
         if path.name in kept:

@@ -1,4 +1,4 @@
-"""The page of hyperparameters: every field of a cell, and which of them it shows."""
+"""The page of hyperparameters: all fields of a cell, and the choice of shown columns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ _TELLING = (
 
 
 def hparams_of(cell: Cell) -> dict[str, bool | float | str]:
-    """Returns every field of a cell in one flat dict; numbers are floats, other values text."""
+    """Returns all fields of a cell in one flat dict of floats, booleans and texts."""
     flat: dict[str, bool | float | str] = {}
 
     def add(name: str, value: Any) -> None:
@@ -41,7 +41,7 @@ def hparams_of(cell: Cell) -> dict[str, bool | float | str]:
         elif value is not None:
             flat[clean(name)] = clean(value)
 
-    # "none" is a value, too, that a user can filter by.
+    # "none" is a value, so that users can filter by it.
     add("tweaks", ", ".join(cell.tweaks) or "none")
     for name, value in cell.to_record().items():
         if name == "tweaks":
@@ -83,14 +83,14 @@ def experiment_of(studies: Sequence[StudyData]) -> api_pb2.Experiment:
             for name, value in found.items():
                 values.setdefault(name, []).append(value)
     infos = {name: _hparam_info(name, found) for name, found in values.items()}
-    # TensorBoard shows five columns by default: marked ones come first, in the order of the
-    # alphabet. Only the most telling ones get the mark.
+    # TensorBoard shows five columns by default: first the marked columns, in alphabetical order.
+    # Only the most informative columns get the mark.
     varying = [name for name, found in values.items() if len(set(found)) > 1]
     varying.sort(key=lambda name: _TELLING.index(name) if name in _TELLING else len(_TELLING))
     for name in varying[:_SHOWN_COLUMNS]:
         infos[name].differs = True
     return api_pb2.Experiment(
-        description="A session group is a cell; its metrics are means over its successful runs.",
+        description="A session group is a cell. Its metrics are means over its successful runs.",
         time_created_secs=max(map(study_seconds, studies)),
         hparam_infos=infos.values(),
         metric_infos=[

@@ -1,4 +1,4 @@
-"""The layout of the scaling page: which charts there are, and which curves each shows."""
+"""The layout of the scaling page: its charts, and the curves of each chart."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from isoscale.common.report.study.data import StudyData
 
 
 def layout_of(studies: Sequence[StudyData]) -> Layout:
-    """Returns a category for each setting, with the charts that it needs."""
+    """Returns the layout: one category for each setting, with its charts."""
     titles = dict.fromkeys(setting.title for study in studies for setting in study.settings)
     found = Layout()
     for title in titles:
@@ -39,7 +39,7 @@ def layout_of(studies: Sequence[StudyData]) -> Layout:
 
 
 def _warnings(cells: Sequence[CellSummary]) -> str:
-    """Returns the warning that stands behind a setting's title; empty if its figures are sound."""
+    """Returns the warnings that follow the title of a setting; empty without warnings."""
     shared = sorted({cell.cell.devices for cell in cells if cell.cell.oversubscribed})
     disturbed = sum(cell.disturbed for cell in cells)
     warnings = []
@@ -52,14 +52,14 @@ def _warnings(cells: Sequence[CellSummary]) -> str:
 
 
 def _charts(title: str, quantity: str, points: Sequence[Point]) -> Iterator[Chart]:
-    """Yields a chart of the cells with an interval, and one of all cells if any lacks one."""
+    """Yields a chart of the cells with intervals; if a cell lacks one, also a chart of all."""
     every, value, low, high = tags_of(title, quantity)
     label = f"{QUANTITIES[quantity]}, by devices"
     measured = [point for point in points if not point.is_base]
     bounded = [point for point in measured if point.low is not None]
     missing = len(measured) - len(bounded)
     if bounded:
-        only = "" if not missing else f", only the {len(bounded)} cells that have one"
+        only = "" if not missing else f", only the {len(bounded)} cells with an interval"
         yield Chart(
             title=f"{label}, 95 % interval over runs{only}",
             margin=MarginChartContent(
@@ -68,7 +68,7 @@ def _charts(title: str, quantity: str, points: Sequence[Point]) -> Iterator[Char
         )
     if missing:
         yield Chart(
-            title=f"{label}, NO interval in {missing} of {len(measured)} cells: these, or their "
-            "base, have fewer than 3 runs",
+            title=f"{label}, NO interval in {missing} of {len(measured)} cells: these cells, or "
+            "their base, have fewer than 3 runs",
             multiline=MultilineChartContent(tag=[f"{re.escape(every)}$"]),
         )

@@ -1,4 +1,4 @@
-"""The metrics of a run: the figures that the page of hyperparameters compares."""
+"""The metrics of a run: the figures on the page of hyperparameters."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from isoscale.common.study.records import ResultLine
 
 
 def metrics_of_study(lines: Iterable[ResultLine]) -> list[Metric]:
-    """Returns the metrics that the scenarios of some runs declare."""
+    """Returns the metrics that the scenarios of the runs declare."""
     names = dict.fromkeys([TRAINING, *(line.cell.scenario for line in lines)])
     return list(dict.fromkeys(m for name in names for m in lookup.scenario(name).metrics))
 

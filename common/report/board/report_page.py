@@ -1,4 +1,4 @@
-"""Texts and pictures: the conditions of a study, how to read the pages, the report's plots."""
+"""Texts and images: conditions of a study, explanation of the pages, plots of the report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,34 +13,34 @@ from isoscale.common.report.study.data import StudyData
 _READING = (
     (
         "runs/CELL/run_N",
-        "One run. Its steps are training steps, from the first (compiling) one on.",
+        "One run. Its steps are training steps, including the first step, which compiles.",
     ),
-    ("wall time of a step", "The start of the run, and the measured seconds since."),
+    ("wall time of a step", "The start of the run plus the measured seconds until the step."),
     (
         "scaling/SERIES",
-        "Curves over the number of devices: that is their step. examples/s: medians over runs; "
-        "speedup and efficiency: ratios of geometric means.",
+        "Curves over the number of devices: the step is the number of devices. examples/s: medians "
+        "over runs; speedup and efficiency: ratios of geometric means.",
     ),
     (
         "hparams",
-        "One line is one cell; its metrics are means over its successful runs, where the report "
-        "has medians.",
+        "One line is one cell. Its metrics are means over its successful runs; the report has "
+        "medians.",
     ),
-    ("Smoothing", "Must be 0: it would falsify a scaling curve."),
-    ("Ignore outliers in chart scaling", "On, it may cut off curves at the edge of a chart."),
+    ("Smoothing", "Must be 0, because smoothing falsifies scaling curves."),
+    ("Ignore outliers in chart scaling", "If on, may cut off curves at the edge of a chart."),
 )
 
 
 def report_events(study: StudyData, plots: Path | None) -> list[Event]:
-    """Returns the events of the pages of texts and images.
+    """Returns the events of the text and image pages.
 
     Args:
       study: the study.
-      plots: folder of ``*.png`` to show; None or a missing folder: no pictures.
+      plots: folder of ``*.png`` to show; None or a missing folder: no images.
     """
     wall_time = study_seconds(study)
     values = [
-        # Tags are part of the files on disk and stay.
+        # Tags are part of the files on disk and must not change.
         records.markdown("manifest", _conditions(study)),
         records.markdown("reading", _table(_READING)),
     ]
@@ -61,7 +61,7 @@ def _conditions(study: StudyData) -> str:
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
     lines = [f"| {_markdown_text(what)} | {_markdown_text(value)} |" for what, value in rows]
-    return "\n".join(["| what | value |", "|---|---|", *lines])
+    return "\n".join(["| name | value |", "|---|---|", *lines])
 
 
 def _markdown_text(text: str) -> str:

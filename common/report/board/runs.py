@@ -1,4 +1,4 @@
-"""The curves of one run: losses and times of its steps, and its session of hyperparameters."""
+"""The curves of one run (losses and times of its steps), and its session of hyperparameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ _STATUS = {
     "ok": api_pb2.STATUS_SUCCESS,
     "failed": api_pb2.STATUS_FAILURE,
     "diverged": api_pb2.STATUS_FAILURE,
-    # Never started: neither a success nor a failure.
+    # A skipped run never started: neither a success nor a failure.
     "skipped": api_pb2.STATUS_UNKNOWN,
 }
 
@@ -40,11 +40,11 @@ def run_events(
     """Returns the events of one run.
 
     Args:
-      line: of ``results.jsonl``.
-      steps, windows: records of the run.
-      group: session group; all runs of a cell share one.
+      line: the run's line of ``results.jsonl``.
+      steps, windows: the run's records of ``steps.jsonl`` and ``windows.jsonl``.
+      group: session group; shared by all runs of a cell.
       study: name of the study.
-      start: of the run, in seconds since 1970.
+      start: start of the run, in seconds since 1970.
     """
     begin = SessionStartInfo(group_name=group, start_time_secs=start)
     found = hparams_of(line.cell) | {"study": study}
@@ -62,8 +62,8 @@ def run_events(
     ]
     values += [records.scalar(tag, value) for tag, value in metrics_of(line).items()]
     events = [records.event(values, wall_time=start)]
-    # Windows do not time the pauses between them: the wall time of a step is the start of training
-    # plus the measured seconds up to the step.
+    # Pauses between windows are not measured: the wall time of a step is the start of training plus
+    # the measured seconds up to the step.
     startup = line.result.startup_seconds or {}
     now = start + sum(finite(seconds) or 0 for seconds in startup.values())
     spans: dict[Any, tuple[float, float, int]] = {}
@@ -91,7 +91,7 @@ def run_events(
             for name, entered in entry.items()
             if name not in ("step", "phase", "window") and (loss := finite(entered)) is not None
         ]
-        if values:  # a loss that is not finite is null, and has no point
+        if values:  # a non-finite loss is null in the record and gives no point
             wall_time = begun + each * (step - first + 1)
             events.append(records.event(values, wall_time=wall_time, step=step))
     end = SessionEndInfo(

@@ -1,4 +1,4 @@
-"""Scaling curves: speedup, efficiency and throughput, whose step is the number of devices."""
+"""Scaling curves of speedup, efficiency and throughput; the step is the number of devices."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ QUANTITIES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """A figure of a cell with its interval; ``is_base``: 1 by definition, without an interval."""
+    """A figure of a cell with its interval; ``is_base``: 1 by definition and without interval."""
 
     devices: int
     value: float
@@ -30,7 +30,7 @@ class Point:
 
 
 def point_of(quantity: str, cell: CellSummary) -> Point | None:
-    """Returns one figure of a cell with its interval; None if it was not measured."""
+    """Returns one figure of a cell with its interval; None if not measured."""
     found: Estimate | Ratio | None
     if quantity == "examples_per_s":
         found = cell.items_per_second
@@ -54,17 +54,17 @@ def point_of(quantity: str, cell: CellSummary) -> Point | None:
 
 
 def tags_of(title: str, quantity: str) -> tuple[str, str, str, str]:
-    """Returns the tags of a setting's figure: of all cells, and (value, low, high) of an interval.
+    """Returns the tags of a setting's figure: for all cells, then value, low and high of intervals.
 
-    TensorBoard draws an interval only if value, low and high have the same steps, so that cells
-    without an interval have their figure under a tag of their own.
+    TensorBoard draws an interval only if value, low and high have the same steps. Therefore cells
+    without an interval appear under the first tag only.
     """
     stem = f"{clean(title)}/{quantity}"
     return stem, f"{stem}_with_interval", f"{stem}_low", f"{stem}_high"
 
 
 def scaling_events(study: StudyData) -> dict[str, list[Event]]:
-    """Returns series -> events; a second cell at a device count gets a series of its own."""
+    """Returns series -> events; a second cell with the same number of devices gets a new series."""
     wall_time = study_seconds(study)
     found: dict[str, list[Event]] = {}
     for setting in study.settings:

@@ -1,4 +1,4 @@
-"""TensorBoard as a process of ``isoscale board``, without TensorFlow."""
+"""The TensorBoard process of ``isoscale board``; runs without TensorFlow."""
 
 import sys
 import types
@@ -9,8 +9,8 @@ from isoscale.common.processes.launch import die_with_launcher
 def main() -> None:
     """Runs TensorBoard with the flags of this process; does not return."""
     die_with_launcher()
-    # The module whose presence tells TensorBoard to do without TensorFlow. Importing that takes
-    # seconds and serves only pages that we do not fill.
+    # TensorBoard does not import TensorFlow if this module exists. The import takes seconds and
+    # serves only pages that isoscale leaves empty.
     name = "tensorboard.compat.notf"
     sys.modules[name] = types.ModuleType(name)
     from tensorboard.main import run_main

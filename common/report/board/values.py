@@ -1,4 +1,4 @@
-"""Figures of a result line as TensorBoard can keep them: finite numbers, steps and times."""
+"""Values that TensorBoard can store: finite numbers, steps and times."""
 
 from datetime import datetime
 from typing import Any
@@ -9,10 +9,10 @@ _LARGEST_STEP = 2**62
 
 
 def finite(value: Any) -> float | None:
-    """Returns a finite number, or None for anything else."""
+    """Returns the value as a finite number; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # TensorBoard keeps float32 and would show a larger number as infinite.
+    # TensorBoard stores float32 and would show a larger number as infinite.
     return float(value) if abs(value) < 3.4e38 else None
 
 
@@ -22,13 +22,13 @@ def scaled(value: float | None, factor: float) -> float | None:
 
 
 def whole_step(value: Any) -> int | None:
-    """Returns a whole number that can be a step, or None for anything else."""
+    """Returns the value if it is a whole number that can be a step; otherwise None."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 <= value < _LARGEST_STEP else None
 
 
 def seconds_of(text: Any) -> float | None:
-    """Returns an ISO date as seconds since 1970; None for anything else."""
+    """Returns an ISO date as seconds since 1970; None for any other text."""
     try:
         return datetime.fromisoformat(str(text)).timestamp()
     except (ValueError, OverflowError):
@@ -36,7 +36,7 @@ def seconds_of(text: Any) -> float | None:
 
 
 def study_seconds(study: StudyData) -> float:
-    """Returns when the last run of a study started, in seconds since 1970; 0 if unknown."""
+    """Returns the start of a study's last run, in seconds since 1970; 0 if unknown."""
     texts = [line.result.started for line in study.lines]
     texts += [session.started for session in study.record.sessions]
     return max((s for s in map(seconds_of, texts) if s is not None), default=0.0)

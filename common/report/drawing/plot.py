@@ -1,4 +1,4 @@
-"""A plot that can be drawn as SVG and PNG: what all plots of all reports have in common."""
+"""A plot that can be drawn as SVG and PNG, shared by all reports."""
 
 import dataclasses
 import io
@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 _STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "svg.fonttype": "none",  # text stays text: searchable, small
+    "text.parse_math": False,  # a dollar sign in a name is not a formula
+    "svg.fonttype": "none",  # keeps text as text: searchable, small
     "svg.hashsalt": "isoscale",  # the same study gives the same file
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
@@ -24,7 +24,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
-    "axes.titley": 1.02,  # a title that has its place need not look for one
+    "axes.titley": 1.02,  # a fixed place saves the search for one
 }
 
 
@@ -33,10 +33,10 @@ class Plot:
     """A plot that can be drawn.
 
     Attributes:
-      slug: file name without its ending.
+      slug: file name without suffix.
       title: quantity and setting.
-      caption: tells a reader how to read the plot.
-      draw: makes the figure.
+      caption: explains the plot.
+      draw: returns the figure.
     """
 
     slug: str
@@ -45,7 +45,7 @@ class Plot:
     draw: Callable[[], Figure]
 
     def render_svg(self) -> str:
-        """Returns the SVG text alone."""
+        """Returns the SVG text only."""
         with matplotlib.rc_context(_STYLE):
             return self._svg(self.draw())
 
@@ -59,14 +59,14 @@ class Plot:
         with matplotlib.rc_context(_STYLE):
             figure = self.draw()
             svg, png = self._svg(figure), io.BytesIO()
-            # Larger files by a tenth, written in half the time.
+            # Files become 10 % larger and are written in half the time.
             options = {"compress_level": 2}
             figure.savefig(png, format="png", metadata={"Title": self.title}, pil_kwargs=options)
         return svg, png.getvalue()
 
 
 def with_own_ids(svg: str, prefix: str) -> str:
-    """Returns a drawing whose ids begin with a prefix, so that they are unique on a page."""
+    """Returns the drawing with a prefix before each id: ids are then unique on a page."""
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}', svg)
     return svg.replace("url(#", f"url(#{prefix}")

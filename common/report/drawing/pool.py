@@ -16,7 +16,7 @@ def _render_one(index: int) -> tuple[str, bytes]:
 
 
 class Drawing:
-    """A context manager: draws plots on all cores that this process may use."""
+    """Context manager that draws plots on all cores of this process."""
 
     def __init__(self, plots: Sequence[Plot]):
         self._plots = plots
@@ -29,7 +29,7 @@ class Drawing:
         if workers < 2 or sys.platform != "linux":
             self._drawn = (plot.render() for plot in self._plots)
             return self
-        # Forked workers find the plots in their memory; only drawings are sent.
+        # Forked workers inherit the plots in memory; only the drawings travel between processes.
         _to_render = self._plots
         self._pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"))
         self._drawn = self._pool.map(_render_one, range(len(self._plots)), chunksize=2)
@@ -42,5 +42,5 @@ class Drawing:
             _to_render = ()
 
     def result(self) -> dict[str, tuple[str, bytes]]:
-        """Returns slug -> (SVG, PNG) of each plot, when all are drawn."""
+        """Waits for all plots and returns slug -> (SVG, PNG)."""
         return {plot.slug: drawn for plot, drawn in zip(self._plots, self._drawn, strict=True)}

@@ -1,7 +1,8 @@
 """The style of all plots: legible in print, in grey and for colour-blind readers.
 
-The colour of a series names its framework (Okabe & Ito 2008). Marker and dash alone tell all series
-of a plot apart. Axes of sizes and times start at 0, except for curves over more than 8 devices.
+The colour of a series shows its framework (palette: Okabe & Ito 2008). Every series of a plot has
+its own marker and dash. Axes of sizes and times start at 0, except for curves over more than 8
+devices.
 """
 
 import dataclasses
@@ -21,12 +22,12 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (7, 3)))
 ROWS_PER_PLOT = 60
-"""A page has room for so many rows; further rows go into a further plot."""
+"""Rows per plot; more rows go into further plots."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a series is drawn."""
+    """The colour, marker and dash of a series."""
 
     color: str
     marker: str
@@ -34,12 +35,12 @@ class Look:
 
 
 def color_of(framework: str, frameworks: Sequence[str]) -> str:
-    """Returns the colour of a framework, one of all that a report shows."""
+    """Returns the colour of a framework; ``frameworks`` are all frameworks of the report."""
     return COLORS[frameworks.index(framework) % len(COLORS)]
 
 
 def looks(setting: Setting, frameworks: Sequence[str]) -> dict[str, Look]:
-    """Returns series -> look; a framework has one colour in the whole report."""
+    """Returns series -> look; a framework has the same colour in the whole report."""
     found: dict[str, Look] = {}
     for index, (name, cells) in enumerate(setting.series.items()):
         framework = cells[0].cell.framework
@@ -52,17 +53,17 @@ def looks(setting: Setting, frameworks: Sequence[str]) -> dict[str, Look]:
 
 
 _CHARACTER = 0.075
-"""Inches that a character of a label needs, rounded up."""
+"""Width of one character of a label in inches, rounded up."""
 _LONGEST = 60
 
 
 def shortened(name: str) -> str:
-    """Returns a name, cut where it would leave no room for the drawing."""
+    """Returns the name, cut to a length that leaves room for the drawing."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def text_width(names: Sequence[str]) -> float:
-    """Returns the inches that the longest of some labels needs."""
+    """Returns the width of the longest label, in inches."""
     return 0.3 + _CHARACTER * max(len(shortened(name)) for name in names)
 
 
@@ -72,8 +73,8 @@ def make_axes(
     """Returns a figure with one pair of axes; margins in inches, so that labels always fit.
 
     Args:
-      title: stands above the axes, in as many lines as it needs.
-      height: of the figure with a title of one line, in inches.
+      title: text above the axes, wrapped into lines.
+      height: height of the figure with a title of one line, in inches.
       left, right: margins, in inches.
       least: smallest width between the margins, in inches.
     """
@@ -89,7 +90,7 @@ def make_axes(
         (height - bottom - top) / height,
     )
     axes = figure.add_axes(box)
-    # Labels at fixed places: finding them takes a third of the time of a drawing.
+    # Labels have fixed places: the search for places takes a third of the drawing time.
     axes.xaxis.set_label_coords(0.5, -0.36 / (height - bottom - top))
     axes.yaxis.set_label_coords(-0.58 / (width - left - right), 0.5)
     axes.set_title("\n".join(lines))
@@ -99,9 +100,9 @@ def make_axes(
 def error_bars(
     points: Sequence[tuple[float, Estimate | Ratio | None]], scale: float
 ) -> list | None:
-    """Returns distances to the ends of intervals, as ``errorbar`` takes them.
+    """Returns the distances to the ends of intervals, for ``errorbar``.
 
-    NaN stands for a point without an interval. None: no point has an interval.
+    NaN for a point without an interval; None if all points lack an interval.
     """
     low, high = [], []
     for value, estimate in points:
@@ -109,16 +110,20 @@ def error_bars(
             low.append(math.nan)
             high.append(math.nan)
         else:
-            # A mean of logs may lie outside an interval of medians by a rounding.
+            # By rounding, a mean of logs may lie slightly outside an interval of medians.
             low.append(max(0.0, scale * (value - estimate.low)))
             high.append(max(0.0, scale * (estimate.high - value)))
     return None if all(map(math.isnan, low)) else [low, high]
 
 
 def add_legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Adds a legend beside the axes, from (label, properties of a line).
+    """Adds a legend beside the axes.
 
-    Plain lines: a legend of error bars would take a quarter of the time of a drawing.
+    The legend shows plain lines, because error bars would take a quarter of the drawing time.
+
+    Args:
+      axes: the axes.
+      entries: (label, properties of its line).
     """
     axes.legend(
         handles=[Line2D([], [], label=shortened(label), **look) for label, look in entries],
@@ -130,7 +135,7 @@ def add_legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> Non
 
 
 def legend_entries(all_looks: dict[str, Look]) -> list[tuple[str, dict[str, Any]]]:
-    """Returns (series, properties of its line), as ``add_legend`` takes them."""
+    """Returns (series, properties of its line) for ``add_legend``."""
     return [
         (name, {"color": look.color, "marker": look.marker, "linestyle": look.dash})
         for name, look in all_looks.items()

@@ -1,4 +1,4 @@
-"""All runs of a study as a CSV table: the configuration of the cell, and the figures of the run."""
+"""All runs of a study as a CSV table: configuration of the cell, figures of the run."""
 
 import csv
 import io
@@ -35,10 +35,13 @@ _TUNING_FIELDS = ("tuning", "tweaks")
 
 
 def to_csv(lines: Sequence[ResultLine]) -> str:
-    """Returns a row for every run; unknown values are empty. No value can be run as a formula."""
+    """Returns the CSV text, one row per run.
+
+    Unknown values are empty. A spreadsheet cannot run any value as a formula.
+    """
     records = [line.to_record() for line in lines]
     found = dict.fromkeys(name for record in records for name in record["cell"])
-    # Cells without tweaks lack the field; the column is always there.
+    # Cells without tweaks lack the field; the table always has the column.
     cell_names = list(dict.fromkeys([*found, *_TUNING_FIELDS]))
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
@@ -51,7 +54,7 @@ def to_csv(lines: Sequence[ResultLine]) -> str:
 
 
 def _figures(lines: Sequence[ResultLine]) -> list[Column]:
-    """Returns the columns that the scenarios of some runs declare."""
+    """Returns the columns that the scenarios of the runs declare."""
     names = dict.fromkeys([TRAINING, *(line.cell.scenario for line in lines)])
     return list(dict.fromkeys(c for name in names for c in lookup.scenario(name).columns))
 

@@ -14,10 +14,10 @@ FILE = "report.html"
 
 
 def to_html(contents: Contents, drawn: Mapping[str, tuple[str, bytes]]) -> str:
-    """Returns one page that needs no other file; all values are escaped.
+    """Returns the page; all values are escaped.
 
     Args:
-      contents: of the report.
+      contents: contents of the report.
       drawn: slug -> (SVG, PNG) of each plot.
     """
     environment = make_environment(autoescape=True, finalize=printable)

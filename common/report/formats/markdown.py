@@ -20,7 +20,7 @@ _EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 def to_markdown(contents: Contents) -> str:
     """Returns the report with links to the plots; all values are escaped."""
-    # Every value passes through finalize, which escapes all but values of the type Markup.
+    # Jinja2 passes every value through finalize, which escapes all values except Markup.
     environment = make_environment(finalize=_markdown_value)
 
     def figure(plot: Plot) -> Markup:
@@ -49,7 +49,7 @@ def _markdown_value(value: Any) -> Any:
 
 
 def escape_markdown(text: str) -> str:
-    """Returns text that Markdown shows as it is, in a line or in a table cell."""
+    """Returns text that Markdown shows unchanged, in a line or in a table cell."""
     text = (
         " ".join(printable(text).split())
         .replace("&", "&amp;")

@@ -1,4 +1,4 @@
-"""What formats share: the templates, and text without control characters."""
+"""Shared by all formats: the templates, and text without control characters."""
 
 import re
 from typing import Any
@@ -10,7 +10,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def make_environment(**settings: Any) -> Environment:
-    """Returns what renders the files in ``report/templates``; further settings are jinja2's."""
+    """Returns the jinja2 environment of ``report/templates``.
+
+    Args:
+      settings: further arguments of ``jinja2.Environment``.
+    """
     return Environment(
         loader=PackageLoader("isoscale.common.report"),
         undefined=StrictUndefined,
@@ -22,7 +26,7 @@ def make_environment(**settings: Any) -> Environment:
 
 
 def printable(value: Any) -> Any:
-    """Returns text without control characters; the last line of a log may hold any."""
+    """Returns text without control characters, which the last line of a log may contain."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return _CONTROL.sub("", value)

@@ -1,6 +1,6 @@
-"""The conditions of a study: what was equal for all runs, and what differed.
+"""The conditions of a study: equal for all runs, or different between runs.
 
-A reader who doubts a comparison finds here what to object to.
+A reader who doubts a comparison finds the possible reasons here.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ class Conditions:
     """The conditions of a study.
 
     Attributes:
-      facts: (name, value); values that differ between runs stand side by side.
-      warnings: conditions that make the comparison less fair than it should be.
+      facts: (name, value); a value lists all variants if runs differ.
+      warnings: conditions that make the comparison less fair.
     """
 
     facts: list[tuple[str, str]]
@@ -31,7 +31,7 @@ class Conditions:
         return dict(self.facts)["Machine"]
 
     def lines(self) -> list[str]:
-        """Returns the conditions as plain text, one fact a line."""
+        """Returns the conditions as plain text, one fact per line."""
         return [f"{name}: {value}" for name, value in self.facts] + [
             f"! {warning}" for warning in self.warnings
         ]
@@ -58,7 +58,7 @@ _TOLD_APART_BY: tuple[tuple[str, ...], ...] = (
 
 
 def _tuning(cells: Sequence[Cell]) -> list[str]:
-    """Returns each lane, with the tweaks in force where any framework has some."""
+    """Returns each lane, with its active tweaks if any framework has some."""
     found = []
     for lane in sorted({cell.tuning for cell in cells}):
         members = [cell for cell in cells if cell.tuning == lane]
@@ -72,7 +72,7 @@ def _tuning(cells: Sequence[Cell]) -> list[str]:
 
 
 def _tweaks(framework: str, cells: Sequence[Cell]) -> list[str]:
-    """Returns a framework's tweaks in one lane; models, strategies, ... only where they differ."""
+    """Returns a framework's tweaks in one lane, for each model, strategy, ... if these differ."""
     found: dict[str, dict[str, None]] = {}
     for names in _TOLD_APART_BY:
         found = {}
@@ -103,8 +103,8 @@ def make_conditions(
       summaries: the cells.
       machines: of the study's sessions, in order.
       scaling: ``strong`` or ``weak``.
-      framework_facts: framework -> what a run of it said of its own settings.
-      left_out: tweaks that the tuned lane could not have, each with the reason.
+      framework_facts: framework -> the settings that a run of the framework reported.
+      left_out: tweaks that the tuned lane could not use, each with the reason.
     """
     cells = [summary.cell for summary in summaries]
     ok = [line for summary in summaries for line in summary.ok]
@@ -137,8 +137,8 @@ def make_conditions(
         ),
         (
             "Devices",
-            f"{_of(cells, 'platform')}; a CPU device is {_of(cells, 'threads_per_device')} core(s) "
-            "with as many threads; processes are pinned before the framework is imported",
+            f"{_of(cells, 'platform')}; each CPU device has {_of(cells, 'threads_per_device')} "
+            "core(s) and as many threads; each process is pinned before it imports the framework",
         ),
         ("Link", _joined(_link(machine) for machine in machines)),
         ("Processes", _joined(processes) if processes else "one (single-device runs)"),
@@ -158,7 +158,7 @@ def make_conditions(
         ),
     ]
     facts += [
-        (f"As {name} says", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
+        (f"Reported by {name}", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
         for name, said in (framework_facts or {}).items()
     ]
     warnings = [f"Left out of the tuned lane: {t}." for t in left_out]
@@ -170,8 +170,8 @@ def make_conditions(
     kinds = {cell.processes > 1 for cell in cells if cell.devices > 1}
     if len(kinds) > 1:
         warnings.append(
-            "Two process models are compared, each the natural one of its strategy: one process "
-            "per device, and one process that drives all devices."
+            "Two process models are compared: one process per device, and one process that drives "
+            "all devices. Each strategy uses its natural process model."
         )
     return Conditions(facts=facts, warnings=warnings)
 

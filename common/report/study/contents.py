@@ -1,4 +1,4 @@
-"""The contents of a report, as plain values that every format shows."""
+"""The contents of a report as plain values, shared by all formats."""
 
 import dataclasses
 import re
@@ -26,7 +26,7 @@ from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.study.tables.runs import run_rows
 
 SENTENCES_FIRST = 8
-"""With more settings than this, a table comes first and sentences stand with their setting."""
+"""Up to this many settings, all sentences stand at the top; otherwise each in its setting."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class Section:
       sentences: the answer.
       verdicts: (comparison, ratio, evidence, outcome) rows.
       rows: of the table of cells, under the columns of ``tables/cells.py``.
-      remarks: on the steps of a run, and on the losses.
-      alarm: why its cells must not be compared; None: they may be.
-      plots: of the setting; [] if they are left out.
+      remarks: sentences about the steps of a run and about the losses.
+      alarm: the reason why the cells must not be compared; None if they may be compared.
+      plots: of the setting; [] if left out.
     """
 
     title: str
@@ -61,8 +61,8 @@ class LaneSection:
       title: of the setting.
       sentences: the answer.
       rows: of the table of steps, under the columns of ``tables/lanes.py``.
-      alarm: why its cells must not be compared; None: they may be.
-      plots: of the setting; [] if they are left out.
+      alarm: the reason why the cells must not be compared; None if they may be compared.
+      plots: of the setting; [] if left out.
     """
 
     title: str
@@ -74,7 +74,7 @@ class LaneSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A whole report; ``about_lanes`` tells how to read ``lanes``."""
+    """A whole report; ``about_lanes`` explains ``lanes``."""
 
     name: str
     commands: list[str]
@@ -99,23 +99,23 @@ class Contents:
 def _loss_remark(spread: LossSpread) -> list[str]:
     """Returns a sentence about the largest difference between losses of equal cells."""
     if spread.first is None or spread.alarm:
-        return []  # an alarm stands with the answer
-    text = f"With the same seed, the first losses differ by {spread.first:.1e} of their size"
+        return []  # the answer shows the alarm
+    text = f"With the same seed, first losses differ by at most {spread.first:.1e} of their size"
     if spread.last is not None:
-        text += f", the last by {spread.last:.1e} of the first"
-    return [f"{text}, at most."]
+        text += f", and last losses by at most {spread.last:.1e} of the first loss"
+    return [f"{text}."]
 
 
 def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
-    """Returns a sentence about the steps of a run, from the first run with a record."""
+    """Returns a sentence about the steps of a run, from the first run with a ``config.json``."""
     for _, cell in setting.cells:
         for line in cell.ok[:1]:
             config = study.config(line)
             if config is not None:
                 return [
-                    f"A run: 1 compiling step, {config['warmup_steps']} to warm up, "
-                    f"{config['steps']} measured in windows of {config['window_steps']}, "
-                    f"{config['latency_steps']} windows of one step between them; at most "
+                    f"Steps of a run: 1 compile step, {config['warmup_steps']} warm-up steps, "
+                    f"{config['steps']} measured steps in windows of {config['window_steps']}, and "
+                    f"between them {config['latency_steps']} windows of one step; at most "
                     f"{config['max_in_flight']} steps in flight."
                 ]
     return []
@@ -142,8 +142,8 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
     """Returns the contents of a study's report.
 
     Args:
-      study: what was measured.
-      most_drawn: how many settings get plots of their own, at most.
+      study: the study.
+      most_drawn: largest number of settings with plots.
     """
     found_problems, drifted = problems(study), drift(study)
     cells = (*study.summaries, *study.ladder)
@@ -188,7 +188,7 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
         conditions=study.conditions(),
         method=method(study, drifted),
         problems=found_problems,
-        # Outliers, for example, stand with the problems; they are no reason to doubt the study.
+        # The other problems, outliers for example, are no reason to doubt the study.
         trouble=[
             f"{kind.split(':')[0].lower()}: {len(entries)}"
             for kind, entries in found_problems

@@ -1,4 +1,4 @@
-"""What every view of a study is made from."""
+"""A study, read and analysed: the source of reports, tables and TensorBoard files."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from isoscale.common.study.records import ResultLine, StudyRecord
 from isoscale.common.study.store import Store
 
 PLOTS = "plots"
-"""Where a report has its plots, inside the study's folder."""
+"""Folder of a report's plots, inside the folder of the study."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,15 +26,15 @@ class StudyData:
     """A study, read and analysed.
 
     Attributes:
-      folder: of the study.
-      record: ``study.json``.
-      lines: ``results.jsonl``, in order of execution.
-      summaries: its cells, but those of the ladder.
-      ladder: cells between stock and tuned, which have a part in ``lanes`` only.
-      settings: the cells by what they have in common.
-      verdicts: by title of the setting.
-      losses: how far the losses of its cells lie apart, likewise.
-      lanes: settings that were measured in several lanes: what stands between stock and tuned.
+      folder: folder of the study.
+      record: content of ``study.json``.
+      lines: lines of ``results.jsonl``, in order of execution.
+      summaries: all cells except those of the ladder.
+      ladder: cells between stock and tuned; only ``lanes`` uses them.
+      settings: groups of comparable cells.
+      verdicts: title of a setting -> its verdicts.
+      losses: title of a setting -> the differences between losses of its cells.
+      lanes: settings measured in several lanes, with the steps from stock to tuned.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class StudyData:
 
     @property
     def commands(self) -> list[str]:
-        """The command of each session, the first one first; the same one twice is said once."""
+        """The commands of all sessions in order, without duplicates."""
         found = [
             shlex.join(
                 [
@@ -75,15 +75,15 @@ class StudyData:
         return list(dict.fromkeys(found))
 
     def names(self) -> dict[Cell, tuple[str, str]]:
-        """Returns the name and the setting's title of every cell, by cell."""
-        # Later ones win: a cell of the ordinary report is called what it is called there.
+        """Returns cell -> (name, title of its setting) for all cells."""
+        # Later entries win: a cell keeps the name that it has in the ordinary report.
         settings = [*(lanes.setting for lanes in self.lanes), *self.settings]
         return {
             cell.cell: (name, setting.title) for setting in settings for name, cell in setting.cells
         }
 
     def earlier_attempts(self) -> list[str]:
-        """Returns the folders of runs that were run again: they failed, or were cut off."""
+        """Returns the folders of failed or interrupted attempts whose run was repeated."""
         return sorted(
             str(path.relative_to(self.folder))
             for path in self.folder.glob("cells/*/run_*.attempt_*")
@@ -100,7 +100,7 @@ class StudyData:
         )
 
     def left_out(self) -> list[str]:
-        """Returns the tweaks that the tuned lane would have had, each with why it did not."""
+        """Returns the tweaks that the tuned lane had to leave out, each with the reason."""
         found: dict[str, None] = {}
         for line in self.lines:
             if line.cell.tuning == TUNED:
@@ -110,7 +110,7 @@ class StudyData:
         return list(found)
 
     def steps(self, line: ResultLine) -> list[dict[str, Any]]:
-        """Returns the records of a run's ``steps.jsonl``; [] if they are not there.
+        """Returns the records of a run's ``steps.jsonl``; [] if the file is missing.
 
         Raises:
           ValueError: the file is damaged.
@@ -118,7 +118,7 @@ class StudyData:
         return self._records(line, "steps.jsonl")
 
     def windows(self, line: ResultLine) -> list[dict[str, Any]]:
-        """Returns the records of a run's ``windows.jsonl``; [] if they are not there.
+        """Returns the records of a run's ``windows.jsonl``; [] if the file is missing.
 
         Raises:
           ValueError: the file is damaged.
@@ -126,11 +126,11 @@ class StudyData:
         return self._records(line, "windows.jsonl")
 
     def config(self, line: ResultLine) -> dict[str, Any] | None:
-        """Returns a run's ``config.json``; None if it is not there or damaged."""
+        """Returns a run's ``config.json``; None if the file is missing or damaged."""
         return self._record(line, "config.json")
 
     def framework_facts(self) -> dict[str, dict[str, Any]]:
-        """Returns what each framework's widest successful run said of itself."""
+        """Returns framework -> facts that its successful run on the most devices reported."""
         widest: dict[str, ResultLine] = {}
         for line in self.lines:
             known = widest.get(line.cell.framework)
@@ -145,7 +145,7 @@ class StudyData:
         try:
             record = json.loads(text) if text else None
         except ValueError:
-            return None  # a view of a view: the figures themselves are in results.jsonl
+            return None  # reports need no more than results.jsonl, which has the figures
         return record if isinstance(record, dict) else None
 
     def _text(self, line: ResultLine, name: str) -> str | None:
@@ -153,14 +153,14 @@ class StudyData:
         path = self.folder / run_dir / name
         if run_dir.is_absolute() or not path.is_file():
             return None
-        # A path, or a link, that leads out of the study is none of ours.
+        # Never reads a file outside the study, also not through a link.
         if not path.resolve().is_relative_to(self.folder.resolve()):
             return None
         return path.read_text(encoding="utf-8")
 
     def _records(self, line: ResultLine, name: str) -> list[dict[str, Any]]:
         text = self._text(line, name)
-        # One document instead of a thousand: several times as fast to parse.
+        # One JSON document parses several times faster than a thousand documents.
         return json.loads(f"[{','.join(text.splitlines())}]") if text else []
 
 
@@ -168,7 +168,7 @@ def load_study(store: Store) -> StudyData:
     """Reads and analyses a study.
 
     Raises:
-      ConfigError: the folder holds no study, or one that we did not write.
+      ConfigError: the folder contains no study, or a study that isoscale did not write.
     """
     record = store.record()
     store.load()

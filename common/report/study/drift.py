@@ -1,4 +1,4 @@
-"""How the speed of the machine changed while a study ran."""
+"""The change of the machine's speed during a study."""
 
 import math
 import statistics
@@ -10,10 +10,10 @@ Drift = tuple[float, float, float, int]
 
 
 def drift(study: StudyData) -> Drift | None:
-    """Returns the change of time per step from the first run to the last; None: too few runs.
+    """Returns the change of time per step from the first run to the last; None with too few runs.
 
-    Regresses log time on the order of runs, both less their mean in the cell: cells need not span
-    the whole study.
+    Regresses log time on the order of runs, both minus their mean within the cell. Therefore a cell
+    may cover only a part of the study.
     """
     xs: list[float] = []
     ys: list[float] = []
@@ -32,7 +32,7 @@ def drift(study: StudyData) -> Drift | None:
     from scipy import stats
 
     fit = stats.linregress(xs, ys)
-    # linregress ignores that each cell cost one degree of freedom, its mean.
+    # The mean of each cell costs one degree of freedom, which linregress does not count.
     error = fit.stderr * math.sqrt((len(xs) - 2) / degrees)
     half = error * stats.t.ppf(0.975, degrees)
     sequences = [line.sequence for line in study.lines]

@@ -1,4 +1,4 @@
-"""The paragraphs that tell how a study was measured and analysed."""
+"""The paragraphs of a report about how the study was measured and analysed."""
 
 import statistics
 
@@ -20,31 +20,34 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
     order_seed = study.record.order_seed
     seed = "unknown" if order_seed is None else order_seed
     paragraphs = [
-        "Every run is a fresh process (or one per device). Runs of all cells are interleaved in a "
-        f"random order from seed {seed}; the run, not the "
-        "step, is the unit of statistics.",
-        "A window is whole training steps between two synchronised clock readings, nothing else. "
-        "Windows of many steps give time per step and throughput (examples / seconds over all "
-        "windows), windows of one step give latency. With several ranks the slowest counts. The "
-        "first step (compile) and the warm-up are excluded and reported apart.",
-        "Medians over runs with a 95 % interval: order statistics from 6 runs on; for 3 to 5 runs "
-        "a t interval on log time, marked (t); none below 3.",
+        "Every run starts in a fresh process, or in one fresh process per device. Runs of all "
+        f"cells are interleaved in a random order from seed {seed}. The unit of statistics is the "
+        "run, not the step.",
+        "A window contains whole training steps and nothing else, between two synchronised clock "
+        "readings. Windows of many steps give time per step and throughput (examples / seconds "
+        "over all windows); windows of one step give latency. With several ranks, the slowest "
+        "rank counts. The first step (compile) and the warm-up are excluded and reported "
+        "separately.",
+        "Figures are medians over runs with a 95 % interval: with 6 or more runs an interval from "
+        "order statistics, with 3 to 5 runs a t interval on log time, marked (t). With fewer than "
+        "3 runs a figure has no interval.",
         RULE.format(n=count)
-        + " 'A is 1.20x faster than B' means that A does 1.20 times the examples per second of B. "
-        "The fastest strategy of each framework takes part in the comparison of frameworks; "
-        "whether it is faster than its siblings is tested too. "
-        + ("'Stock and tuned' corrects its tests apart from these. " if study.lanes else "")
-        + "Ratios are of throughput, over all windows of a run; time per step is the median "
-        "window.",
-        "Speedup is throughput against the same framework's bare step on one device (no "
-        f"distribution wrapper) at {base}; efficiency is speedup / devices. Derived from what was "
-        "measured: speedup, efficiency, and the compile time (first step minus a median step). "
-        "Analytic: FLOPs (results.csv). All else is measured; nothing is estimated.",
+        + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
+        "second as B. The comparison of frameworks takes the fastest strategy of each framework; "
+        "further tests compare this strategy with the other strategies of its framework. "
+        + ("The section 'Stock and tuned' corrects its tests separately. " if study.lanes else "")
+        + "Ratios are ratios of throughput over all windows of a run; time per step is the median "
+        "over windows.",
+        "Speedup is throughput divided by that of the same framework's bare step on one device "
+        f"(no distribution wrapper) at {base}; efficiency is speedup / devices. Derived from "
+        "measurements: speedup, efficiency, and the compile time (first step minus a median step). "
+        "Computed by formula: FLOPs (results.csv). All other figures are measured; no figure is "
+        "estimated.",
     ]
     if study.machines and not any(machine["gpus"] for machine in study.machines):
         paragraphs.append(
-            "CPU devices of one machine share caches and memory bandwidth, which a second machine "
-            "or accelerator would not."
+            "CPU devices of one machine share caches and memory bandwidth. Separate machines or "
+            "accelerators do not share them."
         )
     pairs = ((summary.cell.framework, summary.cell.strategy) for summary in study.summaries)
     paragraphs += lookup.strategy_notes(pairs)
@@ -57,6 +60,6 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         paragraphs.append(
             f"Drift over the study, from the first run to the last: {100 * change:+.1f} % time per "
             f"step [{100 * low:+.1f}, {100 * high:+.1f}] (regression of log time on the order of "
-            f"{runs} runs, both less their mean in the cell)."
+            f"{runs} runs, both minus their mean within the cell)."
         )
     return paragraphs

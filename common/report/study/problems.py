@@ -1,4 +1,4 @@
-"""Everything that failed, was skipped, disturbed or oversubscribed in a study."""
+"""The problems of a study: failed, skipped, disturbed and oversubscribed runs, and more."""
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.measure.conditions import DISTURBED_SHARE
@@ -8,19 +8,20 @@ from isoscale.common.study.records import ResultLine
 
 
 def problems(study: StudyData) -> list[tuple[str, list[str]]]:
-    """Returns (kind, entries) of every kind that has entries."""
+    """Returns (kind, entries) for every kind of problem that the study has."""
     names = {key: f"{name} ({title})" for key, (name, title) in study.names().items()}
     kinds: dict[str, list[str]] = {
         "Failed": [],
         "Diverged": [],
         "Skipped": [],
-        f"Disturbed: others used more than {100 * DISTURBED_SHARE:.0f} % of one of its cores": [],
-        "Load from outside unknown": [],
-        "Oversubscribed: devices shared cores, so these show overhead, not scaling": [],
-        "Outliers: modified z-score above 3.5, kept in all figures (of clean cells with 6 runs "
-        "about one in six has one)": [],
-        "Left with a warning after the result was complete": [],
-        "Earlier attempts, run again since": study.earlier_attempts(),
+        f"Disturbed: other programs used more than {100 * DISTURBED_SHARE:.0f} % of a core of the "
+        "run": [],
+        "Outside load unknown": [],
+        "Oversubscribed: devices shared cores; these cells show overhead, not scaling": [],
+        "Outliers: modified z-score above 3.5, kept in all figures (about one in six cells with 6 "
+        "undisturbed runs has one)": [],
+        "Exited with a warning after the result was complete": [],
+        "Earlier attempts of repeated runs": study.earlier_attempts(),
     }
     failed, diverged, skipped, disturbed, unknown, shared, far, warned, _ = kinds.values()
     by_status = {"failed": failed, "diverged": diverged, "skipped": skipped}
@@ -43,8 +44,8 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         quiet = [str(line.run) for line in summary.ok if line.result.disturbed is None]
         if quiet:
             unknown.append(
-                f"{name}: run {', '.join(quiet)} (measured for too short a time, or the system "
-                "does not count it)"
+                f"{name}: run {', '.join(quiet)} (the run was too short, or the system does not "
+                "report the load)"
             )
         if summary.cell.oversubscribed:
             shared.append(name)
@@ -52,7 +53,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
             far.append(
                 f"{name}: run {', '.join(map(str, summary.outliers))}; median "
                 f"{number(summary.items_per_second.median if summary.items_per_second else None)} "
-                "examples/s with, "
+                "examples/s with outliers, "
                 f"{number(summary.items_per_second_without_outliers)} without"
             )
     return [(kind, entries) for kind, entries in kinds.items() if entries]

@@ -1,4 +1,4 @@
-"""Writes a study's report: HTML, Markdown, CSV, and every plot as SVG and PNG."""
+"""Writes the report of a study: HTML, Markdown, CSV, and every plot as SVG and PNG."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,31 +11,31 @@ from isoscale.common.report.study.contents import make_contents
 from isoscale.common.report.study.data import PLOTS, StudyData
 
 _OURS = ".drawn"
-"""Lists the plots that a report wrote."""
+"""File that lists the plots of the latest report."""
 FEW_SETTINGS = 8
-"""In a study with at most so many settings each gets plots of its own."""
+"""With at most this many settings, every setting gets plots."""
 DRAWN_OF_MANY = 4
-"""In a larger study the first so many do."""
+"""Number of settings with plots in a study with more settings."""
 
 
 def default_plots(settings: int) -> int:
-    """Returns how many settings get plots of their own unless the user names a number."""
+    """Returns the default number of settings with plots."""
     return settings if settings <= FEW_SETTINGS else DRAWN_OF_MANY
 
 
 def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
-    """Writes the report into the study's folder; each file is replaced as a whole.
+    """Writes the report into the study's folder; replaces each file atomically.
 
     Args:
-      study: what was measured.
-      most_drawn: how many settings get plots of their own; None: ``default_plots``.
+      study: the study.
+      most_drawn: largest number of settings with plots; None: ``default_plots``.
 
     Returns:
       The path of ``report.html``.
 
     Raises:
       ConfigError: ``plots`` is a link.
-      OSError: the folder cannot be written to.
+      OSError: the folder is not writable.
     """
     if most_drawn is None:
         most_drawn = default_plots(len(study.settings))
@@ -46,7 +46,7 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
         *(plot for section in contents.sections for plot in section.plots),
     ]
     with Drawing(plots) as drawing:
-        # Written while the workers draw: neither file needs a drawing.
+        # These files need no drawings, so they are written while the workers draw.
         write_atomically(study.folder / csv_table.FILE, csv_table.to_csv(study.lines))
         write_atomically(study.folder / markdown.FILE, markdown.to_markdown(contents))
         drawn = drawing.result()
@@ -57,9 +57,11 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
 
 
 def _write_plots(folder: Path, drawn: Mapping[str, tuple[str, bytes]]) -> None:
-    """Writes the drawings and removes those of an earlier report; keeps all other files."""
+    """Writes the drawings; removes drawings of an earlier report; keeps all other files."""
     if folder.is_symlink():
-        raise ConfigError(f"{folder} is a link; the report writes into a folder of its own")
+        raise ConfigError(
+            f"{folder} is a link; the report needs a real folder there: remove the link"
+        )
     folder.mkdir(exist_ok=True)
     ours = folder / _OURS
     earlier = ours.read_text(encoding="utf-8").split("\n") if ours.exists() else []

@@ -1,13 +1,14 @@
-"""The verdicts, figures and cells of a report, whatever the words around them are.
+"""The verdicts, figures and cells of a report, without the words around them.
 
-Two reports of one study have equal structures if they differ in wording only.
+Two reports of one study have equal structures if only their wording differs.
 """
 
 import csv
 import dataclasses
+import html
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from isoscale.common.analysis.verdicts import Outcome
@@ -22,11 +23,11 @@ Row = tuple[Tokens, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What a report says, without its words.
+    """The structure of ``report.md`` and ``results.csv``.
 
     Attributes:
       tables: the tables of the Markdown report in order: numbers, names and outcomes of each cell.
-      conditions: likewise of tables with two columns, sorted; these hold phrases, not figures.
+      conditions: the same of tables with two columns, sorted; these tables hold phrases.
       sentences: numbers, names and outcomes in the bullet points between two headings, sorted.
       plots: the linked pictures, in order.
       runs: rows of ``results.csv``: column -> value.
@@ -39,6 +40,23 @@ class Structure:
     runs: list[dict[str, str]]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PageStructure:
+    """The structure of ``report.html``.
+
+    Attributes:
+      cells: numbers, names and outcomes of each table cell, in order.
+      sentences: number of bullet points.
+      words: numbers, names and outcomes of all bullet points, sorted.
+      links: the linked pictures, in order.
+    """
+
+    cells: list[Tokens]
+    sentences: int
+    words: Tokens
+    links: list[str]
+
+
 def read_structure(markdown: str, table: str) -> Structure:
     """Returns the structure of a report.
 
@@ -47,8 +65,7 @@ def read_structure(markdown: str, table: str) -> Structure:
       table: content of ``results.csv``.
     """
     runs = list(csv.DictReader(io.StringIO(table)))
-    names = {part for run in runs for column in NAMING_COLUMNS for part in run[column].split(",")}
-    pattern = _pattern(names - {""})
+    pattern = _pattern(runs)
     tables, conditions, sentences = [], [], []
     for section in re.split(r"^#+ .*$", markdown, flags=re.MULTILINE):
         bullets = re.findall(r"^- .*$", section, re.MULTILINE)
@@ -73,7 +90,29 @@ def read_structure(markdown: str, table: str) -> Structure:
     )
 
 
-def _pattern(names: Collection[str]) -> re.Pattern[str]:
-    """Returns what finds numbers, names and outcomes; of two that fit, the longer one."""
-    words = sorted({*names, *get_args(Outcome)}, key=len, reverse=True)
+def read_page(page: str, table: str) -> PageStructure:
+    """Returns the structure of a HTML report.
+
+    Args:
+      page: content of ``report.html``.
+      table: content of ``results.csv``.
+    """
+    pattern = _pattern(list(csv.DictReader(io.StringIO(table))))
+
+    def texts(tag: str) -> list[str]:
+        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        return [html.unescape(re.sub(r"<[^>]+>", "", text)) for text in found]
+
+    return PageStructure(
+        cells=[tuple(pattern.findall(text)) for text in texts("td")],
+        sentences=len(texts("li")),
+        words=tuple(sorted(pattern.findall(" ".join(texts("li"))))),
+        links=re.findall(r'href="(plots/[^"]+)"', page),
+    )
+
+
+def _pattern(runs: Sequence[Mapping[str, str]]) -> re.Pattern[str]:
+    """Returns the pattern of numbers, names and outcomes; the longest possible match wins."""
+    names = {part for run in runs for column in NAMING_COLUMNS for part in run[column].split(",")}
+    words = sorted({*names, *get_args(Outcome)} - {""}, key=len, reverse=True)
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b|{_NUMBER}")

@@ -1,4 +1,4 @@
-"""The first sentences of a report: the study as a whole, and how far a reader may rely on it."""
+"""The first sentences of a report: findings about the whole study, and limits of the figures."""
 
 from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.settings import Setting
@@ -7,25 +7,30 @@ from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 
 NOTABLE_DRIFT = 0.03
-"""The answer names a drift from this share on, if its interval excludes zero."""
+"""The answer names a drift of this share or more, if the interval of the drift excludes zero."""
 
 
 def headline(study: StudyData, drifted: Drift | None) -> list[str]:
-    """Returns the sentences; ``drifted`` is the change over the study, if known."""
+    """Returns the sentences.
+
+    Args:
+      study: the study.
+      drifted: the change of time per step over the study; None if unknown.
+    """
     counts = [len(summary.ok) for summary in study.summaries if summary.ok]
     sentences = []
     if not counts:
-        return ["No run was successful: there is nothing to compare."]
+        return ["No run was successful. There are no figures to compare."]
     if max(counts) < LEAST_RUNS:
         runs = "One run" if max(counts) == 1 else f"At most {max(counts)} runs"
         sentences.append(
-            f"{runs} of each cell: there is no interval and no verdict. The figures below were "
-            "measured, but nothing says how far another run would be from them; with six runs "
-            "(--resume --runs=6) there would be."
+            f"{runs} of each cell: the report has no intervals and no verdicts. The figures below "
+            "are measured, but the variation between runs is unknown. For intervals and verdicts, "
+            "continue the study to six runs of each cell: type --resume --runs=6."
         )
     elif min(counts) < LEAST_RUNS:
         sentences.append(
-            f"Some cells have fewer than {LEAST_RUNS} runs: on those there is no verdict."
+            f"Some cells have fewer than {LEAST_RUNS} runs. These cells get no verdict."
         )
     verdicts = [verdict for found in study.verdicts.values() for verdict in found]
     decided = [verdict for verdict in verdicts if verdict.outcome != "no verdict"]
@@ -39,8 +44,8 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
         change, low, high, _ = drifted
         sentences.append(
             f"Time per step changed by {100 * change:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] "
-            "from the first run to the last. Runs of all cells are interleaved, so that it favours "
-            "none of them, but it makes intervals wide."
+            "from the first run to the last. Runs of all cells are interleaved, so the drift "
+            "favours no cell. The drift makes intervals wider."
         )
     wins: dict[str, list[str]] = {}
     for setting in study.settings:
@@ -50,8 +55,8 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
     for winner, titles in wins.items():
         few = f": {'; '.join(titles)}" if len(titles) <= 3 else ""
         sentences.append(
-            f"{winner} is shown to be the fastest framework, each with the number of devices that "
-            f"suits it best, for {len(titles)} of {len(study.settings)} settings{few}."
+            f"{winner} is shown to be the fastest framework for {len(titles)} of "
+            f"{len(study.settings)} settings, each framework with its best number of devices{few}."
         )
     return sentences
 

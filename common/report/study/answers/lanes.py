@@ -1,4 +1,4 @@
-"""The answer about stock and tuned in plain sentences: gaps, and what is left of them."""
+"""The answer about stock and tuned as sentences: gaps, and the share that remains when tuned."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,17 +10,17 @@ from isoscale.common.report.study.answers.setting import caveats, devices_text
 from isoscale.common.report.words import joined, number
 
 INTRODUCTION = (
-    "From stock (what the installed packages give) to tuned, one tweak more at a time. A change "
-    "is the ratio of examples per second to the step before, above 1 where a tweak makes it "
-    "faster; it is called shown by the rule of the comparisons above, with p corrected for all "
-    "{n} tests of this section together. A gap is the ratio of the fastest framework to the "
-    "slowest, each with the strategy whose stock median is fastest; shares of it are shares of its "
-    "logarithm, so that factors add up."
+    "The steps lead from stock (the installed packages, without tweaks) to tuned; each step adds "
+    "one tweak. A change is the ratio of examples per second to the step before: above 1, the "
+    "tweak makes training faster. A change is called shown by the same rule as the other "
+    "comparisons of this report, with p corrected for all {n} tests of this section together. A "
+    "gap is the ratio of the fastest framework to the slowest, each with its fastest strategy by "
+    "the stock median. Shares of a gap are shares of its logarithm, so that factors add up."
 )
 
 
 def introduction(lanes: Sequence[Lanes]) -> str:
-    """Returns how to read the section about lanes."""
+    """Returns the paragraph that explains the section about lanes."""
     tests = {id(c) for found in lanes for c in found.changes if c.p is not None}
     return INTRODUCTION.format(n=len(tests))
 
@@ -34,11 +34,11 @@ def sentences(lanes: Lanes) -> list[str]:
         if waterfall.strays:
             cells = ", ".join("+".join(c.cell.tweaks or ["none"]) for c in waterfall.strays)
             found.append(
-                f"Not on the way from stock to tuned, and left out: {waterfall.name} with {cells}."
+                f"Left out, because not a step from stock to tuned: {waterfall.name} with {cells}."
             )
     if any(cell.cell.oversubscribed for _, cell in lanes.setting.cells):
         found.append(
-            "Cells whose devices shared cores (oversubscribed) are left out: they show overhead."
+            "Cells with shared cores (oversubscribed) are left out: these cells show overhead."
         )
     return found
 
@@ -47,11 +47,11 @@ def _gap_sentences(gap: Gap) -> Iterator[str]:
     where = f"On {devices_text(gap.devices)}"
     if gap.absent:
         names = joined([waterfall.name for waterfall in gap.absent])
-        yield f"{where} {names} cannot take part: no result in both lanes, stock and tuned."
+        yield f"{where} the gap leaves out {names}: a result in stock or in tuned is missing."
     members = list(gap.members.values())
     if len(members) < 2:
-        names = members[0].name if members else "no framework"
-        yield f"{where} only {names} has a result in both lanes: there is no gap to explain."
+        names = members[0].name if members else "none"
+        yield f"{where} there is no gap to explain. Frameworks with results in both lanes: {names}."
     else:
         yield from _two_gaps(gap, where)
     if members:
@@ -72,28 +72,28 @@ def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
     yield f"{where}, tuned: {_lane_text(gap, gap.tuned, 'tuned')}"
     stock, tuned = gap.stock.widest, gap.tuned.widest
     if stock.outcome == "no verdict" or tuned.outcome == "no verdict":
-        yield f"{where} nothing is said of the share of the gap that is gone, for want of runs."
+        yield f"{where} there are too few runs to say which share of the gap the tweaks explain."
     elif gap.left is None:
         yield f"{where} there is no gap to explain: no difference is shown in the stock lane."
     else:
         left = gap.left
-        ends = f"between {_percent(left.low)} and {_percent(left.high)} % by the ends of the two "
-        ends += "intervals"
+        ends = f"between {_percent(left.low)} and {_percent(left.high)} %, from the ends of the "
+        ends += "two intervals"
         if left.low <= 1 <= left.high:
             yield (
-                f"{where} it is not shown that the gap differs between the lanes: tuned, it is "
-                f"{_percent(left.value)} % of the one in stock ({ends})."
+                f"{where} no change of the gap between the lanes is shown: the tuned gap is "
+                f"{_percent(left.value)} % of the stock gap ({ends})."
             )
         elif left.value > 1:
             yield (
-                f"{where} the gap is not smaller in the tuned lane: it is {_percent(left.value)} % "
-                f"of the one in the stock lane ({ends})."
+                f"{where} the gap is not smaller in the tuned lane: the tuned gap is "
+                f"{_percent(left.value)} % of the stock gap ({ends})."
             )
         else:
-            rest = "" if tuned.outcome == "faster" else ", and no difference is shown in it"
+            rest = "" if tuned.outcome == "faster" else "; no difference is shown in the tuned lane"
             yield (
-                f"{where} the tweaks explain {_percent(1 - left.value)} % of the gap, "
-                f"{_percent(left.value)} % is left ({ends}){rest}."
+                f"{where} the tweaks explain {_percent(1 - left.value)} % of the gap and "
+                f"{_percent(left.value)} % remains ({ends}){rest}."
             )
     reversals = gap.reversals()
     if reversals:
@@ -105,7 +105,7 @@ def _percent(share: float) -> str:
 
 
 def _lane_text(gap: Gap, lane: LaneGap, name: str) -> str:
-    """Returns how far the fastest and the slowest framework of a lane lie apart."""
+    """Returns the sentence about the fastest and the slowest framework of a lane."""
 
     def figures(framework: str) -> str:
         waterfall = gap.members[framework]
@@ -121,31 +121,31 @@ def _lane_text(gap: Gap, lane: LaneGap, name: str) -> str:
         return f"there is no verdict between {fastest} and {slowest}: {ratio}."
     if change.outcome == "no difference shown":
         return f"no difference is shown between {fastest} and {slowest}: {ratio}."
-    return f"from {fastest} to {slowest} the gap is {ratio}."
+    return f"the gap between {fastest} and {slowest} is {ratio}."
 
 
 def _order_text(gap: Gap, reversals: dict[tuple[str, str], bool], where: str) -> str:
     before, after = (", ".join(lane.order) for lane in (gap.stock, gap.tuned))
     text = f"{where} the order changes from {before} (stock) to {after} (tuned)"
-    shown = [f"{a} and {b}" for (a, b), both in reversals.items() if both]
+    shown = [f"{a} against {b}" for (a, b), both in reversals.items() if both]
     if shown:
-        return f"{text}; between {joined(shown)} the difference is shown in both lanes."
+        return f"{text}; the difference is shown in both lanes for {joined(shown)}."
     return (
-        f"{text}, but it is not shown that it does: of no pair that changed places a difference "
-        "is shown in both lanes."
+        f"{text}, but this change is not shown: for each pair that changed places, at least one "
+        "lane shows no difference."
     )
 
 
 def _gains(members: Sequence[Waterfall], where: str) -> Iterator[str]:
-    """Yields the sentence about what all tweaks together do for each framework."""
+    """Yields the sentence about the effect of all tweaks together for each framework."""
     if not any(waterfall.tweaks for waterfall in members):
-        yield f"{where} no tweak is in the tuned lane of any framework."
+        yield f"{where} the tuned lane has no tweaks for any framework."
         return
     parts = []
     for waterfall in members:
         change = waterfall.total
         if not waterfall.tweaks:
-            parts.append(f"{waterfall.name} has none")
+            parts.append(f"{waterfall.name} has no tweaks")
         elif change is not None:
             parts.append(f"{waterfall.name} {ratio_text(change.ratio)}, {change.outcome}")
     yield f"{where}, all tweaks together against stock: {'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""The answer about one setting in plain sentences, made from verdicts only."""
+"""The answer for one setting as sentences, made from verdicts only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class Glance:
 
     Attributes:
       setting: title of the setting.
-      choice: the fastest cell, and the cells with no difference shown from it.
-      sure: the evidence against the best of the rest.
-      scaling: whether more devices pay.
+      choice: the fastest cell, and the cells that show no difference from it.
+      sure: the evidence against the next cell.
+      scaling: whether more devices are faster.
     """
 
     setting: str
@@ -51,7 +51,7 @@ def devices_text(count: int) -> str:
 
 
 def caveats(cells: Sequence[Named]) -> list[str]:
-    """Returns what weakens the figures of some cells."""
+    """Returns the reasons to trust the figures of some cells less."""
     found = []
     disturbed = sum(cell.disturbed for _, cell in cells)
     if disturbed:
@@ -61,7 +61,7 @@ def caveats(cells: Sequence[Named]) -> list[str]:
         if incomplete(cell):
             total = sum(cell.statuses.values())
             found.append(
-                f"of the {total} runs of {name} only {len(cell.ok)} count: "
+                f"only {len(cell.ok)} of the {total} runs of {name} were successful: "
                 f"{joined(incomplete(cell))}"
             )
     return found
@@ -72,35 +72,38 @@ def _runs(cell: CellSummary) -> str:
 
 
 def _short(name: str, devices: int | None) -> str:
-    """Returns the name of a cell, without the device count where the sentence names it."""
+    """Returns the name of a cell; without the device count if ``devices`` is given."""
     return name if devices is None else name.rsplit(" on ", 1)[0]
 
 
 def _reversed(verdict: Verdict) -> str:
-    """Returns a remark if the medians order two cells in reverse of the ratio."""
+    """Returns a remark if the medians and the ratio order two cells differently."""
     first, other = verdict.subject_cell.items_per_second, None
     if verdict.other_cell is not None:
         other = verdict.other_cell.items_per_second
     if first is None or other is None or first.median >= other.median:
         return ""
-    return "; by their medians the other one is ahead"
+    return "; but the other cell has the higher median"
 
 
 def _leader(best: Sequence[Named], verdicts: Sequence[Verdict], devices: int | None) -> str:
-    """Returns the fastest cell with its figures, and its equals within its framework."""
+    """Returns the fastest cell, its figures, and the strategies that show no difference from it."""
     name, cell = best[0]
     even = [_short(other, devices) for other in not_told_apart(verdicts, name)]
-    also = f"; within its framework no difference is shown from {joined(even)}" if even else ""
+    also = f"; within its framework, no difference from {joined(even)} is shown" if even else ""
     return f"{_short(name, devices)} ({_figures(cell)}{also})"
 
 
 def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None) -> str | None:
-    """Returns the fastest cell on a number of devices (None: on the number best for each)."""
+    """Returns the sentences about the fastest cell on a number of devices.
+
+    ``devices`` is None: on the best number of devices for each framework.
+    """
     best = champions(setting, devices)
     if not best:
         return None
     if devices is None:
-        where = "With the number of devices that suits each framework best,"
+        where = "With the best number of devices for each framework,"
         found = overall(setting, verdicts)
     else:
         where = f"On {devices_text(devices)}"
@@ -113,7 +116,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
     first = _short(best[0][0], devices)
     leader = _leader(best, verdicts, devices)
     if len(best) == 1:
-        return f"{where} only {leader} was measured: there is nothing to compare."
+        return f"{where} only {leader} was measured, so there is no comparison."
     decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
     undecided = [entry for entry in best if len(entry[1].ok) < LEAST_RUNS]
     weak = "".join(f" But {text}." for text in caveats(best))
@@ -122,8 +125,8 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
             [f"{_short(name, devices)} {_figures(cell)} ({_runs(cell)})" for name, cell in best]
         )
         return (
-            f"{where} there is no verdict: it needs {LEAST_RUNS} runs of a cell. Measured, without "
-            f"an interval: {order}.{weak}"
+            f"{where} there is no verdict: a verdict needs {LEAST_RUNS} runs of each cell. "
+            f"Measured, without an interval: {order}.{weak}"
         )
     wins = [
         f"{ratio_text(v.ratio)} faster than {_short(v.other, devices)} "
@@ -141,25 +144,25 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
         text = f"{where} {leader} is fastest: {joined(wins)}."
     else:
         text = (
-            f"{where} no single fastest is shown: between {leader} and {joined(ties)} no "
-            "difference is shown."
+            f"{where} no single fastest cell is shown: no difference is shown between {leader} "
+            f"and {joined(ties)}."
         )
         if wins:
             text += f" {first} is {joined(wins)}."
     if undecided:
         listed = [f"{_short(name, devices)} ({_runs(c)}, {_figures(c)})" for name, c in undecided]
-        text += f" No verdict, for want of runs, on {joined(listed)}."
+        text += f" Too few runs for a verdict on {joined(listed)}."
     return text + weak
 
 
 def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
-    """Returns which cells gain or lose by more devices, against bare on one device."""
+    """Returns which cells on more devices are faster or slower than bare on one device."""
     found = [verdict for verdict in verdicts if verdict.question == "against bare"]
     sentences = []
     for outcome, text in (
-        ("faster", "Faster on more devices than bare on one"),
-        ("slower", "Slower on more devices than bare on one"),
-        ("no difference shown", "No difference shown from bare on one device"),
+        ("faster", "Faster on more devices than bare on one device"),
+        ("slower", "Slower on more devices than bare on one device"),
+        ("no difference shown", "No difference from bare on one device is shown"),
         ("no verdict", "Speedup against bare on one device, without interval or verdict"),
     ):
         listed = [
@@ -177,8 +180,9 @@ def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     if above:
         sentences.append(
-            f"More than ideal: {joined(above)}. Smaller shares may fit caches better, or the base "
-            "on one device is slow for a reason of its own; do not extrapolate from it."
+            f"More than ideal: {joined(above)}. Possible causes: the smaller share of each device "
+            "fits caches better, or the base on one device is slow for another reason. Do not "
+            "extrapolate from these speedups."
         )
     return sentences
 
@@ -192,25 +196,25 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
     counts = device_counts(setting)
     questions: list[int | None] = list(counts)
     if all(champions(setting) != champions(setting, count) for count in counts):
-        questions.append(None)  # else it was already answered
+        questions.append(None)  # otherwise one of the counts answers the question
     sentences = [text for n in questions if (text := _contest(setting, verdicts, n))]
     sentences += _scaling(verdicts)
     compared = {cell.cell.framework for _, cell in comparable(setting)}
     absent = sorted({cell.cell.framework for _, cell in setting.cells} - compared)
     if absent:
-        sentences.append(f"Not compared, for want of a result: {joined(absent)}.")
+        sentences.append(f"Not compared, because a result is missing: {joined(absent)}.")
     shared = sorted({cell.cell.devices for _, cell in setting.cells if cell.cell.oversubscribed})
     if shared:
         counts_text = joined([str(count) for count in shared])
         sentences.append(
-            f"Cells with {counts_text} devices shared cores (oversubscribed); they show overhead "
-            "and correctness, so no verdict is drawn from them."
+            f"In cells with {counts_text} devices, devices shared cores (oversubscribed). These "
+            "cells show overhead and correctness only, and get no verdict."
         )
     return sentences
 
 
 def glance(study: StudyData, setting: Setting) -> Glance:
-    """Returns the opening table's row for a setting."""
+    """Returns the row of the opening table for a setting."""
     verdicts = study.verdicts[setting.title]
     best = champions(setting)
     if not best:
@@ -222,11 +226,12 @@ def glance(study: StudyData, setting: Setting) -> Glance:
     leader = _leader(best, verdicts, None)
     decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
     if not found:
-        choice, sure = leader, "nothing to compare with"
+        choice, sure = leader, "no other cell to compare with"
     elif not decided:
         choice = f"{leader} was fastest"
         sure = (
-            f"no verdict: {_runs(best[0][1])} of a cell; {ratio_text(found[0].ratio)} over the next"
+            f"no verdict: {_runs(best[0][1])} of this cell; {ratio_text(found[0].ratio)} over the "
+            "next cell"
         )
     else:
         choice = " or ".join([leader, *(v.other for v in decided if v.outcome != "faster")])

@@ -21,8 +21,8 @@ def latency_plot(setting: Setting, all_looks: dict[str, Look]) -> Plot:
     return Plot(
         slug=f"{setting.slug}_latency",
         title=f"Latency against throughput: {setting.title}",
-        caption="Latency: windows of one synchronised step; throughput: windows of many. "
-        "The number beside a marker is its device count.",
+        caption="Latency comes from windows of one synchronised step, throughput from windows of "
+        "many steps. The number beside a marker is the number of devices.",
         draw=partial(_draw_latency, setting, all_looks),
     )
 

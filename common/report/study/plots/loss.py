@@ -15,9 +15,9 @@ LossCurves = list[tuple[str, str, list[int], list[float]]]
 
 
 def loss_curves(study: StudyData, setting: Setting) -> tuple[LossCurves, list[str]]:
-    """Returns the loss of every step of one run of each cell, and a sentence for each damaged file.
+    """Returns the losses of one run of each cell, and a sentence for each damaged file.
 
-    Where all cells have a run of one number, that run is taken: its seed is the same in all cells.
+    Takes the lowest run number that all cells have, because its seed is the same in all cells.
     """
     cells = [(series, cell) for series, of in setting.series.items() for cell in of if cell.ok]
     runs = [{line.run for line in cell.ok} for _, cell in cells]
@@ -47,9 +47,9 @@ def loss_plot(setting: Setting, curves: LossCurves, all_looks: dict[str, Look]) 
     return Plot(
         slug=f"{setting.slug}_loss",
         title=f"Loss: {setting.title}",
-        caption="Every training step of one run of each cell, with the same seed unless "
-        "the legend says otherwise. Later curves are thinner and lie on top, so that equal "
-        "curves show as one banded line.",
+        caption="The loss of every training step in one run of each cell. All runs have the same "
+        "seed unless the legend names another run. Later curves are thinner and lie on top: equal "
+        "curves look like one line with stripes.",
         draw=partial(_draw_loss, setting, curves, all_looks),
     )
 
@@ -63,7 +63,7 @@ def _draw_loss(setting: Setting, curves: LossCurves, all_looks: dict[str, Look])
         look: dict[str, Any] = {
             "color": all_looks[series].color,
             "linestyle": all_looks[series].dash,
-            # Later curves are thinner and lie on top: equal ones show as one banded line.
+            # Later curves are thinner and lie on top: equal curves look like one line with stripes.
             "linewidth": 7.0 - 6.2 * index / max(1, len(curves) - 1),
         }
         axes.plot(steps, losses, **look)

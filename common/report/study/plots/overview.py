@@ -19,19 +19,19 @@ from isoscale.common.report.drawing.style import (
 )
 
 _ROWS = 40
-"""A plot has room for so many settings; further settings go into a further plot."""
+"""Settings per plot; more settings go into further plots."""
 
 
 def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> list[Plot]:
-    """Returns the overview of all settings in which a cell was measured."""
+    """Returns the overview plots of all settings with a measured cell."""
     compared = [setting for setting in settings if champions(setting)]
     return [
         Plot(
             slug=f"overview{f'_{first // _ROWS + 1}' if first else ''}",
             title="The fastest cell of each framework",
-            caption="For each setting, the throughput of each framework's fastest strategy "
-            "and device count, relative to the fastest of all. Differences are verdicts only "
-            "where the text says so.",
+            caption="Throughput of each framework with its fastest strategy and number of "
+            "devices, relative to the fastest framework of the setting. A difference is a verdict "
+            "only if the text says so.",
             draw=partial(_draw_overview, compared[first : first + _ROWS], frameworks),
         )
         for first in range(0, len(compared), _ROWS)

@@ -26,16 +26,16 @@ from isoscale.common.study.records import ResultLine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellQuantity:
-    """A quantity that each run of a cell has one value of.
+    """A quantity with one value for each run of a cell.
 
     Attributes:
       name: part of the file name.
       title: of the plot.
       label: of the axis, with the unit.
-      scale: from the unit of a result to that of the axis.
-      value_of: the value in a result line; None: not recorded.
-      estimate_of: the estimate whose interval is drawn; None: no interval.
-      caption: tells a reader how to read the plot.
+      scale: factor from the unit of a result to the unit of the axis.
+      value_of: returns the value in a result line; None if not recorded.
+      estimate_of: returns the estimate with the interval to draw; None for no interval.
+      caption: explains the plot.
     """
 
     name: str
@@ -47,7 +47,7 @@ class CellQuantity:
     caption: str
 
 
-_CAPTION = "Each tick is a run, each marker the median over runs"
+_CAPTION = "A tick is one run, a marker the median over runs"
 STEP_TIME = CellQuantity(
     name="step_time",
     title="Time per step",
@@ -55,7 +55,7 @@ STEP_TIME = CellQuantity(
     scale=1e3,
     value_of=lambda line: line.result.median_step_seconds,
     estimate_of=lambda cell: cell.step_seconds,
-    caption=f"{_CAPTION}; whiskers: 95 % interval of the median (none below 3 runs).",
+    caption=f"{_CAPTION}; whiskers: 95 % interval of the median (with 3 or more runs).",
 )
 ACCURACY = CellQuantity(
     name="accuracy",
@@ -64,7 +64,7 @@ ACCURACY = CellQuantity(
     scale=100,
     value_of=lambda line: accuracy(line.result),
     estimate_of=lambda cell: None,
-    caption=f"{_CAPTION}. Runs of a cell differ in their seed.",
+    caption=f"{_CAPTION}. The runs of a cell have different seeds.",
 )
 MEMORY = CellQuantity(
     name="memory",
@@ -73,8 +73,8 @@ MEMORY = CellQuantity(
     scale=2**-20,
     value_of=lambda line: line.result.peak_memory_bytes,
     estimate_of=lambda cell: None,
-    caption=f"{_CAPTION}. On CPU: peak resident memory summed over processes, the "
-    "framework itself included. On accelerators: the largest device's peak allocation.",
+    caption=f"{_CAPTION}. On CPU: peak resident memory, summed over processes, including the "
+    "framework. On accelerators: the largest peak allocation of a device.",
 )
 COMPILE_TIME = CellQuantity(
     name="compile_time",
@@ -83,14 +83,14 @@ COMPILE_TIME = CellQuantity(
     scale=1,
     value_of=lambda line: line.result.compile_seconds,
     estimate_of=lambda cell: None,
-    caption=f"{_CAPTION}. Caches on disk are off.",
+    caption=f"{_CAPTION}. Compilation caches on disk are off.",
 )
 
 
 def per_cell_plots(
     setting: Setting, quantity: CellQuantity, all_looks: dict[str, Look]
 ) -> Iterator[Plot]:
-    """Yields the plots of one quantity; a setting with many cells has several."""
+    """Yields the plots of one quantity; several plots for a setting with many cells."""
     entries = []
     for series, cells in setting.series.items():
         for cell in cells:
@@ -112,7 +112,7 @@ def per_cell_plots(
         yield Plot(
             slug=f"{setting.slug}_{quantity.name}{suffix}",
             title=f"{quantity.title}: {setting.title}",
-            caption=f"{quantity.caption} Label: framework, strategy, devices.",
+            caption=f"{quantity.caption} Labels: framework, strategy, devices.",
             draw=partial(
                 _draw_rows,
                 setting,
@@ -126,7 +126,7 @@ def per_cell_plots(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One cell: its name, its series, the median, the estimate and the value of each run."""
+    """A row of the plot: one cell with its median, its estimate and the value of each run."""
 
     name: str
     series: str
@@ -143,7 +143,7 @@ def _draw_rows(
     label: str,
     scale: float,
 ) -> Figure:
-    """Draws a marker with its interval for each cell, and a small tick for every run."""
+    """Draws a marker with its interval for each cell, and a tick for each run."""
     left = text_width([row.name for row in rows])
     figure, axes = make_axes(setting.title, max(1.6, 1.0 + 0.24 * len(rows)), left=left)
     ticks = [(scale * run, y) for y, row in enumerate(rows) for run in row.runs]

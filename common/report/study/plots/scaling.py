@@ -21,26 +21,26 @@ from isoscale.common.report.drawing.style import (
 )
 
 _MOST_LINEAR = 8
-"""With more devices than this the axes of scaling curves are logarithmic."""
+"""With more devices, the axes of scaling curves are logarithmic."""
 _IDEAL: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": (0, (1, 3))}
 
 
 _CURVE_CAPTION = (
-    "With 95 % intervals where there are 3 runs or more; hollow markers: devices shared cores, "
-    "which shows overhead, not scaling."
+    "Bars: 95 % intervals, for cells with 3 or more runs. Hollow markers: devices shared cores; "
+    "these cells show overhead, not scaling."
 )
 
 
 def scaling_plots(setting: Setting, all_looks: dict[str, Look]) -> list[Plot]:
-    """Returns the plots over device counts; [] if all cells have the same count."""
+    """Returns the plots over the number of devices; [] if all cells have the same number."""
     if len(_counts(setting)) < 2:
         return []
     plots = [
         Plot(
             slug=f"{setting.slug}_throughput",
             title=f"Throughput against devices: {setting.title}",
-            caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: n times the framework's "
-            "bare step.",
+            caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: n times the throughput of the "
+            "framework's bare step.",
             draw=partial(_draw_throughput, setting, all_looks),
         )
     ]
@@ -49,8 +49,8 @@ def scaling_plots(setting: Setting, all_looks: dict[str, Look]) -> list[Plot]:
             Plot(
                 slug=f"{setting.slug}_speedup",
                 title=f"Speedup: {setting.title}",
-                caption=f"{_CURVE_CAPTION} Against the framework's own bare step on one "
-                "device; in the grey region more devices are slower than one.",
+                caption=f"{_CURVE_CAPTION} Speedup against the bare step of the same framework on "
+                "one device. In the grey region, more devices are slower than one.",
                 draw=partial(_draw_speedup, setting, all_looks),
             ),
             Plot(
@@ -69,7 +69,7 @@ def _devices_axes(
     right = text_width(names) + 0.35
     figure, axes = make_axes(setting.title, 3.4, left=0.75, right=right)
     if counts[-1] > _MOST_LINEAR:
-        # Both logarithmic: the ideal stays a straight line.
+        # With two logarithmic axes the ideal remains a straight line.
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
@@ -81,7 +81,7 @@ def _devices_axes(
 
 
 def _set_bottom(axes: Axes, values: Sequence[float], ideal: float) -> None:
-    """Starts a linear axis at 0; cuts the ideal off where the data lie far below it."""
+    """Starts a linear axis at 0; cuts off an ideal far above the data."""
     if axes.get_yscale() == "log":
         axes.set_ylim(bottom=0.7 * min(values))
     else:
@@ -102,14 +102,14 @@ def _curves(
     *,
     scale: float = 1.0,
 ) -> None:
-    """Draws a line for each series over device counts; cells that share cores are hollow."""
+    """Draws a line for each series over the number of devices; hollow: cells with shared cores."""
     counts = _counts(setting)
     for index, (name, cells) in enumerate(setting.series.items()):
         look = all_looks[name]
         points = [(cell, found) for cell in cells if (found := value_of(cell)) is not None]
         if not points:
             continue
-        # Series are shifted a little sideways, so that intervals do not hide each other.
+        # Series are shifted sideways a little: intervals then do not hide each other.
         place = index - (len(setting.series) - 1) / 2
         if axes.get_xscale() == "log":
             xs = [cell.cell.devices * 1.01**place for cell, _ in points]
@@ -197,7 +197,7 @@ def _draw_efficiency(setting: Setting, all_looks: dict[str, Look]) -> Figure:
     )
     axes.axhline(100, **_IDEAL)
     _curves(setting, axes, all_looks, _efficiency, scale=100)
-    axes.set_yscale("linear")  # a percentage is read from 0, whatever the count of devices
+    axes.set_yscale("linear")  # readers compare percentages from 0, with many devices too
     axes.set_ylim(bottom=0)
     add_legend(axes, [*legend_entries(all_looks), ("ideal: 100 %", _IDEAL)])
     return figure

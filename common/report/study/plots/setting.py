@@ -18,11 +18,11 @@ from isoscale.common.report.study.plots.scaling import scaling_plots
 
 
 def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurves) -> list[Plot]:
-    """Returns the plots of a setting; [] if no cell of it was measured.
+    """Returns the plots of a setting; [] without measured cells.
 
     Args:
       setting: the setting.
-      frameworks: all that the report shows; the place of a framework decides its colour.
+      frameworks: all frameworks of the report; the index of a framework gives its colour.
       curves: the losses of its cells.
     """
     all_looks = looks(setting, frameworks)

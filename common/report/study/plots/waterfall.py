@@ -1,4 +1,4 @@
-"""The plot from stock to tuned: a bar for each step, where one more tweak is in force."""
+"""The plot from stock to tuned: one bar for each step; each step adds a tweak."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from isoscale.common.report.study.tables.lanes import step_name
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Bar:
-    """A bar of a waterfall; start and end in seconds, None where nothing was measured."""
+    """A bar of a waterfall; start in seconds, ``estimate`` is None without a measurement."""
 
     name: str
     color: str
@@ -33,11 +33,11 @@ class _Bar:
 
 
 def _bars(waterfall: Waterfall, color: str) -> Iterator[_Bar]:
-    """Yields stock and tuned from 0, and each step between them from the end of the step before."""
+    """Yields the bars: stock and tuned start at 0, others at the end of the step before."""
     before: float | None = None
     for step in waterfall.steps:
         if waterfall.tweaks and not step.added and step.lane == TUNED:
-            break  # a tuned cell without a step of its own gets its bar below
+            break  # a tuned cell without added tweaks gets its bar below
         found = step.cell.step_seconds if step.cell is not None else None
         floats = bool(step.added) and before is not None
         name = step_name(waterfall, step).removesuffix(" = tuned")
@@ -70,7 +70,7 @@ def _draw_waterfalls(title: str, bars: Sequence[_Bar]) -> Figure:
             height=0.7,
             color=bar.color,
             alpha=0.45 if bar.floats else 0.9,
-            # Shows, in grey print too, where a tweak makes a step longer.
+            # Hatching shows a longer step, also in grey print.
             hatch="////" if bar.floats and end > bar.start else None,
             edgecolor="black",
             linewidth=0.4,
@@ -92,7 +92,7 @@ def _draw_waterfalls(title: str, bars: Sequence[_Bar]) -> Figure:
 
 
 def waterfall_plots(lanes: Lanes, frameworks: Sequence[str]) -> list[Plot]:
-    """Returns one plot for each device count, or several where one lacks room for all bars."""
+    """Returns the plots of each number of devices; several plots if one lacks room for all bars."""
     plots = []
     for devices in sorted({waterfall.devices for waterfall in lanes.waterfalls}):
         bars: list[_Bar] = []
@@ -108,9 +108,10 @@ def waterfall_plots(lanes: Lanes, frameworks: Sequence[str]) -> list[Plot]:
                 Plot(
                     slug=f"{lanes.setting.slug}_waterfall_{devices}{suffix}",
                     title=f"From stock to tuned: {title}",
-                    caption="Medians over runs; whiskers: 95 % interval of the median (none below "
-                    "3 runs). A pale bar is what a tweak takes from the step before, a hatched one "
-                    "what it adds. Differences are verdicts only where the table says so.",
+                    caption="Medians over runs; whiskers: 95 % interval of the median (with 3 or "
+                    "more runs). A pale bar is the time that a tweak saves against the step "
+                    "before, a hatched bar the time that a tweak adds. A difference is a verdict "
+                    "only if the table says so.",
                     draw=partial(_draw_waterfalls, title, bars[first : first + ROWS_PER_PLOT]),
                 )
             )

@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def cell_row(name: str, summary: CellSummary) -> list[str]:
-    """Returns the row of a cell, under ``COLUMNS``."""
+    """Returns the values of a cell's row, in the order of ``COLUMNS``."""
     ok = summary.ok
     return [
         name,

@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def step_name(waterfall: Waterfall, step: Step) -> str:
-    """Returns for example ``+ huge-pages``; the name of the last step says tuned, too."""
+    """Returns the name of a step, such as ``+ huge-pages``; the last name also contains tuned."""
     name = ", ".join(f"+ {tweak}" for tweak in step.added)
     if step.lane != TUNED:
         return name or step.lane
@@ -52,7 +52,7 @@ def _change(change: Change | None) -> tuple[str, str]:
 
 
 def rows(lanes: Lanes) -> list[list[str]]:
-    """Returns the table of a setting, under ``COLUMNS``."""
+    """Returns the rows of a setting's table; values in the order of ``COLUMNS``."""
     several = len({waterfall.devices for waterfall in lanes.waterfalls}) > 1
     found = []
     for waterfall in lanes.waterfalls:

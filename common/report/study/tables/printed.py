@@ -1,4 +1,4 @@
-"""The tables that ``isoscale compare`` and ``isoscale explain`` print; every mark is explained."""
+"""The tables that ``isoscale compare`` and ``isoscale explain`` print, with notes on all marks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def _row(name: str, summary: CellSummary) -> list[str]:
     loss += number(median_of(ok, lambda result: result.loss_last), digits=5)
     right = median_of(ok, accuracy)
     if right is not None:
-        loss += f"\n{100 * right:.1f} % right"
+        loss += f"\n{100 * right:.1f} % correct"
     return [
         name.rsplit(" on ", 1)[0],
         f"{cell.devices} / {cell.processes}",
@@ -64,16 +64,16 @@ COLUMNS = (
 
 
 def print_lanes(found: Sequence[Lanes]) -> None:
-    """Prints the way from stock to tuned: a table for each setting, and sentences."""
+    """Prints the steps from stock to tuned: a table and sentences for each setting."""
     for lanes in found:
         table = make_table(lanes.setting.title)
         listed = rows(lanes)
-        # Empty columns are left out: marks, for example, are rare.
+        # Empty columns are left out, for example marks.
         kept = [i for i in range(len(LANE_COLUMNS)) if any(row[i] for row in listed)]
         for i in kept:
             table.add_column(LANE_COLUMNS[i], no_wrap=True)
         for row in listed:
-            # Text in brackets goes onto a second line, so that a terminal has room.
+            # Text in brackets goes onto a second line, so that the table fits a terminal.
             table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
         print_table(table)
         print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
@@ -83,7 +83,7 @@ def print_lanes(found: Sequence[Lanes]) -> None:
 def print_comparison(
     summaries: list[CellSummary], *, scaling: Scaling, machines: list[dict[str, Any]]
 ) -> None:
-    """Prints a table for each setting, the conditions, and how to read the tables.
+    """Prints a table for each setting, the conditions, and notes on the tables.
 
     Args:
       summaries: the cells.
@@ -105,45 +105,45 @@ def print_comparison(
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
     notes = [
-        "Measured: ms/step, examples/s (medians over runs; within a run over windows of steps), "
+        "Measured: ms/step and examples/s (medians over runs; in a run, over windows of steps); "
         "memory (peak",
-        "resident, summed over processes, the framework included; on GPUs the largest device), "
+        "resident memory of all processes with the framework; on GPUs, of the largest device); "
         "compile (first",
-        "step minus a median step), loss. Derived from them: speedup and efficiency.",
+        "step minus a median step); loss. Derived from these figures: speedup and efficiency.",
     ]
     counts = [len(summary.ok) for summary in summaries if summary.ok]
     if counts and min(counts) < 3:
         notes.append(
-            "Fewer than 3 runs of a cell: no interval, and no verdict on differences "
-            "(--resume --runs=6 adds runs)."
+            "A cell with fewer than 3 runs has no interval and no verdict on differences. To add "
+            "runs, type --resume --runs=6."
         )
     if counts and max(counts) >= 3:
         notes.append(
-            "[low, high]: 95 % interval over runs; ratios by Welch on logarithms; '(t)': fewer "
-            "than 6 runs, t interval on log time."
+            "[low, high]: 95 % interval over runs, for ratios by Welch on logarithms. '(t)': t "
+            "interval on log time, because the cell has fewer than 6 runs."
         )
     if any(summary.speedup is not None for summary in summaries):
         batch = "the same global batch" if scaling == "strong" else "the batch of one device"
         notes.append(
-            f"speedup: {scaling} scaling, throughput against the same framework's 'bare' (one "
-            f"device, no distribution wrapper) at {batch}; efficiency: speedup / devices."
+            f"speedup: {scaling} scaling, throughput / throughput of the same framework's 'bare' "
+            f"(one device, no distribution wrapper) at {batch}. efficiency: speedup / devices."
         )
     if any(summary.speedup is None and summary.ok for summary in summaries):
-        notes.append("speedup '-': 'bare' of the same framework is not in the study.")
+        notes.append("speedup '-': the study has no 'bare' cell of the same framework.")
     if any(summary.cell.platform == "cpu" for summary in summaries):
         apart = lookup.strategies_of("per_device")
         verb = "has" if len(apart) == 1 else "have"
         notes.append(
             "CPU devices are cores that share caches and memory bandwidth. In-process strategies "
-            f"drive all devices from one process, {joined(apart)} {verb} one per device."
+            f"drive all devices from one process; {joined(apart)} {verb} one process per device."
         )
     if any(summary.cell.oversubscribed for summary in summaries):
         notes.append(
-            "oversubscribed: devices shared cores; such figures show overhead and correctness, "
+            "oversubscribed: devices shared cores; these figures show overhead and correctness, "
             "not scaling."
         )
     if any(line.result.disturbed for summary in summaries for line in summary.ok):
-        notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
+        notes.append("disturbed: other programs used more than 10 % of a core of the run.")
     pairs = ((summary.cell.framework, summary.cell.strategy) for summary in summaries)
     notes += lookup.strategy_notes(pairs)
     for summary in summaries:

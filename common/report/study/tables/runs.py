@@ -21,12 +21,12 @@ COLUMNS = (
     "memory, MiB",
     "loss, first",
     "loss, last",
-    "load from outside, %",
+    "outside load, %",
 )
 
 
 def run_rows(study: StudyData) -> Iterator[list[str]]:
-    """Yields the row of each run, under ``COLUMNS``."""
+    """Yields the values of each run's row, in the order of ``COLUMNS``."""
     names = study.names()
     for line in study.lines:
         name, setting = names[line.cell]

@@ -237,7 +237,7 @@ def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Pa
     ((title, charts),) = layout(folder).items()
     titles = [chart.title for chart in charts if "speedup (" in chart.title]
     assert len(titles) == 2
-    assert "only the 7 cells that have one" in titles[0]
+    assert "only the 7 cells with an interval" in titles[0]
     assert "NO interval in 1 of 8 cells" in titles[1]
     place = folder / "scaling" / "torch ddp"
     assert [step for step, _ in curve(place, f"{title}/speedup")] == [1, 2]

@@ -95,13 +95,15 @@ def test_the_table_says_what_is_missing(tmp_path: Path) -> None:
 def test_how_much_of_the_gap_is_explained(tmp_path: Path) -> None:
     found = said(tmp_path, two((0.04, 0.01), (0.02, 0.01)))
     assert found[0] == (
-        "On 1 device, stock: from torch bare (10.00 ms/step) to jax bare (40.00 ms/step) the gap "
-        "is 4.00x [3.93, 4.07] (n = 6 runs each, corrected p < 0.001)."
+        "On 1 device, stock: the gap between torch bare (10.00 ms/step) and jax bare (40.00 "
+        "ms/step) is 4.00x [3.93, 4.07] (n = 6 runs each, corrected p < 0.001)."
     )
-    assert found[1].startswith("On 1 device, tuned: from torch bare (10.00 ms/step) to jax bare")
+    assert found[1].startswith(
+        "On 1 device, tuned: the gap between torch bare (10.00 ms/step) and jax bare"
+    )
     assert re.fullmatch(
-        r"On 1 device the tweaks explain 50 % of the gap, 50 % is left \(between "
-        r"4\d and 5\d % by the ends of the two intervals\)\.",
+        r"On 1 device the tweaks explain 50 % of the gap and 50 % remains \(between "
+        r"4\d and 5\d %, from the ends of the two intervals\)\.",
         found[2],
     )
     assert found[3] == (
@@ -114,12 +116,12 @@ def test_how_much_of_the_gap_is_explained(tmp_path: Path) -> None:
 def test_what_is_left_may_be_nothing_or_more(tmp_path: Path) -> None:
     gone = said(tmp_path / "gone", two((0.04, 0.01), (0.01, 0.01)))
     assert "On 1 device, tuned: no difference is shown between" in gone[1]
-    assert "explain 100 % of the gap, 0 % is left (between 0 and" in gone[2]
-    assert gone[2].endswith(", and no difference is shown in it.")
+    assert "explain 100 % of the gap and 0 % remains (between 0 and" in gone[2]
+    assert gone[2].endswith("; no difference is shown in the tuned lane.")
     grown = said(tmp_path / "grown", two((0.02, 0.01), (0.02, 0.005)))
-    assert "the gap is not smaller in the tuned lane: it is 200 % of the one" in grown[2]
+    assert "not smaller in the tuned lane: the tuned gap is 200 % of the stock gap" in grown[2]
     same = said(tmp_path / "same", two((0.02, 0.01), (0.02, 0.0099)))
-    assert "it is not shown that the gap differs between the lanes" in same[2]
+    assert "no change of the gap between the lanes is shown: the tuned gap is" in same[2]
 
 
 def test_no_gap_no_share(tmp_path: Path) -> None:
@@ -134,30 +136,30 @@ def test_few_runs_say_little(tmp_path: Path) -> None:
     found = said(tmp_path, two((0.04, 0.01), (0.02, 0.01), runs=2))
     assert found[0].startswith("On 1 device, stock: there is no verdict between torch bare")
     assert found[0].endswith("4.00x (n = 2 runs each, no interval).")
-    assert found[2].endswith("the share of the gap that is gone, for want of runs.")
+    assert found[2].endswith("too few runs to say which share of the gap the tweaks explain.")
     assert "faster" not in " ".join(found)
 
 
 def test_an_order_that_changes_is_said(tmp_path: Path) -> None:
     shown = said(tmp_path / "shown", two((0.02, 0.01), (0.005, 0.01)))
     assert (
-        "On 1 device the order changes from torch, jax (stock) to jax, torch (tuned); between "
-        "torch and jax the difference is shown in both lanes." in shown
+        "On 1 device the order changes from torch, jax (stock) to jax, torch (tuned); the "
+        "difference is shown in both lanes for torch against jax." in shown
     )
     even = said(tmp_path / "even", two((0.02, 0.01), (0.00999, 0.01)))
-    assert any("but it is not shown that it does" in sentence for sentence in even)
+    assert any("but this change is not shown: for each pair" in sentence for sentence in even)
 
 
 def test_who_takes_no_part_is_named(tmp_path: Path) -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     found = said(tmp_path / "a", failed(lines, framework="jax", tuning="tuned"))
     assert found[0] == (
-        "On 1 device jax bare cannot take part: no result in both lanes, stock and tuned."
+        "On 1 device the gap leaves out jax bare: a result in stock or in tuned is missing."
     )
     found = said(tmp_path / "b", ladder_lines({"jax": {}}, SECONDS))
     assert found == [
-        "On 1 device only jax bare has a result in both lanes: there is no gap to explain.",
-        "On 1 device no tweak is in the tuned lane of any framework.",
+        "On 1 device there is no gap to explain. Frameworks with results in both lanes: jax bare.",
+        "On 1 device the tuned lane has no tweaks for any framework.",
     ]
 
 
@@ -169,7 +171,7 @@ def test_what_weakens_it_is_said(tmp_path: Path) -> None:
     lines.append(make_line(cell, 0, 0.03, sequence=len(lines)))
     found = said(tmp_path, lines)
     assert "But 4 of these 24 runs were disturbed by other programs." in found
-    assert "Not on the way from stock to tuned, and left out: jax bare with other." in found
+    assert "Left out, because not a step from stock to tuned: jax bare with other." in found
 
 
 def test_an_alarm_takes_the_place_of_the_answer(tmp_path: Path) -> None:
@@ -196,7 +198,9 @@ def test_the_page_shows_it(written: StudyData, name: str) -> None:
     text = (written.folder / name).read_text()
     # Markdown has < as &lt;.
     text = Page(text).text if name.endswith("html") else html.unescape(text)
-    section = text[text.index("From stock (what the installed packages give)") :]
+    section = text[
+        text.index("The steps lead from stock (the installed packages, without tweaks)") :
+    ]
     section = section[: section.index("Comparisons" if "html" in name else "| comparison |")]
     for lanes in written.lanes:
         for sentence in sentences(lanes):
