@@ -38,9 +38,9 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         + ("The section 'Stock and tuned' corrects its tests separately. " if study.lanes else "")
         + "Ratios are ratios of throughput over all windows of a run; time per step is the median "
         "over windows.",
-        "Speedup is throughput divided by that of the same framework's bare step on one device "
-        f"(no distribution wrapper) at {base}; efficiency is speedup / devices. Derived from "
-        "measurements: speedup, efficiency, and the compile time (first step minus a median step). "
+        "Speedup is throughput divided by the throughput of the same framework's bare step on one "
+        f"device (no distribution wrapper) at {base}; efficiency is speedup / devices. Derived "
+        "from measurements: speedup, efficiency, and the compile time (first step minus a median step). "
         "Computed by formula: FLOPs (results.csv). All other figures are measured; no figure is "
         "estimated.",
     ]

@@ -14,8 +14,8 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         "Failed": [],
         "Diverged": [],
         "Skipped": [],
-        f"Disturbed: other programs used more than {100 * DISTURBED_SHARE:.0f} % of a core of the "
-        "run": [],
+        f"Disturbed: other programs used more than {100 * DISTURBED_SHARE:.0f} % of one of the "
+        "run's cores": [],
         "Outside load unknown": [],
         "Oversubscribed: devices shared cores; these cells show overhead, not scaling": [],
         "Outliers: modified z-score above 3.5, kept in all figures (about one in six cells with 6 "

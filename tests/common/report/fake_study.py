@@ -1,4 +1,4 @@
-"""Studies with known figures, written to disk as ``compare`` would; nothing is trained."""
+"""Fake studies with known figures, written to disk in the format of ``compare``."""
 
 import json
 import math
@@ -106,7 +106,7 @@ def make_line(
 
 
 def read_line(line: dict[str, Any], number: int = 0) -> ResultLine:
-    """Returns a line as ``Store`` reads it."""
+    """Returns the line in the form in which ``Store`` reads it."""
     return ResultLine.from_record(json.loads(json.dumps(line)), number=number)
 
 
@@ -150,12 +150,12 @@ def ladder_lines(
     """Returns the lines of a study with stock, ladder and tuned.
 
     Args:
-      tweaks: framework -> name of a tweak -> by how much it multiplies the time per step.
+      tweaks: framework -> name of a tweak -> factor of the tweak on the time per step.
       seconds: framework -> time per step in stock.
-      runs: of each cell.
-      spread: of run i around the time of its cell; its geometric mean is 1.
-      strategy, devices: of all cells.
-      changes: to all cells.
+      runs: runs of each cell.
+      spread: factor of run i on the time of its cell; the geometric mean is 1.
+      strategy, devices: strategy and devices of all cells.
+      changes: changed fields of all cells.
     """
     lines: list[dict[str, Any]] = []
     for run in range(runs):
@@ -173,7 +173,10 @@ def ladder_lines(
 def write_study(
     folder: Path, lines: Sequence[dict[str, Any]], *, steps: int = 20, scaling: str = "strong"
 ) -> Store:
-    """Writes a study's folder; ``steps`` losses for each successful run, 0 for no run folders."""
+    """Writes the folder of a study.
+
+    Each successful run gets a folder with ``steps`` losses; with 0, runs have no folders.
+    """
     folder.mkdir(parents=True)
     settings = {
         "scaling": scaling,

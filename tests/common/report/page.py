@@ -1,10 +1,10 @@
-"""What a reader of a HTML page sees, and what the page would load."""
+"""Parses a HTML page: its visible text, and the files that it loads."""
 
 import html.parser
 
 
 class Page(html.parser.HTMLParser):
-    """The text of a page, its tags, and what it would load."""
+    """The words, tags and ids of a page, and the files that the page loads."""
 
     def __init__(self, text: str):
         super().__init__()

@@ -14,7 +14,7 @@ from typing import get_args
 from isoscale.common.analysis.verdicts import Outcome
 
 NAMING_COLUMNS = ("model", "framework", "strategy", "dtype", "tuning", "tweaks", "status")
-"""Columns of ``results.csv`` whose values name something; reports repeat these names."""
+"""Columns of ``results.csv`` with names that reports repeat."""
 _NUMBER = r"(?<![\w.])[-+]?\d+(?:\.\d+)*(?:e[-+]?\d+)?"
 
 Tokens = tuple[str, ...]

@@ -26,8 +26,8 @@ _IDEAL: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": (0,
 
 
 _CURVE_CAPTION = (
-    "Bars: 95 % intervals, for cells with 3 or more runs. Hollow markers: devices shared cores; "
-    "these cells show overhead, not scaling."
+    "Vertical bars: 95 % intervals, for cells with 3 or more runs. Hollow markers: devices shared "
+    "cores; these cells show overhead, not scaling."
 )
 
 

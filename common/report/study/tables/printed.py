@@ -107,7 +107,7 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
     notes = [
         "Measured: ms/step and examples/s (medians over runs; in a run, over windows of steps); "
         "memory (peak",
-        "resident memory of all processes with the framework; on GPUs, of the largest device); "
+        "resident, summed over processes, including the framework; on GPUs the largest device); "
         "compile (first",
         "step minus a median step); loss. Derived from these figures: speedup and efficiency.",
     ]
@@ -143,7 +143,7 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
             "not scaling."
         )
     if any(line.result.disturbed for summary in summaries for line in summary.ok):
-        notes.append("disturbed: other programs used more than 10 % of a core of the run.")
+        notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
     pairs = ((summary.cell.framework, summary.cell.strategy) for summary in summaries)
     notes += lookup.strategy_notes(pairs)
     for summary in summaries:

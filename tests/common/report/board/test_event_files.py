@@ -34,7 +34,7 @@ PNG = (
 
 
 def lines_of_a_study() -> list[dict[str, Any]]:
-    """Six runs of one model; one run of another; a failed, a diverged and a skipped run."""
+    """A study: six runs of one model, one run of another; one failed, diverged and skipped run."""
     lines = grid_lines(runs=6, seconds=lambda cell: 0.01 / cell["devices"] ** 0.5, noise=0.05)
     lines += grid_lines(models=("gpt_tiny",), runs=1)
     ddp = make_cell("torch", "ddp", 2)
@@ -61,7 +61,7 @@ def study(tmp_path: Path) -> StudyData:
 
 
 def read(folder: Path) -> list[Event]:
-    """Returns the events of the one event file of a folder; checksums are checked."""
+    """Returns the events of a folder's only event file, and checks the checksums."""
     (path,) = folder.glob("*tfevents*")
     reader, events = PyRecordReader_New(str(path)), []
     while True:

@@ -1,4 +1,4 @@
-"""Stock and tuned: table, sentences, plots and pages say what the analysis says."""
+"""Stock and tuned: table, sentences, plots and pages agree with the analysis."""
 
 import csv
 import html
@@ -52,7 +52,7 @@ def test_the_ladder_takes_no_part_in_the_ordinary_report(tmp_path: Path) -> None
     assert list(found.verdicts) == list(found.losses) == [s.title for s in found.settings]
     names = [name for s in found.settings for name, _ in s.cells]
     assert names == [f"{name} bare on 1 device" for name in ("jax", "tensorflow", "torch")] * 2
-    # An ordinary study is as it was.
+    # A study without lanes has no such part.
     ordinary = study(tmp_path / "o", grid_lines(runs=1))
     assert ordinary.lanes == []
     assert ordinary.ladder == []
@@ -208,7 +208,7 @@ def test_the_page_shows_it(written: StudyData, name: str) -> None:
         for row in rows(lanes):
             for value in row:
                 assert value in section
-    # jax: 3 steps and the total; one of each other; 2 x 3 pairs: of the model with 6 runs.
+    # The model with 6 runs: 3 steps and the total of jax, 1 of each other, 2 x 3 pairs.
     assert "corrected for all 12 tests of this section together" in section
     assert "no result: 2 failed" in section
     assert "Stock and tuned" in text

@@ -1,4 +1,4 @@
-"""The report, from a study on disk to files that a reader opens."""
+"""The whole report: reads a study from disk and writes the files for the reader."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def seconds(cell: dict[str, Any]) -> float:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
-    """Six runs of two models, with one of everything that can go wrong."""
+    """A study with six runs of two models, and one problem of each kind."""
     lines = grid_lines(models=("mlp_medium", "gpt_tiny"), seconds=seconds)
     count = len(lines)
     for line in lines:
@@ -60,7 +60,7 @@ def read(study: StudyData, name: str) -> str:
 def test_it_opens_with_the_answer(study: StudyData) -> None:
     text = Page(read(study, "report.html")).text
     answer = text[: text.index("Conditions")]
-    # On one device tensorflow leads torch by 1 % at 1 % noise, and jax by 20 %.
+    # On one device, tensorflow is 1 % faster than torch, with 1 % noise, and 20 % faster than jax.
     assert "On 1 device" in answer
     assert re.search(r"1\.\d\dx \[1\.\d\d, 1\.\d\d\] faster than jax \w+ \(n = 6 runs each", answer)
     assert re.search(
@@ -83,7 +83,7 @@ def test_everything_that_went_wrong_is_told(study: StudyData, name: str) -> None
         "loss is not finite at step 3",
         "Skipped: 1",
         "torch is not installed",
-        "other programs used more than 10 % of a core of the run: 1",
+        "other programs used more than 10 % of one of the run's cores: 1",
         "run 0: 40 %",
         "did not leave",
         "Oversubscribed",
@@ -118,7 +118,7 @@ def test_the_page_needs_nothing_else(study: StudyData) -> None:
     assert page.loads == []
     assert "script" not in page.tags
     assert not re.search(r"url\((?!#)|@import", read(study, "report.html"))
-    assert len(page.ids) == len(set(page.ids)), "an id of one drawing is that of another"
+    assert len(page.ids) == len(set(page.ids)), "two drawings have the same id"
     assert page.tags.count("svg") == 1 + 2 * 8  # the overview, and eight of each model
 
 
@@ -133,7 +133,7 @@ def test_every_plot_is_there_as_svg_and_png(study: StudyData) -> None:
             assert root.tag == "{http://www.w3.org/2000/svg}svg"
             with Image.open(folder / f"{stem}.png") as image:
                 colors = {color for _, color in image.convert("RGB").getcolors(1 << 20) or []}
-            # Each framework is drawn: some pixels have its colour alone.
+            # If a framework is drawn, some pixels have exactly its colour.
             for name in COLORS[:3]:
                 assert tuple(bytes.fromhex(name[1:])) in colors, f"{stem}: no {name}"
     assert not any("accuracy" in name for name in names)  # no data set with labels held out
@@ -144,7 +144,7 @@ def test_every_plot_is_there_as_svg_and_png(study: StudyData) -> None:
 
 
 def test_equal_loss_curves_lie_on_each_other(study: StudyData) -> None:
-    """The fake losses are equal: every path has the same points."""
+    """The fake losses are equal, so all paths must have the same points."""
     path = study.folder / "plots/gpt_tiny_global_batch_64_float32_loss.svg"
     paths = re.findall(r'<path d="(M [^"]+)"[^>]*?clip-path', path.read_text(), re.DOTALL)
     curves = [" ".join(p.split()) for p in paths if p.count("L") > 10]
@@ -263,7 +263,7 @@ def test_a_damaged_record_costs_its_curve_and_no_more(tmp_path: Path) -> None:
 
 
 def test_optional_figures_may_be_missing(tmp_path: Path) -> None:
-    """What older versions did not record is a dash, in the report and in the table."""
+    """A figure that an older version did not record appears as a dash."""
     lines = grid_lines(runs=3)
     optional = (
         *("latency_seconds", "compile_seconds", "loss_first", "loss_last", "peak_memory_bytes"),

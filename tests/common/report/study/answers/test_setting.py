@@ -1,4 +1,4 @@
-"""Sentences say what the verdicts say, word for word."""
+"""The sentences about a setting agree with its verdicts, word for word."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from isoscale.common.report.study.answers.setting import Glance, answer, glance
 from isoscale.common.report.study.data import StudyData, load_study
 from tests.common.report.fake_study import make_cell, make_line, write_study
 
-# Six runs whose geometric mean is 1, the same for each cell: ratios come out exact.
+# Factors of six runs with a geometric mean of 1. All cells use the same factors: ratios are exact.
 SPREAD = (0.98, 0.99, 1.0, 1.0, 1 / 0.99, 1 / 0.98)
 Cell = tuple[str, str, int]
 
@@ -17,7 +17,7 @@ Cell = tuple[str, str, int]
 def study(
     folder: Path, seconds: dict[Cell, float], *, runs: dict[str, int] | int = 6, **changes: Any
 ) -> StudyData:
-    """Returns a study; ``runs`` may differ by framework."""
+    """Returns a study; ``runs`` can be a number, or framework -> number."""
     lines = []
     for cell, value in seconds.items():
         for run in range(runs if isinstance(runs, int) else runs[cell[0]]):
