@@ -16,7 +16,7 @@ from isoscale.common.config.records import (
 )
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.tolerances import Tolerance
-from isoscale.common.processes.job_pool import Key, Line
+from isoscale.common.processes.job_line import Key, Line
 
 PARITY, RELAY = "parity.json", "relay.json"
 

@@ -15,7 +15,8 @@ from isoscale.common.measure.runner import Runner
 from isoscale.common.parity.cases import Case, all_cases, make_config
 from isoscale.common.processes import job_pool
 from isoscale.common.processes.heartbeat import Heartbeat
-from isoscale.common.processes.job_pool import WORK, Job, JobPool, L, Launch, Line
+from isoscale.common.processes.job_line import Line
+from isoscale.common.processes.job_pool import WORK, Job, JobPool, L, Launch
 from isoscale.common.processes.lock import LOCK
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags

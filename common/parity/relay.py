@@ -24,7 +24,8 @@ from isoscale.common.parity.tolerances import (
     tolerance_of,
 )
 from isoscale.common.parity.trace import Layout
-from isoscale.common.processes.job_pool import LEAVES, Key
+from isoscale.common.processes.job_line import Key
+from isoscale.common.processes.job_pool import LEAVES
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import check_devices
 

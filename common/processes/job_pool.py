@@ -27,6 +27,7 @@ from isoscale.common.disk.json_files import from_json, to_json, write_json
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch, ranks
 from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for
+from isoscale.common.processes.job_line import Key, Line
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST, _LOG = "request.json", "log.txt"
@@ -34,26 +35,6 @@ WORK, LEAVES = ".work", "leaves"
 """The folder of the workers, in a command's folder; in ``WORK``, the folder of jobs' outputs."""
 FAILED = "failed"
 """File in the output folder of a failed job: jobs that wait for this job stop waiting."""
-
-Key = tuple[str | int, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Line:
-    """The results of one job; each command adds its own fields.
-
-    Attributes:
-      job: key of the job.
-      error: reason of a failure, in one line; None: the job succeeded.
-      seconds: duration of the job; None: its process failed.
-      log: path of the process's log.
-    """
-
-    job: Key
-    error: str | None = None
-    seconds: float | None = None
-    log: str | None = None
-
 
 L = TypeVar("L", bound=Line)
 

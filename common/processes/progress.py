@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from isoscale.common.processes.job_pool import Key, Line
+from isoscale.common.processes.job_line import Key, Line
 
 _QUIET_SECONDS = 30.0
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,23 @@ def test_imports_run_from_higher_floors_to_lower_ones(path: Path) -> None:
     elif len(path.parts) > 2:
         own = path.parts[1]
         assert all(FLOORS[name] < FLOORS[own] for name in used - {own})
+
+
+def files_of(path: Path) -> set[Path]:
+    """Returns our own files that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    files = {Path(*name.removeprefix(OURS).split(".")).with_suffix(".py") for name in names}
+    return files & set(SOURCES)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    order = TopologicalSorter({path: files_of(path) for path in SOURCES}).static_order()
+    assert set(order) == set(SOURCES)
 
 
 def test_every_folder_of_common_has_a_floor() -> None:

@@ -13,7 +13,7 @@ from isoscale.common.parity.checks import ITSELF
 from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison, Difference
 from isoscale.common.parity.documents import ParityDocument
 from isoscale.common.parity.reference import NUMPY
-from isoscale.common.processes.job_pool import Key
+from isoscale.common.processes.job_line import Key
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import COLORS, DASHES
 from isoscale.common.report.formats.terminal import make_table, print_table

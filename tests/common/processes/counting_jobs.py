@@ -8,7 +8,8 @@ from pathlib import Path
 
 from isoscale.common.processes import job_pool
 from isoscale.common.processes.heartbeat import Heartbeat
-from isoscale.common.processes.job_pool import Job, Line
+from isoscale.common.processes.job_line import Line
+from isoscale.common.processes.job_pool import Job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
