@@ -229,8 +229,9 @@ def glance(study: StudyData, setting: Setting) -> Glance:
         choice, sure = leader, "no other cell to compare with"
     elif not decided:
         choice = f"{leader} was fastest"
+        fewest = min((cell for _, cell in best), key=lambda cell: len(cell.ok))
         sure = (
-            f"no verdict: {_runs(best[0][1])} of this cell; {ratio_text(found[0].ratio)} over the "
+            f"no verdict: {_runs(fewest)} of a cell; {ratio_text(found[0].ratio)} over the "
             "next cell"
         )
     else:

@@ -152,7 +152,7 @@ def test_one_run_is_measured_and_nothing_more(tmp_path: Path) -> None:
     )
     row = glanced(found)
     assert row.choice == "jax bare on 1 device (9.800 ms/step, 6531 examples/s) was fastest"
-    assert row.sure.startswith("no verdict: one run of this cell; ")
+    assert row.sure.startswith("no verdict: one run of a cell; ")
     assert row.scaling.startswith("no verdict; highest speedup")
 
 
@@ -169,6 +169,12 @@ def test_a_framework_with_one_run_does_not_take_the_verdict_from_others(tmp_path
         " Too few runs for a verdict on tensorflow bare (one run, 4.900 ms/step, 13061 examples/s)."
     )
     assert glanced(found).sure.endswith("no verdict on tensorflow bare on 1 device (one run)")
+
+
+def test_the_opening_table_names_the_smallest_number_of_runs(tmp_path: Path) -> None:
+    seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
+    found = study(tmp_path, seconds, runs={"jax": 6, "torch": 2})
+    assert glanced(found).sure.startswith("no verdict: 2 runs of a cell; ")
 
 
 def test_one_framework_left_on_two_devices_compares_its_strategies(tmp_path: Path) -> None:
