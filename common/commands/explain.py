@@ -14,7 +14,7 @@ from isoscale.common.study.store import Store
 
 USAGE = """\
 Explains why the frameworks differ in speed on this machine. Measures each framework as installed
-(stock), then with one more tweak at a time, then with all tweaks that help on this machine (tuned).
+(stock), then with one more tweak at a time, then with all tweaks of the tuned lane (tuned).
 Reports the effect of each tweak, and how much of the gap between frameworks remains.
 
   isoscale explain STUDY                        measures missing runs, then explains

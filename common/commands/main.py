@@ -12,7 +12,7 @@ COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
     "explain": "measure the effect of each tweak, and the remaining gap between frameworks",
     "parity": "show that all frameworks, strategies and device counts compute the same results",
-    "relay": "hand one training from framework to framework, and show that results stay equal",
+    "relay": "train one model in several frameworks in turn, and show that results are equal",
     "tweaks": "list the tweaks of each framework, and which are available on this machine",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
     "board": "show one or several studies in TensorBoard",

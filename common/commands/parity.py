@@ -33,7 +33,7 @@ def define_flags() -> Flags:
             "NumPy: initial parameters (bit-identical), logits, losses, gradients, optimizer\n"
             "state, parameters. "
             "Measures no time: devices may outnumber cores.\n\n"
-            "  isoscale parity                                     all cases, about 10 minutes\n"
+            "  isoscale parity                                     all cases, about 8 minutes\n"
             "  isoscale parity --models=moe --frameworks=jax,torch --dtype=float64\n"
             "  isoscale parity --tuning=tuned --devices=1,2\n\n"
             f"Models:     {', '.join(models())}\n"

@@ -98,9 +98,9 @@ class RunConfig:
         cell="always",
         flag="tuning",
         help=(
-            "stock: the installed packages without tweaks; tuned: every tweak that pays on this "
-            "machine; ladder: the rungs between the two, each with one tweak more ('isoscale "
-            "tweaks' lists the tweaks)"
+            "stock: the installed packages without tweaks; tuned: the tweaks that made steps "
+            "faster in our measurements and are available here; ladder: the cells between stock "
+            "and tuned, each with one tweak more ('isoscale tweaks' lists the tweaks)"
         ),
     )
     steps: int = option(

@@ -44,7 +44,7 @@ def _quota(facts: Facts) -> str | None:
     quota = number(facts["settings"]["cpu_quota"])
     if quota is None or quota >= cores(facts):
         return None
-    return f"the limit is {quota:g} CPUs' worth of time; {cores(facts)} cores are visible"
+    return f"the container may use the time of {quota:g} CPUs; {cores(facts)} cores are visible"
 
 
 def _busy(facts: Facts) -> str | None:
@@ -140,7 +140,7 @@ PROBLEMS = (
         topic="capacity",
         evidence=_quota,
         meaning="The kernel stops a container that has used its share, for tens of milliseconds. "
-        "Window times vary, and devices above the limit add no speed.",
+        "Window times vary, and more devices than the limit add no speed.",
         remedy="Raise the limit (docker --cpus, the CPU limit of a pod), or choose --devices below "
         "the limit.",
     ),

@@ -88,7 +88,7 @@ def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
         raise ConfigError(f"{called} has invalid sizes: {str(error)[:200]}") from None
     difference = first_difference(manifest.tensors, shapes)
     if difference:
-        raise ConfigError(f"{called} has other tensors than a model of its sizes: {difference}")
+        raise ConfigError(f"{called} contains tensors that do not match its sizes: {difference}")
     return spec
 
 

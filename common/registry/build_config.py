@@ -101,8 +101,8 @@ def build_config(
     lookup.data_source(fv.dataset).check(spec, global_batch_size=batch)
     if strategy_info.max_devices is not None and devices > strategy_info.max_devices:
         raise ConfigError(
-            f"devices={devices}: strategy '{strategy}' of {framework} runs on "
-            f"{strategy_info.max_devices} at most"
+            f"devices={devices}: strategy '{strategy}' of {framework} allows at most "
+            f"{strategy_info.max_devices}; choose fewer devices or another strategy"
         )
     check_devices(fv.platform, devices)
     require_choice(f"platform of {framework}", fv.platform, info.platforms)

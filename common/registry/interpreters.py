@@ -72,7 +72,9 @@ def _missing_packages(framework: str, path: str) -> list[str]:
             cwd="/",
         )
     except (OSError, subprocess.SubprocessError):
-        raise ConfigError(f"--python_{framework}={path} is not a Python") from None
+        raise ConfigError(
+            f"--python_{framework}={path} is not a Python interpreter that starts"
+        ) from None
     return answer.stdout.split()
 
 

@@ -140,7 +140,7 @@ def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
     if not (ROOT / "models" / family / f"{framework.model_module}.py").exists():
         raise ConfigError(
             f"model family '{family}' has no {framework.model_module}.py for framework "
-            f"'{framework.name}'"
+            f"'{framework.name}'; choose another model or framework"
         )
 
 

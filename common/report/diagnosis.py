@@ -72,7 +72,7 @@ def _machine(facts: dict[str, Any]) -> list[str]:
         _fact("affinity", f"CPUs {_joined(settings['affinity'])}"
               if settings["affinity"] != UNKNOWN else UNKNOWN),
         _fact("CPU quota", {None: "none is set", UNKNOWN: UNKNOWN}.get(quota)
-              or f"{quota:g} CPUs' worth of time"),
+              or f"the time of {quota:g} CPUs"),
         _fact("NUMA nodes", str(settings["numa_nodes"])),
         _fact("caches", caches),
         _fact("memory", f"{_size(memory['total_bytes'])}, {_size(memory['available_bytes'])} "

@@ -39,7 +39,7 @@ def choose_pairs(
             owners = [framework for framework, names in known.items() if name in names]
             raise ConfigError(
                 f"strategy '{name}' belongs to {', '.join(owners)}, but --frameworks="
-                f"{','.join(frameworks)}"
+                f"{','.join(frameworks)}; add {owners[0]} to --frameworks, or remove {name}"
             )
     idle = [f for f in frameworks if not any(framework == f for framework, _ in pairs)]
     if frameworks_given and idle:

@@ -87,7 +87,7 @@ TWEAKS = (
         pays=lambda config: False,
     ),
     keep_memory(
-        why="as for huge-pages: measurements on the CPU showed no difference",
+        why="measurements on the CPU showed no difference, as with huge-pages",
         pays=lambda config: False,
     ),
     Tweak(
@@ -144,7 +144,7 @@ TWEAKS = (
     Tweak(
         name="foreach-optimizer",
         what="the optimizer does one list operation per arithmetic step (foreach=True), not fused",
-        why="PyTorch's default on GPUs; on the CPU the fused kernel is up to 2x faster",
+        why="this is PyTorch's default on GPUs; on the CPU the fused kernel is up to 2x faster",
         where="everywhere",
         needs="nothing",
         source="https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",

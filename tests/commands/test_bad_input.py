@@ -60,7 +60,7 @@ RUNNER = [
     (["--model=moe_tinny"], "did you mean 'moe_tiny'?"),
     (["--model=moe_tiny", "--strategy=ddp"], "strategy 'ddp' belongs to torch, not to jax"),
     (["--model=moe_tiny", "--strategy=pjjit"], "did you mean 'pjit'?"),
-    (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax runs on 1 at most"),
+    (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax allows at most 1; choose"),
     (["--model=moe_tiny", "--save_every=5"], "--save_every=5 needs --save_checkpoint=FOLDER"),
     (["--model=moe_tiny", "--resume_from=latest"], "also use --save_checkpoint=FOLDER"),
     (["--model=moe_tiny", "--resume_from=nothing"], "checkpoint 'nothing' does not exist"),

@@ -90,9 +90,10 @@ def sentences(document: RelayDocument) -> list[str]:
         )
     for step, who, _ in _outside(document.unbroken)[:1]:
         lines.append(
-            f"Unbroken runs, without any hand-over, are also out of bounds: {who}, at step {step}. "
+            f"Unbroken runs, without a change of framework, are also out of bounds: {who}, at "
+            f"step {step}. "
             "This training amplifies rounding. isoscale parity tests whether each step is equal; "
-            "fewer --steps here test the hand-over alone."
+            "fewer --steps here test the change of framework alone."
         )
     failed = [run for run in document.trainings() if run.error]
     lines += [f"FAILED: {run.model} {_name(run)}: {run.error}" for run in failed]

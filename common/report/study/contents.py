@@ -116,7 +116,8 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
                     f"Steps of a run: 1 compile step, {config['warmup_steps']} warm-up steps, "
                     f"{config['steps']} measured steps in windows of {config['window_steps']}, and "
                     f"between them {config['latency_steps']} windows of one step; at most "
-                    f"{config['max_in_flight']} steps in flight."
+                    f"{config['max_in_flight']} calls (one step or one block of steps) "
+                    "unfinished at a time."
                 ]
     return []
 

@@ -23,7 +23,7 @@ INFO = {
     "process_model": "single",
     "max_devices": None,
     "mesh_axes": ("data",),
-    "note": "pmap is built on jit and shard_map in current JAX: a gap to pjit is API overhead.",
+    "note": "pmap is built on jit and shard_map in current JAX: a gap to pjit is overhead.",
 }
 
 AXIS = "data"

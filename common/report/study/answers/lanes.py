@@ -15,7 +15,7 @@ INTRODUCTION = (
     "tweak makes training faster. A change is called shown by the same rule as the other "
     "comparisons of this report, with p corrected for all {n} tests of this section together. A "
     "gap is the ratio of the fastest framework to the slowest, each with its fastest strategy by "
-    "the stock median. Shares of a gap are shares of its logarithm, so that factors add up."
+    "the stock median. Shares of a gap are shares of its logarithm, so that the shares add up."
 )
 
 
@@ -34,7 +34,8 @@ def sentences(lanes: Lanes) -> list[str]:
         if waterfall.strays:
             cells = ", ".join("+".join(c.cell.tweaks or ["none"]) for c in waterfall.strays)
             found.append(
-                f"Left out, because not a step from stock to tuned: {waterfall.name} with {cells}."
+                f"These cells are not steps from stock to tuned and are left out: "
+                f"{waterfall.name} with {cells}."
             )
     if any(cell.cell.oversubscribed for _, cell in lanes.setting.cells):
         found.append(

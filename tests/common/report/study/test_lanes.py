@@ -171,7 +171,10 @@ def test_what_weakens_it_is_said(tmp_path: Path) -> None:
     lines.append(make_line(cell, 0, 0.03, sequence=len(lines)))
     found = said(tmp_path, lines)
     assert "But 4 of these 24 runs were disturbed by other programs." in found
-    assert "Left out, because not a step from stock to tuned: jax bare with other." in found
+    assert (
+        "These cells are not steps from stock to tuned and are left out: jax bare with other."
+        in found
+    )
 
 
 def test_an_alarm_takes_the_place_of_the_answer(tmp_path: Path) -> None:
