@@ -160,8 +160,8 @@ def _scaling(verdicts: Sequence[Verdict]) -> list[str]:
     found = [verdict for verdict in verdicts if verdict.question == "against bare"]
     sentences = []
     for outcome, text in (
-        ("faster", "These cells are faster than bare on one device"),
-        ("slower", "These cells are slower than bare on one device"),
+        ("faster", "Faster on more devices than bare on one device"),
+        ("slower", "Slower on more devices than bare on one device"),
         ("no difference shown", "No difference from bare on one device is shown"),
         ("no verdict", "Speedup against bare on one device, without interval or verdict"),
     ):

@@ -68,7 +68,7 @@ def test_it_opens_with_the_answer(study: StudyData) -> None:
     )
     assert re.search(r"Slower on more devices than bare on one device: tensorflow mirrored", answer)
     assert re.search(
-        r"These cells are faster than bare on one device: jax pjit on 2 devices 1\.6", answer
+        r"Faster on more devices than bare on one device: jax pjit on 2 devices 1\.6", answer
     )
     assert "comparisons" in answer
 

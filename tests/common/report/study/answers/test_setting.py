@@ -111,7 +111,7 @@ def test_who_scales_and_who_does_not(tmp_path: Path) -> None:
     )
     text = sentences(found)
     assert (
-        "These cells are faster than bare on one device: jax pjit on 2 devices 2.00x [1.96, 2.04] "
+        "Faster on more devices than bare on one device: jax pjit on 2 devices 2.00x [1.96, 2.04] "
         "(100 % efficiency)." in text
     )
     assert (
