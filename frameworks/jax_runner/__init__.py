@@ -4,6 +4,7 @@ import os
 
 from isoscale.common.config.framework_info import FrameworkInfo
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.processes import ranks
 
 INFO = FrameworkInfo(
     name="jax",
@@ -46,7 +47,7 @@ def environment(config: RunConfig) -> dict[str, str]:
     }
     if config.platform == "gpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
         # JAX reserves memory on every visible GPU.
-        first = int(os.environ["LOCAL_RANK"]) if config.process_model == "per_device" else 0
+        first = ranks.own().local_rank if config.process_model == "per_device" else 0
         settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + count)))
     if config.platform == "cpu":
         settings["XLA_FLAGS"] = " ".join(

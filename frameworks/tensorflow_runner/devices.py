@@ -1,10 +1,9 @@
 """The devices of this process."""
 
-import os
-
 import tensorflow as tf
 
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.processes import ranks
 
 
 def local_devices(config: RunConfig) -> list[str]:
@@ -29,7 +28,7 @@ def local_devices(config: RunConfig) -> list[str]:
             physical[0], [tf.config.LogicalDeviceConfiguration()] * count
         )
     else:
-        first = int(os.environ["LOCAL_RANK"]) if config.process_model == "per_device" else 0
+        first = ranks.own().local_rank if config.process_model == "per_device" else 0
         if len(physical) < first + count:
             raise RuntimeError(
                 f"TensorFlow sees {len(physical)} {config.platform} devices, fewer than the run "
