@@ -1,7 +1,10 @@
-"""The devices of this process."""
+"""The devices of this process, and results that count devices."""
+
+from typing import Any
 
 import jax
 
+from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 
 
@@ -22,3 +25,14 @@ def local_devices(config: RunConfig) -> list[jax.Device]:
             "lower --devices"
         )
     return devices[:count]
+
+
+def by_device(shares: Any, count: int) -> list[Arrays]:
+    """Returns the results of each device, on the host.
+
+    Args:
+      shares: name -> array of shape [count, ...]; the first dim counts devices.
+      count: number of devices.
+    """
+    host = jax.device_get(shares)
+    return [{name: value[i] for name, value in host.items()} for i in range(count)]

@@ -10,6 +10,7 @@ from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.strategy import COMPILER
 from isoscale.frameworks.jax_runner import strategy
+from isoscale.frameworks.jax_runner.devices import by_device
 from isoscale.frameworks.jax_runner.strategies import bare
 from isoscale.frameworks.jax_runner.strategy import Call, Reduction, Tree
 
@@ -89,8 +90,7 @@ class Strategy(bare.Strategy):
         return jax.tree.map(split, rows)
 
     def read_shares(self, shares: Tree) -> list[Arrays]:
-        host = jax.device_get(shares)
-        return [{name: value[i] for name, value in host.items()} for i in range(len(self.devices))]
+        return by_device(shares, len(self.devices))
 
 
 def make(config: RunConfig) -> strategy.Strategy:
