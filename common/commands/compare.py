@@ -9,30 +9,27 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from isoscale.common.config.errors import ConfigError, require_choice, unknown
+from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.flags import (
     Flags,
     define_flag,
     define_size_flags,
     define_training_flags,
 )
-from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
+from isoscale.common.config.run_config import STOCK
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.machine import describe
 from isoscale.common.processes.lock import locked
 from isoscale.common.registry import lookup
-from isoscale.common.registry.build_config import build_config
 from isoscale.common.registry.interpreters import Program, define_interpreter_flags, find_programs
 from isoscale.common.report.study.data import PLOTS, StudyData, load_study
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import studies
+from isoscale.common.study.grid import read_cells
 from isoscale.common.study.records import ORDER_RULE, SessionRecord, StudyRecord
 from isoscale.common.study.store import Store
-
-SCALINGS = ("strong", "weak")
 
 # The flags that choose the cells of a session. With one of these flags, --resume plans a new
 # session. With none of these flags, --resume continues every planned session.
@@ -122,98 +119,6 @@ def define_flags() -> Flags:
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
     return fv
-
-
-def _compile_modes(fv: Flags, frameworks: list[str]) -> dict[str, str]:
-    modes: dict[str, str] = {}
-    for text in fv.compile_modes or []:
-        framework, separator, mode = text.partition(":")
-        if not separator:
-            raise ConfigError(f"--compile_modes={text} must have the form FRAMEWORK:MODE")
-        require_choice("framework of --compile_modes", framework, frameworks)
-        if framework in modes:
-            raise ConfigError(
-                f"--compile_modes names {framework} twice; a study takes one mode per framework"
-            )
-        info = lookup.framework_info(framework)
-        modes[framework] = require_choice(f"compile_mode of {framework}", mode, info.compile_modes)
-    return modes
-
-
-def read_cells(fv: Flags) -> list[RunConfig]:
-    """Returns the cells of the grid.
-
-    Raises:
-      ConfigError: a cell of the grid is invalid or cannot run.
-    """
-    require_choice("scaling", fv.scaling, SCALINGS)
-    frameworks = fv.frameworks or list(lookup.frameworks())
-    for name in frameworks:
-        require_choice("framework", name, lookup.frameworks())
-    for name in fv.strategies or []:
-        require_choice("strategy", name, lookup.all_strategies())
-    for name in fv.models:
-        lookup.preset(name)
-    for name in fv.tuning:
-        require_choice("tuning", name, TUNINGS)
-    modes = _compile_modes(fv, frameworks)
-    pairs = plan.choose_pairs(
-        frameworks,
-        fv.strategies,
-        {name: lookup.strategies(name) for name in lookup.frameworks()},
-        frameworks_given=fv.given("frameworks"),
-    )
-
-    def build(
-        *,
-        framework: str,
-        strategy: str,
-        model: str,
-        devices: int,
-        batch: int | None,
-        dtype: str,
-        tuning: str,
-        tweaks: Sequence[str] | None = None,
-    ) -> RunConfig:
-        size = batch or lookup.preset(model).global_batch_size
-        return build_config(
-            fv,
-            framework=framework,
-            strategy=strategy,
-            model=model,
-            devices=devices,
-            global_batch_size=size * (devices if fv.scaling == "weak" else 1),
-            dtype=dtype,
-            compile_mode=modes.get(framework),
-            tuning=tuning,
-            tweaks=tweaks,
-        )
-
-    def ladder(**cell: Any) -> list[RunConfig]:
-        """Returns the cells from stock to tuned; each has one more tweak than the one before."""
-        tuned = build(**cell, tuning=TUNED)
-        wishes = [["none", *(f"+{t}" for t in tuned.tweaks[:n])] for n in range(len(tuned.tweaks))]
-        steps = [
-            build(**cell, tuning=LADDER if n else STOCK, tweaks=wish)
-            for n, wish in enumerate(wishes)
-        ]
-        return [*(steps or [build(**cell, tuning=STOCK, tweaks=["none"])]), tuned]
-
-    def build_all(**cell: Any) -> list[RunConfig]:
-        found: list[RunConfig] = []
-        for tuning in fv.tuning:
-            found += ladder(**cell) if tuning == LADDER else [build(**cell, tuning=tuning)]
-        return found
-
-    return plan.expand(
-        pairs,
-        models=fv.models,
-        devices=fv.devices,
-        batches=fv.global_batch_size or [None],
-        dtypes=fv.dtype,
-        build=build_all,
-        max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
-    )
 
 
 def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:

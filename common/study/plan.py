@@ -1,5 +1,6 @@
 """The plan of a study: its cells, and the order in which their runs are executed."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,7 +25,8 @@ def choose_pairs(
       frameworks_given: whether the user named the frameworks; each then needs a strategy.
 
     Raises:
-      ConfigError: no chosen framework has a strategy, or a named framework has no chosen strategy.
+      ConfigError: no chosen framework has one of the strategies, or a named framework has no chosen
+        strategy.
     """
     if strategies is None:
         return [(framework, name) for framework in frameworks for name in known[framework]]
@@ -79,7 +81,7 @@ def estimate_seconds(config: RunConfig, *, rate: float) -> float:
       config: the run.
       rate: float32 matrix-product rate in FLOP/s.
     """
-    steps = 1 + config.warmup_steps + config.steps + config.latency_steps
+    steps = config.total_steps
     flops = config.spec.training_flops(global_batch_size=config.global_batch_size)
     return 10.0 + steps * (2e-3 + flops / (rate / 3))
 
@@ -126,19 +128,17 @@ def expand(
       max_devices: (framework, strategy) -> device limit; None: no limit.
     """
     configs: list[RunConfig] = []
-    for model in models:
-        for dtype in dtypes:
-            for batch in batches:
-                for framework, strategy in pairs:
-                    limit = max_devices(framework, strategy)
-                    counts = [n for n in devices if limit is None or n <= limit] or [limit or 1]
-                    for count in counts:
-                        configs += build(
-                            framework=framework,
-                            strategy=strategy,
-                            model=model,
-                            devices=count,
-                            batch=batch,
-                            dtype=dtype,
-                        )
+    grid = itertools.product(models, dtypes, batches, pairs)
+    for model, dtype, batch, (framework, strategy) in grid:
+        limit = max_devices(framework, strategy)
+        counts = [n for n in devices if limit is None or n <= limit] or [limit or 1]
+        for count in counts:
+            configs += build(
+                framework=framework,
+                strategy=strategy,
+                model=model,
+                devices=count,
+                batch=batch,
+                dtype=dtype,
+            )
     return configs

@@ -1,0 +1,105 @@
+"""From the flags of a study to its cells."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
+from isoscale.common.registry import lookup
+from isoscale.common.registry.build_config import build_config
+from isoscale.common.study import plan
+
+SCALINGS = ("strong", "weak")
+
+
+def _compile_modes(fv: Flags, frameworks: list[str]) -> dict[str, str]:
+    modes: dict[str, str] = {}
+    for text in fv.compile_modes or []:
+        framework, separator, mode = text.partition(":")
+        if not separator:
+            raise ConfigError(f"--compile_modes={text} must have the form FRAMEWORK:MODE")
+        require_choice("framework of --compile_modes", framework, frameworks)
+        if framework in modes:
+            raise ConfigError(
+                f"--compile_modes names {framework} twice; a study takes one mode per framework"
+            )
+        info = lookup.framework_info(framework)
+        modes[framework] = require_choice(f"compile_mode of {framework}", mode, info.compile_modes)
+    return modes
+
+
+def read_cells(fv: Flags) -> list[RunConfig]:
+    """Returns the cells of the grid.
+
+    Raises:
+      ConfigError: a cell of the grid is invalid or cannot run.
+    """
+    require_choice("scaling", fv.scaling, SCALINGS)
+    frameworks = fv.frameworks or list(lookup.frameworks())
+    for name in frameworks:
+        require_choice("framework", name, lookup.frameworks())
+    for name in fv.strategies or []:
+        require_choice("strategy", name, lookup.all_strategies())
+    for name in fv.models:
+        lookup.preset(name)
+    for name in fv.tuning:
+        require_choice("tuning", name, TUNINGS)
+    modes = _compile_modes(fv, frameworks)
+    pairs = plan.choose_pairs(
+        frameworks,
+        fv.strategies,
+        {name: lookup.strategies(name) for name in lookup.frameworks()},
+        frameworks_given=fv.given("frameworks"),
+    )
+
+    def build(
+        *,
+        framework: str,
+        strategy: str,
+        model: str,
+        devices: int,
+        batch: int | None,
+        dtype: str,
+        tuning: str,
+        tweaks: Sequence[str] | None = None,
+    ) -> RunConfig:
+        size = batch or lookup.preset(model).global_batch_size
+        return build_config(
+            fv,
+            framework=framework,
+            strategy=strategy,
+            model=model,
+            devices=devices,
+            global_batch_size=size * (devices if fv.scaling == "weak" else 1),
+            dtype=dtype,
+            compile_mode=modes.get(framework),
+            tuning=tuning,
+            tweaks=tweaks,
+        )
+
+    def ladder(**cell: Any) -> list[RunConfig]:
+        """Returns the cells from stock to tuned; each has one more tweak than the one before."""
+        tuned = build(**cell, tuning=TUNED)
+        wishes = [["none", *(f"+{t}" for t in tuned.tweaks[:n])] for n in range(len(tuned.tweaks))]
+        steps = [
+            build(**cell, tuning=LADDER if n else STOCK, tweaks=wish)
+            for n, wish in enumerate(wishes)
+        ]
+        return [*(steps or [build(**cell, tuning=STOCK, tweaks=["none"])]), tuned]
+
+    def build_all(**cell: Any) -> list[RunConfig]:
+        found: list[RunConfig] = []
+        for tuning in fv.tuning:
+            found += ladder(**cell) if tuning == LADDER else [build(**cell, tuning=tuning)]
+        return found
+
+    return plan.expand(
+        pairs,
+        models=fv.models,
+        devices=fv.devices,
+        batches=fv.global_batch_size or [None],
+        dtypes=fv.dtype,
+        build=build_all,
+        max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
+    )
