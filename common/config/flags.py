@@ -18,11 +18,11 @@ from isoscale.common.config.run_config import RunConfig
 class _Number(flags.ArgumentParser):
     """Parses a number with a lower bound; the error message states the allowed values."""
 
-    def __init__(self, kind: type, minimum: float | None, *, exclusive: bool = False):
-        self._kind, self._minimum, self._exclusive = kind, minimum, exclusive
+    def __init__(self, kind: type, minimum: float | None):
+        self._kind, self._minimum = kind, minimum
         self.syntactic_help = "a whole number" if kind is int else "a number"
         if minimum is not None:
-            self.syntactic_help += f" above {minimum}" if exclusive else f", {minimum} or more"
+            self.syntactic_help += f", {minimum} or more"
 
     def flag_type(self) -> str:
         return self._kind.__name__
@@ -36,7 +36,7 @@ class _Number(flags.ArgumentParser):
         if (
             value is None
             or value != value  # NaN
-            or (low is not None and (value <= low if self._exclusive else value < low))
+            or (low is not None and value < low)
         ):
             raise ValueError(f"must be {self.syntactic_help}")
         return value

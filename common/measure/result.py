@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.records import from_record, to_record, with_version, without_version
+from isoscale.common.config.records import (
+    OMIT_DEFAULT,
+    from_record,
+    to_record,
+    with_version,
+    without_version,
+)
 
 RESULT = "result.json"
 """File with the result in a run directory; written last: its presence means a complete run."""
@@ -56,12 +62,8 @@ class Memory:
     """
 
     kind: str
-    per_device_bytes: list[int] | None = dataclasses.field(
-        default=None, metadata={"omit default": True}
-    )
-    per_process_bytes: list[int] | None = dataclasses.field(
-        default=None, metadata={"omit default": True}
-    )
+    per_device_bytes: list[int] | None = dataclasses.field(default=None, metadata=OMIT_DEFAULT)
+    per_process_bytes: list[int] | None = dataclasses.field(default=None, metadata=OMIT_DEFAULT)
 
     @property
     def peak_bytes(self) -> int:
@@ -135,7 +137,7 @@ class RunOutcome:
       memory: peak memory.
       peak_memory_bytes: peak memory in tables.
       clock_reading_seconds: median time between two consecutive clock readings.
-      startup_seconds: cause -> time between the start of the process and the first step.
+      startup_seconds: cause -> time, from the start of the process until the model is built.
       data: facts about the data set.
       versions: package -> version.
     """

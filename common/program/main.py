@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -202,7 +202,7 @@ def _process_start() -> float:
 
 
 class _Startup:
-    """Splits the time between the process's start and the first step by cause, in seconds."""
+    """Splits the time from the process's start until the model is built by cause, in seconds."""
 
     def __init__(self) -> None:
         self._last = _process_start()
@@ -280,9 +280,8 @@ def _work(
             "native_libraries": describe.native_libraries(),
         }
         _write_run_dir(run_dir, config, machine, versions, session.windows)
-        write_json(
-            run_dir / RESULT, result.to_record()
-        )  # last: a run directory with a result is complete
+        # Written last: a run directory with a result is complete.
+        write_json(run_dir / RESULT, result.to_record())
         print(scenario.summary(config, result))
     runner.close()
 
@@ -362,10 +361,9 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     if not launched:  # otherwise the supervisor still reads the heartbeat
         heartbeat.remove(run_dir, rank)
     _leave(code)
-    return code
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     """Exits the process without shutting down the interpreter.
 
     All results are on disk, and the ranks no longer communicate. Native threads of a framework may

@@ -182,7 +182,7 @@ def tweaks(framework: str) -> tuple[Tweak, ...]:
 
 
 def problems() -> tuple[Problem, ...]:
-    """Returns all known problems: first those of frameworks, then those of machines.
+    """Returns all known problems: those of frameworks, then of machines, then of GPUs.
 
     A framework's ``problems.py`` lists its problems as ``PROBLEMS`` and imports no framework.
     """
@@ -335,8 +335,7 @@ def scenario(name: str) -> Scenario:
 
 def data_source(name: str) -> ModuleType:
     """Returns the module of a data set; raises ConfigError for an unknown data set."""
-    known = _modules(ROOT / "common" / "data" / "sources")
-    require_choice("dataset", name, known)
+    require_choice("dataset", name, data_sources())
     return _load(f"isoscale.common.data.sources.{name}")
 
 

@@ -17,8 +17,8 @@ def read_result(record: Any, *, scenario: str) -> TrainingResult:
 
     Args:
       record: plain JSON values.
-      scenario: name. The views of today read results of ``training`` only; a further scenario
-        brings views of its own.
+      scenario: name. The current views read only results of ``training``; another scenario needs
+        its own views.
 
     Raises:
       ValueError: the record is not a result of the scenario that a study can use.
@@ -29,22 +29,32 @@ def read_result(record: Any, *, scenario: str) -> TrainingResult:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResultLine:
-    """One run of a study: a line of ``results.jsonl``.
+class _LineFields:
+    """The fields of a result line besides those of its result.
 
     Attributes:
       run: number of the run within its cell, from 0.
       sequence: place in the order of execution; retries count.
-      result: the run's result; for a skipped run, its ``error`` says why.
       wall_seconds: from the start of the run's processes to their end; None if not measured.
-      exit_warning: how the processes failed after writing a complete result; None: they did not.
+      exit_warning: how the processes failed after writing a complete result; None: they did not
+        fail.
     """
 
     run: int
     sequence: int
-    result: TrainingResult
     wall_seconds: float | None = None
     exit_warning: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResultLine(_LineFields):
+    """One run of a study: a line of ``results.jsonl``.
+
+    Attributes:
+      result: the run's result; for a skipped run, its ``error`` says why.
+    """
+
+    result: TrainingResult
 
     @property
     def cell(self) -> Cell:
@@ -73,25 +83,15 @@ class ResultLine:
           ValueError: the record is not a result line. The message names the key.
         """
         values = without_version(record)
-        own = {f.name for f in dataclasses.fields(cls)} - {"result"}
+        own = {field.name for field in dataclasses.fields(_LineFields)}
         mine = {name: values.pop(name) for name in own & set(values)}
         if not isinstance(mine.get("sequence"), int):
             mine["sequence"] = number
         cell = values.get("cell")
         scenario = cell.get("scenario", TRAINING) if isinstance(cell, dict) else TRAINING
         result = read_result(values, scenario=scenario)
-        line = from_record(_Own, mine)
+        line = from_record(_LineFields, mine)
         return cls(**vars(line), result=result)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Own:
-    """The fields of a result line besides those of its result."""
-
-    run: int
-    sequence: int
-    wall_seconds: float | None = None
-    exit_warning: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
