@@ -3,7 +3,6 @@
 ``numpy_framework/`` holds the new files: a small framework that trains.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,19 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.conftest import hashes
 from tests.conftest import copy_of_the_code
 
 pytestmark = pytest.mark.slow
 
 NEW = Path(__file__).parent / "numpy_framework"
 MAIN = "isoscale.common.commands.main"
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*.py"))
-    }
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,12 @@
 Parity finds both without being told.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
+
+from tests.architecture.conftest import hashes
 
 pytestmark = pytest.mark.slow
 
@@ -114,13 +115,6 @@ INFO = {
 }
 make = ddp.make
 """
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*.py"))
-    }
 
 
 def test_a_model_and_a_strategy_grow_without_an_edit(

@@ -31,19 +31,26 @@ TEST_SECONDS = 20
 """Timeout of one test; with some bugs a test would wait for ever."""
 
 
-def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProcess:
-    """Runs ``isoscale parity`` from a copy of the code."""
+def run_python(*arguments: str, code: Path, folder: Path) -> subprocess.CompletedProcess:
+    """Runs Python in a folder with a copy of the code."""
     return subprocess.run(
-        [
-            *(sys.executable, "-P", "-m", MAIN, "parity", "--dtype=float64"),
-            *(f"--steps={STEPS}", f"--out_dir={out_dir}", "--processes=1", *flags),
-        ],
-        cwd=code,
+        [sys.executable, "-P", *arguments],
+        cwd=folder,
         env=environment_of(code),
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
+    )
+
+
+def parity(code: Path, *flags: str, out_dir: Path) -> subprocess.CompletedProcess:
+    """Runs ``isoscale parity`` from a copy of the code."""
+    return run_python(
+        *("-m", MAIN, "parity", "--dtype=float64"),
+        *(f"--steps={STEPS}", f"--out_dir={out_dir}", "--processes=1", *flags),
+        code=code,
+        folder=code,
     )
 
 
@@ -99,17 +106,11 @@ def run_tests(
         shutil.copy(ROOT / "pyproject.toml", folder)
         if mutation:
             mutation.apply(code)
-        return subprocess.run(
-            [
-                *(sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
-                *(f"--timeout={TEST_SECONDS}", tests, *(["-k", only] if only else [])),
-            ],
-            cwd=folder,
-            env=environment_of(code),
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
+        return run_python(
+            *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+            *(f"--timeout={TEST_SECONDS}", tests, *(["-k", only] if only else [])),
+            code=code,
+            folder=folder,
         )
 
 
