@@ -2,7 +2,7 @@
 
 Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2``, each worker
 pins its slow tests to its own half of the cores; the workers do not disturb each other. A test
-marked ``two_cores`` needs all cores: it runs alone, after the other tests.
+marked ``two_cores`` needs all cores: a lock lets it run alone, after the other tests of its file.
 """
 
 import fcntl
@@ -20,8 +20,7 @@ from isoscale.common.machine.cores import available_cores, pin
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Fast tests run first. Of the slow ones parity, the longest file, begins: one worker runs it while
-# the other runs the rest.
+# The order of the folders within the fast and within the slow tests. A worker runs whole files.
 _ORDER = ("common", "models", "architecture", "parity", "frameworks", "commands", "mutations")
 _CORES = available_cores()
 

@@ -34,11 +34,13 @@ class Saver:
         last_step: int,
         about: dict[str, Any],
     ):
-        """Args:
-        folder: an existing folder; no other process writes to it.
-        every: steps between checkpoints; None: saves one at the end of the run.
-        last_step: step at which the run ends.
-        about: fields of the manifest that are the same in all checkpoints of the run.
+        """Stores the arguments; ``save`` writes files.
+
+        Args:
+          folder: an existing folder; no other process writes to it.
+          every: steps between checkpoints; None: saves one at the end of the run.
+          last_step: step at which the run ends.
+          about: fields of the manifest that are the same in all checkpoints of the run.
         """
         self._folder = folder
         self._every, self._last = every, last_step

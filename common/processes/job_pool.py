@@ -3,7 +3,7 @@
 A command plans jobs and gives them to a ``JobPool``. Jobs of one group share a process, or the
 ranks of one run. The pool writes the jobs of a group to a folder and starts the jobs' own module
 with this folder. The module calls ``serve``, which writes one line of results for each job. If a
-process fails, the pool writes the line of the current job and restarts the process for the
+process fails, the pool adds an error line for the current job and restarts the process for the
 remaining jobs. An interrupted session keeps its finished jobs, and the next session resumes it.
 """
 
@@ -156,7 +156,7 @@ class _Worker(Generic[L]):
         return True
 
     def _fail(self, error: str) -> None:
-        """Writes the line of the current job, which failed."""
+        """Adds a line with the error of the current job."""
         job = self._owed.pop(0)
         log = str(self._folder / _LOG)
         self.lines.append(self._line(job=job.key, error=error, log=log))

@@ -68,8 +68,8 @@ class ProcessOutcome:
         """Returns the error with the last line of the processes' log.
 
         Args:
-          log: of the processes. After the watchdog its last line explains nothing.
-          otherwise: stands for the error where the processes report none.
+          log: log of the processes; not read if the watchdog killed them.
+          otherwise: text to use if ``error`` is None.
         """
         error = self.error or otherwise
         said = None if self.by_watchdog else last_line(log)

@@ -16,11 +16,13 @@ class JobProgress:
     """Shows a bar on a terminal; without a terminal, prints a line every 30 seconds at most."""
 
     def __init__(self, title: str, total: int, *, name: Callable[[Key], str], kept: int = 0):
-        """Args:
-        title: title of the bar.
-        total: number of jobs.
-        name: key of a job -> its name in messages.
-        kept: number of jobs that an earlier session finished.
+        """Prepares the bar; entering the context shows it.
+
+        Args:
+          title: title of the bar.
+          total: number of jobs.
+          name: key of a job -> its name in messages.
+          kept: number of jobs that an earlier session finished.
         """
         self._name = name
         self._kept = kept

@@ -52,7 +52,7 @@ def check_mesh(mesh: Mesh, info: StrategyInfo, *, strategy: str) -> None:
 
 
 def default_window_steps(steps: int) -> int:
-    """Returns a tenth of the steps, but at least 5: shorter windows would measure latency."""
+    """Returns a tenth of the steps, at least 5 (or all): shorter windows would measure latency."""
     return min(steps, max(5, steps // 10))
 
 

@@ -111,7 +111,7 @@ class Strategy(Protocol):
     def device_index(self) -> jax.Array | None:
         """Returns the number of the device that computes; each device draws its own dropout masks.
 
-        None: one program computes the masks of the global batch.
+        None (JAX only): one program computes the masks of the global batch.
         """
 
     def split_rows(self, rows: Tree, parts: int) -> Tree:

@@ -105,7 +105,7 @@ class Strategy(Protocol):
     def device_index(self) -> int | tf.Tensor:
         """Returns the number of the device that computes; each device draws its own dropout masks.
 
-        None: one program computes the masks of the global batch.
+        None (JAX only): one program computes the masks of the global batch.
         """
 
     def local(self, variable: tf.Variable) -> tf.Variable:

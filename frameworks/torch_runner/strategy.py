@@ -107,7 +107,7 @@ class Strategy(Protocol):
     def device_index(self) -> int:
         """Returns the number of the device that computes; each device draws its own dropout masks.
 
-        None: one program computes the masks of the global batch.
+        None (JAX only): one program computes the masks of the global batch.
         """
 
     def read_totals(self, shares: torch.Tensor) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Layers that several model families use, in Flax.
 
 Dims: B batch, T query sequence, S key sequence, D d_model, N num_heads, H head_dim, V vocabulary,
-R rows of a flattened tensor.
+R rows of a flattened tensor, I input size, O output size.
 """
 
 import functools
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @jax.custom_vjp
 def product_with_own_gradient(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns x [N, I] @ kernel [I, O]; the kernel's gradient is x^T @ (the output's gradient).
+    """Returns x [R, I] @ kernel [I, O]; the kernel's gradient is x^T @ (the output's gradient).
 
     JAX itself computes this gradient as the transpose of (the output's gradient)^T @ x. Under pjit
     the sum over devices lies between this product and its transpose, so XLA cannot fuse the two.

@@ -52,7 +52,7 @@ def dense(name: str, sizes: tuple[int, int], dims: tuple[str, str]) -> list[Para
 
 
 def attention(name: str, d_model: int) -> list[Parameter]:
-    """Returns query, key, value and output projections; the projected dim holds head after head."""
+    """Returns query, key, value and output projections; the projected dim lists all heads."""
     tree = []
     for projection in ("query", "key", "value"):
         tree += dense(f"{name}/{projection}", (d_model, d_model), ("d_model", "heads"))
@@ -128,7 +128,7 @@ def reference_head(parameters: Arrays, x_BTD: np.ndarray, *, tied: bool) -> np.n
 def attention_flops(*, tokens: int, sequence_length: int, d_model: int) -> int:
     """Returns the forward FLOPs of one attention layer over ``tokens`` = B T tokens.
 
-    Four projections take 2 T D^2 each, two products with the T x S scores take 2 T S D each
+    Four projections take 2 T D^2 each; two products with the T x S scores take 2 T S D each
     (Hoffmann et al. 2022, arXiv:2203.15556, appendix F). A causal mask saves no FLOPs here: most
     kernels compute the full matrix.
     """

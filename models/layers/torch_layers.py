@@ -1,7 +1,6 @@
 """Layers that several model families use, in PyTorch.
 
-Dims: B batch, T query sequence, S key sequence, D d_model, N num_heads, H head_dim, V vocabulary,
-R rows of a flattened tensor.
+Dims: B batch, T query sequence, S key sequence, D d_model, N num_heads, H head_dim, V vocabulary.
 """
 
 import functools

@@ -132,7 +132,11 @@ class Workers:
     """The processes of one side: they run their windows together and wait between windows."""
 
     def __init__(self, configs: list[RunConfig]):
-        """Args: configs: one for each run; run n starts at device n."""
+        """Starts the processes.
+
+        Args:
+          configs: one for each run; run n starts at device n.
+        """
         self._processes = []
         for device, config in enumerate(configs):
             words = [config.framework, config.strategy, config.model, config.tuning, str(device)]

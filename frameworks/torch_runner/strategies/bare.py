@@ -32,7 +32,7 @@ class Strategy(OneProcess):
         for name, value in batch.items():
             tensor = torch.from_numpy(value)
             if name == "labels":
-                tensor = tensor.long()  # what cross_entropy takes
+                tensor = tensor.long()  # cross_entropy needs int64 labels
             placed[name] = tensor.to(self.devices[0])
         return placed
 
