@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags, define_flag
+from isoscale.common.config.framework_info import ProcessModel
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.measure.runner import Runner
@@ -134,7 +135,13 @@ class TrainingJob(Job[L]):
 
     @property
     def group(self) -> str:
-        return f"{self.framework}-{self.devices}"
+        # A process either is a rank or is not: jobs of both process models cannot share one.
+        return f"{self.framework}-{self.devices}-{self.process_model}"
+
+    @property
+    def process_model(self) -> ProcessModel:
+        """Returns how the job's strategy uses processes."""
+        return lookup.strategy_info(self.framework, self.strategy).process_model
 
     def of_case(self) -> Case:
         """Returns the case with the job's batch size."""
@@ -179,11 +186,10 @@ def make_pool(
         first, environment = some[0], dict[str, str]()
         for job in some:
             environment |= lookup.tweak_environment(job.config(job.of_case()))
-        models = {lookup.strategy_info(j.framework, j.strategy).process_model for j in some}
         return Launch(
             python=pythons[first.framework],
             environment=environment,
-            ranks=first.devices if "per_device" in models else None,
+            ranks=first.devices if first.process_model == "per_device" else None,
         )
 
     pool = JobPool(
