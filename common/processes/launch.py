@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -34,16 +35,30 @@ def die_with_launcher() -> bool:
     Returns:
       Whether isoscale started this process; if not, the function does nothing.
     """
-    launcher = os.environ.pop(_PARENT, None)
+    launcher = os.environ.pop(_PARENT, None)  # this process's own workers have another launcher
     if launcher is None:
         return False
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if not psutil.pid_exists(int(launcher)):  # the launcher died before the call above
+    # A launcher that died before the call above is no ancestor any more. Its number may belong to a
+    # new process. A launcher need not be the parent: an interpreter can be a shell script.
+    if int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def restart(command: list[str], *, environment: dict[str, str], launched: bool) -> NoReturn:
+    """Replaces this program by another one in the same process.
+
+    Args:
+      command: program and arguments.
+      environment: added to this process's environment.
+      launched: what ``die_with_launcher`` returned; the new program will return the same.
+    """
+    launcher = {_PARENT: str(os.getppid())} if launched else {}
+    os.execve(command[0], command, {**os.environ, **environment, **launcher})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

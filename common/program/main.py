@@ -123,7 +123,9 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
 
 
-def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -> None:
+def _with_environment(
+    needed: dict[str, str], framework: str, argv: list[str], *, launched: bool
+) -> None:
     """Restarts this program in the same process if a variable differs from its needed value.
 
     The dynamic linker and the C library read their variables before Python starts.
@@ -136,7 +138,7 @@ def _with_environment(needed: dict[str, str], framework: str, argv: list[str]) -
         raise ConfigError(f"cannot set {different[0]} to {needed[different[0]]!r}")
     if different:
         command = launch.module_command(sys.executable, lookup.program(framework), *argv)
-        os.execve(sys.executable, command, {**os.environ, **needed, _STARTED_AGAIN: "1"})
+        launch.restart(command, environment={**needed, _STARTED_AGAIN: "1"}, launched=launched)
 
 
 def _launch_ranks(
@@ -333,7 +335,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     # Only rank 0 checks the folder: the others may find files that rank 0 has written.
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
-    _with_environment(lookup.tweak_environment(config), framework, argv)
+    _with_environment(lookup.tweak_environment(config), framework, argv, launched=launched)
     if checkpoints.folder:
         make_folder(checkpoints.folder, flag="--save_checkpoint")
         if rank is None or (rank == 0 and not launched):  # otherwise the launcher holds the lock

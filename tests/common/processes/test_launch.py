@@ -159,6 +159,38 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
         kill(*pids)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_a_worker_is_killed_if_a_new_process_has_the_number_of_its_launcher() -> None:
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        variables = {**os.environ, launch._PARENT: str(other.pid)}
+        worker = subprocess.run([sys.executable, "-c", WORKER], env=variables, check=False)
+    finally:
+        kill(other.pid)
+        other.wait()
+    assert worker.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_program_that_restarts_still_knows_whether_it_was_launched(
+    launched: bool, tmp_path: Path
+) -> None:
+    first = (
+        "import sys; from isoscale.common.processes import launch; "
+        "launched = launch.die_with_launcher(); "
+        "again = 'from isoscale.common.processes.launch import die_with_launcher as launched; "
+        "print(launched())'; "
+        "launch.restart([sys.executable, '-c', again], environment={}, launched=launched)"
+    )
+    command, log = [sys.executable, "-c", first], tmp_path / "log"
+    if launched:
+        worker = launch.start(command, environment={}, log=log)
+        assert launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60).ok
+    else:
+        log.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert log.read_text() == f"{launched}\n"
+
+
 def test_a_worker_does_not_inherit_somebody_elses_rank(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RANK", "7")
     worker = start("import os, sys; sys.exit('RANK' in os.environ)")
