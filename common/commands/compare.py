@@ -17,7 +17,7 @@ from isoscale.common.config.flags import (
     define_size_flags,
     define_training_flags,
 )
-from isoscale.common.config.run_config import STOCK
+from isoscale.common.config.run_config import LARGEST_SEED, STOCK
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.machine import describe
 from isoscale.common.processes.lock import locked
@@ -194,6 +194,14 @@ class CompareRequest:
     sessions: list[StudySession]
     budget_seconds: float | None
 
+    def __post_init__(self) -> None:
+        runs = max(session.rounds for session in self.sessions)
+        if self.flags.seed + runs - 1 > LARGEST_SEED:
+            raise ConfigError(
+                f"--seed={self.flags.seed}: run n uses seed + n; with {runs} runs per cell, --seed "
+                f"must be at most {LARGEST_SEED - runs + 1}"
+            )
+
 
 def read_request(argv: list[str]) -> CompareRequest | None:
     """Returns the validated request; None if the help page was printed.
@@ -245,7 +253,9 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
                 f"{value}; a study measures all runs in one way: choose another --study"
             )
     if any(typed.given(flag) for flag in GRID):
-        sessions = [_session([*original, *argv])]
+        # New cells get as many runs as the study has planned or begun so far.
+        rounds = max(session.rounds for session in record.sessions)
+        sessions = [_session([*original, *argv], rounds=rounds)]
         if by_time:
             store.load()
             rounds = max(store.rounds(cell.cell()) for cell in sessions[0].cells)

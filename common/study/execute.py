@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.run_config import RunConfig
+from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
@@ -206,9 +206,13 @@ class Study:
 
         began = time.monotonic()
         durations = self._store.durations(self._records)
+        tried = set[tuple[int, int]]()
         with StudyProgress() as progress:
             while True:
-                pending = self.pending()
+                # A further round does not repeat the failed runs of earlier rounds: its budget is
+                # for one run per cell.
+                pending = [run for run in self.pending() if run not in tried]
+                tried.update(pending)
                 for position, (run, index) in enumerate(pending):
                     progress.plan(len(pending) - position)
                     progress.start_run(self._records[index], run, self._run_dir(index, run))
@@ -216,15 +220,20 @@ class Study:
                     self._store.add(line)
                     durations += [line.wall_seconds] if line.wall_seconds else []
                     progress.finish_run(line)
-                if budget_seconds is None or not plan.another_round_fits(
-                    used_seconds=time.monotonic() - began,
-                    run_seconds=durations,
-                    cells=len(self._cells),
-                    budget_seconds=budget_seconds,
+                rounds = max(self._runs) + 1
+                if (
+                    budget_seconds is None
+                    or self._seed + rounds - 1 > LARGEST_SEED
+                    or not plan.another_round_fits(
+                        used_seconds=time.monotonic() - began,
+                        run_seconds=durations,
+                        cells=len(self._cells),
+                        budget_seconds=budget_seconds,
+                    )
                 ):
                     return
-                self._runs = [max(self._runs) + 1] * len(self._cells)
-                on_round(max(self._runs))
+                self._runs = [rounds] * len(self._cells)
+                on_round(rounds)
 
     def cells(self) -> Iterator[tuple[RunConfig, int]]:
         """Yields every cell with the number of its planned runs without success."""

@@ -43,6 +43,10 @@ COMPARE = [
     (["--frameworks=jax", "--compile_modes=torch:compile"], "unknown framework of --compile_modes"),
     (["--models=mlp_digits", "--dataset=digits", "--global_batch_size=2000"], "1437 training"),
     (["--seed=99999999999999"], "seed=99999999999999 must be at most"),
+    (
+        ["--seed=2147483647", "--runs=2", "--dry_run"],
+        "with 2 runs per cell, --seed must be at most 2147483646",
+    ),
     (["--out_dir=/proc/nope"], "/proc/nope"),
     (["--out_dir=" + "x" * 300], "cannot be used: File name too long"),
     (["--flagfile="], "--flagfile must be --flagfile=PATH"),

@@ -126,6 +126,10 @@ def test_the_time_budget_allows_one_round_at_least(run_program, tmp_path: Path) 
     assert again.returncode == 0, again.stderr
     assert len(results(tmp_path)) > 1
     assert results(tmp_path)[0]["run"] == 0
+    # New cells of a study that was planned by time get as many runs as its other cells.
+    runs, more = len(results(tmp_path)), ("--global_batch_size=16", "--dry_run")
+    planned = run_program(MAIN, "compare", "--study=s", "--resume", *more)
+    assert f"1 cells, {runs} runs to do" in planned.stdout, planned.stderr
 
 
 @pytest.mark.two_cores
