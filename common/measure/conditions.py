@@ -15,7 +15,11 @@ from isoscale.common.measure.result import Memory
 from isoscale.common.measure.runner import Runner
 
 DISTURBED_SHARE = 0.1
-"""A run is disturbed if other programs used more than this share of one of its cores."""
+DISTURBED = (
+    "on the run's cores, other programs together used more than "
+    f"{100 * DISTURBED_SHARE:.0f} % of one core's time"
+)
+"""When a run is disturbed."""
 
 
 def peak_memory(runner: Runner, *, holds_pool: bool) -> Memory:
@@ -56,18 +60,18 @@ def clock_reading_seconds(clock: Callable[[], float]) -> float:
 
 
 class OutsideLoad:
-    """Measures the share of this run's cores that other programs use, from construction on."""
+    """Measures how much of this run's cores other programs use, from construction on."""
 
     def __init__(self, runner: Runner):
         self._runner = runner
         self._start, self._wall = _used_seconds(), time.time()
 
     def share(self) -> float | None:
-        """Returns the other programs' use as a share of one core; None if unknown.
+        """Returns the time that other programs used, divided by the run's time; None if unknown.
 
-        The share is the largest over ranks. A step waits for its slowest device; therefore all use
-        by other programs counts as if they had used one core. The system counts in ticks of 10 ms;
-        therefore runs below 0.5 s return None.
+        The times of all cores of a rank are added: a step waits for its slowest device, so that use
+        of any core can slow the step. Of several ranks, the largest share counts. The system counts
+        in ticks of 10 ms; therefore runs below 0.5 s return None.
         """
         (busy, own), wall = _used_seconds(), time.time() - self._wall
         if busy is None or self._start[0] is None or wall < 0.5:

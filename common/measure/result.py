@@ -132,8 +132,9 @@ class RunOutcome:
       status: ``ok``; ``diverged``: a loss is not finite; ``failed``; ``skipped``: the
         run was not started.
       error: one line; None if ok.
-      outside_load_share: largest share of one of the run's cores that other programs used.
-      disturbed: whether that share is too large; None if unknown.
+      outside_load_share: time that other programs used on the run's cores, all cores added, divided
+        by the run's time.
+      disturbed: whether that share is above ``DISTURBED_SHARE``; None if unknown.
       memory: peak memory.
       peak_memory_bytes: peak memory in tables.
       clock_reading_seconds: median time between two consecutive clock readings.

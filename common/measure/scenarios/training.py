@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from isoscale.common.config.run_config import TRAINING, RunConfig
 from isoscale.common.measure.conditions import (
+    DISTURBED,
     DISTURBED_SHARE,
     OutsideLoad,
     clock_reading_seconds,
@@ -315,7 +316,7 @@ SCENARIO = Scenario(
         Metric(
             tag="run/disturbed",
             name="disturbed",
-            about="1: other programs used more than 10 % of one of the run's cores",
+            about=f"1: {DISTURBED}",
             field="disturbed",
         ),
     ),

@@ -1,7 +1,7 @@
 """The problems of a study: failed, skipped, disturbed and oversubscribed runs, and more."""
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.measure.conditions import DISTURBED_SHARE
+from isoscale.common.measure.conditions import DISTURBED
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
 from isoscale.common.study.records import ResultLine
@@ -14,8 +14,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         "Failed": [],
         "Diverged": [],
         "Skipped": [],
-        f"Disturbed: other programs used more than {100 * DISTURBED_SHARE:.0f} % of one of the "
-        "run's cores": [],
+        f"Disturbed: {DISTURBED}": [],
         "Outside load unknown": [],
         "Oversubscribed: devices shared cores; these cells show overhead, not scaling": [],
         "Outliers: modified z-score above 3.5, kept in all figures (about one in six cells with 6 "

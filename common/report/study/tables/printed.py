@@ -8,6 +8,7 @@ from rich.text import Text
 from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import split_into_settings
 from isoscale.common.analysis.waterfall import Lanes
+from isoscale.common.measure.conditions import DISTURBED
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import make_table, print_table
 from isoscale.common.report.study.answers.lanes import introduction, sentences
@@ -143,7 +144,7 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
             "not scaling."
         )
     if any(line.result.disturbed for summary in summaries for line in summary.ok):
-        notes.append("disturbed: other programs used more than 10 % of one of the run's cores.")
+        notes.append(f"disturbed: {DISTURBED}.")
     pairs = ((summary.cell.framework, summary.cell.strategy) for summary in summaries)
     notes += lookup.strategy_notes(pairs)
     for summary in summaries:

@@ -21,7 +21,7 @@ COLUMNS = (
     "memory, MiB",
     "loss, first",
     "loss, last",
-    "outside load, %",
+    "outside load, % of one core",
 )
 
 

@@ -83,7 +83,7 @@ def test_everything_that_went_wrong_is_told(study: StudyData, name: str) -> None
         "loss is not finite at step 3",
         "Skipped: 1",
         "torch is not installed",
-        "other programs used more than 10 % of one of the run's cores: 1",
+        "on the run's cores, other programs together used more than 10 % of one core's time: 1",
         "run 0: 40 %",
         "did not leave",
         "Oversubscribed",
