@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -44,6 +46,34 @@ def test_ctrl_c_is_one_line_and_130(capsys) -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(ValueError, match="a bug"):
         exit_code_of(lambda: raises(ValueError("a bug")))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_into_a_closed_pipe_prints_no_traceback(unbuffered: str) -> None:
+    code = (
+        "import sys; from isoscale.common.processes.frame import exit_code_of; "
+        "sys.stdin.readline(); sys.exit(exit_code_of(lambda: print('text') or 0))"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as program:
+        assert program.stdin
+        assert program.stdout
+        assert program.stderr
+        program.stdout.close()
+        program.stdin.close()
+        assert program.stderr.read() == b""
+    assert program.returncode == 141
+
+
+def test_another_broken_pipe_is_an_error() -> None:
+    with pytest.raises(BrokenPipeError):
+        exit_code_of(lambda: raises(BrokenPipeError()))
 
 
 @pytest.mark.usefixtures("_restored")
