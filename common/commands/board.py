@@ -32,7 +32,7 @@ _LOOK_SECONDS = 5.0
 _MOST_RUNS = 40
 """If more runs match a filter, TensorBoard selects none of them."""
 _LEAST_SAMPLES = 100_000
-"""Least number of points per curve that TensorBoard is told to keep."""
+"""TensorBoard keeps at least this many points of each curve; more if a run has more steps."""
 
 
 def define_flags() -> Flags:

@@ -221,7 +221,7 @@ def read_request(argv: list[str]) -> CompareRequest | None:
     store = Store(check_inside(out_dir, name, flag="--study"))
     if typed.resume:
         return _read_resume(argv, typed, store, out_dir)
-    if store.exists:
+    if store.has_files:
         raise ConfigError(
             f"--study={name} exists in {typed.out_dir}; add --resume to continue the study, or "
             "choose another name for a new study"
@@ -236,7 +236,7 @@ def read_request(argv: list[str]) -> CompareRequest | None:
 
 
 def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> CompareRequest:
-    if not store.exists:
+    if not store.has_files:
         raise unknown("study", store.folder.name, [path.name for path in studies(out_dir)])
     record = store.record()
     original = record.sessions[0].flags

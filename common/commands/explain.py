@@ -66,8 +66,8 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
     return [*command, *fv.as_flags(without={"measure", "out_dir"})]
 
 
-def _owed(command: list[str]) -> bool:
-    """Returns whether ``compare`` would execute any run.
+def _has_missing_runs(command: list[str]) -> bool:
+    """Returns whether ``compare`` would start any run.
 
     Raises:
       ConfigError: bad input.
@@ -115,7 +115,7 @@ def run(argv: Sequence[str]) -> int:
         command = _command(fv, name, folder)
         if fv.dry_run:
             return compare.run(command)
-        if folder is None or _owed(command):
+        if folder is None or _has_missing_runs(command):
             code, measured = compare.run(command), True
             if code not in (0, 1):
                 return code

@@ -106,7 +106,7 @@ class _Worker(Generic[L]):
         watchdog_seconds: float,
     ):
         """The arguments are those of ``JobPool``; ``jobs`` are the jobs of one group, in order."""
-        self._owed = list(jobs)
+        self._remaining = list(jobs)
         self._line = line
         self._launch_of = launch_of
         self._work, self._watchdog_seconds = work, watchdog_seconds
@@ -124,9 +124,9 @@ class _Worker(Generic[L]):
         self._folder = next(self._work / name for name in names if not (self._work / name).exists())
         self._folder.mkdir()
         self._read = 0
-        (self._folder / JOBS).write_text(json.dumps([to_record(job) for job in self._owed]))
-        how = self._launch_of(self._owed)
-        module = type(self._owed[0]).__module__
+        (self._folder / JOBS).write_text(json.dumps([to_record(job) for job in self._remaining]))
+        how = self._launch_of(self._remaining)
+        module = type(self._remaining[0]).__module__
         self._processes = [
             launch.start(
                 launch.module_command(how.python, module, str(self._folder)),
@@ -144,20 +144,20 @@ class _Worker(Generic[L]):
         outcome = self._supervision.poll()
         lines, self._read = _whole_lines(self._folder, self._line, self._read)
         self.lines += lines
-        del self._owed[: len(lines)]
+        del self._remaining[: len(lines)]
         if outcome is None:
             return False
         self.end()
-        if self._owed:  # without remaining jobs, the exit code does not matter
+        if self._remaining:  # without remaining jobs, the exit code does not matter
             self._fail(outcome.explain(self._folder / _LOG, otherwise="exited without a result"))
-            if self._owed:
+            if self._remaining:
                 self.start()
                 return False
         return True
 
     def _fail(self, error: str) -> None:
         """Adds a line with the error of the current job."""
-        job = self._owed.pop(0)
+        job = self._remaining.pop(0)
         log = str(self._folder / _LOG)
         self.lines.append(self._line(job=job.key, error=error, log=log))
         job.note_failure()

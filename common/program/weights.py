@@ -92,6 +92,16 @@ def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
     return spec
 
 
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple: "a list",
+}
+"""Type of a model's size -> its name in messages."""
+
+
 def _like(usual: Any, value: Any, *, called: str) -> Any:
     """Returns a size as the type of its default; raises ConfigError for another type."""
     if isinstance(usual, tuple) and isinstance(value, list | tuple):
@@ -99,7 +109,8 @@ def _like(usual: Any, value: Any, *, called: str) -> Any:
     if type(usual) is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(usual):
-        raise ConfigError(f"{called}={str(value)[:40]} must have the type of {usual}")
+        kind = _KINDS[type(usual)]
+        raise ConfigError(f"{called}={str(value)[:40]} must be {kind}, for example {usual}")
     return value
 
 

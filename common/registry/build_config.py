@@ -31,7 +31,7 @@ def check_devices(platform: str, devices: int) -> None:
     """
     require_choice("platform", platform, PLATFORMS)
     if devices > _MOST_DEVICES:
-        raise ConfigError(f"devices={devices}: {_MOST_DEVICES} at most")
+        raise ConfigError(f"devices={devices} must be at most {_MOST_DEVICES}")
     if platform == "gpu" and devices > _gpu_count():
         raise ConfigError(
             f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"

@@ -50,7 +50,7 @@ class Store:
         return line is not None and line.ok
 
     @property
-    def exists(self) -> bool:
+    def has_files(self) -> bool:
         """Whether the folder holds any file besides the lock."""
         return any(path.name != LOCK for path in self.folder.glob("*"))
 

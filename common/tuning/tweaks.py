@@ -71,10 +71,10 @@ class Tweak:
 
     @property
     def kind(self) -> str:
-        """Returns the kind: ``environment`` (set before start), ``setting`` or ``operation``."""
+        """Returns the kind: ``environment`` (set before start), ``option`` or ``operation``."""
         if self.variables:
             return "environment"
-        return "setting" if self.changes else "operation"
+        return "option" if self.changes else "operation"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

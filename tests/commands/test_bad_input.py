@@ -20,7 +20,7 @@ COMPARE = [
     (["--optimizer=adam"], "unknown optimizer 'adam': did you mean 'adamw'?"),
     (["--devices=2", "--global_batch_size=7"], "global_batch_size=7 is not divisible by devices=2"),
     (["--devices=256"], "--allow_oversubscription"),
-    (["--devices=4096"], "devices=4096: 256 at most"),
+    (["--devices=4096"], "devices=4096 must be at most 256"),
     (["--devices=-1"], "--devices=-1: must be a whole number, 1 or more"),
     (["--devices=0"], "--devices=0: must be a whole number, 1 or more"),
     (["--runs=x"], "--runs=x: must be a whole number, 1 or more"),

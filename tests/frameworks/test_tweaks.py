@@ -21,7 +21,7 @@ def test_every_tweak_says_all_that_it_must(framework) -> None:
         assert all(texts), tweak.name
         assert tweak.source.startswith("https://"), tweak.name
         assert re.fullmatch(r"[a-z0-9-]+", tweak.name)
-        if tweak.kind == "setting":
+        if tweak.kind == "option":
             fields = {field.name for field in dataclasses.fields(RunConfig)}
             assert set(tweak.changes) <= fields
 

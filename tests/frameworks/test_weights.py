@@ -196,8 +196,8 @@ def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="already contains 'step_000000000'"):
         write_weights(tmp_path, some_parameters(spec), model="mlp_digits", spec=spec, came_from="x")
     for sizes, message in (
-        ({"hidden_sizes": 128}, "hidden_sizes=128 must have the type of"),
-        ({"input_size": "64"}, "input_size=64 must have the type of 64"),
+        ({"hidden_sizes": 128}, "hidden_sizes=128 must be a list, for example"),
+        ({"input_size": "64"}, "input_size=64 must be a whole number, for example 64"),
         ({"d_model": 64}, "unknown size of mlp_digits 'd_model'"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -212,7 +212,7 @@ def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
         ({"sizes": {"input_size": 3, "hidden_sizes": [1] * 100_000, "num_classes": 2,
                     "dropout_rate": 0.0}}, "is too large for 12 tensors"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [4.0], "num_classes": 2,
-                    "dropout_rate": 0.0}}, "must have the type of"),
+                    "dropout_rate": 0.0}}, "hidden_sizes=4.0 must be a whole number, for example"),
         ({"family": "moe", "sizes": {**dataclasses.asdict(MoeSpec()), "num_layers": 10**9}},
          "num_layers=1000000000 is too large for 12 tensors"),
         ({"sizes": {"input_size": 10**9, "hidden_sizes": [4], "num_classes": 2,
@@ -220,7 +220,7 @@ def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
         ({"sizes": {"input_size": "x", "hidden_sizes": [4], "num_classes": 2,
                     "dropout_rate": 0.0}}, "input_size"),
         ({"sizes": {"input_size": 3, "hidden_sizes": None, "num_classes": 2,
-                    "dropout_rate": 0.0}}, "hidden_sizes=None must have the type of"),
+                    "dropout_rate": 0.0}}, "hidden_sizes=None must be a list, for example"),
         ({"family": "x" * 100_000}, "unknown model family"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [4, 4], "num_classes": 2,
                     "dropout_rate": 0}}, "dense_1/kernel: found"),
