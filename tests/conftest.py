@@ -1,6 +1,6 @@
 """Shared fixtures, and the order in which two pytest workers run the tests.
 
-Tests of whole programs run them in fresh processes, as users do. Under ``pytest -n 2``, each worker
+Tests of whole programs run the programs in fresh processes. Under ``pytest -n 2``, each worker
 pins its slow tests to its own half of the cores; the workers do not disturb each other. A test
 marked ``two_cores`` needs all cores: a lock lets it run alone, after the other tests of its file.
 """

@@ -1,4 +1,4 @@
-"""A new framework is one folder and one file per model; existing files stay as they are.
+"""A new framework is one folder and one file per model; no existing file changes.
 
 ``numpy_framework/`` holds the new files: a small framework that trains.
 """
@@ -41,7 +41,9 @@ def isoscale(code: Path, run_program) -> Callable[..., str]:
     return run
 
 
-def test_it_is_compared_and_its_note_is_in_the_report(isoscale, tmp_path: Path) -> None:
+def test_compare_runs_a_new_framework_and_reports_the_note_of_its_strategy(
+    isoscale, tmp_path: Path
+) -> None:
     said = isoscale(
         "compare", "--models=mlp_digits", "--frameworks=numpy,torch", "--strategies=bare",
         "--devices=1", "--runs=1", "--steps=5", "--tuning=tuned", "--study=fourth",
@@ -59,7 +61,9 @@ def test_it_is_compared_and_its_note_is_in_the_report(isoscale, tmp_path: Path) 
         assert "pmap is built" not in text
 
 
-def test_parity_holds_it_to_the_others_bounds(isoscale, tmp_path: Path) -> None:
+def test_parity_compares_a_new_framework_with_the_other_frameworks(
+    isoscale, tmp_path: Path
+) -> None:
     isoscale(
         "parity", "--frameworks=numpy,torch", "--models=mlp", "--strategies=bare",
         "--devices=1", "--steps=5", "--dtype=float64", "--out_dir=parity",
@@ -75,14 +79,14 @@ def test_parity_holds_it_to_the_others_bounds(isoscale, tmp_path: Path) -> None:
     assert "mlp/dropout" in against
 
 
-def test_its_tweak_and_its_problem_appear(isoscale) -> None:
+def test_tweaks_and_doctor_list_the_entries_of_a_new_framework(isoscale) -> None:
     said = isoscale("tweaks", "--frameworks=numpy", "--models=mlp_digits")
     assert "bias-in-place  (operation; available)" in said
     said = isoscale("doctor", "--frameworks=numpy", "--sgemm_size=256")
     assert "NOTE: numpy_fuses_nothing" in said
 
 
-def test_a_family_without_its_file_is_refused_in_one_line(isoscale) -> None:
+def test_a_model_family_without_a_file_for_the_framework_is_refused(isoscale) -> None:
     said = isoscale(
         "compare", "--models=gpt_tiny", "--frameworks=numpy", "--devices=1", code_expected=2
     )

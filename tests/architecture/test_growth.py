@@ -1,6 +1,6 @@
-"""A new model is one new folder, a new strategy one new file; existing files stay as they are.
+"""A new model is one new folder, and a new strategy is one new file; no existing file changes.
 
-Parity finds both without being told.
+The test adds both to a copy of the code; ``compare`` and ``parity`` find them without registration.
 """
 
 import json
@@ -117,7 +117,7 @@ make = ddp.make
 """
 
 
-def test_a_model_and_a_strategy_grow_without_an_edit(
+def test_a_new_model_and_a_new_strategy_need_no_edit_of_existing_files(
     code_copy: Path, run_program, tmp_path
 ) -> None:
     before = hashes(code_copy)

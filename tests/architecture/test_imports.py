@@ -1,4 +1,4 @@
-"""The import rule: common <- models <- frameworks; a framework is imported when it is chosen."""
+"""Import rules: common <- models <- frameworks; only the chosen framework is imported."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from tests.conftest import CODE, ROOT, bare_environment
 
 OURS = "isoscale."
 FLOORS = {
-    # Floor of each folder of ``common``: it imports from folders on lower floors only.
+    # The floor of each folder of ``common``: a folder imports only from lower floors.
     "config": 1,
     "disk": 2,
     "reference": 2,
@@ -58,19 +58,19 @@ def tops(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_our_own_code_has_one_name(path: Path) -> None:
-    """Any project may have folders named ``common``, ``models`` and ``frameworks``."""
+def test_own_modules_are_imported_by_their_isoscale_name(path: Path) -> None:
+    """A user's project may also have folders named ``common``, ``models`` and ``frameworks``."""
     assert not {name.split(".")[0] for name in imported(path)} & set(CODE)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_nothing_imports_to_the_right(path: Path) -> None:
+def test_no_file_imports_from_a_higher_layer(path: Path) -> None:
     forbidden = {"common": {"models", "frameworks", "tests"}, "models": {"frameworks", "tests"}}
     assert not tops(path) & forbidden.get(path.parts[0], {"tests"})
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_framework_free_files_are(path: Path) -> None:
+def test_framework_free_files_import_no_framework(path: Path) -> None:
     free = (
         path.parts[0] == "common"
         or path.name in ("spec.py", "layer_specs.py")
@@ -81,7 +81,7 @@ def test_framework_free_files_are(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_a_framework_knows_no_other(path: Path) -> None:
+def test_no_file_imports_from_two_frameworks(path: Path) -> None:
     families = [{"jax", "jaxlib", "flax", "optax"}, {"tensorflow", "keras"}, {"torch"}]
     assert sum(bool(tops(path) & family) for family in families) <= 1
     if path.parts[0] == "frameworks":
@@ -90,7 +90,7 @@ def test_a_framework_knows_no_other(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[0] == "models"], ids=str)
-def test_a_family_imports_from_itself_and_from_the_layers(path: Path) -> None:
+def test_a_model_family_imports_only_from_its_folder_and_from_layers(path: Path) -> None:
     """``models/layers`` holds the code that families share; it imports from no family."""
     used = {name for name in imported(path) if name.startswith(f"{OURS}models")}
     own = {"layers", path.parts[1]}
@@ -111,7 +111,7 @@ def folders_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_imports_run_from_higher_floors_to_lower_ones(path: Path) -> None:
+def test_imports_from_common_lead_only_to_lower_floors(path: Path) -> None:
     used = folders_of(path)
     if path.parts[0] == "models":
         assert used <= {"config", "reference"}
@@ -147,19 +147,19 @@ def test_every_folder_of_common_has_a_floor() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_only_the_registry_looks_things_up_by_name(path: Path) -> None:
-    """Only the registry imports by a name known at run time, and ``main`` imports a command."""
+def test_only_the_registry_and_main_import_modules_by_name(path: Path) -> None:
+    """The registry imports by names known at run time; ``main`` imports a command."""
     text = (ROOT / path).read_text()
     by_name = [word for word in ("import_module", "__import__", "find_spec(") if word in text]
     allowed = path.parts[:2] == ("common", "registry") or path == Path("common/commands/main.py")
     assert allowed or not by_name
 
 
-def test_what_the_registry_imports_by_name_is_on_lower_floors_or_to_the_right() -> None:
-    """The registry's own list, which its imports by name are held to."""
+def test_the_registry_imports_only_listed_packages_by_name() -> None:
+    """``lookup.BY_NAME`` lists the packages whose modules the registry may import."""
     text = (ROOT / "common/registry/lookup.py").read_text()
     calls = re.findall(r"import_module\((.*?)\)", text)
-    assert calls == ["name", "package"]  # ``_load``, and packages of a framework
+    assert calls == ["name", "package"]  # in ``_load``; and the packages of a framework
     for package in lookup.BY_NAME:
         parts = package.split(".")
         assert (ROOT / Path(*parts[1:])).is_dir()
@@ -174,13 +174,13 @@ def test_no_file_is_longer_than_500_lines(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= 500
 
 
-def test_nothing_carries_the_name_of_a_package() -> None:
+def test_no_file_or_folder_has_the_name_of_an_installed_package() -> None:
     names = {part for path in SOURCES for part in (*path.parts[:-1], path.stem)}
     assert not names & (FRAMEWORKS | {"numpy", "scipy", "absl", "rich", "tensorboard"})
 
 
 def check_not_loaded(names: set[str], *, after: str, folder: Path) -> None:
-    """Fails if a fresh process has loaded one of the modules after it ran the code."""
+    """Runs code in a fresh process; fails if the process has then loaded one of the modules."""
     report = '\nprint("LOADED", sorted(set(sys.argv[1].split(",")) & set(sys.modules)))\n'
     answer = subprocess.run(
         [sys.executable, "-c", after + report, ",".join(names)],
@@ -193,7 +193,7 @@ def check_not_loaded(names: set[str], *, after: str, folder: Path) -> None:
     assert "LOADED []" in answer.stdout, answer.stdout
 
 
-def test_no_framework_is_loaded_without_being_chosen(tmp_path: Path) -> None:
+def test_planning_a_study_loads_no_framework(tmp_path: Path) -> None:
     """Imports all of ``common``, plans a study, and then reads ``sys.modules``."""
     code = """
 import importlib, pkgutil, sys
@@ -212,7 +212,7 @@ assert main.main(["compare", "--dry_run"]) == 0
     check_not_loaded(FRAMEWORKS, after=code, folder=tmp_path)
 
 
-def test_bad_input_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+def test_bad_input_is_refused_before_heavy_packages_are_loaded(tmp_path: Path) -> None:
     """Light imports keep the answer to bad input well under two seconds."""
     code = """
 import sys

@@ -1,4 +1,4 @@
-"""Our code has one name each: ``isoscale.common``, ``isoscale.models``, ..."""
+"""Every module has one name: ``isoscale.common...``, ``isoscale.models...``, ..."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from tests.conftest import CODE, ROOT, copy_of_the_code, environment_of
 PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
 
 
-def test_the_package_list_is_what_is_on_disk() -> None:
-    """A wheel, and only a wheel, would lack a package that the list lacks."""
+def test_the_package_list_equals_the_packages_on_disk() -> None:
+    """A package that is missing from the list works in the checkout but is missing from a wheel."""
     folders = [path.parent for top in CODE for path in (ROOT / top).rglob("__init__.py")]
     on_disk = {".".join(("isoscale", *folder.relative_to(ROOT).parts)) for folder in folders}
     assert set(PACKAGES) == on_disk | {"isoscale.runs"}
@@ -44,7 +44,7 @@ print("AFTER", list(files_under_two_names().values()))
     assert "['common.config.errors', 'isoscale.common.config.errors']" in answer.stdout
 
 
-def test_a_copy_is_what_its_programs_run(tmp_path: Path) -> None:
+def test_programs_of_a_copy_import_the_code_of_the_copy(tmp_path: Path) -> None:
     code = copy_of_the_code(tmp_path)
     program = (
         "import sys; from isoscale.common.registry import lookup; lookup.presets(); "
@@ -63,7 +63,7 @@ def test_a_copy_is_what_its_programs_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_folders_of_the_same_names_are_no_matter(run_program, tmp_path: Path) -> None:
+def test_user_folders_named_like_ours_have_no_effect(run_program, tmp_path: Path) -> None:
     """A user may have files such as ``models/mlp.py`` in the working folder and on the path."""
     for name in ("models/mlp.py", "common/__init__.py", "frameworks/__init__.py", "numpy.py"):
         path = tmp_path / name
@@ -117,7 +117,7 @@ def test_mypy_sees_errors_across_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_all_of_it(tmp_path: Path) -> None:
+def test_the_wheel_contains_code_recipes_and_templates(tmp_path: Path) -> None:
     """Builds from a copy, because the folder of an earlier build could add files."""
     code = copy_of_the_code(tmp_path)
     for name in ("pyproject.toml", "README.md", "runs"):

@@ -1,4 +1,4 @@
-"""The three contracts of strategies use the same words, and every strategy follows its contract."""
+"""The three contracts of strategies have the same text; every strategy follows its contract."""
 
 import ast
 import os

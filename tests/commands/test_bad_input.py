@@ -108,7 +108,7 @@ def test_unknown_command(run_program, tmp_path: Path) -> None:
     check(answer, "unknown command 'comprae': did you mean 'compare'?", tmp_path)
 
 
-def test_existing_study(run_program, tmp_path: Path) -> None:
+def test_an_existing_study_is_not_replaced(run_program, tmp_path: Path) -> None:
     folder = tmp_path / "runs/out/s"
     folder.mkdir(parents=True)
     (folder / "study.json").write_text("{}")
@@ -122,7 +122,7 @@ def test_existing_study(run_program, tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["study.json"]
 
 
-def test_existing_result(run_program, tmp_path: Path) -> None:
+def test_an_existing_result_is_not_replaced(run_program, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r/result.json").write_text("{}")
     answer = run_program("isoscale.frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
@@ -131,7 +131,7 @@ def test_existing_result(run_program, tmp_path: Path) -> None:
     assert (tmp_path / "r/result.json").read_text() == "{}"
 
 
-def test_a_folder_of_somebody_else(run_program, tmp_path: Path) -> None:
+def test_a_run_dir_with_foreign_files_is_refused(run_program, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r/config.json").write_text("mine")
     answer = run_program("isoscale.frameworks.torch_runner", "--model=mlp_digits", "--run_dir=r")
@@ -156,13 +156,15 @@ def test_a_folder_of_somebody_else(run_program, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_rank_that_makes_no_sense(environment, message, run_program, tmp_path: Path) -> None:
+def test_invalid_rank_variables_are_refused(
+    environment, message, run_program, tmp_path: Path
+) -> None:
     arguments = ("--model=mlp_digits", "--strategy=ddp", "--devices=2")
     answer = run_program("isoscale.frameworks.torch_runner", *arguments, **environment)
     check(answer, message, tmp_path)
 
 
-def test_more_devices_than_cores_is_named(run_program, tmp_path: Path) -> None:
+def test_more_devices_than_cores_are_refused(run_program, tmp_path: Path) -> None:
     devices = len(available_cores()) + 1
     answer = run_program(
         "isoscale.frameworks.torch_runner",
@@ -175,7 +177,7 @@ def test_more_devices_than_cores_is_named(run_program, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", [MAIN, "isoscale.frameworks.jax_runner"])
-def test_help_is_no_mistake(module: str, run_program, tmp_path: Path) -> None:
+def test_help_exits_with_0_and_writes_no_file(module: str, run_program, tmp_path: Path) -> None:
     arguments = ["compare", "--help"] if module == MAIN else ["--help"]
     answer = run_program(module, *arguments)
     assert answer.returncode == 0

@@ -26,7 +26,7 @@ from tests.common.report.board.test_event_files import PNG, lines_of_a_study
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 
 
-def test_names_and_flags_are_told_apart() -> None:
+def test_study_names_are_separated_from_flags() -> None:
     argv = ["a", "--port=1", "b", "--", "--c"]
     assert split_studies(argv) == (["a", "b", "--c"], ["--port=1"])
 
@@ -78,7 +78,7 @@ def test_bad_input(arguments: list[str], message: str, run_program, tmp_path: Pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_bad_input_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_bad_input_loads_no_heavy_package(tmp_path: Path) -> None:
     code = """
 import sys
 from isoscale.common.commands import main
@@ -87,7 +87,7 @@ assert main.main(["board", "nothing"]) == 2
     check_not_loaded(FRAMEWORKS | {"scipy", "tensorboard"}, after=code, folder=tmp_path)
 
 
-def test_links_are_unsmoothed() -> None:
+def test_links_turn_smoothing_off() -> None:
     for name, link in links("http://x", several=True).items():
         assert link.startswith("http://x/?smoothing=0")
         # The older pages ignore the query.
@@ -102,7 +102,7 @@ def test_links_are_unsmoothed() -> None:
         (("gpt_tiny",), 41, "/gpt_tiny-.*-bare-.*/run_0$"),
     ],
 )
-def test_no_more_runs_are_asked_for_than_are_shown(models, strategies, expected) -> None:
+def test_the_run_filter_selects_at_most_40_runs(models, strategies, expected) -> None:
     cells = [
         f"{model}-jax-{'bare' if i == 0 else f's{i}'}-1dev-b8-float32-0"
         for model in models
@@ -160,7 +160,7 @@ def test_no_point_is_dropped(one: Board) -> None:
 
 
 @pytest.mark.slow
-def test_session_groups_have_the_mean_of_the_good_runs(one: Board) -> None:
+def test_session_groups_have_the_mean_of_the_successful_runs(one: Board) -> None:
     groups = session_groups(one)
     cell = make_cell("torch", "ddp", 2)
     assert len(groups) == 22
@@ -256,12 +256,12 @@ def test_new_runs_of_a_running_study_appear(tmp_path: Path) -> None:
         found = wait_for(
             lambda: (p := scalars(board, "scaling/torch ddp", tag)) and p[-1][0] == 4 and p
         )
-        assert [step for step, _ in found] == [1, 2, 4]  # none twice
+        assert [step for step, _ in found] == [1, 2, 4]  # each point once
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_it_ends(how: signal.Signals, tmp_path: Path) -> None:
+def test_no_process_remains_when_the_board_ends(how: signal.Signals, tmp_path: Path) -> None:
     write_study(tmp_path / "study", grid_lines(runs=1), steps=5)
     with running_board(tmp_path, "study", "--out_dir=.") as board:
         started = board.descendants()
@@ -281,8 +281,10 @@ def test_nothing_is_left_when_it_ends(how: signal.Signals, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_without_the_data_server(out: Path, one: Board, tmp_path: Path) -> None:
-    """TensorBoard's own reader (used without the data server) finds the same runs."""
+def test_tensorboard_finds_the_same_runs_without_its_data_server(
+    out: Path, one: Board, tmp_path: Path
+) -> None:
+    """Without the data server, TensorBoard uses its own reader."""
     (tmp_path / "view").mkdir()
     for part in ("report", "runs", "scaling"):
         (tmp_path / "view" / part).symlink_to(out / "one" / "tensorboard" / part)

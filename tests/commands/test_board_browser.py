@@ -18,7 +18,7 @@ from tests.common.report.fake_study import write_study
 pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# A browser that sends no requests of its own. The sandbox needs rights that containers lack.
+# The browser must send no requests of its own; containers lack the rights for its sandbox.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -83,7 +83,7 @@ def test_scaling_is_drawn_unsmoothed(board: Board, page: Page, tmp_path: Path) -
     expect(page.get_by_text("mismatch")).to_have_count(0)
 
 
-def test_without_the_link_it_would_be_smoothed(board: Board, page: Page) -> None:
+def test_tensorboard_smooths_charts_without_the_printed_link(board: Board, page: Page) -> None:
     page.goto(f"{board.base}/#custom_scalars")
     smoothing = page.locator("tf-custom-scalar-dashboard tf-smoothing-input input")
     expect(smoothing).to_have_value("0.6", timeout=MILLISECONDS)

@@ -42,7 +42,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.two_cores
-def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
+def test_a_study_is_measured_resumed_and_extended(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "compare", *SMALL, "--devices=1,2", "--runs=1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     lines = results(tmp_path)
@@ -89,7 +89,7 @@ def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
     ] * 2
     for name, stat in before.items():
         path = tmp_path / "runs/out/s" / name / "result.json"
-        assert path.stat().st_mtime_ns == stat.st_mtime_ns, "an ok run was repeated"
+        assert path.stat().st_mtime_ns == stat.st_mtime_ns, "a successful run was repeated"
 
     # The narrow session left the cells of the first session in the study.
     dry = run_program(MAIN, "compare", "--study=s", "--resume", "--dry_run")
@@ -100,7 +100,7 @@ def test_a_study_from_start_to_growth(run_program, tmp_path: Path) -> None:
     assert "started with 20" in refused.stderr
 
 
-def test_a_run_by_hand_repeats_the_command_in_its_log(run_program, tmp_path: Path) -> None:
+def test_the_command_in_a_log_repeats_the_run(run_program, tmp_path: Path) -> None:
     run_program(MAIN, "compare", *TORCH, "--runs=1")
     (line,) = results(tmp_path)
     log = (tmp_path / "runs/out/s" / line["run_dir"] / "log.txt").read_text()
@@ -114,7 +114,7 @@ def test_a_run_by_hand_repeats_the_command_in_its_log(run_program, tmp_path: Pat
     assert (again["loss_first"], again["loss_last"]) == (line["loss_first"], line["loss_last"])
 
 
-def test_the_time_budget_allows_one_round_at_least(run_program, tmp_path: Path) -> None:
+def test_a_time_budget_allows_at_least_one_round(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "compare", *TORCH, "--time_budget=1s")
     assert answer.returncode == 0, answer.stderr
     assert len(results(tmp_path)) == 1
@@ -189,7 +189,7 @@ make = Strategy
 
 @pytest.fixture(scope="module")
 def broken_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a copy of the code with one strategy for every known way to fail."""
+    """Returns a copy of the code with one strategy for each known kind of failure."""
     folder = copy_of_the_code(tmp_path_factory.mktemp("broken"))
     actions = {
         "crash": ("single", "raise RuntimeError('out of luck')"),
@@ -220,7 +220,7 @@ def test_failing_runs_are_recorded_and_retried(
     statuses = {name: line["status"] for name, line in lines.items()}
     assert statuses == dict.fromkeys(("crash", "abort", "hang", "peer"), "failed") | {
         "bare": "ok",
-        "linger": "ok",  # its result is complete; exit_warning notes how its process ended
+        "linger": "ok",  # the result is complete; exit_warning describes the end of the process
     }
     assert "did not exit within" in lines["linger"]["exit_warning"]
     assert lines["bare"]["exit_warning"] is None
@@ -278,7 +278,7 @@ def _workers(folder: Path) -> list[psutil.Process]:
 
 @pytest.mark.two_cores
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_study_keeps_what_finished_and_goes_on(
+def test_an_interrupted_study_keeps_finished_runs_and_can_be_resumed(
     signal_number: int, run_program, tmp_path: Path
 ) -> None:
     study = _start(tmp_path)
@@ -303,7 +303,7 @@ def test_an_interrupted_study_keeps_what_finished_and_goes_on(
     assert len({(json.dumps(line["cell"]), line["run"]) for line in lines}) == 4
 
 
-def test_a_finished_run_without_a_line_is_adopted(run_program, tmp_path: Path) -> None:
+def test_resume_adopts_a_finished_run_that_has_no_result_line(run_program, tmp_path: Path) -> None:
     run_program(MAIN, "compare", *TORCH, "--runs=2")
     path = tmp_path / "runs/out/s/results.jsonl"
     lines = results(tmp_path)
@@ -324,7 +324,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run_program, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_diverged_run_is_not_ok(run_program, tmp_path: Path) -> None:
+def test_a_diverged_run_has_the_status_diverged(run_program, tmp_path: Path) -> None:
     answer = run_program(
         MAIN, "compare", *TORCH, "--runs=1", "--optimizer=sgd", "--learning_rate=1e12",
         "--clip_norm=0",

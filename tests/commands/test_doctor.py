@@ -53,13 +53,13 @@ def facts(answer: subprocess.CompletedProcess) -> dict[str, Any]:
     return json.loads(answer.stdout)
 
 
-def test_the_json_is_all_there_is(answer) -> None:
+def test_json_output_is_only_json_without_secrets(answer) -> None:
     assert answer.stdout.startswith("{")
     assert answer.stderr == ""
     assert "secret" not in answer.stdout
 
 
-def test_the_machine_is_there(facts) -> None:
+def test_the_json_describes_the_machine(facts) -> None:
     assert facts["machine"]["available_cores"] == available_cores()
     assert facts["settings"]["memory"]["total_bytes"] > 2**28
     assert facts["activity"]["busy_cpus"] >= 0
@@ -68,7 +68,7 @@ def test_the_machine_is_there(facts) -> None:
 
 
 @pytest.mark.parametrize("name", lookup.frameworks())
-def test_every_framework_is_looked_at(facts, name: str) -> None:
+def test_every_framework_is_examined(facts, name: str) -> None:
     entry = facts["frameworks"][name]
     assert entry["status"] == "ok"
     assert entry["versions"][name][0].isdecimal()
@@ -86,7 +86,7 @@ def test_every_framework_is_looked_at(facts, name: str) -> None:
     assert entry["environment_set"] is not None
 
 
-def test_frameworks_say_what_multiplies(facts) -> None:
+def test_frameworks_name_their_matrix_library(facts) -> None:
     libraries = {n: facts["frameworks"][n]["matrix_library"] for n in ("jax", "tensorflow")}
     assert "unknown" not in libraries.values(), libraries
     torch = facts["frameworks"]["torch"]
@@ -97,14 +97,14 @@ def test_frameworks_say_what_multiplies(facts) -> None:
         assert torch["mkl_takes_for_intel"] is intel
 
 
-def test_the_environment_is_a_problem_that_names_itself(facts) -> None:
+def test_the_environment_problem_names_the_variable(facts) -> None:
     (entry,) = (p for p in facts["problems"] if p["id"] == "environment")
     assert "NVIDIA_TF32_OVERRIDE='0'" in entry["evidence"]
     for problem in facts["problems"]:
         assert set(problem) == {"id", "severity", "evidence", "meaning", "remedy"}
 
 
-def test_the_page_says_the_same(facts, tmp_path: Path) -> None:
+def test_the_printed_page_contains_the_facts_of_the_json(facts, tmp_path: Path) -> None:
     from isoscale.common.report.diagnosis import lines
 
     page = "\n".join(lines(facts))
@@ -125,7 +125,9 @@ def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "python"
 
 
-def test_a_framework_that_is_not_installed(empty_python: Path, tmp_path: Path) -> None:
+def test_a_framework_that_is_not_installed_is_reported_as_missing(
+    empty_python: Path, tmp_path: Path
+) -> None:
     answer = run(tmp_path, "--frameworks=jax", f"--python_jax={empty_python}")
     assert answer.returncode == 0, answer.stderr
     page = " ".join(answer.stdout.split())
@@ -136,10 +138,10 @@ def test_a_framework_that_is_not_installed(empty_python: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("has_isoscale", [False, True])
-def test_an_interpreter_that_lacks_what_isoscale_needs(
+def test_an_interpreter_without_isoscale_or_its_packages_is_reported(
     has_isoscale: bool, empty_python: Path, grown_code: Path, tmp_path: Path
 ) -> None:
-    """The interpreter has empty modules as its framework; isoscale or its packages are missing."""
+    """The interpreter has empty framework modules; isoscale, or a package it needs, is missing."""
     site = next(empty_python.parents[1].glob("lib/python*/site-packages"))
     for name in ("jax", "flax", "optax"):
         (site / f"{name}.py").write_text("")
@@ -164,7 +166,7 @@ def test_an_interpreter_that_lacks_what_isoscale_needs(
     assert entry["install"] == f"{empty_python} -m pip install . (in isoscale's folder)"
 
 
-def test_a_gpu_that_a_framework_does_not_see(tmp_path: Path) -> None:
+def test_a_gpu_that_a_framework_does_not_see_is_a_problem(tmp_path: Path) -> None:
     """The driver shows a GPU, but the framework does not see it."""
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\ncase $1 in --query*) echo 'A GPU, 80000 MiB, 580.1';; esac\n")
@@ -208,7 +210,7 @@ FAILING = {
 
 @pytest.fixture(scope="module")
 def grown_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a copy of the code with further frameworks: an empty one, and failing ones."""
+    """Returns a copy of the code with more frameworks: one lacks ``examine``, the others fail."""
     folder = copy_of_the_code(tmp_path_factory.mktemp("grown"))
     for name in ("plain", *FAILING):
         package = folder / "frameworks" / f"{name}_runner"
@@ -220,7 +222,7 @@ def grown_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_framework_grows_without_a_file_for_doctor(grown_code: Path, tmp_path: Path) -> None:
+def test_a_new_framework_needs_no_file_for_doctor(grown_code: Path, tmp_path: Path) -> None:
     answer = run(tmp_path, "--frameworks=plain", "--json", PYTHONPATH=str(grown_code.parent))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     entry = json.loads(answer.stdout)["frameworks"]["plain"]
@@ -233,7 +235,9 @@ def test_a_framework_grows_without_a_file_for_doctor(grown_code: Path, tmp_path:
     assert "unknown" in page.stdout
 
 
-def test_what_fails_does_not_stop_the_rest(grown_code: Path, tmp_path: Path) -> None:
+def test_failing_frameworks_do_not_stop_the_examination_of_other_frameworks(
+    grown_code: Path, tmp_path: Path
+) -> None:
     names = ",".join([*FAILING, "plain"])
     answer = run(
         tmp_path,
@@ -274,7 +278,7 @@ def test_bad_input(arguments: list[str], message: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_help_is_no_mistake(tmp_path: Path) -> None:
+def test_help_exits_with_0(tmp_path: Path) -> None:
     answer = run(tmp_path, "--help")
     assert answer.returncode == 0
     for text in ("--json", "--sgemm_size", "--python_torch", "default:"):
@@ -286,18 +290,20 @@ def examinations(doctor: subprocess.Popen) -> list[psutil.Process]:
     children = psutil.Process(doctor.pid).children(recursive=True)
     found = []
     for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+        with contextlib.suppress(psutil.NoSuchProcess):  # the process has ended meanwhile
             if "--framework=hangs" in child.cmdline():
                 found.append(child)
     return found
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_its_children_end_with_it(signal_number: int, grown_code: Path, tmp_path: Path) -> None:
+def test_examination_processes_end_when_the_doctor_ends(
+    signal_number: int, grown_code: Path, tmp_path: Path
+) -> None:
     doctor = subprocess.Popen(
         [sys.executable, "-P", "-m", MAIN, "doctor", "--frameworks=hangs"],
         cwd=tmp_path,
-        # After kill -9 its temporary folder remains: keep it inside tmp_path.
+        # After kill -9 the doctor's temporary folder remains: create the folder in tmp_path.
         env={**os.environ, "PYTHONPATH": str(grown_code.parent), "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

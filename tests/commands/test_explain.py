@@ -1,4 +1,4 @@
-"""Tests ``isoscale explain``: its output, the runs that it asks for, and its errors."""
+"""Tests ``isoscale explain``: the output, the requested runs, and the errors."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCompare:
     found = FakeCompare()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare, "run", found.run)
-    monkeypatch.setattr(explain, "_owed", lambda command: found.owed)
+    monkeypatch.setattr(explain, "_has_missing_runs", lambda command: found.owed)
     return found
 
 
@@ -66,7 +66,7 @@ def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
         assert said in text
 
 
-def test_the_users_flags_win(fake: FakeCompare) -> None:
+def test_flags_of_the_user_override_the_defaults(fake: FakeCompare) -> None:
     main(
         ["explain", "mine", "--strategies=pjit", "--devices=2", "--tuning=tuned,stock", "--runs=2"]
     )
@@ -75,12 +75,12 @@ def test_the_users_flags_win(fake: FakeCompare) -> None:
     assert (fv.strategies, fv.devices, fv.tuning, fv.runs) == (["pjit"], [2], ["tuned", "stock"], 2)
 
 
-def test_a_time_budget_takes_the_place_of_runs(fake: FakeCompare) -> None:
+def test_a_time_budget_replaces_the_default_number_of_runs(fake: FakeCompare) -> None:
     main(["explain", "mine", "--time_budget=2m"])
     assert not any(flag.startswith("--runs") for flag in fake.calls[0])
 
 
-def test_a_complete_study_is_only_shown(fake: FakeCompare, capsys: Any) -> None:
+def test_a_complete_study_is_shown_without_new_runs(fake: FakeCompare, capsys: Any) -> None:
     fake.owed = False
     write_study(out(), LINES, steps=0)
     results = (out() / "results.jsonl").read_bytes()
@@ -96,7 +96,9 @@ def test_a_complete_study_is_only_shown(fake: FakeCompare, capsys: Any) -> None:
     assert not (out() / "report.html").exists()
 
 
-def test_an_incomplete_one_goes_on_with_as_many_runs(fake: FakeCompare, capsys: Any) -> None:
+def test_an_incomplete_study_resumes_with_its_own_number_of_runs(
+    fake: FakeCompare, capsys: Any
+) -> None:
     store = write_study(out(), grid_lines(runs=4), steps=0)
     record = store.record()
     session = dataclasses.replace(record.sessions[0], rounds=4)
@@ -114,7 +116,7 @@ def test_a_study_may_be_named_by_its_folder(fake: FakeCompare) -> None:
     assert "--study=mine" in fake.calls[0]
 
 
-def test_a_failed_run_is_shown_and_told(fake: FakeCompare, capsys: Any) -> None:
+def test_a_failed_run_is_shown_and_sets_the_exit_code(fake: FakeCompare, capsys: Any) -> None:
     fake.lines = failed(LINES, tweaks=["pages"])
     fake.code = 1
     assert main(["explain", "mine"]) == 1
@@ -122,13 +124,17 @@ def test_a_failed_run_is_shown_and_told(fake: FakeCompare, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [2, 130])
-def test_what_ends_compare_ends_it(fake: FakeCompare, capsys: Any, code: int) -> None:
+def test_explain_stops_if_compare_exits_with_2_or_130(
+    fake: FakeCompare, capsys: Any, code: int
+) -> None:
     fake.code = code
     assert main(["explain", "mine"]) == code
     assert capsys.readouterr().out == ""
 
 
-def test_ctrl_c_is_130(fake: FakeCompare, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(
+    fake: FakeCompare, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(argv: list[str]) -> int:
         raise KeyboardInterrupt
 
@@ -137,7 +143,7 @@ def test_ctrl_c_is_130(fake: FakeCompare, capsys: Any, monkeypatch: pytest.Monke
     assert capsys.readouterr().err == "isoscale: interrupted\n"
 
 
-def test_a_plan_is_only_printed(fake: FakeCompare, capsys: Any) -> None:
+def test_dry_run_is_passed_to_compare_and_explains_nothing(fake: FakeCompare, capsys: Any) -> None:
     fake.owed = False
     write_study(out(), LINES, steps=0)
     assert main(["explain", "mine", "--dry_run"]) == 0
@@ -161,8 +167,10 @@ def test_nomeasure_runs_nothing(fake: FakeCompare, capsys: Any) -> None:
     assert fake.calls == []
 
 
-def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Uses the real ``compare``, not its replacement."""
+def test_no_runs_remain_for_a_complete_study(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Uses the real ``compare``, not ``FakeCompare``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare.lookup, "tweaks", lambda framework: ())
     flags = ["--models=mlp_digits", "--frameworks=jax", "--strategies=bare", "--devices=1"]
@@ -171,7 +179,7 @@ def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert request is not None
     cells = [cell.cell().to_record() for session in request.sessions for cell in session.cells]
     assert [cell["tuning"] for cell in cells] == ["stock", "tuned"]
-    assert explain._owed(new)
+    assert explain._has_missing_runs(new)
 
     lines = [
         {**line, "cell": cell, "run": run} for cell in cells for run, line in enumerate(LINES[:2])
@@ -184,9 +192,9 @@ def test_nothing_is_owed_of_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_p
     fv = explain.define_flags()
     fv.parse([])
     again = explain._command(fv, "mine", Store(out()).folder)
-    assert not explain._owed(again)
+    assert not explain._has_missing_runs(again)
     fv.parse(["--runs=3"])
-    assert explain._owed(explain._command(fv, "mine", out()))
+    assert explain._has_missing_runs(explain._command(fv, "mine", out()))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +228,7 @@ def test_bad_input_is_one_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_help_says_what_it_does(run_program: Callable, tmp_path: Path) -> None:
+def test_help_describes_the_command(run_program: Callable, tmp_path: Path) -> None:
     answer = run_program(MAIN, "explain", "--help")
     assert answer.returncode == 0
     assert "isoscale explain STUDY" in answer.stdout

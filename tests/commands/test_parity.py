@@ -32,25 +32,25 @@ def change(code: Path, path: str, old: str, new: str) -> None:
     (code / path).write_text(text.replace(old, new))
 
 
-def test_what_is_equal_ends_with_0(run_program, tmp_path: Path) -> None:
+def test_equal_computations_exit_with_0(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "parity", *TORCH)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "All 3 pairs of 1 runs are within their bounds." in answer.stdout
     folder = tmp_path / "runs/out/parity"
     written = {".lock", ".work", "parity.html", "parity.json"}
     assert {path.name for path in folder.iterdir()} == written
-    assert not (folder / ".work/leaves").exists(), "gigabytes"
+    assert not (folder / ".work/leaves").exists(), "gigabytes of records were not deleted"
     document = json.loads((folder / "parity.json").read_text())
     assert document["bounds"]["float64"]["loss"] == 1e-12
     with locked(folder, called="it"):
         other = run_program(MAIN, "parity", *TORCH)
     assert (other.returncode, other.stdout) == (2, "")
     assert other.stderr == "isoscale: --out_dir=runs/out/parity is in use by another process\n"
-    again = run_program(MAIN, "parity", *TORCH)  # over its own result
+    again = run_program(MAIN, "parity", *TORCH)  # replaces the earlier result
     assert again.returncode == 0
 
 
-def test_a_difference_ends_with_1_and_names_step_and_tensor(
+def test_a_difference_exits_with_1_and_names_step_and_tensor(
     run_program, code: Path, tmp_path: Path
 ) -> None:
     rate = "lr=config.learning_rate{},\n            betas"
@@ -67,7 +67,7 @@ def test_a_difference_ends_with_1_and_names_step_and_tensor(
     assert not any(word in page for word in ("<script", "src=", "href=http"))
 
 
-def test_a_run_that_fails_ends_with_3_and_stops_no_other(run_program, code: Path) -> None:
+def test_a_failed_run_exits_with_3_and_the_other_runs_continue(run_program, code: Path) -> None:
     change(code, "frameworks/torch_runner/optimizer.py", 'if config.name == "adamw":',
            'if config.name == "adamw" and config.schedule != "constant":\n'
            '        raise RuntimeError("out of luck")\n'
@@ -81,7 +81,7 @@ def test_a_run_that_fails_ends_with_3_and_stops_no_other(run_program, code: Path
     assert "All 5 pairs of 2 runs are within their bounds." in answer.stdout
 
 
-def test_nobody_waits_for_a_framework_that_failed(run_program, code: Path) -> None:
+def test_other_frameworks_do_not_wait_for_a_failed_framework(run_program, code: Path) -> None:
     change(code, "models/mlp/torch_model.py", "x_BF = inputs_BF.to(self.dtype)", "1 / 0")
     flags = ("--frameworks=torch,jax", TORCH[0], *TORCH[2:])
     answer = run_program(MAIN, "parity", *flags, code=code)
@@ -100,7 +100,7 @@ def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Pat
     assert "torch - NumPy" in answer.stdout
 
 
-def test_ctrl_c_leaves_nothing_running_and_resume_goes_on(
+def test_ctrl_c_ends_all_processes_and_resume_continues(
     run_program, code: Path, tmp_path: Path
 ) -> None:
     flags = ("--frameworks=torch", "--models=mlp,moe", *TORCH[2:])
@@ -173,7 +173,7 @@ def test_help(run_program, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_any_number_of_devices_has_a_batch(run_program) -> None:
+def test_the_batch_is_rounded_up_to_a_multiple_of_the_devices(run_program) -> None:
     flags = ("--models=mlp", "--frameworks=torch", "--devices=3", "--nopieces", "--dtype=float64",
              "--steps=3")  # fmt: skip
     answer = run_program(MAIN, "parity", *flags)

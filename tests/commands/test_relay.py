@@ -44,7 +44,7 @@ def document(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.two_cores
-def test_every_order_of_three_frameworks_is_one_training(all_orders) -> None:
+def test_relays_in_every_order_equal_unbroken_trainings(all_orders) -> None:
     folder, printed = all_orders
     found = document(folder)
     orders = {(r["model"], tuple(r["legs"])) for r in found["relays"]}
@@ -66,7 +66,7 @@ def test_every_order_of_three_frameworks_is_one_training(all_orders) -> None:
 
 
 @pytest.mark.two_cores
-def test_its_page_and_its_curves(all_orders) -> None:
+def test_relay_writes_a_page_plots_and_curves(all_orders) -> None:
     folder, _ = all_orders
     page = (folder / "relay.html").read_text()
     assert page.count("<svg") == len(MODELS)
@@ -82,7 +82,7 @@ def test_its_page_and_its_curves(all_orders) -> None:
 @pytest.mark.parametrize(
     "flags, step", [((), 4), (("--dtype=float32", "--steps=17"), 9)], ids=["float64", "float32"]
 )
-def test_a_difference_ends_with_1_and_names_the_step(
+def test_a_difference_exits_with_1_and_names_the_step(
     flags: tuple[str, ...], step: int, run_program, tmp_path: Path
 ) -> None:
     """A checkpoint loses the optimizer state; in float32 this shows at the last judged step."""
@@ -111,7 +111,7 @@ def test_a_difference_ends_with_1_and_names_the_step(
             "def __init__x(",
             "exited with code 1; last",
         ),
-        # After one step its parameters are not finite: no checkpoint, and the next leg stops.
+        # After one step the parameters are not finite: no checkpoint, and the next leg stops.
         (
             "optimizer.py",
             "lr=config.learning_rate",
@@ -120,7 +120,7 @@ def test_a_difference_ends_with_1_and_names_the_step(
         ),
     ],
 )
-def test_a_leg_that_fails_ends_with_3(
+def test_a_failed_leg_exits_with_3(
     path: str, good: str, bad: str, message: str, run_program, tmp_path: Path
 ) -> None:
     code = copy_of_the_code(tmp_path / "code")
@@ -135,7 +135,7 @@ def test_a_leg_that_fails_ends_with_3(
     assert "All within" not in answer.stdout
 
 
-def test_an_interrupted_relay_goes_on(tmp_path: Path, run_program) -> None:
+def test_an_interrupted_relay_can_be_resumed(tmp_path: Path, run_program) -> None:
     flags = ("--model=mlp,mlp/sgd_cosine_clipped,mlp/accumulated,mlp/adamw_linear_clipped", *LEGS)
     work = tmp_path / "relay/.work"
     said = interrupted("relay", *flags, signal_number=signal.SIGTERM, work=work, folder=tmp_path)
@@ -155,10 +155,10 @@ def test_an_interrupted_relay_goes_on(tmp_path: Path, run_program) -> None:
     "command, there",
     [("relay", "plots/a.png"), ("relay", ".work/request.json"), ("parity", ".work/x")],
 )
-def test_nothing_of_others_is_replaced(
+def test_relay_and_parity_do_not_replace_foreign_files(
     command: str, there: str, run_program, tmp_path: Path
 ) -> None:
-    """The file ``request.json`` belongs to the other command."""
+    """In the cases with ``request.json``, the other command has written the file."""
     path = tmp_path / "mine" / there
     path.parent.mkdir(parents=True)
     probe = {"relay": "probe", "parity": "relay_probe"}[command]

@@ -13,7 +13,7 @@ def out_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs/out"
 
 
-def test_a_name_a_folder_or_nothing_names_the_study(run_program, tmp_path: Path) -> None:
+def test_the_study_is_given_by_name_by_folder_or_by_default(run_program, tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     write_study(out_dir(tmp_path) / "mine", lines, steps=5)
     for arguments in (["mine"], [str(out_dir(tmp_path) / "mine")], ["runs/out/mine"], []):
@@ -70,7 +70,7 @@ def test_bad_input_is_one_line(run_program, tmp_path: Path, arguments: list, sai
         ("study.json", '{"scaling": "both", "order_seed": 0, "sessions": []}'),
     ],
 )
-def test_files_that_are_not_ours_are_one_line(
+def test_invalid_study_files_are_refused_in_one_line(
     run_program, tmp_path: Path, name: str, text: str
 ) -> None:
     store = write_study(out_dir(tmp_path) / "mine", grid_lines(runs=1), steps=0)

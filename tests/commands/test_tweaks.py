@@ -6,7 +6,7 @@ from isoscale.common.commands.main import main
 from isoscale.common.registry import lookup
 
 
-def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:
+def test_every_tweak_is_listed_with_its_source(capsys) -> None:
     assert main(["tweaks"]) == 0
     text = capsys.readouterr().out
     for framework in lookup.frameworks():
@@ -16,7 +16,7 @@ def test_lists_every_tweak_and_where_it_is_used(capsys) -> None:
     assert text.count("UNSUPPORTED by its vendor") == 2
 
 
-def test_json_has_what_is_missing_and_the_lanes(capsys) -> None:
+def test_json_has_missing_requirements_and_the_models_of_the_tuned_lane(capsys) -> None:
     assert main(["tweaks", "--json", "--frameworks=jax", "--models=gpt_tiny,mlp_digits"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["jax"]
@@ -26,7 +26,7 @@ def test_json_has_what_is_missing_and_the_lanes(capsys) -> None:
     assert by_name["dense-2d"]["missing"] is None
 
 
-def test_what_only_several_devices_need_is_shown_too(capsys) -> None:
+def test_tweaks_that_need_several_devices_are_listed(capsys) -> None:
     assert main(["tweaks", "--frameworks=jax", "--models=gpt_tiny,mlp_large"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "tuned one device: no model; two: mlp_large" in text

@@ -50,8 +50,8 @@ def losses(folder: Path) -> dict[int, float]:
     return {step["step"]: step["loss"] for step in map(json.loads, lines)}
 
 
-def test_saved_in_one_resumed_in_another(run_program, tmp_path: Path) -> None:
-    """From torch ddp on 2 devices to jax pjit on 4 to tensorflow mirrored on 2."""
+def test_a_checkpoint_is_resumed_in_another_framework(run_program, tmp_path: Path) -> None:
+    """From torch ddp on 2 devices to jax pjit on 4, then to tensorflow mirrored on 2."""
     legs = [
         ("torch", "ddp", 2, 12),
         ("jax", "pjit", 4, 24),
@@ -83,7 +83,7 @@ def test_saved_in_one_resumed_in_another(run_program, tmp_path: Path) -> None:
         np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-10, err_msg=name)
 
 
-def test_bfloat16_goes_on_elsewhere(run_program, tmp_path: Path) -> None:
+def test_a_bfloat16_run_is_resumed_in_another_framework(run_program, tmp_path: Path) -> None:
     """The parameters and moments are float32, on disk and in every framework."""
     model = ("--model=mlp_digits", "--dtype=bfloat16", "--warmup_steps=0", "--latency_steps=0")
     for program, *flags in (
@@ -95,14 +95,16 @@ def test_bfloat16_goes_on_elsewhere(run_program, tmp_path: Path) -> None:
         assert answer.returncode == 0, answer.stdout + answer.stderr
     assert {value.dtype for value in arrays(tmp_path / "saved").values()} == {np.dtype("float32")}
     unbroken = losses(tmp_path / "unbroken")
-    assert unbroken[19] < 0.9 * unbroken[0], "otherwise the test could not tell the starts apart"
+    assert unbroken[19] < 0.9 * unbroken[0], "the loss must fall, to distinguish a resumed run"
     second = losses(tmp_path / "second")
     assert list(second) == list(range(11, 21))
     assert second == pytest.approx({step: unbroken[step] for step in second}, rel=2e-2)
 
 
 @pytest.mark.parametrize("framework", lookup.frameworks())
-def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_same_dropout_masks(
+    framework: str, run_program, tmp_path: Path
+) -> None:
     model = ("--model=mlp_digits", "--dropout_rate=0.5", "--warmup_steps=0", "--latency_steps=0")
     program = lookup.program(framework)
     for name, *flags in (
@@ -125,7 +127,7 @@ def test_dropout_goes_on_with_the_same_masks(framework: str, run_program, tmp_pa
         (TORCH, ("--strategy=ddp", "--devices=2", "--allow_oversubscription"), 200, 1),
     ],
 )
-def test_killed_again_and_again_it_ends_as_an_unbroken_one(
+def test_a_run_killed_many_times_ends_equal_to_an_unbroken_run(
     program: str, flags: tuple[str, ...], steps: int, kills: int, run_program, tmp_path: Path
 ) -> None:
     """Kills come at random moments after a run's first checkpoint, also during saves."""
@@ -251,7 +253,7 @@ def _terminal(path: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", str(value))[:30],
 )
-def test_what_cannot_be_gone_on_from(
+def test_resume_refuses_damaged_checkpoints_and_flags_that_do_not_fit(
     damage: Callable[[Path], None] | None,
     flags: tuple[str, ...],
     message: str,
@@ -290,7 +292,7 @@ def test_a_folder_of_checkpoints_has_one_writer(good: Path, run_program, tmp_pat
     assert not (tmp_path / "r").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_prints_how_to_resume(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", TORCH, *MODEL, "--steps=1000000", "--run_dir=r"),

@@ -1,4 +1,4 @@
-"""XLA's program for JAX's step on two devices: costs that results do not show.
+"""XLA's program for JAX's step on two devices: tests for costs that the results do not show.
 
 Results are equal whether XLA transposes a gradient before or after the sum over devices, and
 whether it updates a buffer in place or copies it. The time differs.
@@ -62,7 +62,7 @@ def reduced_arrays(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("strategy, lane", LANES)
-def test_gradients_are_reduced_as_the_optimizer_reads_them(strategy, lane) -> None:
+def test_gradients_are_reduced_in_the_layout_of_the_optimizer(strategy, lane) -> None:
     config, text = compiled_step(strategy, lane)
     assert reduced_arrays(text) == {f"{shape}]{{1,0}}" for shape in kernel_shapes(config)}
 

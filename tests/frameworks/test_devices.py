@@ -1,4 +1,4 @@
-"""The process model decides the devices of a process: all of the run, or one."""
+"""The process model decides the devices of a process: all devices of the run, or one."""
 
 import dataclasses
 import subprocess
@@ -41,7 +41,7 @@ def test_local_devices(framework: str, strategy: str, process_model: str, count:
 
 
 @pytest.mark.parametrize("process_model, count", [("single", 2), ("per_device", 1)])
-def test_jax_is_shown_the_devices_of_its_process(
+def test_jax_sees_only_the_devices_of_its_process(
     process_model: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JAX reserves memory on every GPU that it sees."""

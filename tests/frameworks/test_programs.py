@@ -1,4 +1,4 @@
-"""Runs each framework's program by hand: all strategies, also on 4 devices, and data sets."""
+"""Runs each framework's program without ``compare``: all strategies and several data sets."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,9 @@ def run(run_program, tmp_path: Path, framework: str, *arguments: str) -> dict[st
 
 
 @pytest.mark.parametrize("framework, strategy", STRATEGIES)
-def test_four_devices_or_the_limit(framework: str, strategy: str, run_program, tmp_path) -> None:
+def test_every_strategy_runs_on_four_devices_or_its_limit(
+    framework: str, strategy: str, run_program, tmp_path
+) -> None:
     devices = lookup.strategy_info(framework, strategy).max_devices or 4
     result = run(
         run_program, tmp_path, framework, "--model=gpt_tiny", "--num_layers=1", "--d_model=32",
@@ -99,7 +101,7 @@ ENVIRONMENT = {
 
 
 @pytest.mark.parametrize("framework", list(ENVIRONMENT))
-def test_tweaks_are_in_place_before_the_framework_is(
+def test_environment_tweaks_are_set_before_the_framework_is_imported(
     framework: str, run_program, tmp_path: Path
 ) -> None:
     """A program started by hand restarts with the lane's variables and records them."""
@@ -116,7 +118,7 @@ def test_tweaks_are_in_place_before_the_framework_is(
     assert list(machine["tweaks"]) == [name]
     environment = json.loads((tmp_path / "r/environment.json").read_text())
     assert part in environment[variable]
-    # Without the tweak, the same shell gives a run without its variable.
+    # A run without the tweak removes the tweak's value that the shell has set.
     answer = run_program(
         lookup.program(framework), *sizes, "--steps=5", "--run_dir=stock", **{variable: part}
     )
@@ -125,7 +127,7 @@ def test_tweaks_are_in_place_before_the_framework_is(
     assert part not in environment.get(variable, "")
 
 
-def test_blocks_train_the_steps_that_single_calls_do(run_program, tmp_path: Path) -> None:
+def test_blocks_of_steps_train_the_same_steps_as_single_calls(run_program, tmp_path: Path) -> None:
     """Also with dropout, where JAX carries the key; a block's rehearsal is not a training step."""
     flags = ["--model=mlp_digits", "--steps=40", "--window_steps=20", "--dropout_rate=0.1"]
     losses = {}

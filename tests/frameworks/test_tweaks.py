@@ -13,7 +13,7 @@ from isoscale.frameworks.torch_runner import tweaks as torch_tweaks
 
 
 @pytest.mark.parametrize("framework", lookup.frameworks())
-def test_every_tweak_says_all_that_it_must(framework) -> None:
+def test_every_tweak_has_all_texts_and_valid_fields(framework) -> None:
     known = lookup.tweaks(framework)
     assert len({tweak.name for tweak in known}) == len(known) >= 3
     for tweak in known:
@@ -27,7 +27,9 @@ def test_every_tweak_says_all_that_it_must(framework) -> None:
 
 
 @pytest.mark.skipif(torch_tweaks._preload_missing() is not None, reason="no C compiler")
-def test_preloaded_library_is_built_once_and_says_yes(monkeypatch, tmp_path) -> None:
+def test_the_preloaded_library_is_built_once_and_reports_an_intel_cpu(
+    monkeypatch, tmp_path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tweak,) = (t for t in torch_tweaks.TWEAKS if t.name == "mkl-as-intel")
     path = tweak.environment()["LD_PRELOAD"]
@@ -40,7 +42,7 @@ def test_preloaded_library_is_built_once_and_says_yes(monkeypatch, tmp_path) -> 
     assert len(before) == 1
 
 
-def test_a_library_that_cannot_be_built_is_one_line(monkeypatch, tmp_path) -> None:
+def test_a_failed_build_of_the_preloaded_library_is_one_line(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     (tweak,) = (t for t in torch_tweaks.TWEAKS if t.name == "mkl-as-intel")
 

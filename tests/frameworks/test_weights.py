@@ -88,7 +88,9 @@ def some_parameters(spec: ModelSpec) -> Arrays:
 
 
 @pytest.mark.parametrize("framework", lookup.frameworks())
-def test_out_of_a_checkpoint_and_back(framework: str, tmp_path: Path) -> None:
+def test_weights_are_unchanged_after_loading_and_saving_a_checkpoint(
+    framework: str, tmp_path: Path
+) -> None:
     spec = spec_of("mlp_digits")
     parameters = {n: v.astype(np.float64) for n, v in some_parameters(spec).items()}
     write_weights(tmp_path / "saved", parameters, model="mlp_digits", spec=spec, came_from="test")
@@ -112,7 +114,7 @@ def readme(word: str) -> str:
     return found
 
 
-def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
+def test_the_code_of_the_readme_gives_equal_logits_in_all_frameworks(tmp_path: Path) -> None:
     """All frameworks compute the same logits from one gpt_tiny checkpoint, by the README's code."""
     spec = spec_of("gpt_tiny")
     start = some_parameters(spec)
@@ -136,7 +138,9 @@ def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("framework", lookup.frameworks())
-def test_a_training_begins_with_them(framework: str, run_program, tmp_path: Path) -> None:
+def test_a_training_starts_from_the_written_weights(
+    framework: str, run_program, tmp_path: Path
+) -> None:
     spec, sizes = spec_of("mlp_digits"), ("--model=mlp_digits", "--global_batch_size=32")
     start = some_parameters(spec)
     write_weights(tmp_path / "w", start, model="mlp_digits", spec=spec, came_from="test")
@@ -188,7 +192,7 @@ for change, message in (
     run(program, tmp_path)
 
 
-def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
+def test_sizes_are_converted_to_the_types_of_the_spec(tmp_path: Path) -> None:
     spec = spec_of("mlp_digits", dropout_rate=0, hidden_sizes=[8])
     assert (spec.dropout_rate, spec.hidden_sizes) == (0.0, (8,))
     write_weights(tmp_path, some_parameters(spec), model="mlp_digits", spec=spec, came_from="test")
@@ -226,7 +230,7 @@ def test_sizes_are_brought_to_their_kind(tmp_path: Path) -> None:
                     "dropout_rate": 0}}, "dense_1/kernel: found"),
     ],
 )  # fmt: skip
-def test_a_lie_about_the_model_is_refused(changes, message: str, tmp_path: Path) -> None:
+def test_a_manifest_with_a_wrong_model_is_refused(changes, message: str, tmp_path: Path) -> None:
     path = small.save(tmp_path, 5)
     forge(path, (path / files.TENSORS).read_bytes(), **changes)
     with pytest.raises(ConfigError, match=message) as caught:

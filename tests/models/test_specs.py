@@ -45,13 +45,13 @@ BATCHES = {
 }
 
 
-def test_the_presets_are_those_of_the_design() -> None:
+def test_presets_have_the_expected_parameter_counts_and_batch_sizes() -> None:
     assert {name: preset.spec.parameter_count for name, preset in PRESETS.items()} == PARAMETERS
     assert {name: preset.global_batch_size for name, preset in PRESETS.items()} == BATCHES
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_tree_is_consistent(name: str) -> None:
+def test_the_parameters_of_a_spec_are_consistent(name: str) -> None:
     tree = ALL[name].parameters()
     assert len({p.name for p in tree}) == len(tree)
     for parameter in tree:
@@ -136,7 +136,7 @@ def test_sizes_are_checked(model: str, sizes: dict, message: str) -> None:
         PRESETS[model].spec.with_overrides(sizes)
 
 
-def test_a_spec_says_what_its_model_can_do() -> None:
+def test_a_spec_states_the_features_of_its_model() -> None:
     can = {
         name: (s.dropout, s.experts, s.auxiliary_loss_coefficient, s.sequence)
         for name, s in ((n, PRESETS[n].spec) for n in ("mlp_medium", "gpt_tiny", "moe_tiny"))
@@ -159,7 +159,7 @@ def test_a_spec_says_what_its_model_can_do() -> None:
         ({"parity_optimizers": ("tiny",)}, "tiny"),
     ],
 )
-def test_a_family_is_checked(changes: dict, message: str) -> None:
+def test_an_invalid_family_is_refused(changes: dict, message: str) -> None:
     right = {"presets": {"mlp": PRESETS["mlp_medium"]}, "parity_specs": {"small": MlpSpec()}}
     assert Family(**right).default == "mlp"
     with pytest.raises(ValueError, match=message):
@@ -170,7 +170,7 @@ MODEL_FILES = sorted((ROOT / "models").glob("*/*_model.py"))
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_model_is_built_and_called_in_one_way(path: Path) -> None:
+def test_all_models_have_the_same_build_and_call_signatures(path: Path) -> None:
     """Reads the source files, because importing all frameworks into one process takes long."""
     functions = {}
     for node in ast.walk(ast.parse(path.read_text())):
@@ -186,7 +186,7 @@ def test_every_model_is_built_and_called_in_one_way(path: Path) -> None:
     ]  # only in the call of the whole model
 
 
-def test_expert_capacity_is_the_ceiling() -> None:
+def test_expert_capacity_is_rounded_up() -> None:
     assert MoeSpec().expert_capacity == 40
     assert MoeSpec(sequence_length=10, num_experts=3, top_k=2).expert_capacity == 9
     exact = MoeSpec(sequence_length=100, num_experts=2, top_k=1, capacity_factor=1.1)
@@ -215,7 +215,7 @@ def test_routing_fills_slots_choice_major_and_drops_the_rest() -> None:
     assert [bool(row.any()) for row in masked[0]] == [True, False, True, False]
 
 
-def test_padding_does_not_change_what_is_real() -> None:
+def test_tokens_in_the_padding_do_not_change_the_logits() -> None:
     """Other tokens in the padding do not change the logits of an encoder."""
     spec = lookup.parity_specs()["transformer_encoder"]
     assert isinstance(spec, TransformerSpec)
@@ -232,7 +232,7 @@ def test_padding_does_not_change_what_is_real() -> None:
     assert not np.array_equal(tokens, changed)
 
 
-def test_tied_embeddings_take_the_place_of_the_head() -> None:
+def test_tied_embeddings_replace_the_head() -> None:
     for model in ("gpt_tiny", "moe_tiny"):
         free = PRESETS[model].spec
         tied = free.with_overrides({"tie_embeddings": True})

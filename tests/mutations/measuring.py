@@ -111,7 +111,7 @@ MEASURING = (
          "time.time() - self._newest > self._watchdog_seconds", "False",
          tests=TEST_LAUNCH, only="makes_no_progress"),
     _bug("the-watchdog-looks-at-no-heartbeat", LAUNCH, "last_beat(self._run_dir)",
-         "(0.0, 'starting')", tests=TEST_LAUNCH, only="holds_the_watchdog_off"),
+         "(0.0, 'starting')", tests=TEST_LAUNCH, only="with_a_heartbeat"),
     _bug("descendants-outlive-the-end", LAUNCH,
          "psutil.Process(process.pid).children(recursive=True)", "[]",
          tests=TEST_LAUNCH, only="descendants"),

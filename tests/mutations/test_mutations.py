@@ -26,7 +26,7 @@ BY_PARITY = (
 )
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_enough_bugs_with_unique_names() -> None:
     assert len(BY_NAME) == len(MUTATIONS) + len(MEASURING)
     assert len(MUTATIONS) >= 59
     assert len(MEASURING) >= 35
@@ -38,7 +38,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_each_changes_what_is_there(name: str, code: Path) -> None:
+def test_each_bug_still_changes_the_code(name: str, code: Path) -> None:
     """If the code at the place of a bug has changed, the bug no longer applies."""
     path = code / BY_NAME[name].path
     before = path.read_text()
@@ -51,7 +51,7 @@ def test_each_changes_what_is_there(name: str, code: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BY_TESTS)
-def test_tests_find(name: str) -> None:
+def test_the_tests_find_the_bug(name: str) -> None:
     found, said = find(BY_NAME[name])
     assert found, said
 
@@ -59,6 +59,6 @@ def test_tests_find(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parity
 @pytest.mark.parametrize("name", BY_PARITY)
-def test_parity_finds(name: str) -> None:
+def test_parity_finds_the_bug(name: str) -> None:
     found, said = find(BY_NAME[name])
     assert found, said

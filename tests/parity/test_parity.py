@@ -129,7 +129,7 @@ def _expected(name: str) -> set[tuple[str, str, str, int, str]]:
 
 
 @pytest.mark.parametrize("name", _named(*RUNS))
-def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
+def test_every_run_is_compared_and_within_bounds(name: str, parity) -> None:
     printed, document = parity(name)
     runs = {
         (r["case"], r["framework"], r["strategy"], r["devices"], r["dtype"]): r
@@ -168,7 +168,7 @@ def test_all_is_within_bounds_and_all_was_compared(name: str, parity) -> None:
 
 
 @pytest.mark.two_cores
-def test_every_step_was_compared(parity) -> None:
+def test_every_step_is_compared(parity) -> None:
     _, document = parity("two devices")
     seen: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
     for run in document["runs"]:
@@ -199,7 +199,7 @@ def test_shares_restoring_and_blocks_are_checked(name: str, parity) -> None:
     assert checked
 
 
-def test_what_the_cases_are_for_happens_in_them(monkeypatch) -> None:
+def test_cases_contain_overflow_unused_experts_ties_and_a_short_batch(monkeypatch) -> None:
     """Overflow, experts without tokens, ties and a short batch occur in the reference."""
     seen: dict[str, set[str]] = {}
     route = moe.reference_route

@@ -30,7 +30,7 @@ def test_three_runs_have_a_t_interval_on_logs_by_hand() -> None:
     assert estimate.high == pytest.approx(2 * np.exp(half))
 
 
-def test_six_runs_have_their_range() -> None:
+def test_the_interval_of_six_runs_is_their_range() -> None:
     estimate = median_estimate([3.0, 1.0, 2.0, 6.0, 5.0, 4.0])
     assert (estimate.low, estimate.high, estimate.median) == (1.0, 6.0, 3.5)
     assert estimate.method == "order statistics"
@@ -65,14 +65,14 @@ def test_equal_runs_give_an_exact_ratio() -> None:
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
-def test_no_values_is_an_error() -> None:
+def test_an_empty_list_of_values_is_an_error() -> None:
     with pytest.raises(ValueError, match="no values"):
         median_estimate([])
     with pytest.raises(ValueError, match="both sides"):
         ratio_estimate([], [1.0])
 
 
-def test_many_ratios_are_those_of_one_at_a_time() -> None:
+def test_ratios_of_many_pairs_equal_the_ratios_of_single_pairs() -> None:
     random = np.random.default_rng(2)
 
     def draw(n: int) -> list[float]:

@@ -32,7 +32,7 @@ def only(summaries: list[CellSummary], strategy: str, devices: int) -> CellSumma
     return found
 
 
-def test_strong_scaling_is_against_bare_at_the_same_batch() -> None:
+def test_strong_scaling_compares_with_bare_at_the_same_batch() -> None:
     lines = [line("bare", 1, 100.0), line("ddp", 1, 80.0), line("ddp", 2, 150.0)]
     summaries = summarize_cells(read_lines(lines), scaling="strong")
     two = only(summaries, "ddp", 2)
@@ -42,13 +42,13 @@ def test_strong_scaling_is_against_bare_at_the_same_batch() -> None:
     assert only(summaries, "bare", 1).speedup.value == 1.0
 
 
-def test_weak_scaling_is_against_bare_at_the_batch_of_one_device() -> None:
+def test_weak_scaling_compares_with_bare_at_the_batch_of_one_device() -> None:
     lines = [line("bare", 1, 100.0), line("ddp", 2, 150.0, batch=128)]
     assert only(summarize_cells(read_lines(lines), scaling="weak"), "ddp", 2).speedup.value == 1.5
     assert only(summarize_cells(read_lines(lines), scaling="strong"), "ddp", 2).speedup is None
 
 
-def test_another_mode_or_a_failed_base_is_no_base() -> None:
+def test_bare_in_another_mode_or_without_success_gives_no_speedup() -> None:
     lines = [line("bare", 1, 100.0, mode="compile"), line("ddp", 2, 150.0)]
     assert only(summarize_cells(read_lines(lines), scaling="strong"), "ddp", 2).speedup is None
     lines = [line("bare", 1, 100.0, status="failed", error="x"), line("ddp", 2, 150.0)]
@@ -66,7 +66,7 @@ def test_runs_of_a_cell_are_one_summary() -> None:
     assert summary.items_per_second.n == 4
 
 
-def test_outliers_are_flagged_and_count() -> None:
+def test_outliers_are_flagged_but_not_removed() -> None:
     speeds = [100.0, 101.0, 99.0, 102.0, 98.0, 300.0]
     lines = [line("bare", 1, speed, run=run) for run, speed in enumerate(speeds)]
     (summary,) = summarize_cells(read_lines(lines), scaling="strong")

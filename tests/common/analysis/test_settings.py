@@ -11,7 +11,7 @@ def split(cells: list, scaling: Scaling = "strong", **options: Any) -> list[Sett
     return split_into_settings(summaries, scaling=scaling, **options)
 
 
-def test_only_what_trains_alike_is_compared() -> None:
+def test_only_cells_with_equal_training_share_a_setting() -> None:
     cells = [
         make_cell("jax", "bare", 1),
         make_cell("torch", "ddp", 2),
@@ -31,7 +31,7 @@ def test_only_what_trains_alike_is_compared() -> None:
     )
 
 
-def test_accumulation_is_named_even_where_all_have_it() -> None:
+def test_titles_name_accumulation_even_if_equal_in_all_cells() -> None:
     cells = [make_cell(name, "bare", 1, gradient_accumulation_steps=2) for name in ("jax", "torch")]
     (setting,) = split(cells)
     assert setting.title == "mlp_medium, global batch 64, float32, gradient_accumulation_steps 2"
@@ -49,7 +49,7 @@ def test_weak_scaling_compares_at_the_batch_per_device() -> None:
     assert len(split(cells, "strong")) == 2
 
 
-def test_series_are_told_apart_by_what_varies_only() -> None:
+def test_series_names_contain_only_varying_fields() -> None:
     cells = [
         make_cell("torch", "ddp", 1),
         make_cell("torch", "ddp", 2),
@@ -66,7 +66,7 @@ def test_series_are_told_apart_by_what_varies_only() -> None:
     ]
 
 
-def test_lanes_are_settings_and_what_they_choose_is_no_name() -> None:
+def test_each_lane_is_a_setting_and_tweaks_name_a_series_only_if_needed() -> None:
     """Tweaks differ between frameworks and device counts; they name a series only if needed."""
     several: dict[str, Any] = {"tweaks": ["a", "several"], "steps_per_dispatch": 10}
     cells = [
@@ -85,7 +85,7 @@ def test_lanes_are_settings_and_what_they_choose_is_no_name() -> None:
     assert list(tuned.series) == ["jax bare", "torch ddp b", "torch ddp", "torch ddp b,c"]
 
 
-def test_across_lanes_every_cell_has_a_name_of_its_own() -> None:
+def test_series_names_are_unique_across_lanes() -> None:
     cells = [
         make_cell("jax", "bare", 1),
         make_cell("jax", "bare", 1, tuning="ladder", tweaks=["a"]),
@@ -112,7 +112,7 @@ def test_titles_and_slugs_are_unique() -> None:
     assert len({setting.slug for setting in settings}) == 4
 
 
-def test_cells_of_a_series_have_names_of_their_own() -> None:
+def test_cells_of_a_series_have_unique_names() -> None:
     cells = [
         make_cell("torch", "ddp", 1),
         make_cell("torch", "ddp", 2),

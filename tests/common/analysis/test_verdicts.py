@@ -31,7 +31,7 @@ def find(verdicts: list[Verdict], question: str, subject: str, other: str) -> Ve
     )
 
 
-def test_the_faster_one_is_named_with_ratio_and_interval() -> None:
+def test_the_faster_cell_is_named_with_ratio_and_interval() -> None:
     lines = grid_lines(seconds=by_framework(jax=0.010, tensorflow=0.020, torch=0.0121))
     _setting, verdicts = judged(lines)
     found = find(verdicts, "at equal devices", "jax", "tensorflow")
@@ -45,12 +45,12 @@ def test_the_faster_one_is_named_with_ratio_and_interval() -> None:
     assert gain.ratio.value == pytest.approx(1.5, rel=0.03)
 
 
-def test_equal_cells_are_no_difference() -> None:
+def test_equal_cells_show_no_difference() -> None:
     _, verdicts = judged(grid_lines(seconds=lambda cell: 0.01, noise=0.02))
     assert {verdict.outcome for verdict in verdicts} == {"no difference shown"}
 
 
-def test_slower_on_two_devices_is_said() -> None:
+def test_a_slowdown_on_two_devices_has_the_verdict_slower() -> None:
     lines = grid_lines(seconds=lambda cell: 0.01 * cell["devices"])
     _, verdicts = judged(lines)
     assert find(verdicts, "against bare", "torch ddp on 2", "torch bare").outcome == "slower"
@@ -66,7 +66,7 @@ def test_too_few_runs_have_no_verdict(runs: int) -> None:
     assert all("no interval" in verdict.evidence for verdict in verdicts)
 
 
-def test_many_comparisons_of_nothing_rarely_show_something() -> None:
+def test_comparisons_of_equal_cells_rarely_show_a_difference() -> None:
     """Without the correction, 5 % of the comparisons of equal cells would show a difference."""
     random = np.random.default_rng(3)
     shown = total = 0
@@ -75,20 +75,20 @@ def test_many_comparisons_of_nothing_rarely_show_something() -> None:
         for line in lines:
             line["items_per_second"] *= float(np.exp(0.03 * random.normal()))
         _, verdicts = judged(lines)
-        # Choosing the fastest of several equal cells favours it; the bound allows for this.
+        # The fastest of several equal cells is fastest by chance; the bound allows for this.
         shown += any(v.outcome in ("faster", "slower") for v in verdicts)
         total += 1
     assert shown <= 0.08 * total
 
 
-def test_oversubscribed_cells_take_no_part() -> None:
+def test_oversubscribed_cells_are_not_compared() -> None:
     lines = grid_lines(devices=(1, 4), seconds=lambda cell: 0.01 / cell["devices"])
     setting, verdicts = judged(lines)
     assert all(cell.cell.devices == 1 for _, cell in champions(setting))
     assert all("4 devices" not in verdict.subject for verdict in verdicts)
 
 
-def test_failed_cells_take_no_part() -> None:
+def test_failed_cells_are_not_compared() -> None:
     lines = grid_lines(seconds=by_framework(jax=0.010, tensorflow=0.02, torch=0.03))
     for line in lines:
         if line["cell"]["framework"] == "jax":
@@ -108,8 +108,8 @@ def test_one_framework_alone_compares_its_strategies() -> None:
     assert find(verdicts, "at equal devices", "jax pjit", "jax pmap").outcome == "faster"
 
 
-def test_the_answer_for_any_number_of_devices_is_counted_once() -> None:
-    """If all frameworks are fastest on two devices, the comparison on two devices is the answer."""
+def test_the_same_comparison_at_equal_and_at_any_devices_is_counted_once() -> None:
+    """If all frameworks are fastest on two devices, no second comparison is made."""
     lines = grid_lines(seconds=by_framework(jax=0.010, tensorflow=0.020, torch=0.03))
     setting, verdicts = judged(lines)
     assert not [v for v in verdicts if v.question == "at any devices"]

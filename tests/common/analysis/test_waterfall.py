@@ -64,7 +64,7 @@ def failed(lines: list, **wanted: Any) -> list:
     ]
 
 
-def test_every_step_is_compared_with_the_one_before() -> None:
+def test_every_step_is_compared_with_the_previous_step() -> None:
     found = of(only(ladder_lines(TWEAKS, SECONDS)), "jax")
     assert [(step.lane, step.added) for step in found.steps] == [
         ("stock", ()),
@@ -85,18 +85,18 @@ def test_every_step_is_compared_with_the_one_before() -> None:
     assert found.tweaks == ["pages", "dense", "nothing"]
 
 
-def test_a_tweak_that_costs_is_slower() -> None:
+def test_a_tweak_that_adds_time_has_the_verdict_slower() -> None:
     found = of(only(ladder_lines({"jax": {"bad": 1.3}}, SECONDS)), "jax")
     assert found.steps[1].change.outcome == "slower"
 
 
-def test_a_framework_without_tweaks_has_two_measurements_of_one_thing() -> None:
+def test_stock_and_tuned_without_tweaks_show_no_difference() -> None:
     found = of(only(ladder_lines(TWEAKS, SECONDS)), "tensorflow")
     assert [(step.lane, step.added) for step in found.steps] == [("stock", ()), ("tuned", ())]
     assert found.total.outcome == "no difference shown"
 
 
-def test_all_tests_of_the_study_are_corrected_together() -> None:
+def test_p_values_of_all_comparisons_of_a_study_are_corrected_together() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     other = ladder_lines(TWEAKS, SECONDS, model="gpt_tiny")
     both = lanes([*lines, *other])
@@ -111,7 +111,7 @@ def test_all_tests_of_the_study_are_corrected_together() -> None:
     assert alone.p < among.p
 
 
-def test_ratios_are_those_of_verdicts() -> None:
+def test_ratios_are_computed_as_in_verdicts() -> None:
     found = only(ladder_lines(TWEAKS, SECONDS))
     waterfall = of(found, "torch")
     stock, tuned = (step.cell.throughputs for step in waterfall.steps)
@@ -125,13 +125,13 @@ def test_lanes_without_a_ladder_make_one_step() -> None:
     assert found.steps[1].change.ratio.value == pytest.approx(2.5)
 
 
-def test_one_lane_explains_nothing() -> None:
+def test_a_study_with_one_lane_has_no_waterfall() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     for lane in ("stock", "tuned"):
         assert lanes([line for line in lines if line["cell"]["tuning"] == lane]) == []
 
 
-def test_what_was_not_measured_is_not_invented() -> None:
+def test_steps_that_were_not_measured_have_no_cell_and_no_change() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     found = of(only(without(lines, tweaks=["pages"])), "jax")
     assert [step.added for step in found.steps] == [(), ("pages",), ("dense",), ("nothing",)]
@@ -164,7 +164,7 @@ def test_too_few_runs_have_no_verdict_and_no_share(runs: int) -> None:
     assert only_gap.stock.widest.ratio.value == pytest.approx(4.0)
 
 
-def test_a_cell_that_is_not_on_the_way_is_a_stray() -> None:
+def test_a_cell_that_is_no_step_from_stock_to_tuned_is_a_stray() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     cell = make_cell("jax", "bare", 1, tuning="ladder", tweaks=["other"])
     lines.insert(0, make_line(cell, 0, 0.03, sequence=len(lines)))
@@ -190,7 +190,7 @@ def test_compile_mode_and_dispatch_are_part_of_tuning() -> None:
     assert len(only(lines).waterfalls) == 1
 
 
-def test_the_share_that_is_left() -> None:
+def test_the_remaining_share_of_a_gap_is_a_ratio_of_logarithms() -> None:
     """The gap shrinks from 4x to 2x: half of its logarithm remains."""
     found = gap(two((0.04, 0.01), (0.02, 0.01)))
     assert found.stock.order == found.tuned.order == ["torch", "jax"]
@@ -201,8 +201,8 @@ def test_the_share_that_is_left() -> None:
     assert found.reversals() == {}
 
 
-def test_the_interval_of_the_share_is_what_the_two_gaps_allow() -> None:
-    """In studies with known gaps, the interval holds the share as often as it promises."""
+def test_the_interval_of_the_remaining_share_contains_the_true_share() -> None:
+    """In simulated studies with known gaps, at least 90 % of the intervals contain the share."""
     random = np.random.default_rng(5)
     held = 0
     for _ in range(200):
@@ -215,7 +215,7 @@ def test_the_interval_of_the_share_is_what_the_two_gaps_allow() -> None:
     assert held >= 0.9 * 200
 
 
-def test_a_gap_that_is_gone_or_has_grown() -> None:
+def test_the_remaining_share_of_a_closed_gap_and_of_a_grown_gap() -> None:
     gone = gap(two((0.04, 0.01), (0.01, 0.01)))
     assert gone.left.value == pytest.approx(0.0, abs=1e-9)
     assert gone.left.low == 0.0
@@ -224,7 +224,7 @@ def test_a_gap_that_is_gone_or_has_grown() -> None:
     assert grown.left.value == pytest.approx(2.0)
 
 
-def test_there_is_no_share_of_a_gap_that_is_not_shown() -> None:
+def test_a_gap_without_a_shown_difference_has_no_remaining_share() -> None:
     found = gap(two((0.0101, 0.01), (0.02, 0.01)))
     assert found.stock.widest.outcome == "no difference shown"
     assert found.left is None
@@ -235,7 +235,7 @@ def test_there_is_no_share_of_a_gap_that_is_not_shown() -> None:
     assert found.left is None
 
 
-def test_an_order_that_changes_is_told_with_whether_it_is_shown() -> None:
+def test_a_changed_order_states_whether_its_differences_are_shown() -> None:
     found = gap(two((0.02, 0.01), (0.005, 0.01)))
     assert found.stock.order == ["torch", "jax"]
     assert found.tuned.order == ["jax", "torch"]
@@ -253,7 +253,7 @@ def test_a_framework_is_compared_with_its_fastest_stock_strategy() -> None:
     assert gap(lines).members["jax"].strategy == "pmap"
 
 
-def test_who_has_no_result_in_both_lanes_takes_no_part() -> None:
+def test_a_framework_without_results_in_both_lanes_is_left_out_of_the_gap() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     for broken in (
         failed(lines, framework="jax", tuning="tuned"),
@@ -272,7 +272,7 @@ def test_one_framework_alone_has_no_gap() -> None:
     assert found.left is None
 
 
-def test_device_counts_have_gaps_of_their_own_and_shared_cores_none() -> None:
+def test_each_device_count_has_a_gap_unless_devices_share_cores() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     lines += ladder_lines(TWEAKS, SECONDS, devices=2)
     lines += ladder_lines(TWEAKS, SECONDS, devices=4, oversubscribed=True)
@@ -281,7 +281,7 @@ def test_device_counts_have_gaps_of_their_own_and_shared_cores_none() -> None:
     assert len(found.waterfalls) == 6
 
 
-def test_a_tweak_that_changes_what_is_computed_is_an_alarm() -> None:
+def test_a_tweak_that_changes_the_loss_raises_an_alarm() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     for line in lines:
         if line["cell"].get("tweaks") == ["pages"]:

@@ -1,4 +1,4 @@
-"""Damaged and forged checkpoints: one line of error, little time and memory, no code executed."""
+"""Damaged and forged checkpoints: a one-line error, little time and memory, no code executed."""
 
 import hashlib
 import io
@@ -109,7 +109,7 @@ FOREIGN["torch.save"] = _zip()
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("file", [TENSORS, MANIFEST])
 @pytest.mark.parametrize("forged", [False, True])
-def test_foreign_files(
+def test_foreign_files_are_refused(
     name: str, file: str, forged: bool, saved: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -122,7 +122,7 @@ def test_foreign_files(
 
 
 @pytest.mark.parametrize("file", [TENSORS, MANIFEST])
-def test_truncated_at_any_place(file: str, saved: Path) -> None:
+def test_a_file_truncated_at_any_place_is_refused(file: str, saved: Path) -> None:
     whole = (saved / file).read_bytes()
     for length in range(len(whole) - (1 if file == MANIFEST else 0)):  # the last byte is a newline
         (saved / file).write_bytes(whole[:length])
@@ -134,7 +134,7 @@ def test_truncated_at_any_place(file: str, saved: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [TENSORS, MANIFEST])
-def test_any_flipped_bit(file: str, saved: Path) -> None:
+def test_a_flipped_bit_at_any_place_is_found(file: str, saved: Path) -> None:
     """Each flipped bit is found, except in white space of the manifest, where it has no effect."""
     whole, good = (saved / file).read_bytes(), read(saved)
     found = 0
@@ -179,12 +179,14 @@ def _loop(path: Path) -> None:
 
 @pytest.mark.parametrize("file", [TENSORS, MANIFEST])
 @pytest.mark.parametrize("change", [_no_file, _folder, _pipe, _device, _loop])
-def test_what_is_no_file(change: Callable[[Path], None], file: str, saved: Path) -> None:
+def test_a_missing_file_or_an_irregular_file_is_refused(
+    change: Callable[[Path], None], file: str, saved: Path
+) -> None:
     change(saved / file)
     refused(saved, "cannot read|is not a regular file")
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, "cannot read .*manifest.json: No such file")
 
 
@@ -284,13 +286,13 @@ FORGED = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_forged_tensors(name: str, saved: Path) -> None:
+def test_forged_tensors_are_refused(name: str, saved: Path) -> None:
     change, message = FORGED[name]
     forge(saved, change((saved / TENSORS).read_bytes()))
     refused(saved, message)
 
 
-def test_too_large_for_the_memory(saved: Path) -> None:
+def test_a_file_too_large_for_the_memory_is_refused(saved: Path) -> None:
     """A sparse file of 4 TiB is refused before it is read."""
     manifest = files.read_manifest(saved)
     shapes = {**manifest.tensors, FIRST: (2**30, 2**10)}
@@ -348,7 +350,7 @@ BAD_MANIFESTS = {
 
 
 @pytest.mark.parametrize("name", BAD_MANIFESTS)
-def test_forged_manifests(name: str, saved: Path) -> None:
+def test_forged_manifests_are_refused(name: str, saved: Path) -> None:
     change, message = BAD_MANIFESTS[name]
     record = json.loads((saved / MANIFEST).read_text())["manifest"]
     change(record)
@@ -374,6 +376,6 @@ def test_forged_manifests(name: str, saved: Path) -> None:
     ],
     ids=lambda value: value[:20],
 )
-def test_other_json(text: str, message: str, saved: Path) -> None:
+def test_json_that_is_no_manifest_is_refused(text: str, message: str, saved: Path) -> None:
     (saved / MANIFEST).write_text(text)
     refused(saved, message)

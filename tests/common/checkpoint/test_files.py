@@ -1,4 +1,4 @@
-"""Undamaged checkpoints: reading returns what was written, and only fitting runs may resume."""
+"""Undamaged checkpoints: reading returns the saved arrays; only an equal training may resume."""
 
 import os
 import subprocess
@@ -26,7 +26,9 @@ def equal(one: State, other: State) -> bool:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_what_is_saved_comes_back(dtype: str, optimizer: str, tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_read_back_unchanged(
+    dtype: str, optimizer: str, tmp_path: Path
+) -> None:
     state = small.state(7, dtype=dtype, optimizer=optimizer)
     config = OptimizerConfig(name=optimizer)
     training = small.training(dtype=dtype, optimizer=config)
@@ -39,7 +41,7 @@ def test_what_is_saved_comes_back(dtype: str, optimizer: str, tmp_path: Path) ->
     assert {value.dtype for value in back.tensors().values()} == {np.dtype(dtype)}
 
 
-def test_strides_do_not_matter(tmp_path: Path) -> None:
+def test_arrays_with_other_strides_are_saved_correctly(tmp_path: Path) -> None:
     """safetensors 0.8 writes the memory of an array and ignores its strides."""
     plain = small.state(1)
     strided = State(
@@ -63,7 +65,7 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == kept
 
 
-def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_save_leaves_no_files(tmp_path: Path, monkeypatch) -> None:
     small.save(tmp_path, 5)
 
     def full(*_: object) -> None:
@@ -75,7 +77,7 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch) ->
     assert {path.name for path in tmp_path.iterdir()} == {"step_000000005"}
 
 
-def test_all_is_synced_before_a_checkpoint_takes_its_name(tmp_path: Path, monkeypatch) -> None:
+def test_files_are_synced_before_a_checkpoint_is_renamed(tmp_path: Path, monkeypatch) -> None:
     """Otherwise a power cut could keep a checkpoint's name and lose its content."""
     seen: list[str] = []
     fsync, rename = os.fsync, Path.rename
@@ -95,11 +97,11 @@ def test_all_is_synced_before_a_checkpoint_takes_its_name(tmp_path: Path, monkey
     monkeypatch.setattr(Path, "rename", note_rename)
     small.save(tmp_path, 5)
     assert sorted(seen[:3]) == ["", "checkpoint", "tensors"]
-    assert seen.index("checkpoint") == 2, "a folder is synced when all files are in it"
+    assert seen.index("checkpoint") == 2, "the folder must be synced after its files"
     assert seen[3:] == ["rename", "folder"]
 
 
-def test_what_resume_from_names(tmp_path: Path) -> None:
+def test_resume_from_finds_latest_a_folder_or_a_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     folder.mkdir()
     assert files.find("latest", folder=folder) is None
@@ -112,7 +114,7 @@ def test_what_resume_from_names(tmp_path: Path) -> None:
     assert files.find("latest", folder=folder) == second
 
 
-def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
+def test_resume_from_refuses_paths_without_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"\x80\x04")
     for text, message in (
         ("latest", "latest takes the newest checkpoint in --save_checkpoint; also use"),
@@ -145,7 +147,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) -> None:
     changes, message = OTHERS[name]
     manifest = files.read_manifest(small.save(tmp_path, 5))
     run = small.config(**changes)
@@ -154,12 +156,12 @@ def test_what_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
             manifest,
             small.training(**changes),
             run.spec,
-            batches=lambda: pytest.fail("these come last: they take longest to make"),
+            batches=lambda: pytest.fail("batches are slow to make: compare them last"),
             called="'it'",
         )
 
 
-def test_how_it_is_spread_does_not_matter(tmp_path: Path) -> None:
+def test_a_checkpoint_fits_any_framework_strategy_and_number_of_devices(tmp_path: Path) -> None:
     manifest = files.read_manifest(small.save(tmp_path, 5))
     changes = {"framework": "jax", "strategy": "pjit", "devices": 4, "steps": 99}
     check_agrees(
@@ -189,7 +191,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_killed_20_times_and_never_half_a_checkpoint(tmp_path: Path) -> None:
+def test_every_checkpoint_is_complete_after_20_kills_during_saves(tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -211,4 +213,4 @@ def test_killed_20_times_and_never_half_a_checkpoint(tmp_path: Path) -> None:
             files.read_state(path, manifest)
         assert kept[-1][0] >= int(said[-1] if said else step), "a complete checkpoint was lost"
         step = kept[-1][0] + 1
-    assert halves > 0, "never killed inside a save"
+    assert halves > 0, "no kill came during a save"

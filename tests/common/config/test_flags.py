@@ -34,14 +34,14 @@ def make() -> Flags:
         ("--flagfile=/no/such/file", "/no/such/file"),
     ],
 )
-def test_every_mistake_is_one_line(argument: str, message: str) -> None:
+def test_every_error_is_one_line(argument: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         make().parse([argument])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_values_and_what_was_given() -> None:
+def test_values_are_parsed_and_given_flags_are_known() -> None:
     fv = make()
     assert fv.parse(["--devices=1,2", "--resume", "--time_budget=1h2m3s"])
     assert (fv.devices, fv.resume, fv.time_budget, fv.steps) == ([1, 2], True, 3723.0, 10)
@@ -49,7 +49,7 @@ def test_values_and_what_was_given() -> None:
     assert not fv.given("steps")
 
 
-def test_given_flags_can_be_typed_again() -> None:
+def test_given_flags_can_be_written_and_parsed_again() -> None:
     fv = make()
     fv.parse(
         ["--models=x,y", "--noresume", "--study=s 1", "--learning_rate=1e-3", "--time_budget=1h5s"]

@@ -13,14 +13,14 @@ def _info(*axes: str) -> StrategyInfo:
     return StrategyInfo(summary="s", process_model="single", max_devices=None, mesh_axes=axes)
 
 
-def test_an_axis_must_exist() -> None:
+def test_an_unknown_mesh_axis_is_refused() -> None:
     with pytest.raises(
         ValueError, match="mesh axis 'dta' is unknown; known: data, fsdp, expert, tensor"
     ):
         _info("dta")
 
 
-def test_a_strategy_is_given_no_axis_that_it_does_not_use() -> None:
+def test_a_mesh_axis_that_the_strategy_does_not_use_is_refused() -> None:
     check_mesh(Mesh(data=4), _info("data"), strategy="s")
     check_mesh(Mesh(), _info(), strategy="s")
     with pytest.raises(ConfigError, match="fsdp=2: strategy 's' uses data"):
@@ -29,7 +29,7 @@ def test_a_strategy_is_given_no_axis_that_it_does_not_use() -> None:
         check_mesh(Mesh(data=2), _info(), strategy="s")
 
 
-def test_every_strategy_says_which_axes_it_uses() -> None:
+def test_every_strategy_declares_its_mesh_axes() -> None:
     """Today the only axis is ``data``; ``bare`` uses one device and therefore no axis."""
     for framework in lookup.frameworks():
         for strategy in lookup.strategies(framework):

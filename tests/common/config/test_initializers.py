@@ -47,7 +47,7 @@ def test_glorot_takes_its_fans_from_the_named_dims(
     assert bound * (1 - 10 / drawn.size) < largest <= bound
 
 
-def test_distributions_are_those_of_scipy() -> None:
+def test_distributions_equal_those_of_scipy() -> None:
     values = np.linspace(-1, 1, 41)
     normal = Normal(std=0.3).distribution({"a": 2})
     np.testing.assert_allclose(normal.cdf(values), stats.norm(0, 0.3).cdf(values), atol=1e-15)
@@ -71,7 +71,7 @@ def _parameter(**changes: object) -> Parameter:
         ({"initializer": CONVOLUTION}, "height"),
     ],
 )
-def test_a_parameter_whose_dims_do_not_fit_is_refused(changes: dict, message: str) -> None:
+def test_a_parameter_with_unsuitable_dims_is_refused(changes: dict, message: str) -> None:
     _parameter()
     with pytest.raises(ValueError, match=message):
         _parameter(**changes)

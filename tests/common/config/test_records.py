@@ -72,7 +72,7 @@ def test_a_record_survives_json() -> None:
     assert RECORD["point"] == [1.0, 2.0]
 
 
-def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_number() -> None:
+def test_a_missing_key_gets_its_default_and_an_int_becomes_a_float() -> None:
     record = {key: value for key, value in RECORD.items() if key != "text"} | {"ratio": 2}
     found = from_record(Outer, record)
     assert found.text == "default"
@@ -106,11 +106,11 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_number() -> Non
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_wrong_value_is_named_by_its_path(change: dict[str, Any], message: str) -> None:
+def test_the_error_names_the_path_of_a_wrong_value(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_record(Outer, RECORD | change)
 
 
-def test_only_an_object_is_a_record() -> None:
+def test_a_record_must_be_an_object() -> None:
     with pytest.raises(ValueError, match=r"the record is \[1\]; it must be an object"):
         from_record(Outer, [1])

@@ -62,7 +62,7 @@ def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_accumulation_is_part_of_the_cell_where_there_is_some() -> None:
+def test_accumulation_is_part_of_the_cell_only_if_above_1() -> None:
     config = RunConfig(**{**BASE, "gradient_accumulation_steps": 4})
     assert config.cell().gradient_accumulation_steps == 4
     assert "--gradient_accumulation_steps=4" in config.to_flags()
@@ -83,11 +83,11 @@ def test_processes_follow_the_process_model() -> None:
 @pytest.mark.parametrize(
     "change", [{"devices": 1}, {"dtype": "float64"}, {"overrides": (("num_classes", 11),)}]
 )
-def test_cell_id_tells_cells_apart(change: dict[str, Any]) -> None:
+def test_different_cells_have_different_ids(change: dict[str, Any]) -> None:
     assert RunConfig(**BASE).cell().id != RunConfig(**{**BASE, **change}).cell().id
 
 
-def test_cell_id_ignores_what_is_not_the_cell() -> None:
+def test_the_seed_does_not_change_the_cell_id() -> None:
     assert RunConfig(**BASE).cell().id == RunConfig(**{**BASE, "seed": 9}).cell().id
 
 
@@ -111,7 +111,7 @@ def test_optimizer_values_are_checked(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "name", ["", "..", "../x", "a/b", "/etc", ".hidden", "x" * 101, "ä", "a b"]
 )
-def test_names_stay_in_their_folder(name: str, tmp_path) -> None:
+def test_a_study_name_that_is_not_plain_is_refused(name: str, tmp_path) -> None:
     with pytest.raises(ConfigError, match="--study"):
         check_inside(tmp_path, name, flag="--study")
     assert check_inside(tmp_path, "ok-1.2_x", flag="--study").parent == tmp_path
@@ -122,18 +122,18 @@ def test_unknown_suggests_the_nearest_name() -> None:
     assert "did you mean" not in str(unknown("model", "zzz", ["gpt_tiny"]))
 
 
-def test_mesh_has_a_place_for_every_axis() -> None:
+def test_a_mesh_has_a_size_for_every_axis() -> None:
     assert dataclasses.asdict(Mesh(data=4)) == {"data": 4, "fsdp": 1, "expert": 1, "tensor": 1}
     assert Mesh(data=2, tensor=3).devices == 6
     with pytest.raises(ConfigError, match="fsdp=0"):
         Mesh(fsdp=0)
 
 
-def test_every_setting_says_whether_it_belongs_to_the_cell() -> None:
+def test_every_setting_declares_whether_cells_contain_the_setting() -> None:
     """A field without a declaration would merge runs that are not comparable."""
     declared = {
         n: o.cell for n, o in options_of(RunConfig).items()
-    }  # raises for a field without one
+    }  # raises for a field without a declaration
     in_cell = {name for name, membership in declared.items() if membership != "never"}
     derived = {"processes", "mesh", "oversubscribed"}
     assert in_cell | derived == {field.name for field in dataclasses.fields(Cell)}
@@ -141,7 +141,7 @@ def test_every_setting_says_whether_it_belongs_to_the_cell() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, o in options_of(RunConfig).items() if o.cell != "never"])
-def test_cells_differ_where_a_setting_of_the_cell_does(name: str) -> None:
+def test_cells_differ_if_any_setting_of_the_cell_differs(name: str) -> None:
     changes: dict[str, Any] = {
         "framework": "torch", "strategy": "pmap", "model": "mlp_large", "devices": 1,
         "overrides": (("num_classes", 11),), "global_batch_size": 32, "dtype": "float64",
@@ -154,12 +154,12 @@ def test_cells_differ_where_a_setting_of_the_cell_does(name: str) -> None:
     assert RunConfig(**base).cell() != RunConfig(**{**base, name: changes[name]}).cell()
 
 
-def test_the_ids_of_cells_stay() -> None:
-    """Folder names of earlier studies contain the ids; the test has one id in full."""
+def test_cell_ids_are_the_same_as_in_earlier_versions() -> None:
+    """Folder names of earlier studies contain the ids of cells; the test checks one full id."""
     assert RunConfig(**BASE).cell().id == "mlp_digits-jax-pjit-2dev-b64-float32-8d5f2760"
 
 
-def test_a_cell_comes_back_from_its_record() -> None:
+def test_a_cell_is_restored_from_its_record() -> None:
     config = RunConfig(**{**BASE, "tweaks": ("a", "b"), "overrides": (("hidden_sizes", (3, 4)),)})
     cell = config.cell()
     again = Cell.from_record(json.loads(json.dumps(cell.to_record())))

@@ -81,7 +81,7 @@ def test_padding_has_no_weight_in_the_loss() -> None:
     assert batch["normalizer"] == batch["padding_mask"].sum() < batch["labels"].size
 
 
-def test_digits_are_split_for_good() -> None:
+def test_digits_have_the_same_test_images_for_every_seed() -> None:
     data = load("digits", "mlp_digits", batch=64, pool=0)
     assert len(data.batches) == 22
     assert sum(batch["weights"].sum() for batch in data.evaluation) == 360
@@ -117,7 +117,7 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
         digits.check(lookup.preset("mlp_digits").spec, global_batch_size=2000)
 
 
-def test_what_fills_a_batch_has_no_weight() -> None:
+def test_rows_that_fill_up_a_batch_have_no_weight() -> None:
     """Rows that fill a batch count neither in the loss nor in the auxiliary loss."""
     spec = lookup.preset("moe_tiny").spec
     tokens = np.ones((8, spec.sequence_length), np.int32)

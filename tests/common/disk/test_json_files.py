@@ -33,7 +33,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_file_is_synced_whole_before_it_takes_its_name(tmp_path: Path, monkeypatch) -> None:
+def test_a_file_is_synced_before_it_replaces_the_old_file(tmp_path: Path, monkeypatch) -> None:
     """Otherwise a power failure could leave an empty file under the new name."""
     path = tmp_path / "x.json"
     path.write_text("old")

@@ -129,7 +129,7 @@ ELSEWHERE = {"python": "3.12.4", "executable": "/other/bin/python"}
 
 
 Case = tuple[str, dict[str, Any], str, dict[str, Any]]
-"""(id of a problem, facts that show it, a part of its evidence, facts that do not show it)."""
+"""(id of a problem, facts with the problem, a part of the evidence, facts without)."""
 
 
 def names(cases: list[Case]) -> list[str]:

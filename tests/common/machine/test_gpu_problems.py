@@ -1,4 +1,4 @@
-"""Known problems of GPUs: for each, facts that show it and similar facts that do not."""
+"""Known problems of GPUs: each case has facts with the problem and similar facts without."""
 
 import pytest
 
@@ -99,7 +99,7 @@ CASES: list[Case] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=names(CASES))
-def test_a_problem_shows_where_it_is_and_nowhere_else(case: Case) -> None:
+def test_a_problem_is_found_in_its_facts_and_not_in_similar_facts(case: Case) -> None:
     check(case)
 
 

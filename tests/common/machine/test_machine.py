@@ -18,7 +18,7 @@ from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
         (0, 8, 1, [4, 5, 6, 7]),
     ],
 )
-def test_devices_have_cores_of_their_own(first, devices, threads, expected) -> None:
+def test_each_device_gets_its_own_cores(first, devices, threads, expected) -> None:
     found = cores_of_devices(
         [4, 5, 6, 7], first_device=first, devices=devices, threads_per_device=threads
     )
@@ -43,7 +43,7 @@ def test_the_machine_is_described() -> None:
     assert all(value != "" for value in machine.values())
 
 
-def test_only_the_allow_list_of_the_environment_is_recorded(monkeypatch) -> None:
+def test_only_allowed_environment_variables_are_recorded(monkeypatch) -> None:
     monkeypatch.setenv("AWS_SECRET", "x")
     monkeypatch.setenv("OMP_PLACES", "cores")
     monkeypatch.setenv("MADE_UP_FLAGS", "-O")

@@ -1,4 +1,4 @@
-"""Known problems of machines: for each, facts that show it and similar facts that do not."""
+"""Known problems of machines: each case has facts with the problem and similar facts without."""
 
 import pytest
 
@@ -95,7 +95,7 @@ CASES: list[Case] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=names(CASES))
-def test_a_problem_shows_where_it_is_and_nowhere_else(case: Case) -> None:
+def test_a_problem_is_found_in_its_facts_and_not_in_similar_facts(case: Case) -> None:
     check(case)
 
 
@@ -104,7 +104,7 @@ def test_every_problem_has_a_case() -> None:
     assert of_machines == {case[0] for case in CASES}
 
 
-def test_every_problem_has_a_name_of_its_own() -> None:
+def test_problem_ids_are_unique() -> None:
     ids = [entry.id for entry in lookup.problems()]
     assert len(set(ids)) == len(ids)
 
@@ -118,8 +118,8 @@ def test_problems_come_before_notes() -> None:
     assert [entry["severity"] for entry in entries] == ["problem", "note"]
 
 
-def test_what_is_unknown_triggers_nothing() -> None:
-    """The one exception needs no unknown fact: JAX on four cores."""
+def test_unknown_facts_cause_no_problem() -> None:
+    """``jax_cpu_collectives`` appears: it needs only known facts (JAX and four cores)."""
     unknown = {
         **{f"machine/{name}": UNKNOWN for name in ("cpu_vendor", "instruction_sets")},
         **{f"machine/{name}": UNKNOWN for name in ("physical_cores", "logical_cores")},
@@ -137,12 +137,12 @@ def test_what_is_unknown_triggers_nothing() -> None:
 
 
 @pytest.mark.parametrize("status", ["missing", "failed"])
-def test_a_framework_that_was_not_seen_triggers_nothing(status: str) -> None:
+def test_a_missing_or_failed_framework_causes_no_problem(status: str) -> None:
     assert found({"frameworks/torch": {"status": status, "error": "x"}}) == {}
 
 
-def test_problems_of_one_topic_stand_together() -> None:
-    """The topic decides the order, not the file: a framework's memory pages precede the clocks."""
+def test_problems_are_grouped_by_topic() -> None:
+    """The topic, not the file, decides the order: ``page_faults`` precedes ``virtual_machine``."""
     shown = found(
         {
             **MADVISE,

@@ -1,4 +1,4 @@
-"""Tests the readers of the system's facts, each with a machine made of files."""
+"""Tests the functions that read facts of the system, on fake files in a temporary folder."""
 
 import ctypes
 import os
@@ -113,7 +113,7 @@ def test_memory_limit(files, limit, tmp_path: Path) -> None:
 CPU = "sys/devices/system/cpu"
 
 
-def test_what_the_system_says_is_read(tmp_path: Path) -> None:
+def test_facts_are_read_from_proc_and_sys(tmp_path: Path) -> None:
     root = tree(
         tmp_path,
         {
@@ -167,7 +167,7 @@ def test_boost(name: str, text: str, expected: str, tmp_path: Path) -> None:
     assert system.clocks([0], root)["boost"] == expected
 
 
-def test_a_system_without_such_files_is_unknown(tmp_path: Path) -> None:
+def test_facts_are_unknown_without_proc_and_sys(tmp_path: Path) -> None:
     found = system.facts(tmp_path / "not/made", tmp_path)
     for name in ("cpu_quota", "numa_nodes", "caches", "transparent_huge_pages"):
         assert found[name] == UNKNOWN
@@ -178,7 +178,7 @@ def test_a_system_without_such_files_is_unknown(tmp_path: Path) -> None:
     assert found["disk_free_bytes"] > 0  # of the nearest existing folder
 
 
-def test_this_machine_is_read() -> None:
+def test_facts_of_this_machine_are_plausible() -> None:
     found = system.facts(Path("runs/out"))
     assert found["memory"]["total_bytes"] >= found["memory"]["available_bytes"] > 0
     activity = system.activity(0.05)
@@ -213,7 +213,7 @@ def test_gpus_are_read(tmp_path: Path, monkeypatch) -> None:
     assert system.cuda_of_driver() == "13.0"
 
 
-def test_an_old_driver_that_knows_fewer_fields(tmp_path: Path, monkeypatch) -> None:
+def test_an_old_driver_with_fewer_fields_is_read(tmp_path: Path, monkeypatch) -> None:
     fake_smi(tmp_path, monkeypatch, answer="echo 'not a valid field'; exit 2")
     (gpu,) = system.gpus()
     assert (gpu["name"], gpu["memory"], gpu["driver"]) == ("Old GPU", "16 MiB", "400.1")
@@ -232,13 +232,13 @@ def test_the_drivers_cuda_version_is_read(banner: str, tmp_path: Path, monkeypat
     assert not system.gpu_driver_fails()
 
 
-def test_a_driver_that_fails_is_told_from_none(tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_gpu_driver_is_detected(tmp_path: Path, monkeypatch) -> None:
     smi_that(tmp_path, monkeypatch, "echo Failed to initialize NVML; exit 18")
     assert system.gpu_driver_fails()
     assert system.gpus() == []
 
 
-def test_what_a_program_underlines_is_plain_text(tmp_path: Path, monkeypatch) -> None:
+def test_terminal_escape_codes_are_removed_from_program_output(tmp_path: Path, monkeypatch) -> None:
     smi_that(tmp_path, monkeypatch, "printf '\\033[4mGPU0\\033[0m'")
     assert describe.query("nvidia-smi") == "GPU0"
 
@@ -249,7 +249,7 @@ def test_no_gpus(tmp_path: Path, monkeypatch) -> None:
     assert system.cuda_of_driver() == UNKNOWN
 
 
-def test_what_c_code_prints_is_seen() -> None:
+def test_output_of_c_code_is_captured() -> None:
     assert printed_by(lambda: ctypes.CDLL(None).puts(b"from C")) == "from C\n"
     with pytest.raises(ZeroDivisionError):
         printed_by(lambda: 1 / 0)

@@ -14,7 +14,7 @@ def test_a_pool_is_stacked_along_a_new_first_dim() -> None:
     assert (stacked["x"][3] == 3).all()
 
 
-def test_scalars_stay_whole() -> None:
+def test_scalars_are_separated_from_rows() -> None:
     rows, scalars = batches.split_scalars({"x": np.zeros((2, 3)), "n": np.asarray(2.0)})
     assert set(rows) == {"x"}
     assert set(scalars) == {"n"}
@@ -29,7 +29,7 @@ def test_metrics_of_a_step_and_of_a_block() -> None:
     ]
 
 
-def test_the_metrics_follow_from_the_model() -> None:
+def test_metric_names_follow_from_the_model() -> None:
     specs = lookup.parity_specs()
     assert batches.metric_names(specs["mlp"]) == ["loss"]
     assert batches.metric_names(specs["moe"]) == ["loss", "cross_entropy", "auxiliary_loss"]

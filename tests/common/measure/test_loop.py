@@ -4,7 +4,7 @@ from isoscale.common.measure.loop import timed_window
 from tests.common.measure.fake_runner import FakeRunner
 
 
-def test_nothing_but_steps_runs_between_the_clocks() -> None:
+def test_only_steps_run_between_the_two_clock_readings() -> None:
     runner = FakeRunner()
     seconds, handles = timed_window(
         runner, [{}] * 3, issue=runner.step, max_in_flight=99, clock=runner.clock
@@ -21,7 +21,7 @@ def test_steps_in_flight_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_a_generator_places_inside_the_window(timed: bool) -> None:
+def test_only_a_generator_places_batches_inside_the_window(timed: bool) -> None:
     runner = FakeRunner()
     batches = (runner.place({}) for _ in range(2)) if timed else [{}, {}]
     timed_window(runner, batches, issue=runner.step, max_in_flight=2, clock=runner.clock)

@@ -74,7 +74,7 @@ def test_window_plan_covers_all_steps(steps: int, window: int, latency: int) -> 
     assert all(n <= window for phase, n in plan if phase == "throughput")
 
 
-def test_phases_are_apart_and_steps_are_numbered_from_zero() -> None:
+def test_each_phase_has_its_own_windows_and_steps_count_from_zero() -> None:
     session, result = run(FakeRunner(seconds_per_step=0.5))
     phases = [window.phase for window in session.windows]
     assert phases[:3] == ["compile", "warmup", "throughput"]
@@ -89,7 +89,7 @@ def test_phases_are_apart_and_steps_are_numbered_from_zero() -> None:
     assert result.status == "ok"
 
 
-def test_the_slowest_rank_counts() -> None:
+def test_the_step_time_is_that_of_the_slowest_rank() -> None:
     _, result = run(TwoRanks(seconds_per_step=0.5))
     assert result.step_seconds.median == 1.0
     assert result.items_per_second == 64
@@ -120,11 +120,11 @@ def test_batches_are_placed_before_the_windows_unless_timed() -> None:
     assert timed.calls[0] != "place"
     places = [i for i, call in enumerate(timed.calls) if call == "place"]
     assert len(places) == 19
-    # The clock was read once in the window: an odd number of times.
+    # An odd number of clock readings precedes each placement: it lies inside a window.
     assert {timed.calls[:i].count("clock") % 2 for i in places} == {1}
 
 
-def test_blocks_are_steps_and_their_rehearsal_is_none() -> None:
+def test_steps_of_blocks_are_counted_and_the_rehearsal_is_not() -> None:
     runner = BlockRunner(seconds_per_step=0.5)
     session, result = run(runner, steps=8, steps_per_dispatch=4, warmup_steps=3)
     # Warm-up and latency steps are issued one by one; whole windows are issued as blocks.
@@ -142,7 +142,7 @@ def test_blocks_are_steps_and_their_rehearsal_is_none() -> None:
     assert "twice" in result.memory.kind
 
 
-def test_a_window_is_blocks_and_a_rest() -> None:
+def test_a_window_is_split_into_blocks_and_single_steps() -> None:
     found = window_of(range(5, 12), ["a", "b", "c"], pool="pool", block_steps=3)
     assert [(block.first, block.steps, block.pool) for block in found[:2]] == [
         (5, 3, "pool"),
@@ -159,13 +159,13 @@ def test_a_loss_that_is_not_finite_is_diverged(bad: float) -> None:
     assert result.error == "loss is not finite at step 5"
 
 
-def test_evaluation_counts_real_examples() -> None:
+def test_evaluation_counts_only_real_examples() -> None:
     _, result = run(FakeRunner(), evaluation=True)
     assert result.eval.accuracy == 1.0
     assert result.eval.n == 360
 
 
-def test_memory_says_what_it_is() -> None:
+def test_peak_memory_is_the_sum_over_processes_and_its_kind_is_named() -> None:
     _, result = run(TwoRanks())
     processes = result.memory.per_process_bytes
     assert result.peak_memory_bytes == sum(processes) == 2 * processes[0]
@@ -187,7 +187,7 @@ def test_heartbeat(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("first_step", range(19))
-def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(first_step: int) -> None:
+def test_a_resumed_run_ends_at_the_same_step_as_an_unbroken_run(first_step: int) -> None:
     plan = run_plan(CONFIG, first_step=first_step)
     assert first_step + sum(steps for _, steps in plan) == CONFIG.total_steps == 19
     assert plan[0] == ("compile", 1)
@@ -242,13 +242,13 @@ def test_checkpoints_are_saved_between_windows(tmp_path: Path) -> None:
     assert calls.count("P") == 5
 
 
-def test_one_checkpoint_at_the_end(tmp_path: Path) -> None:
+def test_without_save_every_one_checkpoint_is_saved_at_the_end(tmp_path: Path) -> None:
     _, result = saved_in(tmp_path, every=None, first_step=15)
     assert result.checkpoints.saved_steps == [19]
     assert (result.first_step, result.steps_trained) == (15, 19)
 
 
-def test_too_few_steps_to_measure_is_no_figure(tmp_path: Path) -> None:
+def test_a_run_with_too_few_steps_to_measure_has_no_figures(tmp_path: Path) -> None:
     _, result = saved_in(tmp_path, every=None, first_step=18)
     assert result.items_per_second is None
     assert result.step_seconds.n == 0
@@ -270,7 +270,7 @@ def test_a_save_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     saved_in(tmp_path, every=4)
     runner = FakeRunner()
     runner.parameters = lambda: {"steps": np.asarray([np.nan])}  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Tests which differences are judged as equal, and what figures record."""
+"""Tests which differences are within bounds, and which values a figure records."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def compare(ours: Record, theirs: Record, tolerance=FLOAT64) -> dict[str, Differ
     return comparison.figures
 
 
-def test_equal_records_differ_by_nothing() -> None:
+def test_equal_records_have_no_difference() -> None:
     figures = compare(record(), record())
     assert set(figures) == {
         LOSS, NORM, GRADIENTS, PARAMETERS, "optimizer state first_moment, absolute",
@@ -75,7 +75,7 @@ def test_a_difference_names_its_tensor(changes: dict, kind: str, tensor: str) ->
     assert f"{kind} of {tensor} at step 0" in str(outside[kind])
 
 
-def test_the_first_step_and_the_largest_are_both_kept() -> None:
+def test_a_figure_keeps_the_first_step_out_of_bounds_and_the_largest_value() -> None:
     comparison = Comparison("other")
     for step, amount in enumerate((0.0, 2e-10, 5e-10, 3e-10)):
         ours = record(step, parameters=("dense_1/kernel", amount))
@@ -86,7 +86,7 @@ def test_the_first_step_and_the_largest_are_both_kept() -> None:
     assert list(figure.by_step) == [0, 1, 2, 3]
 
 
-def test_of_one_step_the_tensor_that_comes_first_is_named() -> None:
+def test_within_a_step_the_first_tensor_out_of_bounds_is_named() -> None:
     """The first tensor is nearest to the cause; a later tensor may have the largest difference."""
     comparison = Comparison("other")
     values = np.array([0.0, 2e-10, 9e-10])
@@ -96,7 +96,7 @@ def test_of_one_step_the_tensor_that_comes_first_is_named() -> None:
     assert figure.tensor == "c"
 
 
-def test_devices_are_held_to_a_tighter_bound_at_first() -> None:
+def test_the_first_ten_steps_on_several_devices_have_a_tighter_bound() -> None:
     for step, ok in ((9, False), (10, True)):
         comparison = Comparison("jax bare")
         ours = record(step, parameters=("dense_0/bias", 5e-11))
@@ -105,7 +105,7 @@ def test_devices_are_held_to_a_tighter_bound_at_first() -> None:
 
 
 @pytest.mark.parametrize("kind", ["gradients", "step_gradients"])
-def test_devices_are_compared_before_and_after_clipping(kind: str) -> None:
+def test_gradients_are_compared_before_and_after_clipping(kind: str) -> None:
     """Gradients before clipping show a wrong scale; the step's own gradients show a wrong step."""
     comparison = Comparison("jax bare")
     ours = record(**{kind: ("dense_0/bias", 1e-9)})
@@ -138,13 +138,13 @@ def test_a_zero_gradient_is_measured_by_the_global_norm() -> None:
     assert gradient_differences(theirs * 0, theirs * 0, starts) == pytest.approx([0, 0])
 
 
-def test_not_a_number_is_larger_than_any_bound() -> None:
+def test_nan_is_larger_than_any_bound() -> None:
     starts, ours = np.array([0, 1]), np.array([math.nan, 1.0])
     assert list(absolute_differences(ours, np.ones(2), starts)) == [math.inf, 0]
     assert math.isinf(gradient_differences(ours, np.ones(2), starts)[0])
 
 
-def test_a_comparison_survives_json_with_its_infinities() -> None:
+def test_a_comparison_with_infinities_survives_json() -> None:
     comparison = Comparison("torch bare")
     compare_steps(comparison, record(loss=math.nan), record(), LAYOUT, FLOAT64)
     compare_steps(comparison, record(1), record(1), LAYOUT, FLOAT64)

@@ -47,7 +47,7 @@ def test_a_wrong_document_is_refused(change: dict[str, Any], message: str) -> No
         RelayDocument.from_json(read("relay.json") | change)
 
 
-def test_a_wrong_figure_is_named_by_its_path() -> None:
+def test_the_error_names_the_path_of_a_wrong_figure() -> None:
     record = read("relay.json")
     record["relays"][0]["comparisons"][0]["figures"][1]["step"] = None
     expected = r"relays\[0\].comparisons\[0\]: figures\[1\]: step is None; it must be int"
@@ -71,5 +71,7 @@ def comparison(value: float) -> Comparison:
         ([], True, 3),
     ],
 )
-def test_a_difference_comes_before_a_failure(values: list[float], failed: bool, code: int) -> None:
+def test_a_difference_decides_the_exit_code_before_a_failure(
+    values: list[float], failed: bool, code: int
+) -> None:
     assert exit_code(map(comparison, values), failed=failed) == code

@@ -7,7 +7,7 @@ from isoscale.common.parity.jobs import JobFlags
 from isoscale.common.parity.matrix import Matrix, cases_of, plan
 
 
-def test_jobs_of_one_process_have_one_process_model(tmp_path: Path) -> None:
+def test_jobs_of_one_group_have_the_same_process_model(tmp_path: Path) -> None:
     flags = JobFlags(
         tuning=STOCK,
         tweaks=[],

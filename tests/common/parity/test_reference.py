@@ -71,7 +71,7 @@ def _forward(**changes: float) -> Comparison:
         ({"logits": np.nan}, {"logits, absolute", "evaluation loss, relative"}),
     ],
 )
-def test_forward(changes: dict[str, float], kinds: set[str]) -> None:
+def test_errors_of_the_forward_pass_are_found(changes: dict[str, float], kinds: set[str]) -> None:
     figures = _forward(**changes).figures
     assert len(figures) == 4
     found = {kind for kind, figure in figures.items() if not figure.ok}
@@ -79,7 +79,7 @@ def test_forward(changes: dict[str, float], kinds: set[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_update(name: str) -> None:
+def test_errors_of_an_update_are_found(name: str) -> None:
     optimizer = OptimizerConfig(name=name, clip_norm=0.1)
     spec = lookup.parity_specs()["mlp"]
     layout, decayed = Layout.of(spec), {p.name for p in spec.parameters() if p.decay}
@@ -164,6 +164,6 @@ def test_initial_values_follow_their_distribution(of: Initializer, scale: float,
 
 
 @pytest.mark.parametrize("name", lookup.parity_specs())
-def test_the_initialisers_of_every_model_do(name: str) -> None:
+def test_initial_values_of_every_model_follow_their_distribution(name: str) -> None:
     figures = judge_initializers(lookup.parity_specs()[name], seed=0).figures
     assert all(figure.ok for figure in figures.values()), list(map(str, figures.values()))

@@ -23,7 +23,7 @@ def test_flat_arrays_follow_the_spec() -> None:
 
 
 @pytest.mark.parametrize("change", ["missing", "transposed"])
-def test_other_tensors_than_the_spec_are_refused(change: str) -> None:
+def test_tensors_that_differ_from_the_spec_are_refused(change: str) -> None:
     arrays = SPEC.initial_parameters(seed=0)
     kernel = arrays.pop("dense_0/kernel")
     if change == "transposed":
@@ -58,7 +58,7 @@ def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
             assert np.array_equal(found.arrays[kind], value)
 
 
-def test_nobody_waits_for_a_run_that_failed(tmp_path: Path) -> None:
+def test_waiting_for_a_trace_ends_if_the_run_has_failed(tmp_path: Path) -> None:
     waited = []
 
     def fail_at_the_second_look() -> None:

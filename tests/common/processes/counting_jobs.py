@@ -23,13 +23,13 @@ class CountLine(Line):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CountJob(Job[CountLine]):
-    """Adds 1 to a number, then ends as ``does`` says.
+    """Adds 1 to a number, or fails in the way that ``does`` names.
 
     Attributes:
       name, team: the key and the group.
-      number: to add to.
+      number: the job adds 1 to this number.
       does: ``work``, ``fail`` (reports an error), ``crash``, or ``hang``.
-      folder: for its file.
+      folder: parent of the folder with the job's file.
     """
 
     name: str

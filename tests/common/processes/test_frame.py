@@ -33,17 +33,17 @@ def test_a_programs_own_exit_code_is_kept(capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_bad_input_is_one_line_and_2(capsys) -> None:
+def test_bad_input_prints_one_line_and_exits_with_2(capsys) -> None:
     assert exit_code_of(lambda: raises(ConfigError("--x=1 is\nwrong"))) == 2
     assert capsys.readouterr() == ("", "isoscale: --x=1 is wrong\n")
 
 
-def test_ctrl_c_is_one_line_and_130(capsys) -> None:
+def test_ctrl_c_prints_one_line_and_exits_with_130(capsys) -> None:
     assert exit_code_of(lambda: raises(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "isoscale: interrupted\n")
 
 
-def test_other_errors_pass() -> None:
+def test_other_errors_are_raised_unchanged() -> None:
     with pytest.raises(ValueError, match="a bug"):
         exit_code_of(lambda: raises(ValueError("a bug")))
 
@@ -71,13 +71,13 @@ def test_output_into_a_closed_pipe_prints_no_traceback(unbuffered: str) -> None:
     assert program.returncode == 141
 
 
-def test_another_broken_pipe_is_an_error() -> None:
+def test_a_broken_pipe_other_than_standard_output_is_an_error() -> None:
     with pytest.raises(BrokenPipeError):
         exit_code_of(lambda: raises(BrokenPipeError()))
 
 
 @pytest.mark.usefixtures("_restored")
-def test_a_signal_does_what_ctrl_c_does() -> None:
+def test_a_handled_signal_exits_with_130_like_ctrl_c() -> None:
     interrupt_on(signal.SIGHUP)
     assert exit_code_of(hang_up) == 130
 

@@ -59,8 +59,8 @@ def test_jobs_of_a_group_share_a_process(tmp_path: Path) -> None:
     assert lines["b"].log == str(tmp_path / ".work/y-0/log.txt")
 
 
-def test_ranks_serve_jobs_together(tmp_path: Path) -> None:
-    """Only rank 0 reports; both ranks run the jobs, and each rank writes its own folder."""
+def test_all_ranks_run_each_job_and_only_rank_0_reports(tmp_path: Path) -> None:
+    """Each rank has its own heartbeat file; rank 0 alone writes a result line."""
     launch = Launch(python=sys.executable, environment={"COUNTING": ""}, ranks=2)
     pool = make_pool(tmp_path, ("a", "x", "fail"), launch_of=lambda some: launch)
     lines, _ = run(pool)
@@ -70,7 +70,7 @@ def test_ranks_serve_jobs_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["crash", "hang"])
-def test_a_process_that_fails_is_started_again_for_the_rest(end: str, tmp_path: Path) -> None:
+def test_a_failed_process_is_restarted_for_its_remaining_jobs(end: str, tmp_path: Path) -> None:
     pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", end), ("c", "x", "work"))
     lines, _ = run(pool, watchdog_seconds=3.0 if end == "hang" else 60.0)
     if end == "crash":
@@ -85,7 +85,7 @@ def test_a_process_that_fails_is_started_again_for_the_rest(end: str, tmp_path: 
     assert lines["c"].error is None
 
 
-def test_what_is_done_is_kept_and_the_rest_runs_again(tmp_path: Path) -> None:
+def test_resume_keeps_finished_jobs_and_repeats_the_other_jobs(tmp_path: Path) -> None:
     named = [("a", "x", "work"), ("b", "x", "fail"), ("c", "x", "work"), ("d", "y", "work")]
     pool = make_pool(tmp_path, *named)
     first, _ = run(pool)
@@ -101,7 +101,7 @@ def test_what_is_done_is_kept_and_the_rest_runs_again(tmp_path: Path) -> None:
     assert set(again) == {"a", "b", "c", "d"}
 
 
-def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path) -> None:
+def test_a_finished_session_leaves_only_logs_and_results(tmp_path: Path) -> None:
     pool = make_pool(tmp_path, ("a", "x", "work"))
     run(pool)
     assert job_pool.module_at_work(pool.work) == CountJob.__module__
@@ -120,7 +120,7 @@ def test_a_session_that_is_finished_leaves_logs_and_results_only(tmp_path: Path)
         ("a", {"pythons": {}}, "it was interrupted with other flags"),
     ],
 )
-def test_only_the_same_session_goes_on(
+def test_a_session_with_other_code_or_flags_cannot_be_resumed(
     name: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     run(make_pool(tmp_path, ("a", "x", "fail")))
@@ -128,7 +128,7 @@ def test_only_the_same_session_goes_on(
         make_pool(tmp_path, (name, "x", "fail"), **changes).check_resumable(called="it")
 
 
-def test_ctrl_c_ends_the_workers_and_says_what_is_kept(
+def test_ctrl_c_ends_the_workers_and_prints_the_number_of_kept_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", "hang"))

@@ -25,7 +25,7 @@ def gone(pid: int) -> bool:
 
 
 def kill(*pids: int) -> None:
-    """Kills all workers, even after a failed test."""
+    """Kills processes that a failed test would leave behind."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -53,7 +53,9 @@ def test_one_failing_rank_ends_the_others(tmp_path: Path, monkeypatch) -> None:
     assert all(rank.poll() is not None for rank in ranks)
 
 
-def test_who_is_done_must_leave(tmp_path: Path, monkeypatch) -> None:
+def test_a_process_is_killed_if_it_does_not_exit_after_its_result(
+    tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(launch, "_LEAVE_SECONDS", 0.5)
     result = tmp_path / "result.json"
     worker = start(f"import time; open({str(result)!r}, 'w'); time.sleep(600)")
@@ -62,13 +64,13 @@ def test_who_is_done_must_leave(tmp_path: Path, monkeypatch) -> None:
     assert worker.poll() is not None
 
 
-def test_a_signal_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_signal_that_killed_a_process(tmp_path: Path) -> None:
     worker = start("import os; os.abort()", tmp_path / "log")
     outcome = launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60)
     assert outcome.error == "was killed by SIGABRT"
 
 
-def test_the_watchdog_ends_what_makes_no_progress(tmp_path: Path) -> None:
+def test_the_watchdog_kills_a_process_that_makes_no_progress(tmp_path: Path) -> None:
     deaf = start("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)")
     outcome = launch.supervise([deaf], run_dir=tmp_path, watchdog_seconds=0.5)
     assert "no progress for 0.5 s in 'starting'" in str(outcome.error)
@@ -82,7 +84,7 @@ BEATS = (
 )
 
 
-def test_a_heartbeat_holds_the_watchdog_off(tmp_path: Path) -> None:
+def test_the_watchdog_does_not_kill_a_process_with_a_heartbeat(tmp_path: Path) -> None:
     code = (
         BEATS.format(folder=str(tmp_path)) + "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 50]"
     )
@@ -91,21 +93,21 @@ def test_a_heartbeat_holds_the_watchdog_off(tmp_path: Path) -> None:
     assert outcome.seconds > 3
 
 
-def test_a_long_window_is_expected_to_be_silent(tmp_path: Path) -> None:
+def test_the_watchdog_waits_for_the_expected_time_of_a_long_window(tmp_path: Path) -> None:
     code = (
         BEATS.format(folder=str(tmp_path)) + "beat.beat('x', expected_seconds=600); time.sleep(4)"
     )
     assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=2.0).ok
 
 
-def test_a_worker_that_cleans_up_before_it_leaves_is_not_ended(tmp_path: Path) -> None:
-    """Removing the heartbeat must not make the time since the start count as silence."""
+def test_the_watchdog_does_not_kill_a_worker_that_removes_its_heartbeats(tmp_path: Path) -> None:
+    """After the removal, the watchdog must not count the whole time since the start."""
     code = BEATS.format(folder=str(tmp_path))
     code += "[(beat.beat('x'), time.sleep(0.1)) for _ in 'x' * 40]; remove(folder); time.sleep(1)"
     assert launch.supervise([start(code)], run_dir=tmp_path, watchdog_seconds=3.0).ok
 
 
-def test_descendants_in_sessions_of_their_own_are_ended(tmp_path: Path) -> None:
+def test_descendants_in_other_sessions_are_killed(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     code = (
         "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', "
@@ -160,7 +162,7 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
-def test_a_worker_is_killed_if_a_new_process_has_the_number_of_its_launcher() -> None:
+def test_a_worker_is_killed_if_a_new_process_has_the_id_of_its_launcher() -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         variables = {**os.environ, launch._PARENT: str(other.pid)}
@@ -191,7 +193,9 @@ def test_a_program_that_restarts_still_knows_whether_it_was_launched(
     assert log.read_text() == f"{launched}\n"
 
 
-def test_a_worker_does_not_inherit_somebody_elses_rank(tmp_path: Path, monkeypatch) -> None:
+def test_a_worker_does_not_inherit_the_rank_variables_of_its_launcher(
+    tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setenv("RANK", "7")
     worker = start("import os, sys; sys.exit('RANK' in os.environ)")
     assert launch.supervise([worker], run_dir=tmp_path, watchdog_seconds=60).ok

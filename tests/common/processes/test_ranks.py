@@ -9,7 +9,7 @@ from isoscale.common.processes.ranks import Rank
 GIVEN = {"RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "1234"}
 
 
-def test_ranks_get_what_torchrun_sets() -> None:
+def test_ranks_get_the_variables_that_torchrun_sets() -> None:
     found = ranks.environments(3)
     assert [e["RANK"] for e in found] == ["0", "1", "2"]
     assert {e["WORLD_SIZE"] for e in found} == {"3"}
@@ -17,17 +17,17 @@ def test_ranks_get_what_torchrun_sets() -> None:
     assert all(set(ranks.VARIABLES) <= set(e) for e in found)
 
 
-def test_a_rank_that_isoscale_starts_reads_its_place() -> None:
+def test_a_rank_started_by_isoscale_reads_its_rank_and_local_rank() -> None:
     found = [ranks.read(devices=3, variables=e) for e in ranks.environments(3)]
     assert found == [Rank(rank=i, local_rank=i) for i in range(3)]
 
 
-def test_a_process_that_is_no_rank() -> None:
+def test_a_process_without_the_variable_rank_is_no_rank() -> None:
     assert ranks.read(devices=4, variables={}) is None
     assert ranks.read(devices=4, variables={"LOCAL_RANK": "1"}) is None
 
 
-def test_the_local_rank_is_the_rank_unless_it_is_given() -> None:
+def test_the_local_rank_defaults_to_the_rank() -> None:
     assert ranks.read(devices=4, variables=GIVEN) == Rank(rank=2, local_rank=2)
     on_second = {**GIVEN, "LOCAL_RANK": "0"}
     assert ranks.read(devices=4, variables=on_second) == Rank(rank=2, local_rank=0)
@@ -55,6 +55,6 @@ def test_own_reads_the_environment(monkeypatch) -> None:
         ({"RANK": "4"}, "RANK=4 of WORLD_SIZE=4 does not fit devices=4"),
     ],
 )
-def test_variables_that_do_not_fit(change: dict[str, str], message: str) -> None:
+def test_invalid_rank_variables_are_refused(change: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ranks.read(devices=4, variables=GIVEN | change)

@@ -21,7 +21,7 @@ def test_softmax_equals_scipy_with_masked_scores() -> None:
     assert reference.softmax(scores) == pytest.approx(special.softmax(scores, axis=-1), abs=1e-15)
 
 
-def test_gelu_is_near_the_exact_one_but_not_it() -> None:
+def test_tanh_gelu_is_close_to_exact_gelu_but_not_equal() -> None:
     x = np.linspace(-4, 4, 101)
     exact = x * special.ndtr(x)
     difference = np.abs(reference.gelu_tanh(x) - exact).max()

@@ -50,7 +50,9 @@ def test_momentum_by_hand() -> None:
 
 
 @pytest.mark.parametrize("clip_norm, scale", [(1.0, 0.2), (5.0, 1.0), (50.0, 1.0), (0.0, 1.0)])
-def test_clipping_is_exactly_at_the_norm(clip_norm: float, scale: float) -> None:
+def test_gradients_are_clipped_only_if_their_norm_exceeds_clip_norm(
+    clip_norm: float, scale: float
+) -> None:
     config = OptimizerConfig(
         name="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=clip_norm
     )

@@ -4,13 +4,13 @@ from isoscale.common.commands.relay import default_legs
 from isoscale.common.registry import lookup
 
 
-def test_notes_of_strategies_come_once_and_only_for_those_that_were_used() -> None:
+def test_notes_appear_once_and_only_for_used_strategies() -> None:
     (note,) = lookup.strategy_notes([("jax", "pmap"), ("torch", "ddp"), ("jax", "pmap")])
     assert note.startswith("pmap is built on jit")
     assert lookup.strategy_notes([("jax", "pjit"), ("torch", "bare")]) == []
 
 
-def test_strategies_that_are_unknown_here_have_no_note() -> None:
+def test_unknown_strategies_have_no_note() -> None:
     """A study from another computer may name frameworks and strategies that are unknown here."""
     assert lookup.strategy_notes([("numpy", "pmap"), ("torch", "pmap"), ("jax", "made_up")]) == []
 
@@ -22,10 +22,10 @@ def test_strategies_by_their_process_model() -> None:
     assert "ddp" not in one
 
 
-def test_a_framework_that_compiles_nothing_comes_first_in_parity() -> None:
+def test_compile_costs_order_torch_before_jax_before_tensorflow() -> None:
     cost = {name: lookup.framework_info(name).compile_cost for name in lookup.frameworks()}
     assert sorted(cost, key=lambda name: cost[name]) == ["torch", "jax", "tensorflow"]
 
 
-def test_a_relay_starts_with_the_default_strategy_of_each_framework() -> None:
+def test_default_legs_use_the_default_strategy_of_each_framework() -> None:
     assert default_legs() == ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]

@@ -91,7 +91,7 @@ def test_the_page_has_the_same_verdicts_figures_and_plots(folder: Path) -> None:
         ("plots/overview.png", "plots/other.png", False),
     ],
 )
-def test_the_structure_has_figures_and_no_words(
+def test_the_structure_depends_on_figures_and_not_on_wording(
     folder: Path, old: str, new: str, same: bool
 ) -> None:
     text, table = (read(folder, f"{WRITTEN}/{name}") for name in ("report.md", "results.csv"))
@@ -112,7 +112,7 @@ def test_the_structure_has_figures_and_no_words(
         ("plots/overview.png", "plots/other.png", False),
     ],
 )
-def test_the_structure_of_a_page_has_figures_and_no_words(
+def test_the_structure_of_a_page_depends_on_figures_and_not_on_wording(
     folder: Path, old: str, new: str, same: bool
 ) -> None:
     page, table = (read(folder, f"{WRITTEN}/{name}") for name in ("report.html", "results.csv"))
@@ -160,7 +160,7 @@ def same_machine(monkeypatch: pytest.MonkeyPatch, study: StudyData) -> None:
 
 
 @pytest.mark.usefixtures("same_machine")
-def test_its_cells_are_those_that_planning_makes_today(folder: Path, study: StudyData) -> None:
+def test_planning_today_makes_the_cells_of_the_old_study(folder: Path, study: StudyData) -> None:
     old = {line.cell.id for line in study.lines}
     assert old == {path.name for path in (folder / MEASURED / "cells").iterdir()}
     request = compare.read_request([f"--study={MEASURED}", "--resume", f"--out_dir={folder}"])
@@ -172,7 +172,7 @@ def test_its_cells_are_those_that_planning_makes_today(folder: Path, study: Stud
 
 @pytest.mark.usefixtures("same_machine")
 @pytest.mark.parametrize("flags, runs", [([], 0), (["--runs=4"], 18)])
-def test_resume_owes_nothing_but_new_rounds(
+def test_resume_of_the_old_study_plans_only_new_rounds(
     folder: Path,
     capsys: pytest.CaptureFixture,
     flags: list[str],

@@ -1,4 +1,4 @@
-"""Tests the runs of a study: a kept result is used, or a replacement program writes a new one."""
+"""Tests the runs of a study: an earlier result is used, or a fake program writes a new result."""
 
 import dataclasses
 import itertools
@@ -39,7 +39,7 @@ def result(status: Status, loss: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("status, loss", [("ok", 1.0), ("diverged", 2.0), ("failed", 2.0)])
-def test_only_a_run_that_is_ok_is_adopted(status: Status, loss: float, tmp_path: Path) -> None:
+def test_only_a_run_with_status_ok_is_adopted(status: Status, loss: float, tmp_path: Path) -> None:
     program = PROGRAM.format(json.dumps(result("ok", 2.0)))
     study = Study(
         [StudySession(flags=[], cells=[CELL], rounds=1)],
@@ -59,7 +59,7 @@ def test_only_a_run_that_is_ok_is_adopted(status: Status, loss: float, tmp_path:
 
 
 def study_by_time(folder: Path, monkeypatch, *, seed: int) -> tuple[Study, Store]:
-    """Returns a study of a cell that succeeds and a cell that fails; the budget fits two rounds."""
+    """Returns a study of a cell that succeeds and a cell that fails; two rounds fit the budget."""
     answers = itertools.chain([True], itertools.repeat(False))
     monkeypatch.setattr(plan, "another_round_fits", lambda **kwargs: next(answers))
     program = PROGRAM.format(json.dumps(result("ok", 1.0)))

@@ -23,7 +23,7 @@ def test_a_round_is_added_if_it_is_expected_to_fit(used, budget, fits) -> None:
     assert found == fits
 
 
-def test_no_round_is_added_where_nothing_ran() -> None:
+def test_no_round_is_added_if_no_run_was_measured() -> None:
     assert not another_round_fits(used_seconds=0, run_seconds=[], cells=3, budget_seconds=300)
 
 
@@ -48,6 +48,8 @@ def test_pairs_of_a_grid() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(frameworks, strategies, message) -> None:
+def test_strategies_that_do_not_fit_the_frameworks_are_refused(
+    frameworks, strategies, message
+) -> None:
     with pytest.raises(ConfigError, match=message):
         choose_pairs(frameworks, strategies, KNOWN, frameworks_given=True)

@@ -34,7 +34,7 @@ def start(*, terminal: bool) -> tuple[StudyProgress, io.StringIO, Clock]:
     return StudyProgress(console=console, clock=clock), output, clock
 
 
-def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
+def test_without_a_terminal_few_plain_lines_are_printed(tmp_path: Path) -> None:
     progress, output, clock = start(terminal=False)
     with progress:
         progress.plan(6)
@@ -58,7 +58,7 @@ def test_without_a_terminal_there_are_few_plain_lines(tmp_path: Path) -> None:
     assert "\x1b" not in output.getvalue()
 
 
-def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> None:
+def test_on_a_terminal_running_and_finished_runs_are_shown(tmp_path: Path) -> None:
     progress, output, clock = start(terminal=True)
     Heartbeat(path_for(tmp_path, 0)).beat("throughput, step 40")
     with progress:
@@ -81,7 +81,7 @@ def test_on_a_terminal_it_shows_what_runs_and_what_is_done(tmp_path: Path) -> No
     assert "\x1b[" in text
 
 
-def test_what_is_skipped_is_said_once_and_takes_no_time(tmp_path: Path) -> None:
+def test_skipped_runs_are_printed_once_and_do_not_count_in_the_eta(tmp_path: Path) -> None:
     progress, output, clock = start(terminal=False)
     skipped = line(0, "skipped", "torch is not installed")
     with progress:
@@ -100,7 +100,7 @@ def test_what_is_skipped_is_said_once_and_takes_no_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_nothing_to_do_says_nothing(terminal: bool) -> None:
+def test_a_plan_without_runs_prints_no_summary(terminal: bool) -> None:
     progress, output, _ = start(terminal=terminal)
     with progress:
         progress.plan(0)

@@ -17,7 +17,9 @@ from isoscale.common.tuning.tweaks import environment
         (("glibc", "2.36"), None, "off in this kernel"),
     ],
 )
-def test_huge_pages_say_what_is_missing(monkeypatch, tmp_path, library, kernel, missing) -> None:
+def test_huge_pages_name_the_missing_requirement(
+    monkeypatch, tmp_path, library, kernel, missing
+) -> None:
     setting = tmp_path / "enabled"
     if kernel:
         setting.write_text(kernel)

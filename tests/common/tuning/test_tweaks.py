@@ -65,14 +65,14 @@ NAMES = [tweak.name for tweak in KNOWN]
         ("stock", ["+fits-not"], []),
     ],
 )
-def test_lane_and_wish(tuning, wish, expected) -> None:
+def test_lane_and_wish_decide_the_tweaks(tuning, wish, expected) -> None:
     chosen = choose(config(), KNOWN, tuning=tuning, wish=read_wish(wish, NAMES))
     assert list(chosen.tweaks) == expected
     assert chosen.tuning == tuning
     assert chosen.compile_mode == ("compile" if "compiles" in expected else "eager")
 
 
-def test_what_cannot_be_had_is_named_or_refused() -> None:
+def test_unavailable_tweaks_are_recorded_or_refused() -> None:
     chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish())
     assert chosen.tweaks_left_out == (("missing", "needs a thing"),)
     assert "needs a thing" in str(chosen.to_json())
@@ -90,7 +90,7 @@ def test_what_cannot_be_had_is_named_or_refused() -> None:
         )
 
 
-def test_a_compile_mode_that_was_asked_for_stays() -> None:
+def test_a_requested_compile_mode_is_kept() -> None:
     chosen = choose(config(), KNOWN, tuning="tuned", wish=Wish(), compile_mode_given=True)
     assert chosen.compile_mode == "eager"
     assert ("compiles", "the user chose compile_mode=eager") in chosen.tweaks_left_out
@@ -120,12 +120,12 @@ def test_a_compile_mode_that_was_asked_for_stays() -> None:
         ([""], "each word must be"),
     ],
 )
-def test_bad_wishes(words, message) -> None:
+def test_bad_wishes_are_refused(words, message) -> None:
     with pytest.raises(ConfigError, match=message):
         read_wish(words, ["huge-pages", "xla"])
 
 
-def test_cell_and_flags_say_what_is_in_force() -> None:
+def test_cell_and_flags_contain_the_active_tweaks() -> None:
     stock = choose(config(), KNOWN, tuning="stock", wish=Wish())
     tuned = choose(config(), KNOWN, tuning="tuned", wish=Wish())
     # The records of cells without tweaks stay unchanged.
@@ -137,7 +137,7 @@ def test_cell_and_flags_say_what_is_in_force() -> None:
     assert several.cell().steps_per_dispatch == 10
 
 
-def test_environment_joins_and_is_idempotent() -> None:
+def test_environment_joins_values_and_is_idempotent() -> None:
     known = (
         make("first", variables={"V": ("a=",)}, environment=lambda: {"V": "a=1"}),
         make("second", variables={"V": ("b=", "c=")}, environment=lambda: {"V": "b=2:c=4"}),
@@ -148,6 +148,6 @@ def test_environment_joins_and_is_idempotent() -> None:
     found = environment(known, both, {"V": "user=3:a=7:c=5", "OTHER": "y"})
     assert found == {"V": "user=3:a=1:b=2:c=4"}
     assert environment(known, both, found) == found
-    # A stock run is stock even if a tuned shell starts it.
+    # A stock run removes the values that a tuned shell has set.
     assert environment(known, [], found) == {"V": "user=3"}
     assert environment(known, [], {"V": "a=1"}) == {"V": ""}

@@ -98,7 +98,7 @@ def run_folder(folder: Path, cell: dict[str, Any], run: int) -> Path:
     return folder / "runs" / Cell.from_record(cell).id / f"run_{run}"
 
 
-def test_a_run_has_its_losses_and_times(study: StudyData) -> None:
+def test_the_events_of_a_run_have_its_losses_and_times(study: StudyData) -> None:
     cell = make_cell("torch", "ddp", 2)
     (line,) = (e for e in study.lines if e.cell == Cell.from_record(cell) and e.run == 3)
     result = dataclasses.replace(line.result, startup_seconds={"import_seconds": 2.0})
@@ -162,7 +162,7 @@ def test_runs_of_a_cell_are_one_session_group(study: StudyData, tmp_path: Path) 
     }
 
 
-def test_how_a_run_ended_and_that_only_a_good_one_has_metrics(study: StudyData) -> None:
+def test_every_run_has_a_status_and_only_successful_runs_have_metrics(study: StudyData) -> None:
     folder = write_event_files(study, plots=None)
     cell = make_cell("torch", "ddp", 2)
     expected = {
@@ -215,7 +215,7 @@ def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> 
     }
 
 
-def test_one_run_draws_no_interval_and_says_so(study: StudyData) -> None:
+def test_charts_of_single_runs_have_no_interval_and_a_note_in_the_title(study: StudyData) -> None:
     folder = write_event_files(study, plots=None)
     (setting,) = (s for s in study.settings if s.title.startswith("gpt_tiny,"))
     for series in setting.series:
@@ -228,7 +228,7 @@ def test_one_run_draws_no_interval_and_says_so(study: StudyData) -> None:
     assert all("NO interval in" in chart.title for chart in charts)
 
 
-def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Path) -> None:
+def test_cells_without_an_interval_are_in_a_separate_chart(tmp_path: Path) -> None:
     lines = grid_lines(runs=6)
     two = make_cell("torch", "ddp", 2)
     lines = [line for line in lines if line["cell"] != two or line["run"] == 0]
@@ -245,7 +245,7 @@ def test_some_cells_without_an_interval_are_in_a_chart_of_their_own(tmp_path: Pa
         assert [step for step, _ in curve(place, f"{title}/{tag}")] == [1]
 
 
-def test_marks_stand_in_the_title(tmp_path: Path) -> None:
+def test_titles_mark_oversubscription_and_disturbed_runs(tmp_path: Path) -> None:
     lines = grid_lines(devices=(1, 2, 4))
     lines[0]["disturbed"] = True
     (title,) = layout(write_event_files(make_study(tmp_path / "s", lines), plots=None))
@@ -257,7 +257,7 @@ def event_paths(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*tfevents*")}
 
 
-def test_what_is_up_to_date_is_not_written_again(study: StudyData) -> None:
+def test_event_files_that_are_up_to_date_are_not_written_again(study: StudyData) -> None:
     before = event_paths(write_event_files(study, plots=None))
     assert event_paths(write_event_files(study, plots=None)) == before
     cell = make_cell("torch", "ddp", 2)
@@ -272,7 +272,7 @@ def test_what_is_up_to_date_is_not_written_again(study: StudyData) -> None:
     assert curve(changed[0].parent, "loss")[0] == (0, 6.5)
 
 
-def test_runs_that_are_gone_disappear(study: StudyData) -> None:
+def test_event_files_of_removed_runs_are_deleted(study: StudyData) -> None:
     cell = make_cell("torch", "ddp", 2)
     folder = write_event_files(study, plots=None)
     path = study.folder / "results.jsonl"
@@ -287,7 +287,7 @@ def test_runs_that_are_gone_disappear(study: StudyData) -> None:
     assert len(list(folder.glob("*tfevents*"))) == 1
 
 
-def test_a_foreign_study_leads_nowhere(tmp_path: Path) -> None:
+def test_paths_in_a_hostile_study_do_not_leave_its_folder(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "steps.jsonl").write_text('{"step": 0, "loss": 7.0}\n')
@@ -333,7 +333,7 @@ def test_plain_names_are_unique_and_plain() -> None:
         assert len(name) < 200
 
 
-def test_damaged_records_are_named(study: StudyData) -> None:
+def test_the_error_names_the_damaged_records(study: StudyData) -> None:
     path = study.folder / str(study.lines[0].result.run_dir) / "steps.jsonl"
     path.write_text('{"step": 0, "lo')
     with pytest.raises(ConfigError, match=r"records of .*run_0"):
@@ -359,7 +359,9 @@ def test_report_has_the_conditions_and_the_figures(tmp_path: Path) -> None:
     assert list(found["figures/speed"].tensor.string_val) == [b"1", b"2", PNG]
 
 
-def test_studies_side_by_side_have_one_description(study: StudyData, tmp_path: Path) -> None:
+def test_joined_studies_have_one_layout_and_one_experiment(
+    study: StudyData, tmp_path: Path
+) -> None:
     lines = grid_lines(models=("moe_tiny", "mlp_medium"), runs=3)
     other = make_study(tmp_path / "other", lines)
     folder = tmp_path / "joined"
@@ -385,7 +387,7 @@ def test_a_study_without_runs_can_be_shown(tmp_path: Path) -> None:
     assert {value.tag for _, value in values(folder / "report")} == {"manifest", "reading"}
 
 
-def test_files_are_the_same_wherever_nothing_differs(study: StudyData) -> None:
+def test_writing_the_same_study_twice_gives_equal_files(study: StudyData) -> None:
     folder = write_event_files(study, plots=None)
     before = {path: path.read_bytes() for path in event_paths(folder)}
     for path in before:

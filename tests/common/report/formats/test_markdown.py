@@ -15,5 +15,5 @@ from isoscale.common.report.formats.markdown import escape_markdown
         ("$x$ [a][b]", "\\$x\\$ [a]\\[b]"),
     ],
 )
-def test_markdown_stands_for_itself(text: str, expected: str) -> None:
+def test_markdown_characters_are_escaped(text: str, expected: str) -> None:
     assert escape_markdown(text) == expected

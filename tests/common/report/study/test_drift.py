@@ -9,8 +9,8 @@ from tests.common.report.fake_study import make_cell, make_line, write_study
 
 
 @pytest.mark.parametrize("sessions", [1, 2, 3])
-def test_drift_is_found_though_no_cell_spans_the_study(tmp_path: Path, sessions: int) -> None:
-    """Each session of a grown study has its own cells; the drift covers all sessions."""
+def test_drift_is_found_across_sessions_with_different_cells(tmp_path: Path, sessions: int) -> None:
+    """Each session of the study has its own cells; the drift covers all sessions."""
     cells = [
         make_cell("torch", "ddp", 1, model=f"m{session}_{i}")
         for session in range(sessions)

@@ -41,7 +41,7 @@ def said(folder: Path, lines: list[dict[str, Any]]) -> list[str]:
     return sentences(lanes)
 
 
-def test_the_ladder_takes_no_part_in_the_ordinary_report(tmp_path: Path) -> None:
+def test_ladder_cells_are_left_out_of_the_ordinary_report(tmp_path: Path) -> None:
     found = study(tmp_path, ladder_lines(TWEAKS, SECONDS))
     assert {cell.cell.tuning for cell in found.summaries} == {"stock", "tuned"}
     assert {cell.cell.tuning for cell in found.ladder} == {"ladder"}
@@ -52,7 +52,7 @@ def test_the_ladder_takes_no_part_in_the_ordinary_report(tmp_path: Path) -> None
     assert list(found.verdicts) == list(found.losses) == [s.title for s in found.settings]
     names = [name for s in found.settings for name, _ in s.cells]
     assert names == [f"{name} bare on 1 device" for name in ("jax", "tensorflow", "torch")] * 2
-    # A study without lanes has no such part.
+    # A study without lanes has neither lanes nor ladder.
     ordinary = study(tmp_path / "o", grid_lines(runs=1))
     assert ordinary.lanes == []
     assert ordinary.ladder == []
@@ -80,7 +80,7 @@ def test_the_table_has_every_step(tmp_path: Path) -> None:
     assert table[4][2:5] == ["", "", "2.50x [2.45, 2.55]"]
 
 
-def test_the_table_says_what_is_missing(tmp_path: Path) -> None:
+def test_the_table_marks_missing_results_and_intervals(tmp_path: Path) -> None:
     lines = ladder_lines(TWEAKS, SECONDS, runs=2)
     lines = without(failed(lines, tweaks=["pages"]), tweaks=["pages", "dense"])
     (lanes,) = study(tmp_path, lines).lanes
@@ -92,7 +92,7 @@ def test_the_table_says_what_is_missing(tmp_path: Path) -> None:
     assert table[4][4:6] == ["2.50x (no interval from 2 runs)", "no verdict"]
 
 
-def test_how_much_of_the_gap_is_explained(tmp_path: Path) -> None:
+def test_the_sentences_give_the_explained_share_of_the_gap(tmp_path: Path) -> None:
     found = said(tmp_path, two((0.04, 0.01), (0.02, 0.01)))
     assert found[0] == (
         "On 1 device, stock: the gap between torch bare (10.00 ms/step) and jax bare (40.00 "
@@ -113,7 +113,7 @@ def test_how_much_of_the_gap_is_explained(tmp_path: Path) -> None:
     assert len(found) == 4
 
 
-def test_what_is_left_may_be_nothing_or_more(tmp_path: Path) -> None:
+def test_the_sentences_for_a_closed_gap_a_grown_gap_and_an_unchanged_gap(tmp_path: Path) -> None:
     gone = said(tmp_path / "gone", two((0.04, 0.01), (0.01, 0.01)))
     assert "On 1 device, tuned: no difference is shown between" in gone[1]
     assert "explain 100 % of the gap and 0 % remains (between 0 and" in gone[2]
@@ -124,7 +124,7 @@ def test_what_is_left_may_be_nothing_or_more(tmp_path: Path) -> None:
     assert "no change of the gap between the lanes is shown: the tuned gap is" in same[2]
 
 
-def test_no_gap_no_share(tmp_path: Path) -> None:
+def test_without_a_gap_no_share_is_reported(tmp_path: Path) -> None:
     found = said(tmp_path, two((0.0101, 0.01), (0.02, 0.01)))
     assert found[2] == (
         "On 1 device there is no gap to explain: no difference is shown in the stock lane."
@@ -132,7 +132,7 @@ def test_no_gap_no_share(tmp_path: Path) -> None:
     assert not any("explain " in s and "%" in s for s in found)
 
 
-def test_few_runs_say_little(tmp_path: Path) -> None:
+def test_too_few_runs_give_no_verdict_and_no_share(tmp_path: Path) -> None:
     found = said(tmp_path, two((0.04, 0.01), (0.02, 0.01), runs=2))
     assert found[0].startswith("On 1 device, stock: there is no verdict between torch bare")
     assert found[0].endswith("4.00x (n = 2 runs each, no interval).")
@@ -140,7 +140,7 @@ def test_few_runs_say_little(tmp_path: Path) -> None:
     assert "faster" not in " ".join(found)
 
 
-def test_an_order_that_changes_is_said(tmp_path: Path) -> None:
+def test_a_changed_order_is_reported(tmp_path: Path) -> None:
     shown = said(tmp_path / "shown", two((0.02, 0.01), (0.005, 0.01)))
     assert (
         "On 1 device the order changes from torch, jax (stock) to jax, torch (tuned); the "
@@ -150,7 +150,7 @@ def test_an_order_that_changes_is_said(tmp_path: Path) -> None:
     assert any("but this change is not shown: for each pair" in sentence for sentence in even)
 
 
-def test_who_takes_no_part_is_named(tmp_path: Path) -> None:
+def test_frameworks_left_out_of_the_gap_are_named(tmp_path: Path) -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     found = said(tmp_path / "a", failed(lines, framework="jax", tuning="tuned"))
     assert found[0] == (
@@ -163,7 +163,7 @@ def test_who_takes_no_part_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_what_weakens_it_is_said(tmp_path: Path) -> None:
+def test_disturbed_runs_and_stray_cells_are_reported(tmp_path: Path) -> None:
     lines = two((0.04, 0.01), (0.02, 0.01))
     for line in lines[:4]:
         line["disturbed"] = True
@@ -177,7 +177,7 @@ def test_what_weakens_it_is_said(tmp_path: Path) -> None:
     )
 
 
-def test_an_alarm_takes_the_place_of_the_answer(tmp_path: Path) -> None:
+def test_an_alarm_replaces_the_answer(tmp_path: Path) -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     for line in lines:
         line["loss_first"] *= 1.001 if line["cell"].get("tweaks") == ["pages"] else 1
@@ -197,7 +197,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
-def test_the_page_shows_it(written: StudyData, name: str) -> None:
+def test_the_report_contains_all_sentences_and_rows_about_lanes(
+    written: StudyData, name: str
+) -> None:
     text = (written.folder / name).read_text()
     # Markdown has < as &lt;.
     text = Page(text).text if name.endswith("html") else html.unescape(text)
@@ -211,7 +213,7 @@ def test_the_page_shows_it(written: StudyData, name: str) -> None:
         for row in rows(lanes):
             for value in row:
                 assert value in section
-    # The model with 6 runs: 3 steps and the total of jax, 1 of each other, 2 x 3 pairs.
+    # The model with 6 runs: jax 3 steps and the total, other frameworks 1 step, 2 x 3 pairs.
     assert "corrected for all 12 tests of this section together" in section
     assert "no result: 2 failed" in section
     assert "Stock and tuned" in text
@@ -220,7 +222,7 @@ def test_the_page_shows_it(written: StudyData, name: str) -> None:
 def test_every_run_of_the_ladder_is_in_the_report(written: StudyData) -> None:
     text = Page((written.folder / "report.html").read_text()).text
     assert "12 cells in 4 setting(s) and 4 between stock and tuned, 64 runs" in text
-    assert "jax bare ladder pages on 1 device (mlp" not in text  # it did not fail
+    assert "jax bare ladder pages on 1 device (mlp" not in text  # the cell did not fail
     assert "jax bare ladder pages on 1 device (gpt_tiny, global batch 64, float32), run 0" in text
     runs = text[text.rindex("All runs") :]
     assert runs.count("jax bare ladder pages on 1 device") == 8
@@ -242,7 +244,7 @@ def test_the_plot_has_the_colours_of_the_frameworks(written: StudyData) -> None:
     assert "no result" in failed_plot.read_text()
 
 
-def test_there_is_no_such_page_without_lanes(tmp_path: Path) -> None:
+def test_a_report_without_lanes_has_no_section_on_stock_and_tuned(tmp_path: Path) -> None:
     found = study(tmp_path, grid_lines(runs=1))
     write_report(found)
     for name in ("report.html", "report.md"):
@@ -283,7 +285,7 @@ def test_csv_and_hparams_have_tuning_and_tweaks(written: StudyData) -> None:
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])
-def test_it_is_printed_whole_at_any_width(
+def test_lanes_are_printed_in_full_at_any_width(
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -301,12 +303,12 @@ def test_it_is_printed_whole_at_any_width(
     assert "marks" not in text
 
 
-def test_what_the_tuned_lane_could_not_have_is_said(tmp_path: Path) -> None:
+def test_tweaks_left_out_of_the_tuned_lane_are_reported(tmp_path: Path) -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     store = write(tmp_path / "s", lines)
     wanting = {"tweaks_left_out": [["pages-of-gold", "needs gold"]]}
     for line in lines:
-        if line["cell"]["framework"] == "jax":  # of stock cells it means nothing
+        if line["cell"]["framework"] == "jax":  # in stock cells, the entry has no meaning
             (store.folder / line["run_dir"] / "config.json").write_text(json.dumps(wanting))
     warnings = load_study(store).conditions().warnings
     assert warnings.count("Left out of the tuned lane: jax pages-of-gold: needs gold.") == 1

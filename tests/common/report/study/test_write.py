@@ -57,7 +57,7 @@ def read(study: StudyData, name: str) -> str:
     return (study.folder / name).read_text(encoding="utf-8")
 
 
-def test_it_opens_with_the_answer(study: StudyData) -> None:
+def test_the_report_starts_with_the_answer(study: StudyData) -> None:
     text = Page(read(study, "report.html")).text
     answer = text[: text.index("Conditions")]
     # On one device, tensorflow is 1 % faster than torch, with 1 % noise, and 20 % faster than jax.
@@ -74,7 +74,7 @@ def test_it_opens_with_the_answer(study: StudyData) -> None:
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
-def test_everything_that_went_wrong_is_told(study: StudyData, name: str) -> None:
+def test_failures_disturbances_and_outliers_are_reported(study: StudyData, name: str) -> None:
     text = read(study, name)
     text = Page(text).text if name.endswith("html") else text
     for said in (
@@ -95,7 +95,7 @@ def test_everything_that_went_wrong_is_told(study: StudyData, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
-def test_it_has_manifest_method_and_every_run(study: StudyData, name: str) -> None:
+def test_the_report_has_manifest_method_and_every_run(study: StudyData, name: str) -> None:
     text = read(study, name)
     text = Page(text).text if name.endswith("html") else text
     for said in ("Test CPU, 2 cores", "16.0 GiB", "1.2.3", "adamw", "torch eager", "pinned"):
@@ -113,7 +113,7 @@ def test_it_has_manifest_method_and_every_run(study: StudyData, name: str) -> No
     assert sum(runs.count(f"{cell} on ") for cell in cells) == len(study.lines)
 
 
-def test_the_page_needs_nothing_else(study: StudyData) -> None:
+def test_the_page_loads_no_other_files(study: StudyData) -> None:
     page = Page(read(study, "report.html"))
     assert page.loads == []
     assert "script" not in page.tags
@@ -122,7 +122,7 @@ def test_the_page_needs_nothing_else(study: StudyData) -> None:
     assert page.tags.count("svg") == 1 + 2 * 8  # the overview, and eight of each model
 
 
-def test_every_plot_is_there_as_svg_and_png(study: StudyData) -> None:
+def test_every_plot_is_written_as_svg_and_png(study: StudyData) -> None:
     folder = study.folder / "plots"
     names = {path.name for path in folder.iterdir()}
     for kind in (*KINDS, "compile_time"):
@@ -152,7 +152,7 @@ def test_equal_loss_curves_lie_on_each_other(study: StudyData) -> None:
     assert len(set(curves)) == 1
 
 
-def test_text_from_outside_is_text(study: StudyData) -> None:
+def test_text_from_outside_is_escaped(study: StudyData) -> None:
     page = read(study, "report.html")
     assert "<b>broke</b>" not in page
     assert "&lt;b&gt;broke&lt;/b&gt;" in page
@@ -188,7 +188,7 @@ def test_one_run_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
         assert word not in body
 
 
-def test_losses_that_part_at_the_start_are_an_alarm(tmp_path: Path) -> None:
+def test_different_first_losses_raise_an_alarm(tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     lines[0]["loss_first"] *= 1.001
     found = load_study(write_study(tmp_path / "apart", lines, steps=0))
@@ -196,7 +196,7 @@ def test_losses_that_part_at_the_start_are_an_alarm(tmp_path: Path) -> None:
     assert "do not compute the same thing" in read(found, "report.html")
 
 
-def test_accuracy_is_drawn_where_there_is_data(tmp_path: Path) -> None:
+def test_accuracy_is_drawn_if_runs_have_an_evaluation(tmp_path: Path) -> None:
     lines = grid_lines(runs=1, dataset="digits")
     for line in lines:
         line["eval"] = {"accuracy": 0.975, "loss": 0.1, "n": 360}
@@ -206,7 +206,7 @@ def test_accuracy_is_drawn_where_there_is_data(tmp_path: Path) -> None:
     assert "97.5" in Page(read(found, "report.html")).text
 
 
-def test_a_study_without_success_has_a_report(tmp_path: Path) -> None:
+def test_a_study_without_successful_runs_has_a_report(tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     for line in lines:
         line |= {"status": "failed", "error": "broke", "run_dir": None}
@@ -218,7 +218,7 @@ def test_a_study_without_success_has_a_report(tmp_path: Path) -> None:
     assert "nothing measured" in text
 
 
-def test_plots_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+def test_plots_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     lines = grid_lines(models=("a", "b"), runs=1)
     store = write_study(tmp_path / "two", lines, steps=0)
     write_report(load_study(store))
@@ -231,7 +231,7 @@ def test_plots_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
     assert "1 of 2 settings are shown without plots" in read(load_study(store), "report.html")
 
 
-def test_plots_do_not_go_where_a_link_leads(tmp_path: Path) -> None:
+def test_a_symbolic_link_as_plots_folder_is_refused(tmp_path: Path) -> None:
     store = write_study(tmp_path / "s", grid_lines(runs=1), steps=0)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -241,7 +241,7 @@ def test_plots_do_not_go_where_a_link_leads(tmp_path: Path) -> None:
     assert not list(elsewhere.iterdir())
 
 
-def test_earlier_attempts_are_told(tmp_path: Path) -> None:
+def test_earlier_attempts_of_a_run_are_reported(tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     store = write_study(tmp_path / "s", lines)
     (store.folder / lines[0]["run_dir"]).with_name("run_0.attempt_1").mkdir()
@@ -250,7 +250,7 @@ def test_earlier_attempts_are_told(tmp_path: Path) -> None:
     assert "run_0.attempt_1" in read(found, "report.html")
 
 
-def test_a_damaged_record_costs_its_curve_and_no_more(tmp_path: Path) -> None:
+def test_a_report_with_a_damaged_record_lacks_only_its_loss_curve(tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     store = write_study(tmp_path / "s", lines)
     run_dir = store.folder / lines[0]["run_dir"]

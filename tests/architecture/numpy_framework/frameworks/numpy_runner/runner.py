@@ -1,4 +1,4 @@
-"""The NumPy runner: gradients by hand, the optimizer by the reference formula."""
+"""The NumPy runner: hand-written gradients, and the optimizer of the NumPy reference."""
 
 from collections.abc import Callable
 from typing import Any

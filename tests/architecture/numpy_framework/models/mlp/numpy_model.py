@@ -1,4 +1,4 @@
-"""The MLP in NumPy, with its gradients by hand. Dims: B batch, F features."""
+"""The MLP in NumPy, with hand-written gradients. Dims: B batch, F features."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from isoscale.common.config.model_spec import Arrays
 from isoscale.models.mlp.spec import MlpSpec
 
 Saved = list[tuple[np.ndarray, np.ndarray]]
-"""For each layer: its input, and the factor between the output before it and its input."""
+"""For each layer: the input, and the factor (ReLU, dropout) that produced this input."""
 
 
 class Mlp:

@@ -36,7 +36,7 @@ def glanced(found: StudyData) -> Glance:
     return glance(found, setting)
 
 
-def test_one_is_faster_than_all_others(tmp_path: Path) -> None:
+def test_the_fastest_cell_is_named_with_its_ratio_to_each_other_cell(tmp_path: Path) -> None:
     found = study(
         tmp_path,
         {
@@ -59,7 +59,7 @@ def test_one_is_faster_than_all_others(tmp_path: Path) -> None:
     assert row.scaling == "not measured"
 
 
-def test_a_tie_is_called_one_and_the_rest_is_not(tmp_path: Path) -> None:
+def test_cells_without_a_shown_difference_are_named_as_a_tie(tmp_path: Path) -> None:
     found = study(
         tmp_path,
         {
@@ -80,7 +80,7 @@ def test_a_tie_is_called_one_and_the_rest_is_not(tmp_path: Path) -> None:
     assert row.sure.startswith("no difference shown between them; 2.00x [1.96, 2.04]")
 
 
-def test_the_fastest_strategy_of_a_framework_is_a_finding_too(tmp_path: Path) -> None:
+def test_a_tie_between_strategies_of_one_framework_is_reported(tmp_path: Path) -> None:
     found = study(
         tmp_path,
         {
@@ -97,7 +97,7 @@ def test_the_fastest_strategy_of_a_framework_is_a_finding_too(tmp_path: Path) ->
     )
 
 
-def test_who_scales_and_who_does_not(tmp_path: Path) -> None:
+def test_cells_are_grouped_by_whether_more_devices_help(tmp_path: Path) -> None:
     found = study(
         tmp_path,
         {
@@ -129,15 +129,15 @@ def test_who_scales_and_who_does_not(tmp_path: Path) -> None:
     assert not any(s.startswith("More than ideal") for s in text)
 
 
-def test_more_than_ideal_is_not_believed(tmp_path: Path) -> None:
+def test_a_speedup_above_the_ideal_is_reported(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("jax", "pjit", 2): 0.004}
     text = sentences(study(tmp_path / "six", seconds))
     assert any(s.startswith("More than ideal: jax pjit on 2 devices") for s in text)
     text = sentences(study(tmp_path / "one", seconds, runs=1))
-    assert not any(s.startswith("More than ideal") for s in text)  # one run shows nothing
+    assert not any(s.startswith("More than ideal") for s in text)  # one run gives no verdict
 
 
-def test_one_run_is_measured_and_nothing_more(tmp_path: Path) -> None:
+def test_one_run_of_each_cell_gives_no_verdict(tmp_path: Path) -> None:
     seconds = {
         ("jax", "bare", 1): 0.010,
         ("jax", "pjit", 1): 0.011,
@@ -156,7 +156,7 @@ def test_one_run_is_measured_and_nothing_more(tmp_path: Path) -> None:
     assert row.scaling.startswith("no verdict; highest speedup")
 
 
-def test_a_framework_with_one_run_does_not_take_the_verdict_from_others(tmp_path: Path) -> None:
+def test_a_framework_with_one_run_does_not_prevent_other_verdicts(tmp_path: Path) -> None:
     seconds = {
         ("jax", "bare", 1): 0.010,
         ("tensorflow", "bare", 1): 0.005,
@@ -177,7 +177,7 @@ def test_the_opening_table_names_the_smallest_number_of_runs(tmp_path: Path) -> 
     assert glanced(found).sure.startswith("no verdict: 2 runs of a cell; ")
 
 
-def test_one_framework_left_on_two_devices_compares_its_strategies(tmp_path: Path) -> None:
+def test_strategies_are_compared_if_one_framework_alone_has_two_devices(tmp_path: Path) -> None:
     seconds = {
         ("jax", "bare", 1): 0.010,
         ("jax", "pjit", 2): 0.006,
@@ -188,7 +188,7 @@ def test_one_framework_left_on_two_devices_compares_its_strategies(tmp_path: Pat
     assert text[1].startswith("On 2 devices jax pjit (6.000 ms/step, 10667 examples/s) is fastest")
 
 
-def test_disturbed_runs_are_told_beside_the_verdict(tmp_path: Path) -> None:
+def test_disturbed_runs_are_reported_with_the_verdict(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
     found = study(tmp_path, seconds, disturbed=True)
     (sentence,) = sentences(found)
@@ -196,7 +196,7 @@ def test_disturbed_runs_are_told_beside_the_verdict(tmp_path: Path) -> None:
     assert "disturbed" in glanced(found).sure
 
 
-def test_survivors_are_told_to_be_some(tmp_path: Path) -> None:
+def test_partly_successful_cells_are_reported_with_the_verdict(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
     found = study(tmp_path, seconds)
     lines = [line.to_record() for line in found.lines]
@@ -208,8 +208,8 @@ def test_survivors_are_told_to_be_some(tmp_path: Path) -> None:
     assert expected in glanced(found).sure
 
 
-def test_medians_that_order_the_other_way_round_are_told(tmp_path: Path) -> None:
-    """One very slow run decides a geometric mean, not a median."""
+def test_medians_in_the_opposite_order_are_reported(tmp_path: Path) -> None:
+    """One very slow run changes a geometric mean, but not a median."""
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.011}
     lines = [line.to_record() for line in study(tmp_path, seconds).lines]
     lines[0]["items_per_second"] /= 3
@@ -226,7 +226,7 @@ def test_medians_that_order_the_other_way_round_are_told(tmp_path: Path) -> None
         ("loss_last", 3.0, "did not train alike"),
     ],
 )
-def test_cells_that_do_not_compute_the_same_are_not_compared(
+def test_cells_with_different_losses_are_not_compared(
     tmp_path: Path, key: str, factor: float, said: str
 ) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
@@ -238,7 +238,7 @@ def test_cells_that_do_not_compute_the_same_are_not_compared(
     assert glanced(found).choice == "not comparable"
 
 
-def test_other_batches_have_other_losses(tmp_path: Path) -> None:
+def test_different_batch_sizes_may_have_different_losses(tmp_path: Path) -> None:
     lines = [
         make_line(
             make_cell("torch", strategy, devices, global_batch_size=64 * devices),
@@ -254,7 +254,7 @@ def test_other_batches_have_other_losses(tmp_path: Path) -> None:
     assert not any("compute" in sentence for sentence in text)
 
 
-def test_who_has_no_result_is_named(tmp_path: Path) -> None:
+def test_frameworks_without_a_result_are_named(tmp_path: Path) -> None:
     lines = [
         make_line(make_cell("jax", "bare", 1), 0, 0.01, sequence=0),
         make_line(

@@ -58,13 +58,13 @@ def test_one_run_has_no_interval_and_no_verdict(capsys) -> None:
     assert "[1" not in text
 
 
-def test_what_was_equal_is_printed(capsys) -> None:
+def test_conditions_that_all_cells_share_are_printed(capsys) -> None:
     text = printed(capsys, lines(1))
     for fact in ("Test CPU, 2 cores", "torch 2.13.0", "stock", "adamw", "1 core(s)", "eager"):
         assert fact in text
 
 
-def test_marks_stand_beside_the_figures(capsys) -> None:
+def test_marks_are_printed_beside_the_figures(capsys) -> None:
     entries = lines(1, oversubscribed=True)
     entries[1]["disturbed"] = True
     entries.append({**entries[0], "run": 1, "status": "failed", "error": "broke"})
@@ -77,7 +77,7 @@ def test_marks_stand_beside_the_figures(capsys) -> None:
     assert "not scaling" in text
 
 
-def test_mixed_versions_and_machines_are_said(capsys) -> None:
+def test_mixed_versions_and_machines_are_reported(capsys) -> None:
     entries = lines(2)
     entries[-1]["versions"] = {"torch": "2.14.0"}
     other = {**MACHINE, "cpu_model": "Other CPU"}
