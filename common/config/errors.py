@@ -1,11 +1,26 @@
-"""Errors about bad input, each in one line."""
+"""Errors about bad input and unusable folders, each in one line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """Bad user input. The message is one line: the value given and the values allowed."""
+    """Bad user input. The message is one line: the value given and the values allowed.
+
+    Attributes:
+      exit_code: exit code of a program that ends with this error.
+    """
+
+    exit_code = 2
+
+
+class FolderError(ConfigError):
+    """A folder or file is unusable: another process holds its lock, it is a link, the disk is full.
+
+    The message is one line: the path and the reason.
+    """
+
+    exit_code = 3
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> ConfigError:

@@ -372,6 +372,6 @@ def read_overrides(
 
 
 def fail(error: ConfigError) -> int:
-    """Prints the error in one line and returns 2, the exit code for bad input."""
+    """Prints the error in one line and returns its exit code."""
     print(f"isoscale: {_one_line(str(error))}", file=sys.stderr)
-    return 2
+    return error.exit_code

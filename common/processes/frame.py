@@ -20,8 +20,8 @@ def exit_code_of(run: Callable[[], int]) -> int:
 
     Args:
       run: the program; returns its own exit code. A ConfigError becomes one line on standard error
-        and exit code 2; a KeyboardInterrupt becomes one line and exit code 130. If the reader of
-        standard output has gone, the exit code is 141.
+        and the error's exit code; a KeyboardInterrupt becomes one line and exit code 130. If the
+        reader of standard output has gone, the exit code is 141.
     """
     try:
         code = run()

@@ -287,8 +287,8 @@ def test_a_folder_of_checkpoints_has_one_writer(good: Path, run_program, tmp_pat
     )
     with locked(tmp_path / "saved", called="it"):
         answer = run_program(TORCH, *flags, "--resume_from=latest")
-    assert answer.returncode == 2
-    assert "--save_checkpoint=saved is in use by another process" in answer.stderr
+    assert answer.returncode == 3
+    assert f"--save_checkpoint=saved is in use by process {os.getpid()}" in answer.stderr
     assert not (tmp_path / "r").exists()
 
 
