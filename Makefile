@@ -11,7 +11,7 @@ $(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON
 endif
 endif
 
-.PHONY: compare board doctor test setup test-fast parity mutations lint types benchmark clean help
+.PHONY: compare board doctor test setup test-fast parity mutations faults lint types benchmark clean help
 
 .DEFAULT_GOAL := compare
 
@@ -41,6 +41,9 @@ parity: setup ## show that all frameworks, strategies and device counts compute 
 
 mutations: setup ## plant bugs, one at a time, and check that parity or a test finds each
 	$(BIN)/python -m tests.mutations
+
+faults: setup ## run all tests of faults: kills, attacks, damaged files, full disks
+	$(PYTEST) --long tests/faults
 
 benchmark: setup ## compare runners with hand-written steps, Keras and each other; write the tables
 	$(BIN)/python -m tests.benchmarks

@@ -21,12 +21,23 @@ from isoscale.common.machine.cores import available_cores, pin
 ROOT = Path(__file__).resolve().parents[1]
 
 # The order of the folders within the fast and within the slow tests. A worker runs whole files.
-_ORDER = ("common", "models", "architecture", "parity", "frameworks", "commands", "mutations")
+_ORDER = (
+    "common", "models", "architecture", "parity", "frameworks", "commands", "faults", "mutations",
+)  # fmt: skip
 _CORES = available_cores()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run long proofs (make faults)")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests: fast tests first, tests that need two cores last."""
+    """Sorts the tests: fast tests first, tests that need two cores last; leaves out long proofs."""
+    if not items[0].config.getoption("--long") if items else False:
+        chosen = [item for item in items if item.get_closest_marker("long") is None]
+        left_out = [item for item in items if item.get_closest_marker("long") is not None]
+        items[0].config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]

@@ -28,7 +28,12 @@ class Ranks(Protocol):
         """Returns when every process of the run has called it."""
 
     def gather(self, value: Any) -> list[Any]:
-        """Returns the values of all processes, in order of rank, on every process."""
+        """Returns the values of all processes, in order of rank, on every process.
+
+        Args:
+          value: a JSON value; it arrives as JSON gives it back, tuples as lists. Nothing that
+            crosses processes is unpickled: a foreign process could make it execute code.
+        """
 
 
 class OneProcess:

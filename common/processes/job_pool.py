@@ -8,6 +8,7 @@ remaining jobs. An interrupted session keeps its finished jobs, and the next ses
 """
 
 import abc
+import contextlib
 import dataclasses
 import gc
 import itertools
@@ -113,6 +114,7 @@ class _Worker(Generic[L]):
         self.lines: list[L] = []
         self._processes: list[Popen] = []
         self._name = jobs[0].group
+        self._held = contextlib.ExitStack()  # removes the ranks' meeting file
 
     @property
     def doing(self) -> str:
@@ -127,13 +129,16 @@ class _Worker(Generic[L]):
         (self._folder / JOBS).write_text(json.dumps([to_record(job) for job in self._remaining]))
         how = self._launch_of(self._remaining)
         module = type(self._remaining[0]).__module__
+        own: list[dict[str, str]] = [{}]
+        if how.ranks is not None:
+            own = self._held.enter_context(ranks.environments(how.ranks, folder=self._folder))
         self._processes = [
             launch.start(
                 launch.module_command(how.python, module, str(self._folder)),
                 environment={**how.environment, **rank},
                 log=self._folder / _LOG,
             )
-            for rank in ([{}] if how.ranks is None else ranks.environments(how.ranks))
+            for rank in own
         ]
         self._supervision = launch.Supervision(
             self._processes, run_dir=self._folder, watchdog_seconds=self._watchdog_seconds
@@ -165,6 +170,7 @@ class _Worker(Generic[L]):
     def end(self) -> None:
         launch.end(self._processes)
         self._processes = []
+        self._held.close()
 
 
 def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], int]:

@@ -1,17 +1,29 @@
 """Ranks: the processes of one run, one per device, identified by the variables of torchrun.
 
-isoscale sets these variables for the ranks that it starts; torchrun sets them for its ranks. Under
-Slurm, ``srun`` starts the ranks, and the job's script sets the same variables from Slurm's
-(``RANK=$SLURM_PROCID``, ``LOCAL_RANK=$SLURM_LOCALID``, ``WORLD_SIZE=$SLURM_NTASKS``). isoscale does
-not read Slurm's variables, because Slurm also sets them in the job's script, which is not a rank.
+torchrun sets these variables for its ranks. isoscale sets them for the ranks that it starts, except
+the address of a server: its ranks meet in a file, which other users of the machine can neither read
+nor write.
+
+Under Slurm, ``srun`` starts the ranks, and the job's script sets the variables of torchrun from
+Slurm's (``RANK=$SLURM_PROCID``, ``LOCAL_RANK=$SLURM_LOCALID``, ``WORLD_SIZE=$SLURM_NTASKS``).
+isoscale does not read Slurm's variables, because Slurm also sets them in the job's script, which is
+not a rank.
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.processes.ports import free_port
+
+FOLDER = ".ranks-"
+"""The name of the folder of the ranks' meeting file begins like this."""
+_STORE = "ISOSCALE_STORE"
+"""Path of the file in which the ranks of one machine meet."""
 
 VARIABLES = (
     "RANK",
@@ -20,6 +32,7 @@ VARIABLES = (
     "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",
     "MASTER_PORT",
+    _STORE,
 )
 """Variables that a launcher of ranks sets; a process outside the run must not inherit them."""
 
@@ -37,14 +50,26 @@ class Rank:
     local_rank: int
 
 
-def environments(count: int) -> list[dict[str, str]]:
-    """Returns the variables of each rank of a run on this machine, as torchrun sets them."""
+@contextlib.contextmanager
+def environments(count: int, *, folder: Path) -> Iterator[list[dict[str, str]]]:
+    """Yields the variables of each rank of a run on this machine.
+
+    Args:
+      count: number of ranks.
+      folder: an existing folder; it holds the ranks' meeting file until the context ends.
+    """
+    # Only this user may enter a folder that mkdtemp creates: the file needs no secret.
+    with tempfile.TemporaryDirectory(prefix=FOLDER, dir=folder) as private:
+        yield _variables(count, Path(private).resolve() / "store")
+
+
+def _variables(count: int, store: Path) -> list[dict[str, str]]:
     shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
+        _STORE: str(store),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
-        # Otherwise gloo resolves the host name, which may have a wrong address or none.
+        # Otherwise gloo resolves the host name: it may have a wrong address, none, or one that
+        # other machines reach.
         "GLOO_SOCKET_IFNAME": "lo",
     }
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
@@ -54,6 +79,22 @@ def own() -> Rank:
     """Returns the rank of this process; rank 0 if no launcher set one."""
     rank = int(os.environ.get("RANK", "0"))
     return Rank(rank=rank, local_rank=int(os.environ.get("LOCAL_RANK", rank)))
+
+
+def store() -> Path | None:
+    """Returns the file in which the ranks meet; None: the variables name a server (torchrun).
+
+    Raises:
+      PermissionError: another user may write the file.
+    """
+    path = os.environ.get(_STORE)
+    if path is None:
+        return None
+    folder = Path(path).parent
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(f"{_STORE}: other users may enter {folder}")
+    return Path(path)
 
 
 def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | None:
@@ -75,9 +116,11 @@ def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | N
             raise ConfigError(f"RANK is set, but {name}={text!r} is not a whole number")
         return int(text)
 
-    rank, world_size, _ = (number(name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-    if not variables.get("MASTER_ADDR"):
-        raise ConfigError("RANK is set, but MASTER_ADDR is not")
+    rank, world_size = number("RANK"), number("WORLD_SIZE")
+    if _STORE not in variables:
+        number("MASTER_PORT")
+        if not variables.get("MASTER_ADDR"):
+            raise ConfigError("RANK is set, but MASTER_ADDR is not")
     if world_size != devices or rank >= devices:
         raise ConfigError(
             f"RANK={rank} of WORLD_SIZE={world_size} does not fit devices={devices}: start one "

@@ -113,7 +113,7 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     path = check_folder(text, flag="--run_dir")
     if (path / RESULT).exists():
         raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
-    ours = ("log.txt", heartbeat.FILE_NAME)
+    ours = ("log.txt", heartbeat.FILE_NAME, ranks.FOLDER)
     foreign = [p.name for p in path.glob("*") if not p.name.startswith(ours)]
     if foreign:
         raise ConfigError(f"--run_dir={text} is not empty ({foreign[0]}); choose a new folder")
@@ -155,13 +155,11 @@ def _launch_ranks(
     command = launch.module_command(
         sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
     )
-    processes = [
-        launch.start(command, environment=environment)
-        for environment in ranks.environments(config.devices)
-    ]
-    outcome = launch.supervise(
-        processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
-    )
+    with ranks.environments(config.devices, folder=run_dir) as environments:
+        processes = [launch.start(command, environment=variables) for variables in environments]
+        outcome = launch.supervise(
+            processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
+        )
     if outcome.ok:
         return 0
     print(f"isoscale: {outcome.error}", file=sys.stderr)

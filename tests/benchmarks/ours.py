@@ -6,11 +6,14 @@ reads numbers of steps from standard input, runs a window for each, and prints i
 ``Workers`` starts these processes and lets them take turns.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from isoscale.common.config.run_config import RunConfig
@@ -138,11 +141,15 @@ class Workers:
           configs: one for each run; run n starts at device n.
         """
         self._processes = []
+        self._held = contextlib.ExitStack()  # removes the ranks' meeting files
         for device, config in enumerate(configs):
             words = [config.framework, config.strategy, config.model, config.tuning, str(device)]
             per_device = config.process_model == "per_device"
-            ranks = environments(config.devices) if per_device else [{}]
-            for rank in ranks:
+            own: list[dict[str, str]] = [{}]
+            if per_device:
+                folder = Path(self._held.enter_context(tempfile.TemporaryDirectory()))
+                own = self._held.enter_context(environments(config.devices, folder=folder))
+            for rank in own:
                 environment = {**lookup.tweak_environment(config), **rank}
                 self._processes.append(
                     subprocess.Popen(
@@ -176,6 +183,7 @@ class Workers:
         for process in self._processes:
             process.kill()
             process.wait()
+        self._held.close()
 
 
 def main() -> None:

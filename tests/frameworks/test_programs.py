@@ -8,6 +8,7 @@ import pytest
 
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.registry import lookup
+from tests.faults.listeners import Listeners
 
 pytestmark = pytest.mark.slow
 
@@ -28,11 +29,13 @@ def test_every_strategy_runs_on_four_devices_or_its_limit(
     framework: str, strategy: str, run_program, tmp_path
 ) -> None:
     devices = lookup.strategy_info(framework, strategy).max_devices or 4
-    result = run(
-        run_program, tmp_path, framework, "--model=gpt_tiny", "--num_layers=1", "--d_model=32",
-        "--sequence_length=16", "--steps=8", f"--strategy={strategy}", f"--devices={devices}",
-        "--allow_oversubscription",
-    )  # fmt: skip
+    with Listeners() as listeners:
+        result = run(
+            run_program, tmp_path, framework, "--model=gpt_tiny", "--num_layers=1",
+            "--d_model=32", "--sequence_length=16", "--steps=8", f"--strategy={strategy}",
+            f"--devices={devices}", "--allow_oversubscription",
+        )  # fmt: skip
+    assert not listeners.outside_loopback(), "other machines can reach the run"
     cell = result["cell"]
     assert cell["devices"] == devices
     assert cell["oversubscribed"] == (devices > len(available_cores()))

@@ -9,12 +9,14 @@ import contextlib
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.disk.json_files import from_json, to_json
 from isoscale.common.measure.strategy import WRAPPER
 from isoscale.common.processes import ranks
 from isoscale.frameworks.torch_runner import strategy
@@ -43,7 +45,16 @@ class Strategy(bare.Strategy):
         # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
         backends = "cuda:nccl,cpu:gloo" if self._on_gpu else "gloo"
         if not distributed.is_initialized():
-            distributed.init_process_group(backends)
+            store = ranks.store()
+            if store is None:  # torchrun or Slurm: their variables name the server
+                distributed.init_process_group(backends)
+            else:
+                distributed.init_process_group(
+                    backends,
+                    store=distributed.FileStore(str(store), config.devices),
+                    rank=self.rank,
+                    world_size=config.devices,
+                )
         self.world_size = distributed.get_world_size()
         if self.world_size != config.devices:
             raise RuntimeError(
@@ -84,19 +95,38 @@ class Strategy(bare.Strategy):
         distributed.barrier()
 
     def gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(values, value)
-        return values
+        # Not all_gather_object: it unpickles what the other processes send.
+        return [from_json(text) for text in self._gather_bytes(to_json(value).encode())]
+
+    def _gather_bytes(self, data: bytes) -> list[bytes]:
+        own = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        sizes = self._all_gather(torch.tensor([len(own)]))
+        padded = torch.zeros(int(max(sizes)), dtype=torch.uint8)
+        padded[: len(own)] = own
+        found = self._all_gather(padded)
+        return [bytes(row[: int(size)].numpy()) for row, size in zip(found, sizes, strict=True)]
+
+    def _all_gather(self, own: torch.Tensor) -> list[torch.Tensor]:
+        found = [torch.empty_like(own) for _ in range(self.world_size)]
+        distributed.all_gather(found, own)
+        return found
+
+    def _gather_arrays(self, arrays: Arrays) -> list[Arrays]:
+        own = safetensors.numpy.save({n: np.ascontiguousarray(a) for n, a in arrays.items()})
+        return [safetensors.numpy.load(data) for data in self._gather_bytes(own)]
+
+    def _gather_array(self, array: np.ndarray) -> list[np.ndarray]:
+        return [found["array"] for found in self._gather_arrays({"array": array})]
 
     def read_totals(self, shares: torch.Tensor) -> np.ndarray:
-        return sum(self.gather(super().read_totals(shares)))
+        return np.sum(self._gather_array(super().read_totals(shares)), axis=0)
 
     def read_rows(self, rows: torch.Tensor) -> np.ndarray:
-        return np.concatenate(self.gather(super().read_rows(rows)))
+        return np.concatenate(self._gather_array(super().read_rows(rows)))
 
     def read_shares(self, shares: Arrays) -> list[Arrays]:
         # Gradients of a scaled loss, before the wrapper takes their mean: this removes the scale.
-        return self.gather({name: value / self.world_size for name, value in shares.items()})
+        return self._gather_arrays({n: value / self.world_size for n, value in shares.items()})
 
     def describe(self) -> dict[str, Any]:
         return {

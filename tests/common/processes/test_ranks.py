@@ -1,5 +1,8 @@
 """Tests of the rank of a process, and of the variables that isoscale sets for ranks."""
 
+import stat
+from pathlib import Path
+
 import pytest
 
 from isoscale.common.config.errors import ConfigError
@@ -9,17 +12,37 @@ from isoscale.common.processes.ranks import Rank
 GIVEN = {"RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "1234"}
 
 
-def test_ranks_get_the_variables_that_torchrun_sets() -> None:
-    found = ranks.environments(3)
-    assert [e["RANK"] for e in found] == ["0", "1", "2"]
-    assert {e["WORLD_SIZE"] for e in found} == {"3"}
-    assert len({e["MASTER_PORT"] for e in found}) == 1
-    assert all(set(ranks.VARIABLES) <= set(e) for e in found)
+def test_ranks_get_the_variables_that_torchrun_sets_and_a_file_instead_of_a_server(
+    tmp_path: Path,
+) -> None:
+    with ranks.environments(3, folder=tmp_path) as found:
+        assert [e["RANK"] for e in found] == ["0", "1", "2"]
+        assert {e["WORLD_SIZE"] for e in found} == {"3"}
+        assert len({e["ISOSCALE_STORE"] for e in found}) == 1
+        assert set(ranks.VARIABLES) - set(found[0]) == {"MASTER_ADDR", "MASTER_PORT"}
+        assert {e["GLOO_SOCKET_IFNAME"] for e in found} == {"lo"}
+        folder = Path(found[0]["ISOSCALE_STORE"]).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert folder.parent == tmp_path
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_rank_started_by_isoscale_reads_its_rank_and_local_rank() -> None:
-    found = [ranks.read(devices=3, variables=e) for e in ranks.environments(3)]
+def test_a_rank_started_by_isoscale_reads_its_rank_and_local_rank(tmp_path: Path) -> None:
+    with ranks.environments(3, folder=tmp_path) as variables:
+        found = [ranks.read(devices=3, variables=e) for e in variables]
     assert found == [Rank(rank=i, local_rank=i) for i in range(3)]
+
+
+def test_a_meeting_file_that_other_users_can_reach_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("ISOSCALE_STORE", raising=False)
+    assert ranks.store() is None
+    with ranks.environments(2, folder=tmp_path) as (variables, _):
+        path = Path(variables["ISOSCALE_STORE"])
+        monkeypatch.setenv("ISOSCALE_STORE", str(path))
+        assert ranks.store() == path
+        path.parent.chmod(0o755)
+        with pytest.raises(PermissionError, match="other users may enter"):
+            ranks.store()
 
 
 def test_a_process_without_the_variable_rank_is_no_rank() -> None:
