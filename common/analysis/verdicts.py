@@ -37,9 +37,9 @@ class Verdict:
 
     Attributes:
       question: ``at equal devices`` and ``at any devices`` compare the fastest cells of two
-        frameworks. ``within the framework`` compares the fastest cell of a framework with another
-        strategy on the same number of devices. ``against bare`` compares a cell with one device
-        without distribution.
+        frameworks, or, with one framework, of two of its strategies. ``within the framework``
+        compares the fastest cell of a framework with another strategy on the same number of
+        devices. ``against bare`` compares a cell with one device without distribution.
       subject, other: names of the two cells.
       subject_cell, other_cell: the two cells; ``other_cell`` is None against bare.
       ratio: throughput of the subject / throughput of the other.
@@ -64,7 +64,7 @@ class Verdict:
 
 def ratio_text(ratio: Ratio) -> str:
     """Returns a ratio with its interval as text, for example ``1.21x [1.17, 1.26]``."""
-    # With two digits, a shown difference could print as 1.00x.
+    # With two decimals, a ratio whose verdict is a difference could print as 1.00x.
     digits = 3 if 0.98 < ratio.value < 1.02 else 2
     text = f"{ratio.value:.{digits}f}x"
     if ratio.low is not None and ratio.high is not None:
@@ -95,26 +95,27 @@ def outcome_of(ratio: Ratio, p: float | None) -> Outcome:
 def speed(cell: CellSummary) -> float:
     """Returns a cell's typical examples per second, by which cells are ranked.
 
-    This is the value that ratios between cells use: the geometric mean from 3 runs on, otherwise
-    the median.
+    The speed is the geometric mean from 3 runs on, otherwise the median.
     """
     values = cell.throughputs
     return geometric_mean(values) if len(values) >= LEAST_RUNS else median(values)
 
 
 def comparable(setting: Setting) -> list[Named]:
-    """Returns the measured cells of a setting, without cells with devices that shared cores."""
+    """Returns the measured cells of a setting; leaves out cells whose devices shared cores."""
     return [
         (name, cell) for name, cell in setting.cells if cell.ok and not cell.cell.oversubscribed
     ]
 
 
-def _has_rivals(cells: Sequence[Named]) -> bool:
+def _has_several_frameworks(cells: Sequence[Named]) -> bool:
     return len({cell.cell.framework for _, cell in cells}) > 1
 
 
 def champions(setting: Setting, devices: int | None = None) -> list[Named]:
-    """Returns the fastest cell of each framework; with one framework only, of each series.
+    """Returns one cell of each framework; with one framework only, of each series.
+
+    It is the fastest cell with enough runs for a verdict; without such a cell, the fastest cell.
 
     Args:
       setting: the setting.
@@ -129,16 +130,37 @@ def champions(setting: Setting, devices: int | None = None) -> list[Named]:
         for name, cell in comparable(setting)
         if devices is None or cell.cell.devices == devices
     ]
-    several = _has_rivals(cells)
+    several = _has_several_frameworks(cells)
 
     def rank(entry: Named) -> tuple[bool, float]:
         return len(entry[1].ok) >= LEAST_RUNS, speed(entry[1])
 
     best: dict[str, Named] = {}
     for name, cell in sorted(cells, key=rank, reverse=True):
-        team = cell.cell.framework if several else name.rsplit(" on ", 1)[0]
-        best.setdefault(team, (name, cell))
+        group = cell.cell.framework if several else name.rsplit(" on ", 1)[0]
+        best.setdefault(group, (name, cell))
     return list(best.values())
+
+
+def undecided(setting: Setting, devices: int | None = None) -> list[Named]:
+    """Returns the cells that have too few runs for a verdict and may change the answer.
+
+    They are champions themselves, or faster than every champion of their framework. The arguments
+    are those of ``champions``.
+    """
+    best = champions(setting, devices)
+    speeds = {name: speed(cell) for name, cell in best}
+    fastest: dict[str, float] = {}
+    for name, cell in best:
+        framework = cell.cell.framework
+        fastest[framework] = max(speeds[name], fastest.get(framework, 0.0))
+    return [
+        (name, cell)
+        for name, cell in comparable(setting)
+        if len(cell.ok) < LEAST_RUNS
+        and (devices is None or cell.cell.devices == devices)
+        and (name in speeds or speed(cell) > fastest[cell.cell.framework])
+    ]
 
 
 def device_counts(setting: Setting) -> list[int]:
@@ -162,7 +184,11 @@ def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
 
 
 def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Returns the verdicts on which framework is fastest, each with its best device count."""
+    """Returns the verdicts that compare the fastest cell with those of the other frameworks.
+
+    Each cell has the best device count of its framework. With one framework, the verdicts compare
+    its strategies.
+    """
     best = champions(setting)
     return [
         verdict
@@ -173,10 +199,10 @@ def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
     ]
 
 
-def not_told_apart(verdicts: Sequence[Verdict], name: str) -> list[str]:
-    """Returns the names of cells that a cell was compared with and is not shown to beat.
+def not_shown_slower(verdicts: Sequence[Verdict], name: str) -> list[str]:
+    """Returns the names of cells that are not shown to be slower than a cell.
 
-    These cells have the same framework and device count. Cells without a verdict are left out.
+    These cells have its framework and device count. Cells without a verdict are left out.
 
     Args:
       verdicts: verdicts of the setting.
@@ -197,7 +223,7 @@ def _between(setting: Setting) -> list[Verdict]:
         best = champions(setting, devices)
         pairs += [("at equal devices", best[0], other) for other in best[1:]]
         same = [e for e in comparable(setting) if e[1].cell.devices == devices]
-        if _has_rivals(same):
+        if _has_several_frameworks(same):
             # Each champion is also tested against the other strategies of its framework.
             pairs += [
                 ("within the framework", first, other)

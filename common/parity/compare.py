@@ -47,12 +47,15 @@ class Difference:
 
     @property
     def share(self) -> float:
-        """Returns the largest difference as a share of its bound; below 0 if no step was judged."""
+        """Returns the largest share of its bound that a difference has; -1 without a bound."""
         return -1.0 if self.nearest is None else _share(*self.nearest[2:])
 
     @property
     def urgency(self) -> tuple[int, float]:
-        """Returns a sort key: nearer to the bound comes later, the first out of bounds last."""
+        """Returns a sort key: figures within bounds by ``share``, then those out of bounds.
+
+        Of figures out of bounds, the one that left its bound at the earliest step comes last.
+        """
         return (1, -self.first_outside[0]) if self.first_outside else (0, self.share)
 
     def add(self, step: int, values: Mapping[str, float], bound: float | None) -> None:
@@ -63,8 +66,8 @@ class Difference:
           values: tensor -> difference.
           bound: largest allowed difference; None: the step is not judged.
         """
-        finite = {name: v if np.isfinite(v) else math.inf for name, v in values.items()}
-        tensor, value = max(finite.items(), key=lambda item: item[1])
+        without_nan = {name: v if np.isfinite(v) else math.inf for name, v in values.items()}
+        tensor, value = max(without_nan.items(), key=lambda item: item[1])
         self.by_step[step] = max(value, self.by_step.get(step, 0.0))
         if bound is not None:
             self.bound = bound if self.bound is None else min(bound, self.bound)
@@ -81,14 +84,14 @@ class Difference:
 
     @classmethod
     def from_json(cls, record: Any) -> "Difference":
-        """Returns the figure in a record that ``to_json`` made.
+        """Returns the difference in a record that ``to_json`` made.
 
         JSON has no infinity: null stands for an infinite difference.
 
         Raises:
-          ValueError: the record does not describe a figure.
+          ValueError: the record does not describe a difference.
         """
-        read = from_record(_FigureRecord, record)
+        read = from_record(_DifferenceRecord, record)
 
         def judged(entry: _Judged | None) -> tuple[int, str, float, float] | None:
             return entry and (entry[0], entry[1], _number(entry[2]), entry[3])
@@ -108,7 +111,7 @@ class Difference:
         shown = self.first_outside or self.nearest
         step, tensor, value, bound = shown or (self.step, self.tensor, self.largest, None)
         where = f" of {tensor}" if tensor else ""
-        judged = "not judged" if bound is None else f"bound {bound:.0e}"
+        judged = "not judged" if bound is None else f"bound {bound:.1e}"
         return f"{self.kind}{where} at step {step}: {value:.2e} ({judged})"
 
 
@@ -116,7 +119,7 @@ _Judged = tuple[int, str, float | None, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _FigureRecord:
+class _DifferenceRecord:
     """The JSON form of a ``Difference``."""
 
     kind: str
@@ -159,11 +162,11 @@ class Comparison:
         outside = bound is not None and not values[worst] <= bound
         # The first tensor out of bounds, in the order of the model, is nearest to the cause.
         first = int(np.flatnonzero(values > bound)[0]) if outside else worst
-        kept = {names[worst]: float(values[worst])}
-        self.add(kind, step, kept, bound)
-        figure = self.figures[kind]
-        if outside and figure.first_outside and figure.first_outside[0] == step:
-            figure.first_outside = (step, names[first], float(values[first]), float(bound or 0))
+        earlier = self.figures[kind].first_outside if kind in self.figures else None
+        self.add(kind, step, {names[worst]: float(values[worst])}, bound)
+        if outside and earlier is None:
+            found = (step, names[first], float(values[first]), float(bound or 0))
+            self.figures[kind].first_outside = found
 
     @property
     def ok(self) -> bool:
@@ -207,18 +210,18 @@ def compare_steps(
     preset: bool = False,
     between_devices: bool = False,
 ) -> None:
-    """Compares one step: every quantity that both records have.
+    """Compares one step: the metrics of ``theirs``, and every array that both records have.
 
-    If both records have the gradients before clipping, these are compared. The gradients that the
-    step itself reduced and clipped, read from the optimizer's state, are compared between N devices
-    and one device, and if a record lacks the gradients before clipping.
+    Compares the gradients before clipping if both records have them. Compares the step's own
+    gradients, reduced and clipped, in two cases: between N devices and one device, or if a record
+    lacks the gradients before clipping.
 
     Args:
       comparison: takes the differences.
       ours, theirs: records of the same step.
       layout: of the flat arrays.
       tolerance: bounds of the dtype.
-      preset: True for a large model.
+      preset: True for a named preset: large models have their own bound of gradients.
       between_devices: True: a strategy on N devices against one device without a strategy. False:
         two frameworks.
     """

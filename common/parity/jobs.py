@@ -173,7 +173,7 @@ def make_pool(
     """Returns the pool that runs jobs.
 
     Args:
-      jobs: all jobs; a job waits only for earlier jobs of this sequence.
+      jobs: all jobs, in the order that ``JobPool`` describes.
       line: class of their results.
       flags: flags of the command.
       pythons: framework -> path of its interpreter.

@@ -13,7 +13,7 @@ from isoscale.common.parity.jobs import JobFlags
 from isoscale.common.parity.probe import ParityJob
 from isoscale.common.parity.reference import judge_initializers
 from isoscale.common.parity.tolerances import Tolerance, tolerance_of
-from isoscale.common.processes.job_pool import LEAVES
+from isoscale.common.processes.job_pool import OUTPUTS
 from isoscale.common.registry import lookup
 
 
@@ -135,10 +135,10 @@ def _job(
 ) -> ParityJob:
     """Returns one run; it is compared with the frameworks that precede its own in ``order``."""
     flags = matrix.flags
-    leaves: Path = flags.work / LEAVES
+    outputs: Path = flags.work / OUTPUTS
 
     def trace_of(name: str) -> str:
-        return str(leaves / name / case.name.replace("/", "-") / dtype)
+        return str(outputs / name / case.name.replace("/", "-") / dtype)
 
     own, bare = trace_of(framework), strategy == "bare"
     before = order[: order.index(framework)] if bare and not case.dropout else []

@@ -49,11 +49,11 @@ class ParityJob(TrainingJob[ParityLine]):
         return (self.case, self.framework, self.strategy, self.devices, self.dtype)
 
     @property
-    def leaves(self) -> Path | None:
+    def output(self) -> Path | None:
         return Path(self.trace) if self.trace else None
 
-    def is_there(self) -> bool:
-        return self.leaves is None or (self.leaves / trace.DONE).exists()
+    def has_output(self) -> bool:
+        return self.output is None or (self.output / trace.DONE).exists()
 
     def is_done(self, line: ParityLine) -> bool:
         return not any(c.missing for c in line.comparisons) and super().is_done(line)

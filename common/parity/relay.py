@@ -25,7 +25,7 @@ from isoscale.common.parity.tolerances import (
 )
 from isoscale.common.parity.trace import Layout
 from isoscale.common.processes.job_line import Key
-from isoscale.common.processes.job_pool import LEAVES
+from isoscale.common.processes.job_pool import OUTPUTS
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import check_devices
 
@@ -174,7 +174,7 @@ def plan(
     def job(case: Case, path: tuple[Leg, ...], *, first_step: int, last_step: int) -> RelayJob:
         def folder(legs: tuple[Leg, ...], end: int) -> Path:
             name = "-".join(str(leg).replace(":", "_") for leg in legs)
-            return flags.work / LEAVES / case.name.replace("/", "-") / f"{name}-to-{end}"
+            return flags.work / OUTPUTS / case.name.replace("/", "-") / f"{name}-to-{end}"
 
         leg = path[-1]
         found = RelayJob(

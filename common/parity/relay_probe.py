@@ -48,11 +48,11 @@ class RelayJob(TrainingJob[RelayLine]):
         return (self.case, self.name)
 
     @property
-    def leaves(self) -> Path:
+    def output(self) -> Path:
         return Path(self.target)
 
-    def is_there(self) -> bool:
-        return [step for step, _ in files.generations(self.leaves)] == [self.last_step]
+    def has_output(self) -> bool:
+        return [step for step, _ in files.checkpoints_in(self.output)] == [self.last_step]
 
 
 def _wait_for(folder: Path, beat: Heartbeat, what: str) -> Path | None:
@@ -93,10 +93,10 @@ def run(
         handle = runner.step(runner.place(batches[step % len(batches)]))
         runner.wait()
         metrics += runner.metrics([handle])
-    job.leaves.mkdir(parents=True, exist_ok=True)
+    job.output.mkdir(parents=True, exist_ok=True)
     written_by = {"framework": job.framework, "strategy": job.strategy, "devices": job.devices}
     saver = Saver(
-        job.leaves,
+        job.output,
         every=None,
         last_step=job.last_step,
         about={**training, **identify(batches), "written_by": written_by},

@@ -32,8 +32,10 @@ from isoscale.common.processes.job_line import Key, Line
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST, _LOG = "request.json", "log.txt"
-WORK, LEAVES = ".work", "leaves"
-"""The folder of the workers, in a command's folder; in ``WORK``, the folder of jobs' outputs."""
+WORK = ".work"
+"""Folder of the workers, in a command's folder."""
+OUTPUTS = "outputs"
+"""Folder of the jobs' outputs, in ``WORK``."""
 FAILED = "failed"
 """File in the output folder of a failed job: jobs that wait for this job stop waiting."""
 
@@ -56,27 +58,27 @@ class Job(abc.ABC, Generic[L]):
 
     @property
     @abc.abstractmethod
-    def leaves(self) -> Path | None:
-        """Output folder, in ``LEAVES``, for other jobs; None: no job waits for this job."""
+    def output(self) -> Path | None:
+        """Output folder, in ``OUTPUTS``, for other jobs; None: no job waits for this job."""
 
     @abc.abstractmethod
-    def is_there(self) -> bool:
-        """Returns whether ``leaves`` holds everything that other jobs wait for."""
+    def has_output(self) -> bool:
+        """Returns whether ``output`` holds everything that other jobs wait for."""
 
     def is_done(self, line: L) -> bool:
         """Returns whether a job with these results need not run again."""
-        return not line.error and self.is_there()
+        return not line.error and self.has_output()
 
     def clear(self) -> None:
         """Removes the output of an interrupted attempt."""
-        if self.leaves:
-            shutil.rmtree(self.leaves, ignore_errors=True)
+        if self.output:
+            shutil.rmtree(self.output, ignore_errors=True)
 
     def note_failure(self) -> None:
         """Writes ``FAILED``, so that the jobs that wait for this job stop waiting."""
-        if self.leaves:
-            self.leaves.mkdir(parents=True, exist_ok=True)
-            (self.leaves / FAILED).touch()
+        if self.output:
+            self.output.mkdir(parents=True, exist_ok=True)
+            (self.output / FAILED).touch()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ class _Worker(Generic[L]):
     def __init__(
         self,
         jobs: Sequence[Job[L]],
-        line: type[L],
+        line_type: type[L],
         *,
         launch_of: Callable[[Sequence[Any]], Launch],
         work: Path,
@@ -108,7 +110,7 @@ class _Worker(Generic[L]):
     ):
         """The arguments are those of ``JobPool``; ``jobs`` are the jobs of one group, in order."""
         self._remaining = list(jobs)
-        self._line = line
+        self._line_type = line_type
         self._launch_of = launch_of
         self._work, self._watchdog_seconds = work, watchdog_seconds
         self.lines: list[L] = []
@@ -147,7 +149,7 @@ class _Worker(Generic[L]):
     def poll(self) -> bool:
         """Reads new lines; returns whether all jobs have results."""
         outcome = self._supervision.poll()
-        lines, self._read = _whole_lines(self._folder, self._line, self._read)
+        lines, self._read = _whole_lines(self._folder, self._line_type, self._read)
         self.lines += lines
         del self._remaining[: len(lines)]
         if outcome is None:
@@ -164,7 +166,7 @@ class _Worker(Generic[L]):
         """Adds a line with the error of the current job."""
         job = self._remaining.pop(0)
         log = str(self._folder / _LOG)
-        self.lines.append(self._line(job=job.key, error=error, log=log))
+        self.lines.append(self._line_type(job=job.key, error=error, log=log))
         job.note_failure()
 
     def end(self) -> None:
@@ -173,7 +175,7 @@ class _Worker(Generic[L]):
         self._held.close()
 
 
-def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], int]:
+def _whole_lines(folder: Path, line_type: type[L], start: int = 0) -> tuple[list[L], int]:
     """Returns (complete lines of a worker's results from byte ``start`` on, byte of their end)."""
     path, log = folder / RESULTS, str(folder / _LOG)
     if not path.exists():
@@ -182,7 +184,7 @@ def _whole_lines(folder: Path, line: type[L], start: int = 0) -> tuple[list[L], 
         file.seek(start)
         text = file.read()
     whole = text[: text.rfind(b"\n") + 1]
-    lines = [from_record(line, from_json(entry)) for entry in whole.splitlines()]
+    lines = [from_record(line_type, from_json(entry)) for entry in whole.splitlines()]
     return [dataclasses.replace(entry, log=log) for entry in lines], start + len(whole)
 
 
@@ -203,7 +205,7 @@ class JobPool(Generic[L]):
     def __init__(
         self,
         jobs: Sequence[Job[L]],
-        line: type[L],
+        line_type: type[L],
         *,
         work: Path,
         launch_of: Callable[[Sequence[Any]], Launch],
@@ -213,14 +215,15 @@ class JobPool(Generic[L]):
         """Stores the arguments; ``run`` starts processes and writes files.
 
         Args:
-          jobs: jobs of one class; each job may wait only for earlier jobs in this order.
-          line: class of the results.
+          jobs: jobs of one class, in order. A job may wait for earlier jobs of its own group, and
+            for jobs of groups whose first job comes before the first job of its group.
+          line_type: class of the results.
           work: folder for logs and results.
           launch_of: jobs of one group -> how their process starts.
           pythons: all interpreters. A session reuses only results from the same interpreters.
           code_sha256: checksum of the program. A session reuses only results of the same code.
         """
-        self._jobs, self._line = jobs, line
+        self._jobs, self._line_type = jobs, line_type
         self.work = work
         self._launch_of = launch_of
         self._pythons, self._code_sha256 = dict(pythons), code_sha256
@@ -255,15 +258,15 @@ class JobPool(Generic[L]):
             )
         if before != now:
             raise ConfigError(
-                f"--resume: {called} was interrupted with other flags; use the same flags, "
-                "or start again without --resume"
+                f"--resume: {called} was interrupted with other jobs or interpreters; use the same "
+                "flags and the same Python, or start again without --resume"
             )
 
     def _done(self) -> dict[Key, L]:
         """Returns key -> results, for the jobs that need not run again."""
         known = {job.key: job for job in self._jobs}
         paths = self.work.glob(f"*/{RESULTS}")
-        found = [line for path in paths for line in _whole_lines(path.parent, self._line)[0]]
+        found = [line for path in paths for line in _whole_lines(path.parent, self._line_type)[0]]
         return {line.job: line for line in found if known[line.job].is_done(line)}
 
     def run(
@@ -325,21 +328,26 @@ class JobPool(Generic[L]):
         return lines(), len(kept)
 
     def _workers(self, kept: Mapping[Key, L], *, watchdog_seconds: float) -> list[_Worker[L]]:
-        """Returns a worker for each group that has remaining jobs."""
-        groups: dict[str, list[Job[L]]] = {}
+        """Returns a worker for each group that has remaining jobs.
+
+        The groups have the order of their first jobs, done or not: with few workers at a time, a
+        group then never waits for one that has not started.
+        """
+        groups: dict[str, list[Job[L]]] = {job.group: [] for job in self._jobs}
         for job in self._jobs:
             if job.key not in kept:
                 job.clear()
-                groups.setdefault(job.group, []).append(job)
+                groups[job.group].append(job)
         return [
             _Worker(
                 jobs,
-                self._line,
+                self._line_type,
                 launch_of=self._launch_of,
                 work=self.work,
                 watchdog_seconds=watchdog_seconds,
             )
             for jobs in groups.values()
+            if jobs
         ]
 
     def finish(self) -> None:
@@ -351,7 +359,7 @@ class JobPool(Generic[L]):
         if len(self._done()) < len(self._jobs):
             return
         (self.work / _REQUEST).unlink()
-        shutil.rmtree(self.work / LEAVES, ignore_errors=True)
+        shutil.rmtree(self.work / OUTPUTS, ignore_errors=True)
 
 
 J = TypeVar("J", bound=Job)

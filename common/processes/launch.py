@@ -244,12 +244,15 @@ def describe_exit(code: int) -> str:
 
 
 def last_line(log: Path) -> str | None:
-    """Returns the last line of a log that is not empty, cut to 300 characters."""
+    """Returns the last line of a log that is not empty, cut to 300 characters.
+
+    Lines that begin with ``$ `` are commands of isoscale; they say nothing about an error.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 20_000))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return None
-    said = [line.strip() for line in lines if line.strip()]
+    said = [line.strip() for line in lines if line.strip() and not line.startswith("$ ")]
     return said[-1][:300] if said else None

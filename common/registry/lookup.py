@@ -38,7 +38,10 @@ BY_NAME = (
     "isoscale.models",
     "isoscale.frameworks",
 )
-"""The packages whose modules are found and imported by name; no other code imports by name."""
+"""The packages whose modules are found and imported by name.
+
+Besides, ``commands/main.py`` imports the file of a command.
+"""
 
 
 def _load(name: str) -> ModuleType:
@@ -95,7 +98,7 @@ def preset(name: str) -> Preset:
 
 
 def size_fields() -> dict[str, tuple[Any, list[str]]]:
-    """Returns size that a flag can override -> (an example value, families with this size)."""
+    """Returns name of a size -> (an example value, families with this size)."""
     fields: dict[str, tuple[Any, list[str]]] = {}
     for name, family in _families().items():
         spec = family.presets[family.default].spec
@@ -289,7 +292,7 @@ def strategy_info(framework: str, strategy: str) -> StrategyInfo:
 def load_runner(config: RunConfig) -> Callable[[], Runner]:
     """Imports the framework; returns a function that builds the runner for ``config``.
 
-    For runs, a framework is imported only here.
+    A run imports its framework only here.
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
@@ -311,7 +314,8 @@ def load_examination(framework: str) -> ModuleType | None:
 
 def missing_packages(info: FrameworkInfo) -> list[str]:
     """Returns the packages of a framework that this interpreter does not have."""
-    # A spec without origin is a plain folder, for example in the working folder: no package.
+    # A module spec without an origin is a folder without __init__.py, for example in the working
+    # folder. It is not an installed package.
     found = {name: importlib.util.find_spec(name) for name in info.packages}
     return [name for name, spec in found.items() if spec is None or spec.origin is None]
 

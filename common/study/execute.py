@@ -64,9 +64,10 @@ class Study:
         """Plans the runs of all sessions; a cell gets the most runs that any session plans.
 
         Args:
-          sessions: sessions to run; more than one when every planned session is continued.
+          sessions: sessions to run. --resume without a flag of the grid continues all sessions of
+            the study.
           store: the results so far.
-          programs: framework -> the command that starts a run.
+          programs: framework -> the command that starts a run, and its missing packages.
           seed: seed of run 0 and of the order; run n uses ``seed + n``.
           watchdog_seconds: a run without progress for this long is killed.
           environment: cell -> environment variables to set before the run's process starts.
@@ -106,7 +107,7 @@ class Study:
         ]
 
     def command(self, index: int, run: int, run_dir: Path) -> list[str]:
-        """Returns the command that executes a run; a user can repeat it by hand."""
+        """Returns the command of a run; a user can repeat it by hand with another --run_dir."""
         config = dataclasses.replace(self._cells[index], seed=self._seed + run)
         return [
             *self._programs[config.framework].command,
@@ -173,17 +174,19 @@ class Study:
         command = self.command(index, run, run_dir)
         log = run_dir / "log.txt"
         log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
-        began = self._without_figures(index, run, "failed", "")
+        failure = self._without_figures(index, run, "failed", "")
         try:
             variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}
             process = launch.start(command, environment=variables, log=log)
-        except (OSError, ConfigError) as problem:  # the interpreter was removed since its check
-            return _Attempt(result=dataclasses.replace(began, error=str(problem)))
+        except (OSError, ConfigError) as problem:
+            # The interpreter was removed since its check, or a tweak's library cannot be built.
+            return _Attempt(result=dataclasses.replace(failure, error=str(problem)))
         outcome = launch.supervise(
             [process],
             run_dir=run_dir,
             watchdog_seconds=self._watchdog_seconds,
-            # A program with several ranks first gives the ranks time to exit.
+            # A program with several ranks watches for the result itself and gives its ranks 10 s to
+            # exit. A second limit here could kill the program within this time.
             result=run_dir / RESULT if self._cells[index].processes == 1 else None,
         )
         heartbeat.remove(run_dir)
@@ -192,7 +195,7 @@ class Study:
             # A complete result remains valid; exit_warning notes a failure after it was written.
             return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=outcome.error)
         error = outcome.explain(log, otherwise="wrote no result")
-        failed = dataclasses.replace(began, error=error)
+        failed = dataclasses.replace(failure, error=error)
         return _Attempt(result=failed, wall_seconds=outcome.seconds)
 
     def run(self, *, budget_seconds: float | None, on_round: Callable[[int], None]) -> None:
@@ -200,7 +203,7 @@ class Study:
 
         Args:
           budget_seconds: time budget; None: no further rounds.
-          on_round: called before each further round, with the number of rounds including it.
+          on_round: called before each further round, with the number of rounds, this round counted.
         """
         from isoscale.common.study.progress import StudyProgress  # late: only this needs rich
 

@@ -119,7 +119,11 @@ class JaxRunner(Runner):
     def _accumulated_gradients(
         self, state: Tree, batch: Tree, dropout_key: jax.Array | None
     ) -> tuple[dict[str, jax.Array], Tree]:
-        """Returns metrics and gradients, summed over parts of the batch; reduces at the end."""
+        """Returns metrics and gradients, summed over parts of the batch.
+
+        A reduction by a function runs once, after the last part. With pjit the compiler places the
+        reduction: XLA reduces after every part.
+        """
         count = self._config.gradient_accumulation_steps
         rows, whole = split_scalars(batch)
         parts = self._strategy.split_rows(rows, count)
@@ -263,8 +267,8 @@ class JaxRunner(Runner):
         tree = optax.tree_utils
         if tree.tree_get_all_with_path(self._state["optimizer"], "count"):
             fields["count"] = np.asarray(self._updates, np.int32)
-        # tree_set puts one array into two leaves. Donation needs a buffer for each leaf: placing
-        # the complete tree makes one.
+        # tree_set puts one ``count`` array into two leaves, of Adam and of the schedule. Donation
+        # needs a buffer for each leaf; placing the complete tree creates them.
         new = tree.tree_set(self._state["optimizer"], **fields)
         self._state = {**self._state, "optimizer": self._strategy.place_state(new)}
         if self._dropout:

@@ -1,11 +1,12 @@
 """The mixture of experts: a causal language model with experts as feed-forward layers.
 
-All frameworks route in the same way. A group is one sequence; therefore N devices route like one.
-Each token chooses the K experts with the largest softmax probabilities (on ties the lowest expert
-index); its K gates are these probabilities divided by their sum. Every expert has
-C = ceil(capacity_factor K T / E) slots per group. Slots are filled choice-major: all first choices
-in token order, then all second choices, and so on. A choice without a free slot is dropped and adds
-0. Padding tokens are not routed. The auxiliary loss is the mean over groups and layers of
+All frameworks route in the same way. K is ``top_k``, E is ``num_experts``, and T is the sequence
+length, padding included. A group is one sequence; therefore N devices route like one. Each token
+chooses the K experts with the largest softmax probabilities (on ties the lowest expert index); its
+K gates are these probabilities divided by their sum. Every expert has
+C = min(T, ceil(capacity_factor K T / E)) slots per group. Slots are filled choice-major: all first
+choices in token order, then all second choices, and so on. A choice without a free slot is dropped
+and adds 0. Padding tokens are not routed. The auxiliary loss is the mean over groups and layers of
 E sum_e f_e P_e (Fedus et al. 2021, arXiv:2101.03961, equations 4-6). Here f_e = choices for e /
 (T K), before dropping, and P_e = sum of the probabilities of e over real tokens / T.
 """
@@ -37,7 +38,7 @@ class MoeSpec(ModelSpec):
 
     Attributes:
       d_model, num_layers, num_heads, vocabulary_size, sequence_length: as in the transformer.
-      d_ff: hidden width of one expert (two products, no biases).
+      d_ff: hidden width of one expert (two matrix products without biases).
       num_experts, top_k: number of experts per layer; number of experts per token.
       capacity_factor: slots per expert relative to an even spread.
       aux_loss_weight: coefficient of the auxiliary (load-balancing) loss.
@@ -77,9 +78,11 @@ class MoeSpec(ModelSpec):
         if self.top_k > self.num_experts:
             raise ConfigError(f"top_k={self.top_k} exceeds num_experts={self.num_experts}")
         if not (self.capacity_factor > 0 and math.isfinite(self.capacity_factor)):
-            raise ConfigError(f"capacity_factor={self.capacity_factor} must be a positive number")
+            raise ConfigError(f"capacity_factor={self.capacity_factor} must be positive and finite")
         if not (self.aux_loss_weight >= 0 and math.isfinite(self.aux_loss_weight)):
-            raise ConfigError(f"aux_loss_weight={self.aux_loss_weight} must be 0 or positive")
+            raise ConfigError(
+                f"aux_loss_weight={self.aux_loss_weight} must be 0 or positive, and finite"
+            )
 
     @property
     def expert_capacity(self) -> int:
@@ -257,8 +260,9 @@ _PARITY_SPECS = {
         layer_norm_epsilon=0.1,
         tie_embeddings=True,
     ),
-    # Each token chooses all experts except one. Two experts without a token would stay equal except
-    # for rounding, and rounding would decide every later choice between them.
+    # Each token chooses all experts except one, so in the first step one expert has no token. If
+    # two experts had no token, their router columns would stay equal up to rounding, and rounding
+    # would decide which of them a token chooses.
     "moe_ties": dataclasses.replace(_PARITY, num_layers=1, top_k=4),
 }
 FAMILY = Family(

@@ -40,7 +40,7 @@ def test_equal_computations_exit_with_0(run_program, tmp_path: Path) -> None:
     folder = tmp_path / "runs/out/parity"
     written = {".lock", ".work", "parity.html", "parity.json"}
     assert {path.name for path in folder.iterdir()} == written
-    assert not (folder / ".work/leaves").exists(), "gigabytes of records were not deleted"
+    assert not (folder / ".work/outputs").exists(), "gigabytes of records were not deleted"
     document = json.loads((folder / "parity.json").read_text())
     assert document["bounds"]["float64"]["loss"] == 1e-12
     with locked(folder, called="it"):
@@ -141,7 +141,7 @@ def test_ctrl_c_ends_all_processes_and_resume_continues(
     answer = run_program(MAIN, "parity", *flags, "--resume", code=code)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "2 runs (1 kept from an earlier session) in" in answer.stdout
-    assert not (work / "leaves").exists()
+    assert not (work / "outputs").exists()
 
 
 @pytest.mark.parametrize(

@@ -141,14 +141,14 @@ def test_an_interrupted_relay_can_be_resumed(tmp_path: Path, run_program) -> Non
     said = interrupted("relay", *flags, signal_number=signal.SIGTERM, work=work, folder=tmp_path)
     assert "of 16 runs are kept in" in said
     # The output of a finished job is deleted: the job runs again in spite of its result line.
-    (gone,) = work.glob("leaves/mlp/torch_ddp_2-to-3")
+    (gone,) = work.glob("outputs/mlp/torch_ddp_2-to-3")
     shutil.rmtree(gone)
     answer = run_program(MAIN, "relay", *flags, "--resume")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert (
         "All within bounds: 12 comparisons of 4 relays and 8 unbroken trainings." in answer.stdout
     )
-    assert not (work / "leaves").exists()
+    assert not (work / "outputs").exists()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from isoscale.common.reference.evaluation import Evaluation
 def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
     """Returns (phase, steps) of the windows; the latency windows are spread evenly.
 
-    Every throughput window has ``window_steps`` steps; the last one has the remaining steps.
+    Every throughput window has ``window_steps`` steps, except the last one if fewer remain.
     """
     full, rest = divmod(steps, window_steps)
     lengths = [window_steps] * full + ([rest] if rest else [])
@@ -48,8 +48,8 @@ def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tu
 def run_plan(config: RunConfig, *, first_step: int) -> list[tuple[str, int]]:
     """Returns (phase, steps) of all windows of a run that starts at ``first_step``.
 
-    A resumed run ends at the same step as an uninterrupted run. It compiles and warms up again,
-    if enough steps are left.
+    A resumed run ends at the same step as an uninterrupted run. It compiles again. It
+    also warms up again, with fewer steps if few steps are left.
     """
     left = config.total_steps - first_step - 1
     warmup = min(config.warmup_steps, max(0, left - 1))
@@ -165,7 +165,7 @@ class TrainingSession:
             if phase == "compile" and config.steps_per_dispatch > 1:
                 self._rehearse_block()
         gc.collect()
-        gc.freeze()  # collections inside windows skip all objects that exist now
+        gc.freeze()  # garbage collection inside windows skips all objects that exist now
         load = OutsideLoad(self._runner)
         for phase, steps in plan[len(unmeasured) :]:
             self._phase(phase, steps)
@@ -277,7 +277,7 @@ SCENARIO = Scenario(
         Metric(
             tag="run/examples_per_s",
             name="examples/s",
-            about="all measured examples / seconds",
+            about="examples of all throughput windows / their seconds",
             field="items_per_second",
         ),
         Metric(
@@ -290,7 +290,7 @@ SCENARIO = Scenario(
         Metric(
             tag="run/compile_s",
             name="compile s",
-            about="first step minus a median step",
+            about="first step minus a median step, plus compiling a block of steps",
             field="compile_seconds",
         ),
         Metric(

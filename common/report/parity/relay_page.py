@@ -178,7 +178,7 @@ def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
     for bound in bounds:
         below.axhline(bound, color="#D55E00", linewidth=1.0)
         below.annotate(
-            f"bound {bound:.0e}",
+            f"bound {bound:.1e}",
             (0.01, bound),
             xycoords=("axes fraction", "data"),
             va="bottom",

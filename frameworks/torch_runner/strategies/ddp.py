@@ -139,7 +139,8 @@ class Strategy(bare.Strategy):
         distributed.barrier()
         if self._backend == "nccl":
             distributed.destroy_process_group()
-        # Closing gloo can hang (about one run in fifty) or abort, so gloo ends with the process.
+        # Closing a group of gloo alone can hang (about one run in fifty) or abort, so it ends with
+        # the process.
 
 
 def make(config: RunConfig) -> strategy.Strategy:

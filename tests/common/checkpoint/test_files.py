@@ -59,7 +59,7 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
         small.save(tmp_path, step)
     kept = {"step_999999999", "step_1000000000"}
     assert {path.name for path in tmp_path.iterdir()} == kept
-    assert [step for step, _ in files.generations(tmp_path)] == [999_999_999, 1_000_000_000]
+    assert [step for step, _ in files.checkpoints_in(tmp_path)] == [999_999_999, 1_000_000_000]
     with pytest.raises(OSError, match="step_1000000000' already exists"):
         small.save(tmp_path, 7)
     assert {path.name for path in tmp_path.iterdir()} == kept
@@ -205,7 +205,7 @@ def test_every_checkpoint_is_complete_after_20_kills_during_saves(tmp_path: Path
         process.kill()
         said = process.communicate()[0].split()
         halves += bool(list(folder.glob(".writing.*")))
-        kept = files.generations(folder)
+        kept = files.checkpoints_in(folder)
         assert 1 <= len(kept) <= files.KEPT + 1  # killed after a save, before removing old ones
         for number, path in kept:
             manifest = files.read_manifest(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from isoscale.common.checkpoint.files import generations, read_manifest
+from isoscale.common.checkpoint.files import checkpoints_in, read_manifest
 from isoscale.common.checkpoint.manifest import describe_training, identify
 from isoscale.common.checkpoint.saver import Saver
 from isoscale.common.config.run_config import RunConfig
@@ -232,8 +232,8 @@ def test_checkpoints_are_saved_between_windows(tmp_path: Path) -> None:
     runner, result = saved_in(tmp_path, every=4)
     assert result.checkpoints.saved_steps == [4, 8, 12, 16, 19]
     assert len(result.checkpoints.seconds) == 5
-    assert [step for step, _ in generations(tmp_path)] == [16, 19]
-    newest = generations(tmp_path)[-1][1]
+    assert [step for step, _ in checkpoints_in(tmp_path)] == [16, 19]
+    newest = checkpoints_in(tmp_path)[-1][1]
     manifest = read_manifest(newest)
     assert manifest.next_batch == 19 % 3
     # Saves lie outside the two clock readings of a window.
@@ -279,4 +279,4 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     saver.save(runner, 20)
     assert saver.failures == ["no checkpoint at step 20: parameters/steps contains NaN or infinity"]
     assert saver.saved_steps == []
-    assert [step for step, _ in generations(tmp_path)] == [16, 19]
+    assert [step for step, _ in checkpoints_in(tmp_path)] == [16, 19]

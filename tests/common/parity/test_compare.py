@@ -151,3 +151,19 @@ def test_a_comparison_with_infinities_survives_json() -> None:
     again = Comparison.from_json(json.loads(to_json(comparison.to_json())))
     assert again.figures == comparison.figures
     assert not again.figures[LOSS].ok
+
+
+def test_of_two_kinds_of_gradients_of_one_step_the_first_out_of_bounds_is_named() -> None:
+    ours = record(gradients=("dense_1/bias", 1e-9), step_gradients=("dense_0/bias", 1e-6))
+    comparison = Comparison("other")
+    compare_steps(comparison, ours, record(), LAYOUT, FLOAT64, between_devices=True)
+    found = comparison.figures[GRADIENTS]
+    assert found.first_outside is not None
+    assert found.first_outside[:2] == (0, "dense_1/bias")
+    assert found.tensor == "dense_0/bias"
+
+
+def test_a_difference_and_its_bound_are_printed_with_digits_that_tell_them_apart() -> None:
+    difference = Difference("gradients")
+    difference.add(0, {"a": 0.17}, 0.16)
+    assert str(difference) == "gradients of a at step 0: 1.70e-01 (bound 1.6e-01)"

@@ -28,7 +28,8 @@ class CountJob(Job[CountLine]):
     Attributes:
       name, team: the key and the group.
       number: the job adds 1 to this number.
-      does: ``work``, ``fail`` (reports an error), ``crash``, or ``hang``.
+      does: ``work``, ``wait for NAME`` (works after another job), ``fail`` (reports an error),
+        ``crash``, or ``hang``.
       folder: parent of the folder with the job's file.
     """
 
@@ -47,11 +48,11 @@ class CountJob(Job[CountLine]):
         return self.team
 
     @property
-    def leaves(self) -> Path:
+    def output(self) -> Path:
         return Path(self.folder) / self.name
 
-    def is_there(self) -> bool:
-        return (self.leaves / "count").exists()
+    def has_output(self) -> bool:
+        return (self.output / "count").exists()
 
 
 def run(job: CountJob, beat: Heartbeat, report: Callable[[Line], None]) -> None:
@@ -64,8 +65,11 @@ def run(job: CountJob, beat: Heartbeat, report: Callable[[Line], None]) -> None:
     if job.does == "fail":
         report(CountLine(job=job.key, error="no number"))
         return
-    job.leaves.mkdir(parents=True)
-    (job.leaves / "count").touch()
+    if job.does.startswith("wait for "):
+        while not (Path(job.folder) / job.does.removeprefix("wait for ") / "count").exists():
+            time.sleep(0.02)
+    job.output.mkdir(parents=True)
+    (job.output / "count").touch()
     variable = os.environ["COUNTING"]
     report(CountLine(job=job.key, count=job.number + 1, pid=os.getpid(), variable=variable))
 

@@ -9,7 +9,7 @@ import pytest
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.processes import job_pool
-from isoscale.common.processes.job_pool import FAILED, LEAVES, JobPool, Launch
+from isoscale.common.processes.job_pool import FAILED, OUTPUTS, JobPool, Launch
 from tests.common.processes.counting_jobs import CountJob, CountLine
 from tests.conftest import ROOT
 
@@ -25,7 +25,7 @@ def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> Job
     """Returns a pool; ``named`` contains (name, group, ``does``) of each job."""
     jobs = [
         CountJob(
-            name=name, team=team, number=index, does=does, folder=str(folder / ".work" / LEAVES)
+            name=name, team=team, number=index, does=does, folder=str(folder / ".work" / OUTPUTS)
         )
         for index, (name, team, does) in enumerate(named)
     ]
@@ -79,7 +79,7 @@ def test_a_failed_process_is_restarted_for_its_remaining_jobs(end: str, tmp_path
         expected = "killed by the watchdog: no progress for 3 s in 'counting b'"
         assert lines["b"].error == expected
     assert lines["b"].seconds is None
-    assert (tmp_path / ".work" / LEAVES / "b" / FAILED).exists()
+    assert (tmp_path / ".work" / OUTPUTS / "b" / FAILED).exists()
     assert lines["a"].pid != lines["c"].pid
     assert lines["c"].variable == "x 1 jobs"
     assert lines["c"].error is None
@@ -91,14 +91,30 @@ def test_resume_keeps_finished_jobs_and_repeats_the_other_jobs(tmp_path: Path) -
     first, _ = run(pool)
     assert first["b"].error == "no number"
     pool.finish()  # one job is not done: the session remains
-    assert (tmp_path / ".work" / LEAVES).exists()
-    (tmp_path / ".work" / LEAVES / "c" / "count").unlink()
+    assert (tmp_path / ".work" / OUTPUTS).exists()
+    (tmp_path / ".work" / OUTPUTS / "c" / "count").unlink()
     pool.check_resumable(called="it")
     again, kept = run(pool, resume=True)
     assert kept == 2
     assert again["a"] == first["a"]
     assert again["c"].pid != first["c"].pid
     assert set(again) == {"a", "b", "c", "d"}
+
+
+def test_a_resumed_group_does_not_wait_for_a_group_without_a_worker(tmp_path: Path) -> None:
+    """One worker at a time; the first remaining job belongs to the second group, which waits."""
+    named = [("a", "x", "work"), ("b", "y", "wait for c"), ("c", "x", "work")]
+    folders = [tmp_path / ".work" / OUTPUTS / name for name in "abc"]
+    pool = make_pool(tmp_path, *named)
+    run(pool, processes=1)
+    results = tmp_path / ".work/x-0/results.jsonl"
+    results.write_text(results.read_text().splitlines(keepends=True)[0])
+    (tmp_path / ".work/y-0/results.jsonl").unlink()
+    for folder in folders[1:]:
+        (folder / "count").unlink()
+    again, kept = run(pool, processes=1, resume=True, watchdog_seconds=15.0)
+    assert kept == 1
+    assert {name: line.error for name, line in again.items()} == dict.fromkeys("abc")
 
 
 def test_a_finished_session_leaves_only_logs_and_results(tmp_path: Path) -> None:
@@ -116,8 +132,8 @@ def test_a_finished_session_leaves_only_logs_and_results(tmp_path: Path) -> None
     "name, changes, message",
     [
         ("a", {"code_sha256": "2"}, "the code has changed since it was interrupted"),
-        ("other", {}, "it was interrupted with other flags"),
-        ("a", {"pythons": {}}, "it was interrupted with other flags"),
+        ("other", {}, "it was interrupted with other jobs or interpreters"),
+        ("a", {"pythons": {}}, "it was interrupted with other jobs or interpreters"),
     ],
 )
 def test_a_session_with_other_code_or_flags_cannot_be_resumed(

@@ -204,5 +204,7 @@ def test_a_worker_does_not_inherit_the_rank_variables_of_its_launcher(
 def test_last_line_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert launch.last_line(log) is None
+    log.write_text("$ python -m program\n")
+    assert launch.last_line(log) is None
     log.write_text("Traceback\nValueError: no\n\n  \n")
     assert launch.last_line(log) == "ValueError: no"

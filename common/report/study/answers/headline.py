@@ -2,7 +2,7 @@
 
 from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.settings import Setting
-from isoscale.common.analysis.verdicts import champions, overall
+from isoscale.common.analysis.verdicts import champions, overall, speed, undecided
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 
@@ -68,4 +68,9 @@ def _winner(study: StudyData, setting: Setting) -> str | None:
         return None
     asked = overall(setting, study.verdicts[setting.title])
     shown = len(asked) == len(best) - 1 and all(v.outcome == "faster" for v in asked)
-    return best[0][1].cell.framework if shown else None
+    winner = best[0][1]
+    open_ = any(
+        cell.cell.framework != winner.cell.framework and speed(cell) > speed(winner)
+        for _, cell in undecided(setting)
+    )
+    return winner.cell.framework if shown and not open_ else None

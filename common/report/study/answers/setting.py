@@ -13,9 +13,10 @@ from isoscale.common.analysis.verdicts import (
     comparable,
     device_counts,
     evidence_text,
-    not_told_apart,
+    not_shown_slower,
     overall,
     ratio_text,
+    undecided,
 )
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import incomplete, joined, number
@@ -89,7 +90,7 @@ def _reversed(verdict: Verdict) -> str:
 def _leader(best: Sequence[Named], verdicts: Sequence[Verdict], devices: int | None) -> str:
     """Returns the fastest cell, its figures, and the strategies that show no difference from it."""
     name, cell = best[0]
-    even = [_short(other, devices) for other in not_told_apart(verdicts, name)]
+    even = [_short(other, devices) for other in not_shown_slower(verdicts, name)]
     also = f"; within its framework, no difference from {joined(even)} is shown" if even else ""
     return f"{_short(name, devices)} ({_figures(cell)}{also})"
 
@@ -118,7 +119,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
     if len(best) == 1:
         return f"{where} only {leader} was measured, so there is no comparison."
     decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
-    undecided = [entry for entry in best if len(entry[1].ok) < LEAST_RUNS]
+    few = undecided(setting, devices)
     weak = "".join(f" But {text}." for text in caveats(best))
     if not decided:
         order = joined(
@@ -149,8 +150,8 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
         )
         if wins:
             text += f" {first} is {joined(wins)}."
-    if undecided:
-        listed = [f"{_short(name, devices)} ({_runs(c)}, {_figures(c)})" for name, c in undecided]
+    if few:
+        listed = [f"{_short(name, devices)} ({_runs(c)}, {_figures(c)})" for name, c in few]
         text += f" Too few runs for a verdict on {joined(listed)}."
     return text + weak
 
@@ -239,11 +240,7 @@ def glance(study: StudyData, setting: Setting) -> Glance:
         shown = [verdict for verdict in decided if verdict.outcome == "faster"]
         parts = ["no difference shown between them"] if len(shown) < len(decided) else []
         parts += [f"{shown[0].evidence} over {shown[0].other}"] if shown else []
-        parts += [
-            f"no verdict on {name} ({_runs(cell)})"
-            for name, cell in best
-            if len(cell.ok) < LEAST_RUNS
-        ]
+        parts += [f"no verdict on {name} ({_runs(cell)})" for name, cell in undecided(setting)]
         sure = "; ".join(parts)
     sure = "; note: ".join([sure, *caveats(best)])
     return Glance(setting=setting.title, choice=choice, sure=sure, scaling=_pays(verdicts))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.answers.setting import Glance, answer, glance
 from isoscale.common.report.study.data import StudyData, load_study
 from tests.common.report.fake_study import make_cell, make_line, write_study
@@ -267,3 +268,34 @@ def test_frameworks_without_a_result_are_named(tmp_path: Path) -> None:
         "comparison.",
         "Not compared, because a result is missing: torch.",
     ]
+
+
+def test_a_faster_strategy_with_too_few_runs_is_mentioned(tmp_path: Path) -> None:
+    seconds = {("jax", "pjit", 2): 0.01, ("jax", "pmap", 2): 0.02, ("torch", "ddp", 2): 0.03}
+    lines = [
+        make_line(make_cell(*cell), run, value * SPREAD[run], sequence=index * 10 + run)
+        for index, (cell, value) in enumerate(seconds.items())
+        for run in range(2 if "pjit" in cell else 3)
+    ]
+    found = load_study(write_study(tmp_path / "s", lines, steps=0))
+    text = sentences(found)[0]
+    assert "jax pmap" in text.split(" is fastest")[0]
+    assert "Too few runs for a verdict on jax pjit (2 runs, 9.8" in text
+    assert "no verdict on jax pjit on 2 devices (2 runs)" in glanced(found).sure
+
+
+def test_no_framework_wins_while_a_faster_cell_of_another_has_too_few_runs(tmp_path: Path) -> None:
+    seconds = {("jax", "bare", 1): 0.02, ("torch", "bare", 1): 0.03, ("torch", "ddp", 1): 0.01}
+
+    def winner(ddp_runs: int) -> str:
+        lines = [
+            make_line(make_cell(*cell), run, value * SPREAD[run], sequence=index * 10 + run)
+            for index, (cell, value) in enumerate(seconds.items())
+            for run in range(ddp_runs if "ddp" in cell else 6)
+        ]
+        folder = tmp_path / str(ddp_runs)
+        return " ".join(headline(load_study(write_study(folder, lines, steps=0)), None))
+
+    assert "jax is shown to be the fastest framework" in winner(0)
+    assert "is shown to be the fastest framework" not in winner(2)
+    assert "torch is shown to be the fastest framework" in winner(6)
