@@ -43,10 +43,10 @@ def define_flags() -> Flags:
             "  isoscale board                  the newest study in --out_dir\n"
             "  isoscale board STUDY            a name inside --out_dir, or a study's folder\n"
             "  isoscale board STUDY STUDY ...  several studies, side by side\n\n"
-            "Writes event files to STUDY/tensorboard. This folder is a view: it can be deleted at\n"
-            "any time. Adds new runs of a study that is still running; this uses some CPU time on\n"
-            "the cores of that study. Exit code: 0 ended by Ctrl-C or SIGTERM, 1 TensorBoard\n"
-            "failed, 2 bad input."
+            "Writes event files to STUDY/tensorboard. You can delete this folder: isoscale writes\n"
+            "it again from the results. Adds new runs of a study that is still running; this uses\n"
+            "some CPU time on the cores of that study. Exit code: 0 ended by Ctrl-C or SIGTERM,\n"
+            "1 TensorBoard failed, 2 bad input."
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")

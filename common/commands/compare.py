@@ -73,8 +73,8 @@ def define_flags() -> Flags:
             f"Strategies: {', '.join(lookup.all_strategies())} (bare: always one device)\n"
             f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all runs ok or\n"
-            "skipped, 1 a run failed or diverged, or the report failed, 2 bad input,\n"
-            "130 interrupted."
+            "skipped, 1 a run failed or diverged, or the report failed, 2 bad input, 3 the study\n"
+            "is in use or its folder cannot be written, 130 interrupted."
         )
     )
     fv.names("models", lookup.default_models(), "[list] models to train")
@@ -98,8 +98,11 @@ def define_flags() -> Flags:
     fv.names(
         "compile_modes",
         None,
-        "[list] FRAMEWORK:MODE, for example torch:compile,tensorflow:xla (default: each "
-        "framework's first)",
+        "[list] FRAMEWORK:MODE, for example torch:compile,tensorflow:xla (default: "
+        + ",".join(
+            f"{name}:{lookup.framework_info(name).compile_modes[0]}" for name in lookup.frameworks()
+        )
+        + ")",
     )
     fv.integer("runs", None, "runs per cell (default: as many as --time_budget allows)")
     fv.duration(
@@ -395,7 +398,7 @@ def _print_table(study: StudyData) -> None:
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
     print("\nIn short: the fastest; how certain; whether more devices help:")
     for row in (glance(study, setting) for setting in study.settings):
-        print(f"- {row.setting}: {row.choice}; {row.sure}; {row.scaling}")
+        print(f"- {row.setting}: {row.choice}; {row.sure}; more devices: {row.scaling}")
 
 
 def _write_views(study: StudyData) -> None:

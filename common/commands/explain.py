@@ -18,14 +18,16 @@ Explains why the frameworks differ in speed on this machine. Measures each frame
 Reports the effect of each tweak, and how much of the gap between frameworks remains.
 
   isoscale explain STUDY                        measures missing runs, then explains
-  isoscale explain STUDY --models=gpt_tiny      accepts every flag of 'isoscale compare'
+  isoscale explain STUDY --models=gpt_tiny      flags: those of 'isoscale compare'
   isoscale explain STUDY --nomeasure            explains existing results; runs nothing
 
 Defaults: --strategies=bare --devices=1; a new study has --runs=6. An existing study keeps its
-results: only missing runs are executed, with as many runs per cell. --dry_run prints the plan.
+results: explain runs only what is missing, and new cells get as many runs as the other cells.
+--dry_run prints the plan. --study and --resume are not allowed: STUDY names the study.
 
-Exit code: as 'isoscale compare' (0 all runs ok or skipped, 1 a run failed, 2 bad input,
-130 interrupted). All flags: isoscale compare --help"""
+Exit code: as 'isoscale compare' (0 all runs ok or skipped, 1 a run failed or diverged, or the
+report failed, 2 bad input, 3 the study is in use or its folder cannot be written, 130 interrupted).
+All flags: isoscale compare --help"""
 
 RUNS = 6
 """Runs per cell of a new study: from 6 runs on, the interval needs no assumption on the
@@ -104,7 +106,10 @@ def run(argv: Sequence[str]) -> int:
     if not names:
         raise ConfigError("explain needs a STUDY: an existing study, or a name for a new one")
     if len(names) > 1:
-        raise ConfigError(f"'{names[1]}': one study at a time; flags have the form --name=value")
+        raise ConfigError(
+            f"explain takes one study; '{names[1]}' is a second one (flags have the form "
+            "--name=value)"
+        )
     for name in ("study", "resume"):
         if fv.given(name):
             raise ConfigError(f"--{name} is not a flag of explain: type 'isoscale explain STUDY'")

@@ -42,8 +42,8 @@ def define_flags() -> Flags:
             f"Strategies: {', '.join(lookup.all_strategies())} (bare, one device without a\n"
             "            wrapper, always runs: the other strategies are compared with bare)\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
-            "are within bounds, 1 a difference is out of bounds, 2 bad input, 3 a run failed (and\n"
-            "no difference is out of bounds), 130 interrupted."
+            "are within bounds, 1 a difference is out of bounds or a run failed, 2 bad input,\n"
+            "3 the output folder is in use or cannot be written, 130 interrupted."
         )
     )
     fv.names("models", None, "[list] models, or pieces of training (default: all)")
@@ -52,8 +52,8 @@ def define_flags() -> Flags:
     fv.integers(
         "devices",
         [1, 2, 4],
-        "[list] device counts; without this flag, variants of models and large presets run on one "
-        "of the counts only",
+        "[list] device counts (default: 1,2,4 for the first size of each model and for small "
+        "presets in float64; 1 and 2 for all other cases)",
     )
     fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
     fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")

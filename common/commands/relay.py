@@ -43,8 +43,9 @@ def define_flags() -> Flags:
             f"Models: {', '.join(models())}\n"
             f"Pieces: {', '.join(name for name in _known() if name not in models())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
-            "are within bounds (those of isoscale parity), 1 a difference is out of bounds, 2 bad\n"
-            "input, 3 a leg failed (and no difference is out of bounds), 130 interrupted."
+            "are within bounds (those of isoscale parity), 1 a difference is out of bounds or a\n"
+            "leg failed, 2 bad input, 3 the output folder is in use or cannot be written,\n"
+            "130 interrupted."
         )
     )
     fv.names("model", None, "[list] models or pieces to train (required)")

@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
     if not fv.parse(flags):
         return 0
     if len(names) > 1:
-        raise ConfigError(f"'{names[1]}': one study at a time")
+        raise ConfigError(f"report takes one study; '{names[1]}' is a second one")
     most_drawn = read_plots(fv.plots)
     store = find_study(names[0] if names else None, fv.out_dir)
     study = load_study(store)

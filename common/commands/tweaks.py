@@ -93,7 +93,7 @@ def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _text(entry: dict[str, Any]) -> str:
-    mark = "" if entry["supported_by_vendor"] else ", UNSUPPORTED by its vendor"
+    mark = "" if entry["supported_by_vendor"] else ", not supported by the vendor of the library"
     here = f"unavailable: {entry['missing']}" if entry["missing"] else "available"
     lines = [f"  {entry['name']}  ({entry['kind']}{mark}; {here})"]
     one, two = entry["in_tuned_lane_of"], entry["in_tuned_lane_on_two_devices_of"]

@@ -12,7 +12,7 @@ from absl import flags
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.options import FIELD, flag_default, options_of
-from isoscale.common.config.run_config import RunConfig
+from isoscale.common.config.run_config import PLATFORMS, RunConfig
 
 
 class _Number(flags.ArgumentParser):
@@ -279,6 +279,7 @@ def _define(
     value = flag_default(kind, name) if default is FIELD else default
     text = declared.help if help_ is None else help_
     if several:
+        text = text if text.startswith("[list]") else f"[list] {text}"
         define = fv.integers if declared.kind == "integer" else fv.names
         define(declared.flag, value, text)
     elif declared.kind == "integer":
@@ -294,12 +295,17 @@ def _define(
         fv.text(declared.flag, value, text)
 
 
-def define_training_flags(fv: Flags) -> None:
-    """Defines the flags of training and measuring: every setting except ``CELL_FLAGS``."""
+def define_training_flags(fv: Flags, *, platforms: Sequence[str] = PLATFORMS) -> None:
+    """Defines the flags of training and measuring: every setting except ``CELL_FLAGS``.
+
+    Args:
+      fv: receives the flags.
+      platforms: platforms that the help text names.
+    """
     for kind in (RunConfig, OptimizerConfig):
         for name, declared in options_of(kind).items():
             if declared.flag is not None and name not in CELL_FLAGS:
-                _define(fv, kind, name)
+                _define(fv, kind, name, help_="|".join(platforms) if name == "platform" else None)
 
 
 def read_settings(fv: Flags) -> dict[str, Any]:
@@ -328,7 +334,7 @@ def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> Non
       sizes: name -> (an example value, the model families that have this size).
     """
     for name, (example, families) in sorted(sizes.items()):
-        help_ = f"size of {', '.join(families)} (default: the preset's)"
+        help_ = f"setting of {', '.join(families)} (default: the preset's)"
         if isinstance(example, bool):
             fv.boolean(name, None, help_)
         elif isinstance(example, int):

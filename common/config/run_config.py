@@ -99,8 +99,9 @@ class RunConfig:
         flag="tuning",
         help=(
             "stock: the installed packages without tweaks; tuned: the tweaks that made steps "
-            "faster in our measurements and are available here; ladder: the cells between stock "
-            "and tuned, each with one tweak more ('isoscale tweaks' lists the tweaks)"
+            "faster in our measurements and are available here; ladder (isoscale compare): stock, "
+            "tuned, and the cells between them, each with one tweak more ('isoscale tweaks' lists "
+            "the tweaks)"
         ),
     )
     steps: int = option(
@@ -136,7 +137,7 @@ class RunConfig:
         flag="seed",
         kind="integer",
         minimum=0,
-        help="random seed of parameters, batches, dropout and (compare) the order of runs",
+        help="random seed of parameters, batches and dropout; in compare also of the order of runs",
     )
     dataset: str = option(
         default="synthetic",
@@ -184,7 +185,7 @@ class RunConfig:
         flag="gradient_accumulation_steps",
         kind="integer",
         help=(
-            "number of parts of a device's share of the batch; one update for all parts together"
+            "parts into which each device divides its share of the batch; one update follows them"
         ),
     )
     max_in_flight: int = option(

@@ -198,8 +198,8 @@ PROBLEMS = (
         evidence=_virtual,
         meaning="Other virtual machines on the same hardware make timings noisy. The real clocks, "
         "caches and cores may differ from those that this system shows.",
-        remedy="Do more runs (--runs=6 or more) and read the intervals; compare within one "
-        "session.",
+        remedy="Do more runs (--runs=6 or more) and read the intervals; compare only "
+        "cells of one study.",
     ),
     Problem(
         id="frequency_governor",
@@ -272,8 +272,8 @@ def environment_problem(harmless: Collection[str]) -> Problem:
         severity="note",
         topic="installation",
         evidence=evidence,
-        meaning="These environment variables can change results or speed. If isoscale sets its own "
-        "value, your value has no effect; all other variables affect every run.",
+        meaning="These environment variables can change results or speed. isoscale replaces the "
+        "values of variables that it sets itself; the other variables affect every run.",
         remedy="Unset the variables that you do not intend; every run records the variables that "
         "were set (environment.json).",
     )

@@ -110,9 +110,11 @@ class Difference:
     def __str__(self) -> str:
         shown = self.first_outside or self.nearest
         step, tensor, value, bound = shown or (self.step, self.tensor, self.largest, None)
-        where = f" of {tensor}" if tensor else ""
+        quantity, _, measure = self.kind.partition(", ")
+        where = f" of {tensor}" if tensor not in ("", quantity) else ""
         judged = "not judged" if bound is None else f"bound {bound:.1e}"
-        return f"{self.kind}{where} at step {step}: {value:.2e} ({judged})"
+        about = f"{measure}; {judged}" if measure else judged
+        return f"{quantity}{where} at step {step}: {value:.2e} ({about})"
 
 
 _Judged = tuple[int, str, float | None, float]

@@ -192,7 +192,5 @@ class RelayDocument(_Document):
 
 
 def exit_code(comparisons: Iterable[Comparison], *, failed: bool) -> int:
-    """Returns 1 if a difference is out of bounds, 3 if a run failed, else 0."""
-    if not all(comparison.ok for comparison in comparisons):
-        return 1
-    return 3 if failed else 0
+    """Returns 1 if a difference is out of bounds or a run failed, else 0."""
+    return int(failed or not all(comparison.ok for comparison in comparisons))

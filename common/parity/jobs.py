@@ -40,8 +40,8 @@ def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
     fv.boolean(
         "quick_compile",
         True,
-        "XLA compiles the same program without optimising the machine code; --noquick_compile: "
-        "compile as in runs, which takes twice as long",
+        "XLA compiles the same program without optimising the machine code, to save time; "
+        "--noquick_compile: compile as isoscale compare does",
     )
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     fv.text("out_dir", out_dir, f"folder for {holds}")

@@ -22,7 +22,7 @@ from isoscale.common.config.flags import (
     define_size_flags,
     define_training_flags,
 )
-from isoscale.common.config.run_config import RunConfig
+from isoscale.common.config.run_config import LADDER, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
 from isoscale.common.machine import describe
@@ -55,7 +55,8 @@ def define_flags(framework: str) -> Flags:
             f"Data sets:\n  {', '.join(lookup.data_sources())}\n\n"
             "The run directory contains config.json, machine.json, environment.json,\n"
             "versions.json, steps.jsonl, windows.jsonl and result.json.\n"
-            "Exit code: 0 done, 1 failed, 2 bad input."
+            "Exit code: 0 done, 1 failed, 2 bad input, 3 a folder is in use or cannot be written,\n"
+            "130 interrupted."
         )
     )
     define_flag(fv, "model", help_="model to train (required)")
@@ -70,7 +71,7 @@ def define_flags(framework: str) -> Flags:
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     fv.integer("watchdog_seconds", 300, "kill the ranks after this many seconds without progress")
     define_checkpoint_flags(fv)
-    define_training_flags(fv)
+    define_training_flags(fv, platforms=info.platforms)
     define_size_flags(fv, lookup.size_fields())
     return fv
 
@@ -91,6 +92,11 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
         tuning=fv.tuning,
         tweaks_must_apply=True,
     )
+    if fv.tuning == LADDER and not fv.given("tweaks"):
+        raise ConfigError(
+            f"--tuning={LADDER} is for 'isoscale compare', which adds --tweaks; choose {STOCK} or "
+            f"{TUNED}"
+        )
     info = lookup.framework_info(framework)
     missing = lookup.missing_packages(info)
     if missing:

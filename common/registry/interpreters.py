@@ -73,7 +73,7 @@ def _missing_packages(framework: str, path: str) -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         raise ConfigError(
-            f"--python_{framework}={path} is not a Python interpreter that starts"
+            f"--python_{framework}={path} is not a Python interpreter, or does not start"
         ) from None
     return answer.stdout.split()
 

@@ -159,12 +159,12 @@ def _framework(name: str, entry: dict[str, Any]) -> Iterable[str]:
     yield fact("devices on CPU", _joined(entry["devices"]))
     yield fact("built for", entry["build"])
     yield fact("float32 product", product_text(entry["matrix_product"], on="cpu"))
-    yield fact("multiplied by", entry["matrix_library"])
+    yield fact("matrix library", entry["matrix_library"])
     sets = entry["instruction_set"]
     if isinstance(sets, dict):
         sets = "; ".join(f"{library}: {says}" for library, says in sets.items())
     yield fact("instruction set", sets)
-    yield fact("threads on one core", str(entry["threads"]))
+    yield fact("threads of a process pinned to one core", str(entry["threads"]))
     yield fact("TF32 by default", entry["tf32_by_default"])
     if entry["cuda_packages"]:
         yield fact("CUDA packages", _joined(entry["cuda_packages"]))
@@ -187,7 +187,10 @@ def _frameworks(facts: dict[str, Any]) -> list[str]:
 def _problems(facts: dict[str, Any]) -> list[str]:
     width, found = _width(), facts["problems"]
     counts = {kind: sum(p["severity"] == kind for p in found) for kind in ("problem", "note")}
-    lines = [f"Known problems of this combination: {counts['problem']}; notes: {counts['note']}"]
+    lines = [
+        f"Known problems of this machine with these frameworks: {counts['problem']}; "
+        f"notes: {counts['note']}"
+    ]
     for problem in found:
         lines.append(f"  {problem['severity'].upper()}: {problem['id']}")
         for label in ("evidence", "meaning", "remedy"):

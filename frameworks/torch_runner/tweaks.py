@@ -131,7 +131,7 @@ TWEAKS = (
             "oneDNN checks the features of the processor, not its vendor; saves about 10 % of a "
             "product; measurements on Zen 4 showed no difference for a whole step"
         ),
-        where="float32 without torch.compile; x86 processors of other vendors than Intel",
+        where="float32, bfloat16; no torch.compile; x86 processors of vendors other than Intel",
         needs="a private operation of PyTorch, which PyTorch does not support",
         source="https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/mkldnn/Linear.cpp",
         # Inductor cannot compile this operation for every input.
@@ -143,7 +143,7 @@ TWEAKS = (
     ),
     Tweak(
         name="foreach-optimizer",
-        what="the optimizer does one list operation per arithmetic step (foreach=True), not fused",
+        what="the optimizer applies each operation to the list of all tensors (foreach=True)",
         why="this is PyTorch's default on GPUs; on the CPU the fused kernel is up to 2x faster",
         where="everywhere",
         needs="nothing",

@@ -71,6 +71,7 @@ RUNNER = [
     (["--model=moe_tiny", "--resume_from=/etc/hostname"], "is a file; a checkpoint is a folder"),
     (["--model=moe_tiny", "--resume_from=/etc"], "cannot read /etc/manifest.json"),
     (["--model=moe_tiny", "--tuning=fast"], "unknown tuning 'fast'"),
+    (["--model=moe_tiny", "--tuning=ladder"], "--tuning=ladder is for 'isoscale compare'"),
     (["--model=moe_tiny", "--tweaks=+one-bucket"], "unknown tweak 'one-bucket'"),
     (
         ["--model=mlp_digits", "--tweaks=+dense-2d"],

@@ -201,7 +201,7 @@ def test_no_runs_remain_for_a_complete_study(
     "arguments, said",
     [
         ([], "explain needs a STUDY"),
-        (["mine", "other"], "'other': one study at a time"),
+        (["mine", "other"], "explain takes one study; 'other' is a second one"),
         (["mine", "--resume"], "--resume is not a flag of explain: type 'isoscale explain STUDY'"),
         (["mine", "--study=x"], "--study is not a flag of explain: type 'isoscale explain STUDY'"),
         (["mine", "--runs=x"], "--runs=x: must be a whole number, 1 or more"),

@@ -13,7 +13,7 @@ def test_every_tweak_is_listed_with_its_source(capsys) -> None:
         for tweak in lookup.tweaks(framework):
             assert tweak.name in text
             assert tweak.source in text
-    assert text.count("UNSUPPORTED by its vendor") == 2
+    assert text.count("not supported by the vendor of the library") == 2
 
 
 def test_json_has_missing_requirements_and_the_models_of_the_tuned_lane(capsys) -> None:

@@ -93,7 +93,8 @@ def sentences(document: RelayDocument) -> list[str]:
             f"Unbroken runs, without a change of framework, are also out of bounds: {who}, at "
             f"step {step}. "
             "This training amplifies rounding. isoscale parity tests whether each step is equal; "
-            "fewer --steps here test the change of framework alone."
+            "with fewer --steps, rounding stays small, and the relay tests the change of framework "
+            "alone."
         )
     failed = [run for run in document.trainings() if run.error]
     lines += [f"FAILED: {run.model} {_name(run)}: {run.error}" for run in failed]

@@ -41,8 +41,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "Speedup is throughput divided by the throughput of the same framework's bare step on one "
         f"device (no distribution wrapper) at {base}; efficiency is speedup / devices. Derived "
         "from measurements: speedup, efficiency, and the compile time (first step minus a median "
-        "step). Computed by formula: FLOPs (results.csv). All other figures are measured; no "
-        "figure is estimated.",
+        "step; with blocks of steps, plus the compilation and one run of a block). Computed by "
+        "formula: FLOPs (results.csv). All other figures are measured; no figure is estimated.",
     ]
     if study.machines and not any(machine["gpus"] for machine in study.machines):
         paragraphs.append(

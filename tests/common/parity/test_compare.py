@@ -72,7 +72,10 @@ def test_a_difference_names_its_tensor(changes: dict, kind: str, tensor: str) ->
     assert set(outside) == {kind}
     assert outside[kind].first_outside[:2] == (0, tensor)
     assert outside[kind].tensor == tensor
-    assert f"{kind} of {tensor} at step 0" in str(outside[kind])
+    quantity, measure = kind.split(", ")
+    of_tensor = "" if tensor == quantity else f" of {tensor}"
+    assert str(outside[kind]).startswith(f"{quantity}{of_tensor} at step 0: ")
+    assert f"({measure}; bound 1.0e-" in str(outside[kind])
 
 
 def test_a_figure_keeps_the_first_step_out_of_bounds_and_the_largest_value() -> None:

@@ -26,7 +26,8 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
         sentences.append(
             f"{runs} of each cell: the report has no intervals and no verdicts. The figures below "
             "are measured, but the variation between runs is unknown. For intervals and verdicts, "
-            "continue the study to six runs of each cell: type --resume --runs=6."
+            f"continue the study to six runs of each cell: isoscale compare --study={study.name} "
+            "--resume --runs=6."
         )
     elif min(counts) < LEAST_RUNS:
         sentences.append(

@@ -10,12 +10,14 @@ from isoscale.common.report.study.answers.setting import caveats, devices_text
 from isoscale.common.report.words import joined, number
 
 INTRODUCTION = (
-    "The steps lead from stock (the installed packages, without tweaks) to tuned; each step adds "
-    "one tweak. A change is the ratio of examples per second to the step before: above 1, the "
-    "tweak makes training faster. A change is called shown by the same rule as the other "
-    "comparisons of this report, with p corrected for all {n} tests of this section together. A "
-    "gap is the ratio of the fastest framework to the slowest, each with its fastest strategy by "
-    "the stock median. Shares of a gap are shares of its logarithm, so that the shares add up."
+    "The rungs lead from stock (the installed packages, without tweaks) to tuned; each rung adds "
+    "one tweak. A change is the examples per second of a rung, divided by those of the rung "
+    "before: above 1, the tweak makes training faster. A change is called shown by the same rule "
+    "as the other comparisons of this report, with p corrected for all {n} tests of this section "
+    "together. "
+    "A gap is the throughput of the fastest framework, divided by that of the slowest. Each "
+    "framework takes the strategy with the shortest median step in stock, in both lanes. Shares of "
+    "a gap are shares of its logarithm, so that the shares add up."
 )
 
 
@@ -34,7 +36,7 @@ def sentences(lanes: Lanes) -> list[str]:
         if waterfall.strays:
             cells = ", ".join("+".join(c.cell.tweaks or ["none"]) for c in waterfall.strays)
             found.append(
-                f"These cells are not steps from stock to tuned and are left out: "
+                f"These cells are not rungs from stock to tuned and are left out: "
                 f"{waterfall.name} with {cells}."
             )
     if any(cell.cell.oversubscribed for _, cell in lanes.setting.cells):
@@ -78,8 +80,8 @@ def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
         yield f"{where} there is no gap to explain: no difference is shown in the stock lane."
     else:
         left = gap.left
-        ends = f"between {_percent(left.low)} and {_percent(left.high)} %, from the ends of the "
-        ends += "two intervals"
+        ends = f"interval {_percent(left.low)} to {_percent(left.high)} %, from the intervals of "
+        ends += "the two gaps"
         if left.low <= 1 <= left.high:
             yield (
                 f"{where} no change of the gap between the lanes is shown: the tuned gap is "

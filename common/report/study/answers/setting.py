@@ -232,8 +232,8 @@ def glance(study: StudyData, setting: Setting) -> Glance:
         choice = f"{leader} was fastest"
         fewest = min((cell for _, cell in best), key=lambda cell: len(cell.ok))
         sure = (
-            f"no verdict: {_runs(fewest)} of a cell; {ratio_text(found[0].ratio)} over the "
-            "next cell"
+            f"no verdict: a cell has {_runs(fewest)} only; the throughput is "
+            f"{ratio_text(found[0].ratio)} that of the next cell"
         )
     else:
         choice = " or ".join([leader, *(v.other for v in decided if v.outcome != "faster")])

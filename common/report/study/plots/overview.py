@@ -30,8 +30,8 @@ def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> li
             slug=f"overview{f'_{first // _ROWS + 1}' if first else ''}",
             title="The fastest cell of each framework",
             caption="Throughput of each framework with its fastest strategy and number of "
-            "devices, relative to the fastest framework of the setting. A difference is a verdict "
-            "only if the text says so.",
+            "devices, relative to the fastest framework of the setting. This plot shows no "
+            "verdicts; the verdicts are in the text.",
             draw=partial(_draw_overview, compared[first : first + _ROWS], frameworks),
         )
         for first in range(0, len(compared), _ROWS)

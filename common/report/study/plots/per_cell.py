@@ -83,7 +83,8 @@ COMPILE_TIME = CellQuantity(
     scale=1,
     value_of=lambda line: line.result.compile_seconds,
     estimate_of=lambda cell: None,
-    caption=f"{_CAPTION}. Compilation caches on disk are off.",
+    caption=f"{_CAPTION}. With blocks of steps, the compilation and one run of a block are added. "
+    f"Compilation caches on disk are off.",
 )
 
 

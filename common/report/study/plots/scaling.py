@@ -39,8 +39,8 @@ def scaling_plots(setting: Setting, all_looks: dict[str, Look]) -> list[Plot]:
         Plot(
             slug=f"{setting.slug}_throughput",
             title=f"Throughput against devices: {setting.title}",
-            caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: n times the throughput of the "
-            "framework's bare step.",
+            caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: the throughput of bare on one "
+            "device, times the number of devices.",
             draw=partial(_draw_throughput, setting, all_looks),
         )
     ]

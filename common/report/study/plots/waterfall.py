@@ -33,7 +33,7 @@ class _Bar:
 
 
 def _bars(waterfall: Waterfall, color: str) -> Iterator[_Bar]:
-    """Yields the bars: stock and tuned start at 0, others at the end of the step before."""
+    """Yields the bars: stock and tuned start at 0, others at the end of the rung before."""
     before: float | None = None
     for step in waterfall.steps:
         if waterfall.tweaks and not step.added and step.lane == TUNED:
@@ -109,9 +109,9 @@ def waterfall_plots(lanes: Lanes, frameworks: Sequence[str]) -> list[Plot]:
                     slug=f"{lanes.setting.slug}_waterfall_{devices}{suffix}",
                     title=f"From stock to tuned: {title}",
                     caption="Medians over runs; whiskers: 95 % interval of the median (with 3 or "
-                    "more runs). A pale bar is the time that a tweak saves against the step "
-                    "before, a hatched bar the time that a tweak adds. A difference is a verdict "
-                    "only if the table says so.",
+                    "more runs). A pale bar is the time that a tweak saves against the rung "
+                    "before, a hatched bar the time that a tweak adds. This plot shows no "
+                    "verdicts; the verdicts are in the table.",
                     draw=partial(_draw_waterfalls, title, bars[first : first + ROWS_PER_PLOT]),
                 )
             )

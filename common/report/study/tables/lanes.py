@@ -1,4 +1,4 @@
-"""The table from stock to tuned: one row for each step."""
+"""The table from stock to tuned: one row for each rung."""
 
 from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.scaling import CellSummary
@@ -10,10 +10,10 @@ from isoscale.common.report.words import NO_VALUE, estimate, incomplete, joined,
 
 COLUMNS = (
     "framework",
-    "step",
+    "rung",
     "runs",
     "time per step, ms",
-    "change to the step before",
+    "change to the rung before",
     "shown?",
     "marks",
 )

@@ -110,13 +110,15 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         "memory (peak",
         "resident, summed over processes, including the framework; on GPUs the largest device); "
         "compile (first",
-        "step minus a median step); loss. Derived from these figures: speedup and efficiency.",
+        "step minus a median step; with blocks of steps, plus a block's first run); loss. Derived "
+        "from these",
+        "figures: speedup and efficiency.",
     ]
     counts = [len(summary.ok) for summary in summaries if summary.ok]
     if counts and min(counts) < 3:
         notes.append(
             "A cell with fewer than 3 runs has no interval and no verdict on differences. To add "
-            "runs, type --resume --runs=6."
+            "runs: isoscale compare --study=NAME --resume --runs=6."
         )
     if counts and max(counts) >= 3:
         notes.append(
@@ -130,7 +132,7 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
             f"(one device, no distribution wrapper) at {batch}. efficiency: speedup / devices."
         )
     if any(summary.speedup is None and summary.ok for summary in summaries):
-        notes.append("speedup '-': the study has no 'bare' cell of the same framework.")
+        notes.append("speedup '-': the study has no successful run of the framework's 'bare' cell.")
     if any(summary.cell.platform == "cpu" for summary in summaries):
         apart = lookup.strategies_of("per_device")
         verb = "has" if len(apart) == 1 else "have"

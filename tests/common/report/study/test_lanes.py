@@ -102,8 +102,8 @@ def test_the_sentences_give_the_explained_share_of_the_gap(tmp_path: Path) -> No
         "On 1 device, tuned: the gap between torch bare (10.00 ms/step) and jax bare"
     )
     assert re.fullmatch(
-        r"On 1 device the tweaks explain 50 % of the gap and 50 % remains \(between "
-        r"4\d and 5\d %, from the ends of the two intervals\)\.",
+        r"On 1 device the tweaks explain 50 % of the gap and 50 % remains \(interval "
+        r"4\d to 5\d %, from the intervals of the two gaps\)\.",
         found[2],
     )
     assert found[3] == (
@@ -116,7 +116,7 @@ def test_the_sentences_give_the_explained_share_of_the_gap(tmp_path: Path) -> No
 def test_the_sentences_for_a_closed_gap_a_grown_gap_and_an_unchanged_gap(tmp_path: Path) -> None:
     gone = said(tmp_path / "gone", two((0.04, 0.01), (0.01, 0.01)))
     assert "On 1 device, tuned: no difference is shown between" in gone[1]
-    assert "explain 100 % of the gap and 0 % remains (between 0 and" in gone[2]
+    assert "explain 100 % of the gap and 0 % remains (interval 0 to" in gone[2]
     assert gone[2].endswith("; no difference is shown in the tuned lane.")
     grown = said(tmp_path / "grown", two((0.02, 0.01), (0.02, 0.005)))
     assert "not smaller in the tuned lane: the tuned gap is 200 % of the stock gap" in grown[2]
@@ -172,7 +172,7 @@ def test_disturbed_runs_and_stray_cells_are_reported(tmp_path: Path) -> None:
     found = said(tmp_path, lines)
     assert "But 4 of these 24 runs were disturbed by other programs." in found
     assert (
-        "These cells are not steps from stock to tuned and are left out: jax bare with other."
+        "These cells are not rungs from stock to tuned and are left out: jax bare with other."
         in found
     )
 
@@ -204,7 +204,7 @@ def test_the_report_contains_all_sentences_and_rows_about_lanes(
     # Markdown has < as &lt;.
     text = Page(text).text if name.endswith("html") else html.unescape(text)
     section = text[
-        text.index("The steps lead from stock (the installed packages, without tweaks)") :
+        text.index("The rungs lead from stock (the installed packages, without tweaks)") :
     ]
     section = section[: section.index("Comparisons" if "html" in name else "| comparison |")]
     for lanes in written.lanes:

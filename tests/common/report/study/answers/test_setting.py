@@ -153,7 +153,7 @@ def test_one_run_of_each_cell_gives_no_verdict(tmp_path: Path) -> None:
     )
     row = glanced(found)
     assert row.choice == "jax bare on 1 device (9.800 ms/step, 6531 examples/s) was fastest"
-    assert row.sure.startswith("no verdict: one run of a cell; ")
+    assert row.sure.startswith("no verdict: a cell has one run only; ")
     assert row.scaling.startswith("no verdict; highest speedup")
 
 
@@ -175,7 +175,7 @@ def test_a_framework_with_one_run_does_not_prevent_other_verdicts(tmp_path: Path
 def test_the_opening_table_names_the_smallest_number_of_runs(tmp_path: Path) -> None:
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.020}
     found = study(tmp_path, seconds, runs={"jax": 6, "torch": 2})
-    assert glanced(found).sure.startswith("no verdict: 2 runs of a cell; ")
+    assert glanced(found).sure.startswith("no verdict: a cell has 2 runs only; ")
 
 
 def test_strategies_are_compared_if_one_framework_alone_has_two_devices(tmp_path: Path) -> None:

@@ -88,4 +88,4 @@ def test_mixed_versions_and_machines_are_reported(capsys) -> None:
 
 def test_a_study_without_bare_says_why_there_is_no_speedup(capsys) -> None:
     text = printed(capsys, [entry for entry in lines(1) if entry["cell"]["strategy"] != "bare"])
-    assert "the study has no 'bare' cell of the same framework" in text
+    assert "the study has no successful run of the framework's 'bare' cell" in text
