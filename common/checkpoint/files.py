@@ -12,11 +12,10 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,8 +28,9 @@ from isoscale.common.checkpoint.manifest import (
     Manifest,
     first_difference,
 )
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.model_spec import Arrays
+from isoscale.common.disk import read
 from isoscale.common.disk.json_files import write_atomically
 
 KEPT = 2
@@ -187,23 +187,12 @@ def find(text: str, *, folder: Path | None = None) -> Path | None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Opens a regular file; yields the file and its size in bytes.
-
-    Raises:
-      ConfigError: ``path`` is not a regular file, or cannot be read.
-    """
+def _bad_input() -> Iterator[None]:
+    """Turns an unreadable file into bad input: the user named the checkpoint."""
     try:
-        # Non-blocking: opening a pipe would otherwise wait for a writer forever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ConfigError(f"{path} is not a regular file")
-    with open(descriptor, "rb") as file:
-        yield file, status.st_size
+        yield
+    except FolderError as error:
+        raise ConfigError(str(error)) from None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -212,8 +201,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
       ConfigError: the manifest is missing, damaged or of another format.
     """
-    with _opened(path / MANIFEST) as (file, _):
-        text = file.read(LARGEST_BYTES + 1)
+    with _bad_input():
+        text = read.read_bytes(path / MANIFEST, most=LARGEST_BYTES)
     try:
         return Manifest.from_text(text)
     except ConfigError as error:
@@ -228,7 +217,7 @@ def read_state(path: Path, manifest: Manifest) -> State:
         damaged, differ from the manifest, or are not finite.
     """
     content_path = path / TENSORS
-    with _opened(content_path) as (file, size):
+    with _bad_input(), read.opened(content_path) as (file, size):
         if size != manifest.file_bytes:
             raise ConfigError(
                 f"{content_path} has {size} bytes; its manifest says {manifest.file_bytes}"

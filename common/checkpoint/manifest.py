@@ -109,12 +109,10 @@ class Manifest:
           ConfigError: the text is no valid manifest; the message completes a sentence that starts
             with the name of the file.
         """
-        if len(text) > LARGEST_BYTES:
-            raise ConfigError(f"is larger than {LARGEST_BYTES} bytes")
         try:
             outer = from_json(text)
-        except (ValueError, RecursionError):
-            raise ConfigError("is not JSON") from None
+        except ValueError as error:
+            raise ConfigError(f"is not JSON ({str(error)[:100]})") from None
         record = outer.get("manifest") if isinstance(outer, dict) else None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ConfigError(f"is not the manifest of an {FORMAT}")

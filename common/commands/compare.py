@@ -22,7 +22,12 @@ from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.machine import describe
 from isoscale.common.processes.lock import locked
 from isoscale.common.registry import lookup
-from isoscale.common.registry.interpreters import Program, define_interpreter_flags, find_programs
+from isoscale.common.registry.interpreters import (
+    Program,
+    define_interpreter_flags,
+    find_programs,
+    interpreter_flags,
+)
 from isoscale.common.report.study.data import PLOTS, StudyData, load_study
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
@@ -242,6 +247,8 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
     if not store.has_files:
         raise unknown("study", store.folder.name, [path.name for path in studies(out_dir)])
     record = store.record()
+    for session in record.sessions:
+        _check_recorded(session.flags, typed, name=store.folder.name)
     original = record.sessions[0].flags
     by_time = typed.given("time_budget") and not typed.given("runs")
     if by_time:
@@ -274,6 +281,28 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         sessions=sessions,
         budget_seconds=typed.time_budget if by_time else None,
     )
+
+
+def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None:
+    """Checks that no recorded flag starts a program, or reads a file, that the user did not name.
+
+    Somebody else may have written the study.
+
+    Raises:
+      ConfigError: a recorded flag must be given again.
+    """
+    for flag in recorded:
+        word, _, value = flag.removeprefix("-").removeprefix("-").partition("=")
+        if word == "flagfile":
+            raise ConfigError(
+                f"study '{name}' records {flag[:200]!r}: isoscale does not read files that a study "
+                "names"
+            )
+        if word in interpreter_flags() and not typed.given(word):
+            raise ConfigError(
+                f"study '{name}' was run with --{word}={value[:200]!r}; to run this program again, "
+                f"add --{word}=PATH (isoscale starts no program that only a study names)"
+            )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -310,6 +339,7 @@ def run(argv: Sequence[str]) -> int:
     make_folder(store.folder, flag="--out_dir")
     with locked(store.folder, called=f"study '{store.folder.name}'"):
         study = make_study()
+        store.print_notes()
         session = SessionRecord(
             flags=request.sessions[-1].flags,
             rounds=request.sessions[-1].rounds,

@@ -125,7 +125,11 @@ def run(argv: Sequence[str]) -> int:
             if code not in (0, 1):
                 return code
             folder = study_folder(name, Path(fv.out_dir))
-    study = None if folder is None else load_study(Store(folder))
+    study = None
+    if folder is not None:
+        store = Store(folder)
+        study = load_study(store)
+        store.print_notes()
     if study is None or not study.lanes:
         again = ["isoscale", "explain", name]
         again += [f"--out_dir={fv.out_dir}"] if fv.given("out_dir") else []

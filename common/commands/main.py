@@ -15,6 +15,7 @@ COMMANDS = {
     "relay": "train one model in several frameworks in turn, and show that results are equal",
     "tweaks": "list the tweaks of each framework, and which are available on this machine",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
+    "repair": "rebuild a study's results.jsonl from the folders of its runs",
     "board": "show one or several studies in TensorBoard",
     "doctor": "describe this machine and the installed frameworks, and list their known problems",
 }

@@ -85,7 +85,9 @@ def run(argv: Sequence[str]) -> int:
     store = find_study(names[0] if names else None, fv.out_dir)
     study = load_study(store)
     if not study.lines:
-        raise ConfigError(f"study '{study.name}' has no results yet")
+        why = f": {store.notes[0]}" if store.notes else " yet"
+        raise ConfigError(f"study '{study.name}' has no results{why}")
+    store.print_notes()
     path = write(study, most_drawn=most_drawn)
     print(f"Report: {path}")
     return 0

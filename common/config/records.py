@@ -20,6 +20,10 @@ OMIT_DEFAULT = {"omit default": True}
 """Metadata of a field that is absent from the JSON object at its default value."""
 
 
+class LaterVersionError(ValueError):
+    """A record was written by a later isoscale."""
+
+
 def to_record(value: Any) -> Any:
     """Returns a dataclass, or a list or dict of dataclasses, as plain JSON values.
 
@@ -59,8 +63,12 @@ def without_version(record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise _wrong("", record, "an object")
     version = record.get("schema_version", 1)
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise LaterVersionError(
+            f"schema_version is {str(version)[:20]}; this isoscale reads 1 to {SCHEMA_VERSION}"
+        )
     if isinstance(version, bool) or version not in range(1, SCHEMA_VERSION + 1):
-        raise ValueError(f"schema_version is {version!r}; it must be 1 to {SCHEMA_VERSION}")
+        raise ValueError(f"schema_version is {version!r:.60}; it must be 1 to {SCHEMA_VERSION}")
     return {name: value for name, value in record.items() if name != "schema_version"}
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 
 
 def check_folder(text: str, *, flag: str) -> Path:
@@ -39,11 +39,17 @@ def make_folder(path: Path, *, flag: str) -> None:
         raise ConfigError(f"{flag}: {path} cannot be created: {error.strerror}") from None
 
 
+def leads_outside(root: Path, path: Path) -> bool:
+    """Returns whether ``path``, below ``root`` by its name, leads out of ``root`` by a link."""
+    return not path.resolve().is_relative_to(root.resolve())
+
+
 def check_inside(folder: Path, name: str, *, flag: str) -> Path:
     """Returns ``folder / name`` if ``name`` is a plain file name.
 
     Raises:
       ConfigError: ``name`` is empty, too long, or contains other characters than a plain name.
+      FolderError: a link of this name leads out of ``folder``.
     """
     allowed = name and name[0].isalnum() and all(c.isalnum() or c in "._-" for c in name)
     if not allowed or not name.isascii() or len(name) > 100:
@@ -51,4 +57,7 @@ def check_inside(folder: Path, name: str, *, flag: str) -> Path:
             f"{flag}={name!r} must be a plain name inside {folder}: at most 100 letters, digits, "
             "'.', '_' and '-'; the first is a letter or digit"
         )
-    return folder / name
+    path = folder / name
+    if leads_outside(folder, path):
+        raise FolderError(f"{flag}={name}: {path} is a link that leads out of {folder}")
+    return path

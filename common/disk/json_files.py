@@ -1,7 +1,9 @@
 """Reads and writes strict JSON; writes files atomically."""
 
 import json
+import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,18 +39,46 @@ def to_json(record: Any, *, indent: int | None = None) -> str:
     return json.dumps(finite(record), indent=indent, default=_plain, allow_nan=False)
 
 
+_UNUSUAL = re.compile(r"\d{30}|[eE]\+?\d{3}|\\u[dD]")
+"""Text that may hold a number beyond float64, or half of a surrogate pair."""
+_MOST_DIGITS = 30
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not strict JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits; at most {_MOST_DIGITS} are allowed")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return value
 
 
 def from_json(text: str | bytes) -> Any:
     """Returns the value of strict JSON text, as ``to_json`` writes it.
 
     Raises:
-      ValueError: ``text`` is not JSON, or contains NaN or an infinity.
-      RecursionError: ``text`` is nested too deeply.
+      ValueError: ``text`` is not UTF-8 or JSON, is nested too deeply, or contains NaN, a number
+        beyond float64, an integer of more than 30 digits, or text that has no UTF-8 form.
     """
-    return json.loads(text, parse_constant=_no_constant)
+    text = text.decode() if isinstance(text, bytes) else text
+    try:
+        if not _UNUSUAL.search(text):
+            return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(
+            text, parse_constant=_no_constant, parse_int=_integer, parse_float=_float
+        )
+        json.dumps(value, ensure_ascii=False).encode()  # fails for half of a surrogate pair
+    except RecursionError:
+        raise ValueError("the text is nested too deeply") from None
+    return value
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:

@@ -139,7 +139,8 @@ PROBLEMS = (
         severity="problem",
         topic="capacity",
         evidence=_quota,
-        meaning="The kernel stops a container that has used its share, for tens of milliseconds. "
+        meaning="In each period, the kernel stops a container that has used its CPU time, until "
+        "the next period begins: tens of milliseconds. "
         "Window times vary, and more devices than the limit add no speed.",
         remedy="Raise the limit (docker --cpus, the CPU limit of a pod), or choose --devices below "
         "the limit.",
@@ -150,7 +151,8 @@ PROBLEMS = (
         topic="capacity",
         evidence=_busy,
         meaning="Other programs use the measured cores: figures are slower and spread wider. "
-        "isoscale marks these runs as disturbed.",
+        "isoscale marks a run as disturbed if other programs use more than 10 % of one "
+        "core's time on its cores.",
         remedy="End the other programs or wait for them, then run isoscale doctor again.",
     ),
     Problem(
@@ -272,8 +274,9 @@ def environment_problem(harmless: Collection[str]) -> Problem:
         severity="note",
         topic="installation",
         evidence=evidence,
-        meaning="These environment variables can change results or speed. isoscale replaces the "
-        "values of variables that it sets itself; the other variables affect every run.",
+        meaning="These environment variables can change results or speed. isoscale replaces "
+        "variables that it sets itself, and removes the settings of tweaks that a run does not "
+        "use. The other settings affect every run of the frameworks that read them.",
         remedy="Unset the variables that you do not intend; every run records the variables that "
         "were set (environment.json).",
     )

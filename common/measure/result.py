@@ -1,11 +1,11 @@
 """The result of a run: a typed record, written and read by the same type."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from isoscale.common.config.cell import Cell
+from isoscale.common.config.errors import FolderError
 from isoscale.common.config.records import (
     OMIT_DEFAULT,
     from_record,
@@ -13,8 +13,10 @@ from isoscale.common.config.records import (
     with_version,
     without_version,
 )
+from isoscale.common.disk.read import MEBIBYTE, read_json
 
 RESULT = "result.json"
+LARGEST_RESULT = 16 * MEBIBYTE
 """File with the result in a run directory; written last: its presence means a complete run."""
 
 Status = Literal["ok", "diverged", "failed", "skipped"]
@@ -178,8 +180,9 @@ class RunResult(RunOutcome, RunIdentity):
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """Returns a run's result as plain JSON values; None if the file is missing or incomplete."""
+    """Returns a run's result as plain JSON values; None if the file is missing or damaged."""
     try:
-        return json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        record = read_json(run_dir / RESULT, most=LARGEST_RESULT)
+    except FolderError:
         return None
+    return record if isinstance(record, dict) else None

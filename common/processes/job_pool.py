@@ -22,9 +22,10 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Generic, TypeVar
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.records import from_record, to_record
 from isoscale.common.disk.json_files import from_json, to_json, write_json
+from isoscale.common.disk.read import MEBIBYTE, read_json
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch, ranks
 from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for
@@ -32,6 +33,7 @@ from isoscale.common.processes.job_line import Key, Line
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST, _LOG = "request.json", "log.txt"
+_LARGEST_REQUEST = 64 * MEBIBYTE
 WORK = ".work"
 """Folder of the workers, in a command's folder."""
 OUTPUTS = "outputs"
@@ -191,12 +193,16 @@ def _whole_lines(folder: Path, line_type: type[L], start: int = 0) -> tuple[list
 def module_at_work(work: Path) -> str | None:
     """Returns the module of an unfinished session's jobs; None: no session is unfinished."""
     request = _read_request(work)
-    return None if request is None else request["module"]
+    return None if request is None else request.get("module")
 
 
 def _read_request(work: Path) -> dict[str, Any] | None:
-    path = work / _REQUEST
-    return json.loads(path.read_text()) if path.exists() else None
+    """Returns the request of an unfinished session; None without one, or if it is damaged."""
+    try:
+        request = read_json(work / _REQUEST, most=_LARGEST_REQUEST)
+    except FolderError:
+        return None
+    return request if isinstance(request, dict) else None
 
 
 class JobPool(Generic[L]):
@@ -251,7 +257,7 @@ class JobPool(Generic[L]):
             raise ConfigError(
                 f"--resume: {called} contains no interrupted session; start without --resume"
             )
-        if before["code_sha256"] != now["code_sha256"]:
+        if before.get("code_sha256") != now["code_sha256"]:
             raise ConfigError(
                 f"--resume: the code has changed since {called} was interrupted; start again "
                 "without --resume"

@@ -41,8 +41,13 @@ class Program:
 
 def define_interpreter_flags(fv: Flags) -> None:
     """Defines ``--python_<framework>`` for each framework; ``find_programs`` reads them."""
-    for name in lookup.frameworks():
-        fv.text(f"python_{name}", None, f"interpreter for {name} (default: this one)")
+    for flag, name in interpreter_flags().items():
+        fv.text(flag, None, f"interpreter for {name} (default: this one)")
+
+
+def interpreter_flags() -> dict[str, str]:
+    """Returns the flags that name programs to start: flag -> framework."""
+    return {f"python_{name}": name for name in lookup.frameworks()}
 
 
 def _interpreter(text: str) -> str:

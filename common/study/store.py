@@ -3,18 +3,33 @@
 The run directories are the truth; ``results.jsonl`` is the index of their results.
 """
 
-import json
+import contextlib
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.errors import ConfigError
-from isoscale.common.disk.json_files import from_json, to_json, write_atomically, write_json
+from isoscale.common.config.errors import ConfigError, FolderError
+from isoscale.common.config.records import LaterVersionError
+from isoscale.common.disk.folders import leads_outside
+from isoscale.common.disk.json_files import write_atomically, write_json
+from isoscale.common.disk.read import MEBIBYTE, MissingFileError, read_bytes, read_json
 from isoscale.common.processes.lock import LOCK
+from isoscale.common.study.index import (
+    CELLS,
+    DAMAGED,
+    LARGEST,
+    DamagedLine,
+    duplicates,
+    line_text,
+    read_index,
+    read_run_folders,
+)
 from isoscale.common.study.records import ResultLine, StudyRecord
 
 RESULTS = "results.jsonl"
 STUDY = "study.json"
+_LARGEST_RECORD = 64 * MEBIBYTE
 
 
 class Store:
@@ -24,21 +39,55 @@ class Store:
         self.folder = folder
         self._lines: dict[tuple[Cell, int], ResultLine] = {}
         self._texts: dict[tuple[Cell, int], str] = {}
+        self._damaged: list[DamagedLine] = []
+        self.notes: list[str] = []
+        """What ``load`` found wrong, one sentence each."""
 
     def load(self) -> None:
-        """Reads the lines of ``results.jsonl``.
+        """Reads the lines of ``results.jsonl``; reads damaged lines again from their run folders.
 
         Raises:
-          ConfigError: isoscale did not write this file.
+          ConfigError: a later isoscale wrote the file.
+          FolderError: the file cannot be read, is too large, or is reached by a link that leads out
+            of the study.
         """
-        path = self.folder / RESULTS
-        if not path.exists():
+        self._lines, self._texts, self.notes = {}, {}, []
+        for name in (RESULTS, CELLS):
+            if leads_outside(self.folder, self.folder / name):
+                raise FolderError(f"{self.folder / name} is a link that leads out of the study")
+        try:
+            content = read_bytes(self.folder / RESULTS, most=LARGEST)
+        except MissingFileError:
             return
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                self._keep(ResultLine.from_record(from_json(text), number=number), text)
-            except ValueError as error:
-                raise ConfigError(f"{path}:{number} is not a result line ({error})") from None
+        try:
+            index = read_index(content)
+        except LaterVersionError as error:
+            raise ConfigError(f"{self.folder / RESULTS}: {error}; install it to go on") from None
+        for line, text in index.lines:
+            self._keep(line, text)
+        self.notes += [f"{RESULTS}: {sentence}" for sentence in duplicates(index)]
+        self._damaged = index.damaged
+        if self._damaged:
+            self.notes += [
+                f"{RESULTS}:{found.number} is not a result line ({found.reason}); it is set aside"
+                for found in self._damaged
+            ]
+            self.read_run_folders()
+
+    def read_run_folders(self) -> None:
+        """Adds the results of run folders that have no line in the index, without writing it."""
+        lines, problems = read_run_folders(
+            self.folder, besides=self._lines.values(), first_sequence=self.next_sequence()
+        )
+        self.notes += problems
+        for line in lines:
+            self._keep(line, line_text(line))
+            self.notes.append(f"run {line.run} of cell {line.cell.id} was read from its run folder")
+
+    def print_notes(self) -> None:
+        """Prints what ``load`` found wrong, one line each, on standard error."""
+        for note in self.notes:
+            print(f"isoscale: {self.folder.name}: {note}", file=sys.stderr)
 
     def lines(self) -> list[ResultLine]:
         """Returns the loaded and added lines: one per run, that of its latest attempt."""
@@ -73,7 +122,19 @@ class Store:
 
         Replaces the whole file atomically: after a crash at any moment, every line is complete.
         """
-        self._keep(line, to_json(line.to_record()))
+        self._keep(line, line_text(line))
+        self.write()
+
+    def write(self) -> None:
+        """Writes ``results.jsonl``; first appends damaged lines to ``results.damaged.jsonl``."""
+        if self._damaged:
+            path = self.folder / DAMAGED
+            earlier = b""
+            with contextlib.suppress(MissingFileError):
+                earlier = read_bytes(path, most=LARGEST)
+            content = b"".join(found.content + b"\n" for found in self._damaged)
+            write_atomically(path, earlier + content)
+            self._damaged = []
         write_atomically(self.folder / RESULTS, "".join(self._texts.values()))
 
     def _keep(self, line: ResultLine, text: str) -> None:
@@ -89,9 +150,11 @@ class Store:
         """
         path = self.folder / STUDY
         try:
-            return StudyRecord.from_record(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            return StudyRecord.from_record(read_json(path, most=_LARGEST_RECORD))
+        except MissingFileError:
             raise ConfigError(f"{self.folder} is not a study: it has no {STUDY}") from None
+        except FolderError:
+            raise
         except ValueError as error:
             raise ConfigError(f"{path} was not written by isoscale ({error!r})") from None
 

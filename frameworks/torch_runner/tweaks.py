@@ -144,7 +144,10 @@ TWEAKS = (
     Tweak(
         name="foreach-optimizer",
         what="the optimizer applies each operation to the list of all tensors (foreach=True)",
-        why="this is PyTorch's default on GPUs; on the CPU the fused kernel is up to 2x faster",
+        why=(
+            "without this tweak, isoscale uses the fused kernel, which is up to 2x faster on the "
+            "CPU; foreach is PyTorch's own default on GPUs"
+        ),
         where="everywhere",
         needs="nothing",
         source="https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",

@@ -68,7 +68,7 @@ def test_a_checkpoint_is_resumed_in_another_framework(run_program, tmp_path: Pat
         of_leg = losses(tmp_path / f"{framework}{end}")
         assert list(of_leg) == list(range(len(curve), end))
         curve |= of_leg
-        assert files.generations(tmp_path / "saved")[-1][0] == end
+        assert files.checkpoints_in(tmp_path / "saved")[-1][0] == end
         found = result(tmp_path / f"{framework}{end}")
         assert found["first_step"] == end - 12
         assert (found["resumed_from"] or {"step": 0})["step"] == end - 12
@@ -137,7 +137,7 @@ def test_a_run_killed_many_times_ends_equal_to_an_unbroken_run(
     dice, inside = random.Random(0), 0
     saved = tmp_path / "saved"
     for attempt in range(kills + 1):
-        before = files.generations(saved)[-1:]
+        before = files.checkpoints_in(saved)[-1:]
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", program, *training, f"--run_dir=run_{attempt}"),
@@ -151,7 +151,7 @@ def test_a_run_killed_many_times_ends_equal_to_an_unbroken_run(
         )
         if attempt < kills:
             # Kill after the first save; otherwise all kills would hit the import.
-            while files.generations(saved)[-1:] == before and process.poll() is None:
+            while files.checkpoints_in(saved)[-1:] == before and process.poll() is None:
                 time.sleep(0.001)
             time.sleep(dice.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
@@ -216,7 +216,7 @@ def _terminal(path: Path) -> None:
         (_cut, (), "has 1000 bytes; its manifest says"),
         (_flip, (), "is damaged: its checksum differs"),
         (_nan, (), "contains NaN or infinity"),
-        (_pickle, (), "has a header of"),
+        (_pickle, (), "and a header of"),
         (
             _terminal,
             (),
@@ -303,7 +303,7 @@ def test_ctrl_c_prints_how_to_resume(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not files.generations(tmp_path / "saved"):
+    while not files.checkpoints_in(tmp_path / "saved"):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -1,7 +1,6 @@
 """A study, read and analysed: the source of reports, tables and TensorBoard files."""
 
 import dataclasses
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,12 @@ from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, TUNED
+from isoscale.common.disk.folders import leads_outside
+from isoscale.common.disk.json_files import from_json
+from isoscale.common.disk.read import MissingFileError, read_text
+from isoscale.common.measure.result import LARGEST_RESULT
 from isoscale.common.report.study.conditions import Conditions, make_conditions
+from isoscale.common.study.index import LARGEST
 from isoscale.common.study.records import ResultLine, StudyRecord
 from isoscale.common.study.store import Store
 
@@ -35,6 +39,7 @@ class StudyData:
       verdicts: title of a setting -> its verdicts.
       losses: title of a setting -> the differences between losses of its cells.
       lanes: settings measured in several lanes, with the steps from stock to tuned.
+      notes: what was wrong with ``results.jsonl``, one sentence each.
     """
 
     folder: Path
@@ -46,6 +51,7 @@ class StudyData:
     verdicts: dict[str, list[Verdict]]
     losses: dict[str, LossSpread]
     lanes: list[Lanes]
+    notes: list[str]
 
     @property
     def name(self) -> str:
@@ -141,27 +147,36 @@ class StudyData:
         return {name: record["framework"] for name, record in records.items() if record}
 
     def _record(self, line: ResultLine, name: str) -> dict[str, Any] | None:
-        text = self._text(line, name)
         try:
-            record = json.loads(text) if text else None
+            text = self._text(line, name, most=LARGEST_RESULT)
+            record = from_json(text) if text else None
         except ValueError:
             return None  # reports need no more than results.jsonl, which has the figures
         return record if isinstance(record, dict) else None
 
-    def _text(self, line: ResultLine, name: str) -> str | None:
+    def _text(self, line: ResultLine, name: str, *, most: int) -> str | None:
+        """Returns the text of a file of a run; None if the file is missing.
+
+        Raises:
+          FolderError: the file is not a regular file, too large, or not UTF-8.
+        """
         run_dir = Path(line.result.run_dir or "/")
         path = self.folder / run_dir / name
-        if run_dir.is_absolute() or not path.is_file():
-            return None
         # Never reads a file outside the study, also not through a link.
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        if run_dir.is_absolute() or leads_outside(self.folder, path):
             return None
-        return path.read_text(encoding="utf-8")
+        try:
+            return read_text(path, most=most)
+        except MissingFileError:
+            return None
 
     def _records(self, line: ResultLine, name: str) -> list[dict[str, Any]]:
-        text = self._text(line, name)
+        text = self._text(line, name, most=LARGEST)
         # One JSON document parses several times faster than a thousand documents.
-        return json.loads(f"[{','.join(text.splitlines())}]") if text else []
+        records = from_json(f"[{','.join(text.splitlines())}]") if text else []
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError(f"{name} has a line that is not an object")
+        return records
 
 
 def load_study(store: Store) -> StudyData:
@@ -186,4 +201,5 @@ def load_study(store: Store) -> StudyData:
         verdicts=judge(settings),
         losses={setting.title: loss_spread(setting) for setting in settings},
         lanes=compare_lanes(measured, scaling=record.scaling),
+        notes=store.notes,
     )

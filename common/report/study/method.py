@@ -23,11 +23,11 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "Every run starts in a fresh process, or in one fresh process per device. Runs of all "
         f"cells are interleaved in a random order from seed {seed}. The unit of statistics is the "
         "run, not the step.",
-        "A window contains whole training steps and nothing else, between two synchronised clock "
-        "readings. Windows of many steps give time per step and throughput (examples / seconds "
-        "over all windows); windows of one step give latency. With several ranks, the slowest "
-        "rank counts. The first step (compile) and the warm-up are excluded and reported "
-        "separately.",
+        "A window contains whole training steps between two synchronised clock readings, and "
+        "nothing else (with --input_pipeline=timed, also the copying of their batches). Windows of "
+        "many steps give time per step and throughput (examples / seconds over all windows); "
+        "windows of one step give latency. With several ranks, the slowest rank counts. The first "
+        "step (compile) and the warm-up are excluded and reported separately.",
         "Figures are medians over runs with a 95 % interval: with 6 or more runs an interval from "
         "order statistics, with 3 to 5 runs a t interval on log time, marked (t). With fewer than "
         "3 runs a figure has no interval.",
@@ -40,9 +40,10 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "over windows.",
         "Speedup is throughput divided by the throughput of the same framework's bare step on one "
         f"device (no distribution wrapper) at {base}; efficiency is speedup / devices. Derived "
-        "from measurements: speedup, efficiency, and the compile time (first step minus a median "
-        "step; with blocks of steps, plus the compilation and one run of a block). Computed by "
-        "formula: FLOPs (results.csv). All other figures are measured; no figure is estimated.",
+        "from measurements: all ratios (speedups, verdicts, gaps), efficiency, the drift, and the "
+        "compile time (first step minus a median step; with blocks of steps, plus the time to copy "
+        "the batches, to compile a block and to run it once). Computed by formula: FLOPs "
+        "(results.csv). All other figures of runs are measured; no figure is estimated.",
     ]
     if study.machines and not any(machine["gpus"] for machine in study.machines):
         paragraphs.append(

@@ -21,8 +21,9 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         "undisturbed runs has one)": [],
         "Exited with a warning after the result was complete": [],
         "Earlier attempts of repeated runs": study.earlier_attempts(),
+        "Damaged or repeated lines of results.jsonl": list(study.notes),
     }
-    failed, diverged, skipped, disturbed, unknown, shared, far, warned, _ = kinds.values()
+    failed, diverged, skipped, disturbed, unknown, shared, far, warned, *_ = kinds.values()
     by_status = {"failed": failed, "diverged": diverged, "skipped": skipped}
     lines_of: dict[Cell, list[ResultLine]] = {}
     for line in study.lines:

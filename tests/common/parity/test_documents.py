@@ -36,7 +36,7 @@ def test_a_document_survives_json(name: str, kind: Any) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"schema_version": 3}, "schema_version is 3; it must be 1 to 2"),
+        ({"schema_version": 3}, "schema_version is 3; this isoscale reads 1 to 2"),
         ({"steps": "6"}, "steps is '6'; it must be int"),
         ({"relays": [{"model": "mlp"}]}, r"relays\[0\].legs is missing"),
         ({"more": 1}, "more: RelayDocument lacks this field"),

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
+from isoscale.common.config.records import SCHEMA_VERSION
+from isoscale.common.disk.json_files import write_json
 from isoscale.common.study.store import Store, set_aside
 from tests.common.report.fake_study import make_cell, make_line, read_line
 
@@ -76,10 +79,121 @@ def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
         json.dumps(line(1) | {"cell": {**RECORD, "overrides": "none"}}),
     ],
 )
-def test_a_foreign_file_is_refused(tmp_path: Path, foreign: str) -> None:
-    (tmp_path / "results.jsonl").write_text(f"{json.dumps(line(0))}\n{foreign}\n")
-    with pytest.raises(ConfigError, match=r"results.jsonl:2 is not a result line"):
+def test_a_damaged_line_is_named_and_set_aside(tmp_path: Path, foreign: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(f"{json.dumps(line(0))}\n{foreign}\n{json.dumps(line(2))}\n")
+    store = Store(tmp_path)
+    store.load()
+    assert [found.run for found in store.lines()] == [0, 2]
+    (note,) = store.notes
+    assert note.startswith("results.jsonl:2 is not a result line (")
+    store.add(read_line(line(3)))
+    assert (tmp_path / "results.damaged.jsonl").read_text() == f"{foreign}\n"
+    again = Store(tmp_path)
+    again.load()
+    assert [found.run for found in again.lines()] == [0, 2, 3]
+    assert not again.notes
+
+
+def _written(folder: Path, runs: int) -> Store:
+    """Returns a store with a line and a run folder for each run."""
+    store = Store(folder)
+    for run in range(runs):
+        found = read_line(line(run))
+        store.add(found)
+        run_dir = folder / "cells" / CELL.id / f"run_{run}"
+        run_dir.mkdir(parents=True)
+        write_json(run_dir / "result.json", found.result.to_record())
+    return store
+
+
+@pytest.mark.parametrize("place", [0, 40, 200, -70, -20, -2])
+def test_one_changed_byte_is_found_and_the_run_is_read_from_its_folder(
+    place: int, tmp_path: Path
+) -> None:
+    _written(tmp_path, 3)
+    path = tmp_path / "results.jsonl"
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    changed = bytearray(second)
+    changed[place] ^= 1
+    path.write_bytes(first + changed + third)
+    store = Store(tmp_path)
+    store.load()
+    assert sorted(found.run for found in store.lines()) == [0, 1, 2]
+    assert store.is_ok(CELL, 1)
+    assert store.notes[0].startswith("results.jsonl:2 is not a result line")
+    assert store.notes[1] == f"run 1 of cell {CELL.id} was read from its run folder"
+    assert path.read_bytes() == first + changed + third, "reading a study changed it"
+
+
+def test_a_file_without_its_end_keeps_the_other_lines(tmp_path: Path) -> None:
+    _written(tmp_path, 3)
+    path = tmp_path / "results.jsonl"
+    content = path.read_bytes()
+    for cut in (1, 2, 100):
+        path.write_bytes(content[:-cut])
+        store = Store(tmp_path)
+        store.load()
+        assert {found.run for found in store.lines()} == {0, 1, 2}
+        assert "the end of the line is missing" in store.notes[0]
+
+
+def test_several_lines_of_a_run_are_named(tmp_path: Path) -> None:
+    lines = [json.dumps(line(run, loss_first=float(n))) for n, run in enumerate((0, 1, 0))]
+    (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n")
+    store = Store(tmp_path)
+    store.load()
+    assert store.notes == [
+        f"results.jsonl: run 0 of cell {CELL.id} has 2 lines; the last one counts"
+    ]
+    assert {found.run: found.result.loss_first for found in store.lines()} == {0: 2.0, 1: 1.0}
+
+
+def test_lines_of_an_earlier_isoscale_have_no_checksum_and_stay_as_they_are(tmp_path: Path) -> None:
+    path, legacy = tmp_path / "results.jsonl", json.dumps(line(0)) + "\n"
+    path.write_text(legacy)
+    store = Store(tmp_path)
+    store.load()
+    store.add(read_line(line(1)))
+    assert not store.notes
+    assert path.read_text().startswith(legacy)
+    assert path.read_text().count("line_sha256") == 1
+
+
+def test_lines_of_a_later_isoscale_are_refused(tmp_path: Path) -> None:
+    later = json.dumps({**line(0), "schema_version": SCHEMA_VERSION + 1})
+    (tmp_path / "results.jsonl").write_text(later + "\n")
+    with pytest.raises(ConfigError, match=r"schema_version is \d; this isoscale reads 1 to"):
         Store(tmp_path).load()
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "cells"])
+def test_a_link_out_of_the_study_is_refused(name: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / name).symlink_to(tmp_path)
+    with pytest.raises(FolderError, match=f"{name} is a link that leads out of the study"):
+        Store(study).load()
+
+
+def test_a_run_folder_of_another_cell_is_not_used(tmp_path: Path) -> None:
+    _written(tmp_path, 1)
+    folder = tmp_path / "cells" / CELL.id
+    shutil.copytree(folder, tmp_path / "cells/other")
+    (folder / "run_1").mkdir()
+    (folder / "run_1/result.json").write_text('{"status": "ok"}')
+    (folder / "run_2").symlink_to(tmp_path.parent)
+    (tmp_path.parent / "result.json").write_text("{}")
+    (tmp_path / "results.jsonl").unlink()
+    store = Store(tmp_path)
+    store.read_run_folders()
+    (tmp_path.parent / "result.json").unlink()
+    assert [found.run for found in store.lines()] == [0]
+    assert len(store.notes) == 4
+    text = " ".join(store.notes)
+    assert "run_1/result.json is not used: cell is missing" in text
+    assert "run_2/result.json is not used: a link leads out of the study" in text
+    assert f"its cell is {CELL.id}, not other" in text
 
 
 def test_no_attempt_is_deleted(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ INTRODUCTION = (
     "as the other comparisons of this report, with p corrected for all {n} tests of this section "
     "together. "
     "A gap is the throughput of the fastest framework, divided by that of the slowest. Each "
-    "framework takes the strategy with the shortest median step in stock, in both lanes. Shares of "
-    "a gap are shares of its logarithm, so that the shares add up."
+    "framework takes the strategy with the shortest median step in stock, in both lanes. The share "
+    "of a gap that remains is log(gap in tuned) / log(gap in stock), because changes of speed "
+    "multiply."
 )
 
 
@@ -89,14 +90,14 @@ def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
             )
         elif left.value > 1:
             yield (
-                f"{where} the gap is not smaller in the tuned lane: the tuned gap is "
+                f"{where} the gap is larger in the tuned lane: the tuned gap is "
                 f"{_percent(left.value)} % of the stock gap ({ends})."
             )
         else:
             rest = "" if tuned.outcome == "faster" else "; no difference is shown in the tuned lane"
             yield (
-                f"{where} the tweaks explain {_percent(1 - left.value)} % of the gap and "
-                f"{_percent(left.value)} % remains ({ends}){rest}."
+                f"{where} {_percent(left.value)} % of the gap remains in the tuned lane ({ends}); "
+                f"the tweaks explain the other {_percent(1 - left.value)} %{rest}."
             )
     reversals = gap.reversals()
     if reversals:

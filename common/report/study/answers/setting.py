@@ -16,6 +16,7 @@ from isoscale.common.analysis.verdicts import (
     not_shown_slower,
     overall,
     ratio_text,
+    speed,
     undecided,
 )
 from isoscale.common.report.study.data import StudyData
@@ -203,7 +204,13 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
     compared = {cell.cell.framework for _, cell in comparable(setting)}
     absent = sorted({cell.cell.framework for _, cell in setting.cells} - compared)
     if absent:
-        sentences.append(f"Not compared, because a result is missing: {joined(absent)}.")
+        measured = {cell.cell.framework for _, cell in setting.cells if cell.ok}
+        missing = [name for name in absent if name not in measured]
+        sharing = [name for name in absent if name in measured]
+        if missing:
+            sentences.append(f"Not compared, because a result is missing: {joined(missing)}.")
+        if sharing:
+            sentences.append(f"Not compared, because devices shared cores: {joined(sharing)}.")
     shared = sorted({cell.cell.devices for _, cell in setting.cells if cell.cell.oversubscribed})
     if shared:
         counts_text = joined([str(count) for count in shared])
@@ -219,7 +226,7 @@ def glance(study: StudyData, setting: Setting) -> Glance:
     verdicts = study.verdicts[setting.title]
     best = champions(setting)
     if not best:
-        return Glance(setting=setting.title, choice="nothing measured", sure="-", scaling="-")
+        return Glance(setting=setting.title, choice="nothing comparable", sure="-", scaling="-")
     alarm = study.losses[setting.title].alarm
     if alarm:
         return Glance(setting=setting.title, choice="not comparable", sure=alarm, scaling="-")
@@ -229,11 +236,13 @@ def glance(study: StudyData, setting: Setting) -> Glance:
     if not found:
         choice, sure = leader, "no other cell to compare with"
     elif not decided:
-        choice = f"{leader} was fastest"
+        # Champions with enough runs come first; here the highest throughput decides.
+        best = sorted(best, key=lambda entry: speed(entry[1]), reverse=True)
+        choice = f"{_leader(best, verdicts, None)} had the highest throughput"
         fewest = min((cell for _, cell in best), key=lambda cell: len(cell.ok))
         sure = (
             f"no verdict: a cell has {_runs(fewest)} only; the throughput is "
-            f"{ratio_text(found[0].ratio)} that of the next cell"
+            f"{speed(best[0][1]) / speed(best[1][1]):.2f}x that of the next cell"
         )
     else:
         choice = " or ".join([leader, *(v.other for v in decided if v.outcome != "faster")])

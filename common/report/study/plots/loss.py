@@ -32,13 +32,17 @@ def loss_curves(study: StudyData, setting: Setting) -> tuple[LossCurves, list[st
         name += f", batch {cell.cell.global_batch_size}" if len(batches) > 1 else ""
         name += f" (run {line.run})" if not common else ""
         try:
-            known = [r for r in study.steps(line) if r["loss"] is not None]
+            known = [
+                (int(record["step"]), float(record["loss"]))
+                for record in study.steps(line)
+                if record["loss"] is not None
+            ]
         except (ValueError, KeyError, TypeError):
             unreadable.append(f"The loss curve of {name} is missing: its steps.jsonl is damaged.")
             continue
         if known:
-            steps = [record["step"] for record in known]
-            curves.append((name, series, steps, [record["loss"] for record in known]))
+            steps, losses = zip(*known, strict=True)
+            curves.append((name, series, list(steps), list(losses)))
     return curves, unreadable
 
 

@@ -300,7 +300,7 @@ def test_paths_in_a_hostile_study_do_not_leave_its_folder(tmp_path: Path) -> Non
         {**make_line(hostile, 3, 0.01, sequence=3), "started": "yesterday"},
         {
             **make_line(
-                make_cell("t\ud800", "s|<b>", 1, overrides={"n": [1, 2]}), 0, 0.01, sequence=4
+                make_cell("t\u202e", "s|<b>", 1, overrides={"n": [1, 2]}), 0, 0.01, sequence=4
             ),
             "disturbed": None,
             "compile_seconds": None,

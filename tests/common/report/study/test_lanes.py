@@ -102,8 +102,8 @@ def test_the_sentences_give_the_explained_share_of_the_gap(tmp_path: Path) -> No
         "On 1 device, tuned: the gap between torch bare (10.00 ms/step) and jax bare"
     )
     assert re.fullmatch(
-        r"On 1 device the tweaks explain 50 % of the gap and 50 % remains \(interval "
-        r"4\d to 5\d %, from the intervals of the two gaps\)\.",
+        r"On 1 device 50 % of the gap remains in the tuned lane \(interval 4\d to 5\d %, from the "
+        r"intervals of the two gaps\); the tweaks explain the other 50 %\.",
         found[2],
     )
     assert found[3] == (
@@ -116,10 +116,13 @@ def test_the_sentences_give_the_explained_share_of_the_gap(tmp_path: Path) -> No
 def test_the_sentences_for_a_closed_gap_a_grown_gap_and_an_unchanged_gap(tmp_path: Path) -> None:
     gone = said(tmp_path / "gone", two((0.04, 0.01), (0.01, 0.01)))
     assert "On 1 device, tuned: no difference is shown between" in gone[1]
-    assert "explain 100 % of the gap and 0 % remains (interval 0 to" in gone[2]
+    assert "0 % of the gap remains in the tuned lane (interval 0 to" in gone[2]
+    assert "the tweaks explain the other 100 %" in gone[2]
     assert gone[2].endswith("; no difference is shown in the tuned lane.")
     grown = said(tmp_path / "grown", two((0.02, 0.01), (0.02, 0.005)))
-    assert "not smaller in the tuned lane: the tuned gap is 200 % of the stock gap" in grown[2]
+    assert (
+        "the gap is larger in the tuned lane: the tuned gap is 200 % of the stock gap" in grown[2]
+    )
     same = said(tmp_path / "same", two((0.02, 0.01), (0.02, 0.0099)))
     assert "no change of the gap between the lanes is shown: the tuned gap is" in same[2]
 

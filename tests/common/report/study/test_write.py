@@ -215,7 +215,7 @@ def test_a_study_without_successful_runs_has_a_report(tmp_path: Path) -> None:
     write_report(found)
     text = Page(read(found, "report.html")).text
     assert "No run was successful" in text
-    assert "nothing measured" in text
+    assert "nothing comparable" in text
 
 
 def test_plots_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
