@@ -65,7 +65,8 @@ class Waterfall:
       framework, strategy, devices: of all steps.
       steps: from stock (the first) to tuned (the last).
       total: comparison of tuned with stock; None if a result is missing.
-      strays: cells outside the steps: their tweaks are not the first tweaks of the tuned lane.
+      strays: cells outside the steps: a stock cell with tweaks, a rung whose tweaks are not the
+        first ones of the tuned lane, or a second cell of a lane.
     """
 
     framework: str
@@ -110,8 +111,8 @@ class LaneGap:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Left:
-    """The share of the stock lane's gap that remains in the tuned lane: log gap / log gap.
+class RemainingShare:
+    """The share of a gap that remains when tuned: log(gap in tuned) / log(gap in stock).
 
     Attributes:
       value: 0: the gap is closed; 1: the gap is unchanged; above 1: the gap has grown.
@@ -126,7 +127,10 @@ class Left:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gap:
-    """The frameworks at one device count, each with its fastest strategy in the stock lane.
+    """The frameworks at one device count, each with one strategy, the same in both lanes.
+
+    It is the strategy with the shortest median step in stock, among those with results in both
+    lanes if there are any.
 
     Attributes:
       devices: the device count.
@@ -141,7 +145,7 @@ class Gap:
     absent: list[Waterfall]
     stock: LaneGap
     tuned: LaneGap
-    left: Left | None
+    left: RemainingShare | None
 
     def reversals(self) -> dict[tuple[str, str], bool]:
         """Returns the pairs (faster, slower) in stock that have the opposite order in tuned.
@@ -258,14 +262,16 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
     stock = next((c for c in of_lane.get(STOCK, []) if not list(c.cell.tweaks)), None)
     tuned = max(of_lane.get(TUNED, []), key=lambda c: len(list(c.cell.tweaks)), default=None)
     highest = [tuned] if tuned is not None else rungs
-    way = max((list(cell.cell.tweaks) for cell in highest), key=len, default=[])
-    # Without a ladder, one step adds all tweaks.
-    middle = range(1, len(way) + (tuned is None)) if rungs else range(0)
+    all_tweaks = max((list(cell.cell.tweaks) for cell in highest), key=len, default=[])
+    # With a tuned cell, the last tweak belongs to the tuned step; without one, the last rung adds
+    # it. Without a ladder, one step adds all tweaks.
+    last = len(all_tweaks) if tuned is None else len(all_tweaks) - 1
+    middle = range(1, last + 1) if rungs else range(0)
     plan: list[tuple[str, list[str], CellSummary | None]] = [(STOCK, [], stock)]
     for n in middle:
-        found = (cell for cell in rungs if list(cell.cell.tweaks) == way[:n])
-        plan.append((LADDER, way[n - 1 : n], next(found, None)))
-    plan.append((TUNED, way[len(middle) :], tuned))
+        found = (cell for cell in rungs if list(cell.cell.tweaks) == all_tweaks[:n])
+        plan.append((LADDER, all_tweaks[n - 1 : n], next(found, None)))
+    plan.append((TUNED, all_tweaks[len(middle) :], tuned))
     steps: list[Step] = []
     for lane, added, here in plan:
         change = _change(here, steps[-1].cell if steps else None, test)
@@ -289,13 +295,14 @@ def _change(cell: CellSummary | None, other: CellSummary | None, test: _Test) ->
 
 
 def _gap(devices: int, waterfalls: Sequence[Waterfall], test: _Test) -> Gap:
-    def stock_seconds(waterfall: Waterfall) -> float:
+    def rank(waterfall: Waterfall) -> tuple[bool, float]:
         cell = waterfall.cell(STOCK)
         found = cell.step_seconds if cell else None
-        return found.median if found else math.inf
+        incomplete = cell is None or waterfall.cell(TUNED) is None
+        return incomplete, found.median if found else math.inf
 
     chosen: dict[str, Waterfall] = {}
-    for waterfall in sorted(waterfalls, key=stock_seconds):
+    for waterfall in sorted(waterfalls, key=rank):
         chosen.setdefault(waterfall.framework, waterfall)
     members = {name: w for name, w in chosen.items() if w.cell(STOCK) and w.cell(TUNED)}
     stock, tuned = (_lane_gap(members, lane, test) for lane in (STOCK, TUNED))
@@ -318,7 +325,7 @@ def _lane_gap(members: dict[str, Waterfall], lane: str, test: _Test) -> LaneGap:
     )
 
 
-def _left(stock: LaneGap, tuned: LaneGap) -> Left | None:
+def _left(stock: LaneGap, tuned: LaneGap) -> RemainingShare | None:
     whole, rest = stock.widest, tuned.widest
     if whole.outcome != "faster" or rest.outcome == "no verdict":
         return None
@@ -329,7 +336,7 @@ def _left(stock: LaneGap, tuned: LaneGap) -> Left | None:
     if whole.ratio.low <= 1:  # shown, but rounding moved the low end to 1; log 1 is 0
         return None
     gap = math.log(whole.ratio.value)
-    return Left(
+    return RemainingShare(
         value=math.log(rest.ratio.value) / gap,
         # A gap is at least 0: the fastest of a lane is at least as fast as the slowest.
         low=max(0.0, math.log(rest.ratio.low)) / math.log(whole.ratio.high),

@@ -49,7 +49,7 @@ class Manifest:
     start from these weights.
 
     Attributes:
-      step: number of training steps done, and number of the next step.
+      step: number of training steps done; steps count from 0, so it is also the next step's number.
       batches, data_sha256: number of batches in the training's pool, and their checksum.
       next_batch: index in the pool of the next step's batch.
       model: name of the model, for readers only.
@@ -225,6 +225,8 @@ def check_agrees(
 ) -> None:
     """Checks that a run can resume from a checkpoint as if the training had never stopped.
 
+    At step 0, only the model (without its dropout rate) and the dtype of the tensors must agree.
+
     Args:
       manifest: manifest of the checkpoint.
       training: the run's fields from ``describe_training``.
@@ -236,6 +238,10 @@ def check_agrees(
       ConfigError: the checkpoint has another model (the message names the first tensor that differs
         and both shapes), dtype, seed, optimizer or data.
     """
+    if manifest.step:  # another optimizer has other tensors: name the optimizer, not a tensor
+        what = f"{called} does not fit: it was trained with"
+        names = [each.get("name") for each in (manifest.optimizer, training["optimizer"])]
+        _check_equal(*names, name="optimizer", what=what)
     slots = SLOTS[training["optimizer"]["name"]] if manifest.step else ()
     difference = first_difference(manifest.tensors, tensor_shapes(spec, slots=slots))
     if difference:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import http.client
 import ipaddress
 import json
 import os
@@ -153,9 +154,11 @@ def read_request(argv: Sequence[str]) -> BoardRequest | None:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a host name, not a number
-        return host == "localhost"
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
+    return all((getattr(a, "ipv4_mapped", None) or a).is_loopback for a in addresses)
 
 
 class _Views:
@@ -182,7 +185,6 @@ class _Views:
         changed = self._changed()
         if changed == self._seen:
             return
-        self._seen = changed
         # Imported late: bad input must be reported before TensorBoard's modules load.
         from isoscale.common.report.board.event_files import (
             join_event_files,
@@ -199,6 +201,7 @@ class _Views:
                 raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
         if len(loaded) > 1:
             join_event_files(loaded, self._folder)
+        self._seen = changed  # after an error, the next call tries again
 
     def cells(self) -> list[str]:
         """Returns the folder names of all cells, study by study."""
@@ -244,8 +247,8 @@ def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str,
     """Returns page name -> its address, with smoothing off.
 
     The time series page reads smoothing from the query, the older pages read it from the fragment.
-    The links filter runs: TensorBoard selects no run if more than 40 runs match, or without a
-    filter.
+    All links except ``cells`` filter runs: the older pages select no run if more than 40 match, the
+    time series page if there are more than 500. Without a filter, all runs count as matches.
 
     Args:
       base: address of TensorBoard.
@@ -291,7 +294,7 @@ def _wait_until_it_answers(
                 ours = json.load(answer).get("window_title") == title
             with opener.open(f"{base}/data/runs", timeout=10) as answer:
                 runs = answer.read().strip()
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, http.client.HTTPException):
             ours, runs = False, b"[]"  # TensorBoard is starting, or another server answered
         if ours and runs != b"[]":
             return None
@@ -310,7 +313,7 @@ def serve(request: BoardRequest) -> int:
     """Shows the studies until the user interrupts.
 
     Returns:
-      1: TensorBoard ended by itself.
+      1: TensorBoard ended by itself, or did not answer in time.
 
     Raises:
       ConfigError: a study cannot be read or written.
@@ -330,9 +333,9 @@ def serve(request: BoardRequest) -> int:
         joined.mkdir()
         views = _Views(request.studies, joined)
         views.refresh()
-        # Enough for every point of present and future runs: beyond this number TensorBoard keeps a
-        # random sample of the points.
         title = f"isoscale: {', '.join(request.studies)} ({os.getpid()})"
+        # ``samples`` is enough for every point of present and future runs: beyond this number
+        # TensorBoard keeps a random sample of the points.
         samples = max(_LEAST_SAMPLES, 2 * most_points(views.log_folder))
         process = launch.start(
             launch.module_command(

@@ -187,8 +187,13 @@ class Flags:
             text
             for name in self._order
             if self.given(name) and name not in without
-            for text in self._values[name].serialize().splitlines()
+            for text in self._texts(name)
         ]
+
+    def _texts(self, name: str) -> list[str]:
+        # absl joins the values of a repeated flag by line ends; a single value may contain some.
+        text = self._values[name].serialize()
+        return text.split("\n") if isinstance(self._values[name].value, list) else [text]
 
     def help(self) -> str:
         """Returns the help page: usage, then every flag with its default."""
@@ -215,17 +220,22 @@ class Flags:
         if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
             print(self.help())
             return False
-        if any(argument in ("--flagfile", "--flagfile=") for argument in argv):
-            raise ConfigError("--flagfile must be --flagfile=PATH")
+        for argument in argv:
+            if argument.lstrip("-").partition("=")[0] == "undefok":
+                raise unknown("flag", "--undefok", [f"--{name}" for name in self._order])
+            if argument in ("--flagfile", "--flagfile=", "-flagfile", "-flagfile="):
+                raise ConfigError("--flagfile must be --flagfile=PATH")
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 rest = self._values(["program", *argv])[1:]
         except flags.UnrecognizedFlagError as error:
+            if error.flagname == "help":
+                raise ConfigError("--help must be on the command line, not in a file") from None
             names = [f"--{name}" for name in (*self._order, "flagfile", "help")]
             raise unknown("flag", f"--{error.flagname}", names) from None
         except flags.IllegalFlagValueError as error:
             raise ConfigError(_one_line(str(error).removeprefix("flag "))) from None
-        except (flags.Error, OSError, UnicodeDecodeError) as error:
+        except (flags.Error, OSError, ValueError) as error:
             raise ConfigError(_one_line(str(error))) from None
         if rest:
             raise ConfigError(f"'{rest[0]}' is not a flag; flags look like --name=value")

@@ -132,6 +132,11 @@ def check_judged(steps: int, *, legs: int, dtype: str) -> None:
     def fits(steps: int) -> bool:
         return judged is None or _ends(steps, legs)[-2] + 2 <= judged
 
+    if judged is not None and steps - _ends(steps, legs)[-2] < 2:
+        raise ConfigError(
+            f"--steps={steps}: in {dtype} two judged losses must belong to the last leg. Type "
+            f"--steps={2 * legs} or more"
+        )
     if not fits(steps):
         most = next((fewer for fewer in range(steps, legs - 1, -1) if fits(fewer)), None)
         raise ConfigError(
@@ -162,7 +167,7 @@ def plan(
       legs: the legs, in order.
       all_orders: True: one relay for each order of the legs. False: the given order only.
       dtype: dtype of all trainings.
-      steps: steps of a whole training; the legs share them equally.
+      steps: steps of a whole training; the shares of the legs differ by at most one step.
       flags: flags of the jobs.
 
     Raises:

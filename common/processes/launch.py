@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,10 @@ After a failure, this time lets the other processes report their errors.
 
 
 def die_with_launcher() -> bool:
-    """Asks the kernel to kill this process when its launcher dies, even by kill -9 (Linux).
+    """Makes this process die when its launcher dies, even by kill -9 (Linux).
+
+    The kernel kills this process when its parent dies. If the interpreter is a shell script, the
+    script is the parent; then a thread looks for the launcher once a second.
 
     Every program that isoscale starts calls this first.
 
@@ -42,11 +46,23 @@ def die_with_launcher() -> bool:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    # A launcher that died before the call above is no ancestor any more. Its number may belong to a
-    # new process. A launcher need not be the parent: an interpreter can be a shell script.
-    if int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    _die_without(int(launcher))
+    if os.getppid() != int(launcher):
+        threading.Thread(target=_keep_watching, args=(int(launcher),), daemon=True).start()
     return True
+
+
+def _die_without(launcher: int) -> None:
+    # A launcher that died before the kernel was asked is no ancestor any more. Its number may
+    # belong to a new process.
+    if launcher not in [parent.pid for parent in psutil.Process().parents()]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _keep_watching(launcher: int) -> None:
+    while True:
+        time.sleep(1.0)
+        _die_without(launcher)
 
 
 def restart(command: list[str], *, environment: dict[str, str], launched: bool) -> NoReturn:
@@ -123,7 +139,9 @@ def start(
 
 
 def end(processes: Sequence[subprocess.Popen]) -> None:
-    """Kills processes and all their descendants; returns when they have ended.
+    """Kills processes and their descendants; returns when they have ended.
+
+    Does not reach a process in a session of its own whose parent has already ended.
 
     Uses SIGKILL immediately: a rank that waits for a dead rank does not react to other signals.
     """

@@ -3,11 +3,12 @@
 Each framework lists its tweaks in ``frameworks/<name>_runner/tweaks.py`` as ``TWEAKS``, in the
 order in which a run switches them on. This file chooses the tweaks of a run: ``--tuning`` names a
 lane (``stock``: no tweaks; ``tuned``: all tweaks that pay on this machine), and
-``--tweaks=+name,-name`` changes the lane. Settings that correct results need are not tweaks; they
-are on in both lanes.
+``--tweaks=+name,-name`` changes the lane. Settings without which results would be wrong are not
+tweaks; they are on in every lane.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.run_config import TUNED, RunConfig
 
 SEPARATOR = ":"  # separates the parts of GLIBC_TUNABLES and of LD_PRELOAD
+_SEPARATORS = re.compile(r"[:\s]+")  # LD_PRELOAD may have blanks between its parts
 
 
 def _no_environment() -> dict[str, str]:
@@ -25,7 +27,7 @@ def _nothing_missing() -> None:
     return None
 
 
-def _nothing_to_see() -> bool:
+def _always_in_effect() -> bool:
     return True
 
 
@@ -40,7 +42,7 @@ class Tweak:
       where: the runs that can use the tweak, in words.
       needs: the tweak's requirements on the machine, in words.
       source: address of the documentation.
-      applies: whether the tweak can change a run that already has all earlier tweaks.
+      applies: whether the tweak can change a run that already has the chosen earlier tweaks.
       pays: whether the tuned lane includes the tweak, for a run that the tweak applies to.
       missing: returns the requirement that this machine lacks, or None; changes nothing.
       variables: environment variable -> texts that identify the tweak's parts of the value.
@@ -65,7 +67,7 @@ class Tweak:
     variables: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     environment: Callable[[], dict[str, str]] = _no_environment
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    in_effect: Callable[[], bool] = _nothing_to_see
+    in_effect: Callable[[], bool] = _always_in_effect
     evidence: Callable[[], dict[str, Any]] | None = None
     unsupported: bool = False
 
@@ -196,7 +198,7 @@ def environment(
     wanted: dict[str, str] = {}
     for variable in dict.fromkeys(name for tweak in known for name in tweak.variables):
         marks = [mark for tweak in known for mark in tweak.variables.get(variable, ())]
-        parts = [part for part in present.get(variable, "").split(SEPARATOR) if part]
+        parts = [part for part in _SEPARATORS.split(present.get(variable, "")) if part]
         parts = [part for part in parts if not any(mark in part for mark in marks)]
         for tweak in known:
             if tweak.name in names and variable in tweak.variables:

@@ -22,7 +22,8 @@ def route(
     Returns:
       slot_BTK: slot of each choice: expert * C + position; E * C for a dropped choice.
       gate_BTK: weight of each choice; 0 for a dropped choice.
-      fraction_BE: each expert's share of the T K choices, before dropping.
+      fraction_BE: choices of real tokens for each expert / (T K), including those dropped for lack
+        of a slot.
     """
     batch, length, num_experts = probabilities_BTE.shape
     # torch.topk does not define the order of ties; a stable sort puts the lowest index first.
@@ -73,10 +74,11 @@ class Experts(nn.Module):
         auxiliary_B = experts * (fraction_BE * mean_BE).sum(-1)
 
         # The token of each slot. Index T, a row of zeros, marks an empty slot. Dropped choices
-        # write to one extra slot at the end, which is discarded below.
-        token_M = torch.arange(length, device=x_BTD.device).repeat_interleave(top_k)
+        # write to one extra slot at the end, which is discarded below. token_TK has the order of
+        # slot_BTK.flatten(1).
+        token_TK = torch.arange(length, device=x_BTD.device).repeat_interleave(top_k)
         token_BS = torch.full((batch, slots + 1), length, device=x_BTD.device)
-        token_BS.scatter_(1, slot_BTK.flatten(1), token_M.expand(batch, -1))
+        token_BS.scatter_(1, slot_BTK.flatten(1), token_TK.expand(batch, -1))
         offsets_B1 = torch.arange(batch, device=x_BTD.device)[:, None]
         padded_RD = functional.pad(x_BTD, (0, 0, 0, 1)).flatten(0, 1)
         rows_BS = token_BS[:, :-1] + offsets_B1 * (length + 1)

@@ -266,6 +266,18 @@ def test_a_framework_without_results_in_both_lanes_is_left_out_of_the_gap() -> N
         assert found.stock.widest.ratio.value == pytest.approx(2.0)
 
 
+def test_a_strategy_with_results_in_both_lanes_comes_before_a_faster_one_without() -> None:
+    lines = two((0.02, 0.01), (0.01, 0.01))
+    faster = ladder_lines({"jax": {}}, {"jax": 0.005}, runs=1, strategy="pjit")
+    lines += [line for line in faster if line["cell"]["tuning"] == "stock"]
+    found = gap(lines)
+    assert {name: w.strategy for name, w in found.members.items()} == {
+        "jax": "bare",
+        "torch": "bare",
+    }
+    assert not found.absent
+
+
 def test_one_framework_alone_has_no_gap() -> None:
     found = gap(ladder_lines({"jax": {"t": 0.9}}, SECONDS))
     assert list(found.members) == ["jax"]

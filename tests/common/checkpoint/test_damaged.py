@@ -334,7 +334,10 @@ BAD_MANIFESTS = {
     "one tensor only": (_fields(tensors={FIRST: [3, 4]}), "dense_0/bias: found no tensor"),
     "another size of file": (_fields(file_bytes=1), "its manifest says 1"),
     "another checksum": (_fields(file_sha256="0" * 64), "is damaged"),
-    "another optimizer": (_fields(optimizer={"name": "adam"}), "name=adam; this run has adamw"),
+    "another optimizer": (
+        _fields(optimizer={"name": "adam"}),
+        "optimizer=adam; this run has adamw",
+    ),
     "another cursor": (
         _fields(next_batch=2),
         "has next_batch=2, which does not match step=5 and batches=4",

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from isoscale.common.config.errors import ConfigError
@@ -83,3 +85,24 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize("text, seconds", [("90s", 90), ("5m", 300), ("1h", 3600), ("1h1s", 3601)])
 def test_durations(text: str, seconds: float) -> None:
     assert Duration().parse(text) == seconds
+
+
+def test_flags_of_absl_that_would_hide_mistakes_are_refused(tmp_path: Path) -> None:
+    for argument in ("--undefok=foo", "-undefok=foo"):
+        with pytest.raises(ConfigError, match="unknown flag '--undefok'"):
+            make().parse([argument, "--foo=3"])
+    with pytest.raises(ConfigError, match="--flagfile must be --flagfile=PATH"):
+        make().parse(["-flagfile="])
+    file = tmp_path / "flags"
+    file.write_text("--help\n")
+    with pytest.raises(ConfigError, match="--help must be on the command line, not in a file"):
+        make().parse([f"--flagfile={file}"])
+    file.write_text("--flagfile=a\0b\n")
+    with pytest.raises(ConfigError, match="null byte"):
+        make().parse([f"--flagfile={file}"])
+
+
+def test_a_value_with_a_line_end_stays_one_flag() -> None:
+    fv = make()
+    fv.parse(["--study=a\nb\u2028c"])
+    assert fv.as_flags(without=set()) == ["--study=a\nb\u2028c"]

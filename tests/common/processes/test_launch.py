@@ -193,6 +193,30 @@ def test_a_program_that_restarts_still_knows_whether_it_was_launched(
     assert log.read_text() == f"{launched}\n"
 
 
+def test_a_worker_behind_a_shell_script_dies_with_its_launcher(tmp_path: Path) -> None:
+    script, pid_file = tmp_path / "python", tmp_path / "pid"
+    script.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit 0\n')
+    script.chmod(0o755)
+    inner = f"{WORKER}open({str(pid_file)!r}, 'w').write(str(__import__('os').getpid())); "
+    inner += "import time; time.sleep(600)"
+    launcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time; from isoscale.common.processes import launch; "
+            f"launch.start([{str(script)!r}, '-c', {inner!r}], environment={{}}); time.sleep(600)",
+        ]
+    )
+    assert wait_until(lambda: pid_file.exists() and pid_file.read_text())
+    pid = int(pid_file.read_text())
+    launcher.kill()
+    launcher.wait()
+    try:
+        assert wait_until(lambda: gone(pid), 10), "the worker outlived its launcher"
+    finally:
+        kill(pid)
+
+
 def test_a_worker_does_not_inherit_the_rank_variables_of_its_launcher(
     tmp_path: Path, monkeypatch
 ) -> None:

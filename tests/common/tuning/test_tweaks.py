@@ -151,3 +151,5 @@ def test_environment_joins_values_and_is_idempotent() -> None:
     # A stock run removes the values that a tuned shell has set.
     assert environment(known, [], found) == {"V": "user=3"}
     assert environment(known, [], {"V": "a=1"}) == {"V": ""}
+    # LD_PRELOAD may have blanks between its parts.
+    assert environment(known, [], {"V": "a=1 user=3"}) == {"V": "user=3"}

@@ -105,7 +105,9 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
     if not best:
         return None
     if devices is None:
-        where = "With the best number of devices for each framework,"
+        frameworks = {cell.cell.framework for _, cell in best}
+        each = "framework" if len(frameworks) > 1 else "strategy"
+        where = f"With the best number of devices for each {each},"
         found = overall(setting, verdicts)
     else:
         where = f"On {devices_text(devices)}"
@@ -118,7 +120,8 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
     first = _short(best[0][0], devices)
     leader = _leader(best, verdicts, devices)
     if len(best) == 1:
-        return f"{where} only {leader} was measured, so there is no comparison."
+        text = f"{where} only {leader} was measured, so there is no comparison."
+        return text + "".join(f" But {caveat}." for caveat in caveats(best))
     decided = [verdict for verdict in found if verdict.outcome != "no verdict"]
     few = undecided(setting, devices)
     weak = "".join(f" But {text}." for text in caveats(best))

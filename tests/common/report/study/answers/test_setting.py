@@ -302,3 +302,25 @@ def test_no_framework_wins_while_a_faster_cell_of_another_has_too_few_runs(tmp_p
     assert "jax is shown to be the fastest framework" in winner(0)
     assert "is shown to be the fastest framework" not in winner(2)
     assert "torch is shown to be the fastest framework" in winner(6)
+
+
+def test_one_framework_alone_is_compared_by_strategy_and_keeps_its_caveats(tmp_path: Path) -> None:
+    seconds = {("torch", "bare", 1): 0.02, ("torch", "ddp", 1): 0.03, ("torch", "ddp", 2): 0.01}
+    text = " ".join(sentences(study(tmp_path, seconds)))
+    assert "With the best number of devices for each strategy, torch ddp" in text
+    alone = study(tmp_path / "alone", {("torch", "bare", 1): 0.02}, disturbed=True)
+    (text,) = sentences(alone)
+    assert "there is no comparison. But 6 of these 6 runs were disturbed" in text
+
+
+def test_cells_that_share_cores_are_not_called_missing(tmp_path: Path) -> None:
+    lines = [
+        make_line(make_cell(*cell, oversubscribed=True), run, 0.02, sequence=run)
+        for cell in (("jax", "pjit", 4), ("torch", "ddp", 4))
+        for run in range(3)
+    ]
+    found = load_study(write_study(tmp_path / "s", lines, steps=0))
+    text = " ".join(sentences(found))
+    assert "a result is missing" not in text
+    assert "Not compared, because devices shared cores: jax and torch." in text
+    assert glanced(found).choice == "nothing comparable"
