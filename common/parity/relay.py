@@ -133,9 +133,10 @@ def check_judged(steps: int, *, legs: int, dtype: str) -> None:
         return judged is None or _ends(steps, legs)[-2] + 2 <= judged
 
     if judged is not None and steps - _ends(steps, legs)[-2] < 2:
+        least = next(n for n in itertools.count(steps) if n - _ends(n, legs)[-2] >= 2)
         raise ConfigError(
             f"--steps={steps}: in {dtype} two judged losses must belong to the last leg. Type "
-            f"--steps={2 * legs} or more"
+            f"--steps={least} or more"
         )
     if not fits(steps):
         most = next((fewer for fewer in range(steps, legs - 1, -1) if fits(fewer)), None)

@@ -187,7 +187,7 @@ def test_relay_and_parity_do_not_replace_foreign_files(
         (("--model=mlp", "--dtype=float16"), "unknown dtype 'float16'"),
         (("--model=mlp/dropout",), "unknown model 'mlp/dropout'"),
         (("--model=mlp", "--dtype=float32"), "--steps=13 or fewer"),
-        (("--model=mlp", "--dtype=float32", "--steps=4"), "Type --steps=6 or more"),
+        (("--model=mlp", "--dtype=float32", "--steps=3"), "Type --steps=4 or more"),
         (("--model=mlp", "--legs=torch:ddp:257,jax:pjit:2"), "devices=257 must be at most 256"),
         (("--model=mlp", f"--legs=torch:ddp:{'1' * 5000},jax:pjit:2"), "is not FRAMEWORK:STRATEGY"),
         (("--model=mlp", "--resume"), "--resume: --out_dir=runs/out/relay contains no interrupted"),
