@@ -28,9 +28,9 @@ from isoscale.common.checkpoint.manifest import (
     Manifest,
     first_difference,
 )
+from isoscale.common.config import read
 from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.model_spec import Arrays
-from isoscale.common.disk import read
 from isoscale.common.disk.json_files import write_atomically
 
 KEPT = 2

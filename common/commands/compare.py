@@ -49,6 +49,8 @@ GRID = {
     "runs",
     "time_budget",
 }
+NOT_RECORDED = "PATH"
+"""Stands in a study's record for the path of an interpreter."""
 # Flags that change neither the cells of a session nor how a run is measured.
 HOUSEKEEPING = {
     "study",
@@ -177,8 +179,11 @@ def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
     """Returns the session that some flags plan; ``rounds`` is used without ``--runs``."""
     fv = define_flags()
     fv.parse(flags)
+    recorded = fv.as_flags(without={"resume", "dry_run", "study", "out_dir", *interpreter_flags()})
+    # The path of an interpreter tells about the user, and nobody may start it by resuming.
+    recorded += [f"--{flag}={NOT_RECORDED}" for flag in interpreter_flags() if fv.given(flag)]
     return StudySession(
-        flags=fv.as_flags(without={"resume", "dry_run", "study", "out_dir"}),
+        flags=recorded,
         cells=read_cells(fv),
         rounds=fv.runs or rounds,
     )
@@ -292,7 +297,7 @@ def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None
       ConfigError: a recorded flag must be given again.
     """
     for flag in recorded:
-        word, _, value = flag.removeprefix("-").removeprefix("-").partition("=")
+        word, _, _ = flag.removeprefix("-").removeprefix("-").partition("=")
         if word == "flagfile":
             raise ConfigError(
                 f"study '{name}' records {flag[:200]!r}: isoscale does not read files that a study "
@@ -300,8 +305,8 @@ def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None
             )
         if word in interpreter_flags() and not typed.given(word):
             raise ConfigError(
-                f"study '{name}' was run with --{word}={value[:200]!r}; to run this program again, "
-                f"add --{word}=PATH (isoscale starts no program that only a study names)"
+                f"study '{name}' was run with --{word}; to resume it, add --{word}=PATH (isoscale "
+                "starts no program that only a study names)"
             )
 
 

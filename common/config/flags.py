@@ -2,16 +2,19 @@
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.errors import ConfigError, FolderError, unknown
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.options import FIELD, flag_default, options_of
+from isoscale.common.config.read import MEBIBYTE, read_text
 from isoscale.common.config.run_config import PLATFORMS, RunConfig
 
 
@@ -220,17 +223,13 @@ class Flags:
         if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
             print(self.help())
             return False
-        for argument in argv:
-            if argument.lstrip("-").partition("=")[0] == "undefok":
-                raise unknown("flag", "--undefok", [f"--{name}" for name in self._order])
-            if argument in ("--flagfile", "--flagfile=", "-flagfile", "-flagfile="):
-                raise ConfigError("--flagfile must be --flagfile=PATH")
+        arguments = _without_flag_files(argv)
+        if any(argument.lstrip("-").partition("=")[0] == "undefok" for argument in arguments):
+            raise unknown("flag", "--undefok", [f"--{name}" for name in self._order])
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                rest = self._values(["program", *argv])[1:]
+                rest = self._values(["program", *arguments])[1:]
         except flags.UnrecognizedFlagError as error:
-            if error.flagname == "help":
-                raise ConfigError("--help must be on the command line, not in a file") from None
             names = [f"--{name}" for name in (*self._order, "flagfile", "help")]
             raise unknown("flag", f"--{error.flagname}", names) from None
         except flags.IllegalFlagValueError as error:
@@ -240,6 +239,46 @@ class Flags:
         if rest:
             raise ConfigError(f"'{rest[0]}' is not a flag; flags look like --name=value")
         return True
+
+
+_DEEPEST = 8
+"""Largest depth of flag files that name flag files."""
+
+
+def _without_flag_files(argv: Sequence[str], *, inside: tuple[Path, ...] = ()) -> list[str]:
+    """Returns the arguments with the flags of each ``--flagfile`` in its place.
+
+    absl would read a device or a pipe without end. The format of a file is that of absl: one flag
+    per line; lines that begin with ``#`` or ``//`` are comments.
+
+    Args:
+      argv: the arguments.
+      inside: the flag files that contain these arguments, the innermost last.
+
+    Raises:
+      ConfigError: a flag file is not a regular text file of at most 1 MiB, or names itself.
+    """
+    found: list[str] = []
+    for argument in argv:
+        name, _, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or name != "flagfile":
+            found.append(argument)
+            continue
+        if not value:
+            raise ConfigError("--flagfile must be --flagfile=PATH")
+        path = Path(os.path.abspath(os.path.expanduser(value)))
+        if path in inside or len(inside) >= _DEEPEST:
+            raise ConfigError(f"--flagfile={value[:200]} contains itself, or files too deep")
+        try:
+            text = read_text(path, most=MEBIBYTE)
+        except (FolderError, ValueError) as error:
+            raise ConfigError(f"--flagfile={value[:200]}: {error}") from None
+        lines = (line.strip() for line in text.splitlines())
+        chosen = [line for line in lines if line and not line.startswith(("#", "//"))]
+        if any(line.lstrip("-").startswith("help") for line in chosen):
+            raise ConfigError("--help must be on the command line, not in a file")
+        found += _without_flag_files(chosen, inside=(*inside, path))
+    return found
 
 
 def _one_line(text: str) -> str:

@@ -41,7 +41,10 @@ def make_folder(path: Path, *, flag: str) -> None:
 
 def leads_outside(root: Path, path: Path) -> bool:
     """Returns whether ``path``, below ``root`` by its name, leads out of ``root`` by a link."""
-    return not path.resolve().is_relative_to(root.resolve())
+    try:
+        return not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return True
 
 
 def check_inside(folder: Path, name: str, *, flag: str) -> Path:

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from isoscale.common.config.errors import FolderError
+from isoscale.common.config.read import read_text
+
 
 def _plain(value: Any) -> Any:
     """Returns a NumPy scalar or a path as a JSON value.
@@ -79,6 +82,19 @@ def from_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError("the text is nested too deeply") from None
     return value
+
+
+def read_json(path: Path, *, most: int) -> Any:
+    """Returns the value of a JSON file, as ``from_json`` does.
+
+    Raises:
+      MissingFileError, FolderError: as ``read_text``, or the text is not strict JSON.
+    """
+    text = read_text(path, most=most)
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise FolderError(f"{path} is not valid JSON: {str(error)[:100]}") from None
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:

@@ -18,40 +18,60 @@ UNKNOWN = "unknown"
 QUERY_SECONDS = 30
 """Time limit of a query: on a machine with many GPUs, loading the driver takes long."""
 
-# A full dump of the environment would leak secrets. This list has the variables of the system, of
-# CUDA, and of libraries that frameworks share; FrameworkInfo has those of a single framework.
-ENVIRONMENT_NAMES = (
-    "CUBLAS_WORKSPACE_CONFIG",
-    "CUDA_DEVICE_MAX_CONNECTIONS",
-    "CUDA_DEVICE_ORDER",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_MODULE_LOADING",
-    "CUDA_VISIBLE_DEVICES",
-    "GLIBC_TUNABLES",
-    "HIP_VISIBLE_DEVICES",
-    "LD_PRELOAD",
-    "MALLOC_CONF",
-    "NVIDIA_TF32_OVERRIDE",
-    "RANK",
-    "WORLD_SIZE",
-    "VECLIB_MAXIMUM_THREADS",
-)
-ENVIRONMENT_PREFIXES = ("DNNL_", "GLOO_", "KMP_", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+# A full dump of the environment would leak secrets. These lists have the variables of the system,
+# of CUDA, and of libraries that frameworks share; FrameworkInfo has those of a single framework.
+_NUMBERS = """
+    CUDA_DEVICE_MAX_CONNECTIONS CUDA_LAUNCH_BLOCKING DNNL_JIT_PROFILE DNNL_VERBOSE KMP_BLOCKTIME
+    MKL_NUM_THREADS MKL_VERBOSE NCCL_BUFFSIZE NCCL_IB_DISABLE NCCL_IB_TIMEOUT NCCL_MAX_NCHANNELS
+    NCCL_MIN_NCHANNELS NCCL_NTHREADS NCCL_P2P_DISABLE NCCL_SHM_DISABLE NVIDIA_TF32_OVERRIDE
+    OMP_MAX_ACTIVE_LEVELS OMP_NUM_THREADS OMP_THREAD_LIMIT ONEDNN_VERBOSE OPENBLAS_NUM_THREADS RANK
+    VECLIB_MAXIMUM_THREADS WORLD_SIZE
+"""
+_WORDS = """
+    CUBLAS_WORKSPACE_CONFIG CUDA_DEVICE_ORDER CUDA_MODULE_LOADING CUDA_VISIBLE_DEVICES
+    DNNL_CPU_ISA_HINTS DNNL_MAX_CPU_ISA GLOO_SOCKET_IFNAME GOMP_CPU_AFFINITY HIP_VISIBLE_DEVICES
+    KMP_AFFINITY KMP_HW_SUBSET KMP_SETTINGS MKL_CBWR MKL_DEBUG_CPU_TYPE MKL_DOMAIN_NUM_THREADS
+    MKL_DYNAMIC MKL_ENABLE_INSTRUCTIONS MKL_INTERFACE_LAYER MKL_THREADING_LAYER NCCL_ALGO NCCL_DEBUG
+    NCCL_IB_HCA NCCL_NET NCCL_NET_GDR_LEVEL NCCL_P2P_LEVEL NCCL_PROTO NCCL_SOCKET_IFNAME OMP_DYNAMIC
+    OMP_NESTED OMP_PLACES OMP_PROC_BIND OMP_SCHEDULE OMP_STACKSIZE OMP_WAIT_POLICY
+    ONEDNN_CPU_ISA_HINTS ONEDNN_MAX_CPU_ISA OPENBLAS_CORETYPE
+"""
+_TEXTS = "GLIBC_TUNABLES LD_PRELOAD MALLOC_CONF"
+_NUMBER_FORM = re.compile(r"-?[\d.,:]{1,60}")
+_WORD_FORM = re.compile(r"[\w ,.:;=+*^/{}()\[\]-]{1,80}", re.ASCII)
+_TEXT_FORM = re.compile(r"[ -~]{1,2000}")
+ENVIRONMENT = {
+    **dict.fromkeys(_NUMBERS.split(), _NUMBER_FORM),
+    **dict.fromkeys(_WORDS.split(), _WORD_FORM),
+    **dict.fromkeys(_TEXTS.split(), _TEXT_FORM),
+}
+"""Environment variable -> the form of its value; a value of another form is not recorded."""
 
 
 def environment(framework_names: Collection[str]) -> dict[str, str]:
     """Returns the environment variables that are set and change results or speed.
 
+    Paths in the user's home begin with ``~``. A value without the form of its variable may be a
+    secret that came there by mistake: the result says only how long it is.
+
     Args:
       framework_names: names of the frameworks' variables (``FrameworkInfo.variables``).
     """
-    return {
-        name: value
-        for name, value in sorted(os.environ.items())
-        if name in ENVIRONMENT_NAMES
-        or name in framework_names
-        or name.startswith(ENVIRONMENT_PREFIXES)
-    }
+    known = {**dict.fromkeys(framework_names, _TEXT_FORM), **ENVIRONMENT}
+    found: dict[str, str] = {}
+    for name, value in sorted(os.environ.items()):
+        if name in known:
+            fits = value == "" or known[name].fullmatch(value)
+            found[name] = (
+                without_home(value) if fits else f"(not recorded: {len(value)} characters)"
+            )
+    return found
+
+
+def without_home(text: str) -> str:
+    """Returns a text in which ``~`` replaces the path of the user's home."""
+    home = str(Path.home())
+    return re.sub(rf"{re.escape(home)}(?=/|:|\s|$)", "~", text) if home != "/" else text
 
 
 def cpu_info() -> dict[str, str]:

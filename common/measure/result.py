@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import FolderError
+from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import (
     OMIT_DEFAULT,
     from_record,
@@ -13,7 +14,7 @@ from isoscale.common.config.records import (
     with_version,
     without_version,
 )
-from isoscale.common.disk.read import MEBIBYTE, read_json
+from isoscale.common.disk.json_files import read_json
 
 RESULT = "result.json"
 LARGEST_RESULT = 16 * MEBIBYTE

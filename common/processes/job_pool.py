@@ -23,9 +23,9 @@ from subprocess import Popen
 from typing import Any, Generic, TypeVar
 
 from isoscale.common.config.errors import ConfigError, FolderError
+from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import from_record, to_record
-from isoscale.common.disk.json_files import from_json, to_json, write_json
-from isoscale.common.disk.read import MEBIBYTE, read_json
+from isoscale.common.disk.json_files import from_json, read_json, to_json, write_json
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch, ranks
 from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for

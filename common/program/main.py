@@ -192,7 +192,7 @@ def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
         seed=config.seed,
         parameters=config.spec.parameter_count,
         flops_per_step=config.spec.training_flops(global_batch_size=batch),
-        run_dir=str(run_dir),
+        run_dir=describe.without_home(str(run_dir)),
     )
 
 

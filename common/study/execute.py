@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
+from isoscale.common.disk.folders import leads_outside
+from isoscale.common.machine.describe import without_home
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
@@ -123,10 +125,14 @@ class Study:
         """Runs a cell once and returns its result line; a failed run also gets a result line."""
         config = self._cells[index]
         run_dir = self._run_dir(index, run)
-        missing = self._programs[config.framework].missing
-        if missing:
+        program = self._programs[config.framework]
+        if program.missing:
+            # Without the path of an interpreter: a study is often published.
+            missing = program.missing.replace(program.command[0], Path(program.command[0]).name)
             attempt = _Attempt(result=self._without_figures(index, run, "skipped", missing))
         else:
+            if leads_outside(self._store.folder, run_dir):
+                raise FolderError(f"{run_dir} is a link that leads out of the study")
             # A run may have finished before its study was killed: its result is used.
             result = self._read(index, run_dir)
             if result is not None and result.status == "ok":
@@ -173,7 +179,9 @@ class Study:
     def _start(self, index: int, run: int, run_dir: Path) -> "_Attempt":
         command = self.command(index, run, run_dir)
         log = run_dir / "log.txt"
-        log.write_text(f"$ {shlex.join(command)}\n", encoding="utf-8")
+        # Without the path of the interpreter: a study is often published.
+        shown = [Path(command[0]).name, *map(without_home, command[1:])]
+        log.write_text(f"$ {shlex.join(shown)}\n", encoding="utf-8")
         failure = self._without_figures(index, run, "failed", "")
         try:
             variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}

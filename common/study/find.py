@@ -1,10 +1,9 @@
 """Finds the studies that a user names: names inside ``--out_dir``, or folders."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.errors import ConfigError, FolderError, unknown
 from isoscale.common.disk.folders import check_inside
 from isoscale.common.study.store import RESULTS, STUDY, Store
 
@@ -55,8 +54,12 @@ def find_study(text: str | None, out_dir: str) -> Store:
 def study_folder(text: str, out_dir: Path) -> Path | None:
     """Returns the folder of a study, by its name or path; None if the study does not exist."""
     candidates = [Path(text)] if text else []
-    with contextlib.suppress(ConfigError):  # not a plain name: only a path is possible
+    try:
         candidates.insert(0, check_inside(out_dir, text, flag="STUDY"))
+    except FolderError:
+        raise
+    except ConfigError:
+        pass  # not a plain name: only a path is possible
     return next((folder for folder in candidates if _holds_study(folder)), None)
 
 

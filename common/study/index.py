@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import FolderError
+from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import LaterVersionError
 from isoscale.common.disk.folders import leads_outside
-from isoscale.common.disk.json_files import from_json, to_json
-from isoscale.common.disk.read import MEBIBYTE, read_json
+from isoscale.common.disk.json_files import from_json, read_json, to_json
 from isoscale.common.measure.result import LARGEST_RESULT, RESULT
 from isoscale.common.study.records import ResultLine
 

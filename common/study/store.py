@@ -10,10 +10,10 @@ from pathlib import Path
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError, FolderError
+from isoscale.common.config.read import MEBIBYTE, MissingFileError, read_bytes
 from isoscale.common.config.records import LaterVersionError
 from isoscale.common.disk.folders import leads_outside
-from isoscale.common.disk.json_files import write_atomically, write_json
-from isoscale.common.disk.read import MEBIBYTE, MissingFileError, read_bytes, read_json
+from isoscale.common.disk.json_files import read_json, write_atomically, write_json
 from isoscale.common.processes.lock import LOCK
 from isoscale.common.study.index import (
     CELLS,

@@ -229,7 +229,7 @@ def _terminal(path: Path) -> None:
         (
             None,
             ("--optimizer=sgd",),
-            "momentum/dense_0/kernel: found no tensor, expected [64, 128]",
+            "was trained with optimizer=adamw; this run has sgd",
         ),
         (None, ("--learning_rate=0.5",), "trained with learning_rate=0.001; this run has 0.5"),
         (None, ("--seed=4",), "trained with seed=0; this run has 4"),

@@ -113,10 +113,10 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
             config = study.config(line)
             if config is not None:
                 return [
-                    f"Steps of a run: 1 compile step, {config['warmup_steps']} warm-up steps, "
-                    f"{config['steps']} measured steps in windows of {config['window_steps']}, and "
-                    f"between them {config['latency_steps']} windows of one step; at most "
-                    f"{config['max_in_flight']} calls (one step or one block of steps) "
+                    f"Steps of a run: 1 compile step, {config.warmup_steps} warm-up steps, "
+                    f"{config.steps} measured steps in windows of {config.window_steps}, and "
+                    f"between them {config.latency_steps} windows of one step; at most "
+                    f"{config.max_in_flight} calls (one step or one block of steps) "
                     "unfinished at a time."
                 ]
     return []

@@ -11,10 +11,11 @@ from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes
 from isoscale.common.config.cell import Cell
+from isoscale.common.config.read import MissingFileError, read_text
+from isoscale.common.config.records import from_record
 from isoscale.common.config.run_config import LADDER, TUNED
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.json_files import from_json
-from isoscale.common.disk.read import MissingFileError, read_text
 from isoscale.common.measure.result import LARGEST_RESULT
 from isoscale.common.report.study.conditions import Conditions, make_conditions
 from isoscale.common.study.index import LARGEST
@@ -23,6 +24,18 @@ from isoscale.common.study.store import Store
 
 PLOTS = "plots"
 """Folder of a report's plots, inside the folder of the study."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """The fields of a run's ``config.json`` that reports show; see ``RunConfig``."""
+
+    steps: int
+    warmup_steps: int
+    window_steps: int
+    latency_steps: int
+    max_in_flight: int
+    tweaks_left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,8 +123,8 @@ class StudyData:
         found: dict[str, None] = {}
         for line in self.lines:
             if line.cell.tuning == TUNED:
-                config = self.config(line) or {}
-                for name, reason in config.get("tweaks_left_out", []):
+                config = self.config(line)
+                for name, reason in config.tweaks_left_out if config else []:
                     found[f"{line.cell.framework} {name}: {reason}"] = None
         return list(found)
 
@@ -131,9 +144,14 @@ class StudyData:
         """
         return self._records(line, "windows.jsonl")
 
-    def config(self, line: ResultLine) -> dict[str, Any] | None:
-        """Returns a run's ``config.json``; None if the file is missing or damaged."""
-        return self._record(line, "config.json")
+    def config(self, line: ResultLine) -> "RunFacts | None":
+        """Returns facts of a run's ``config.json``; None if the file is missing or damaged."""
+        record = self._record(line, "config.json") or {}
+        names = {field.name for field in dataclasses.fields(RunFacts)}
+        try:
+            return from_record(RunFacts, {n: v for n, v in record.items() if n in names})
+        except ValueError:
+            return None
 
     def framework_facts(self) -> dict[str, dict[str, Any]]:
         """Returns framework -> facts that its successful run on the most devices reported."""
@@ -144,7 +162,8 @@ class StudyData:
             if line.ok and wider:
                 widest[line.cell.framework] = line
         records = {name: self._record(line, "machine.json") for name, line in widest.items()}
-        return {name: record["framework"] for name, record in records.items() if record}
+        found = {name: (record or {}).get("framework") for name, record in records.items()}
+        return {name: facts for name, facts in found.items() if isinstance(facts, dict)}
 
     def _record(self, line: ResultLine, name: str) -> dict[str, Any] | None:
         try:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,34 @@ def test_a_value_with_a_line_end_stays_one_flag() -> None:
     fv = make()
     fv.parse(["--study=a\nb\u2028c"])
     assert fv.as_flags(without=set()) == ["--study=a\nb\u2028c"]
+
+
+def test_flag_files_are_read_as_regular_files_of_bounded_size(tmp_path: Path) -> None:
+    def refused(path: object, message: str) -> None:
+        with pytest.raises(ConfigError, match=message) as error:
+            make().parse([f"--flagfile={path}"])
+        assert "\n" not in str(error.value)
+        assert error.value.exit_code == 2
+
+    os.mkfifo(tmp_path / "fifo")
+    refused(tmp_path / "fifo", "is not a regular file")
+    refused("/dev/zero", "is not a regular file")
+    refused(tmp_path, "is not a regular file")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    refused(tmp_path / "loop", "Too many levels of symbolic links")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(4 * 2**30)
+    refused(tmp_path / "sparse", "is larger than 1 MiB")
+    (tmp_path / "binary").write_bytes(b"--steps=\xff\n")
+    refused(tmp_path / "binary", "is not UTF-8 text")
+    (tmp_path / "self").write_text(f"--flagfile={tmp_path / 'self'}\n")
+    refused(tmp_path / "self", "contains itself")
+
+
+def test_flag_files_may_name_flag_files_and_have_comments(tmp_path: Path) -> None:
+    (tmp_path / "inner").write_text("# a comment\n\n--steps=7\n")
+    (tmp_path / "outer").write_text(f"// another\n--flagfile={tmp_path / 'inner'}\n--resume\n")
+    fv = make()
+    fv.parse([f"--flagfile={tmp_path / 'outer'}", "--study=s"])
+    assert (fv.steps, fv.resume, fv.study) == (7, True, "s")
+    assert fv.as_flags(without=set()) == ["--steps=7", "--resume", "--study=s"]

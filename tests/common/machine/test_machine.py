@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,16 @@ def test_only_allowed_environment_variables_are_recorded(monkeypatch) -> None:
     assert found["OMP_PLACES"] == "cores"
     assert found["MADE_UP_FLAGS"] == "-O"
     assert "MADE_UP_FLAGS" not in describe.environment(())
+
+
+def test_a_value_without_the_form_of_its_variable_is_not_recorded(monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "hunter2")
+    monkeypatch.setenv("OMP_SECRET", "hunter2")
+    monkeypatch.setenv("NCCL_TOKEN", "hunter2")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo\x1b[31m")
+    monkeypatch.setenv("LD_PRELOAD", f"{Path.home()}/lib/a.so:{Path.home()}y/b.so")
+    found = describe.environment(())
+    assert found["OMP_NUM_THREADS"] == "(not recorded: 7 characters)"
+    assert found["GLOO_SOCKET_IFNAME"] == "(not recorded: 7 characters)"
+    assert found["LD_PRELOAD"] == f"~/lib/a.so:{Path.home()}y/b.so"
+    assert "hunter2" not in str(found)

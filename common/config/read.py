@@ -9,10 +9,9 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from isoscale.common.config.errors import FolderError
-from isoscale.common.disk.json_files import from_json
 
 MEBIBYTE = 2**20
 
@@ -76,16 +75,3 @@ def read_text(path: Path, *, most: int) -> str:
         return read_bytes(path, most=most).decode()
     except UnicodeDecodeError as error:
         raise FolderError(f"{path} is not UTF-8 text (byte {error.start})") from None
-
-
-def read_json(path: Path, *, most: int) -> Any:
-    """Returns the value of a JSON file, as ``from_json`` does.
-
-    Raises:
-      MissingFileError, FolderError: as ``read_text``, or the text is not strict JSON.
-    """
-    text = read_text(path, most=most)
-    try:
-        return from_json(text)
-    except ValueError as error:
-        raise FolderError(f"{path} is not valid JSON: {str(error)[:100]}") from None
