@@ -4,6 +4,8 @@ import gc
 import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from isoscale.common.config.run_config import TRAINING, RunConfig
 from isoscale.common.measure.conditions import (
     DISTURBED,
@@ -173,11 +175,11 @@ class TrainingSession:
         # Measured before the evaluation, which compiles another function.
         memory = peak_memory(self._runner, holds_pool=self._pool is not None)
         figures = self._figures(self._evaluate())
-        diverged = self._first_loss_not_finite()
+        error = self._not_finite(figures.eval)
         return TrainingOutcome(
             **vars(figures),
-            status="ok" if diverged is None else "diverged",
-            error=None if diverged is None else f"loss is not finite at step {diverged}",
+            status="ok" if error is None else "diverged",
+            error=error,
             outside_load_share=outside_share,
             disturbed=None if outside_share is None else outside_share > DISTURBED_SHARE,
             memory=memory,
@@ -194,6 +196,24 @@ class TrainingSession:
     def _first_loss_not_finite(self) -> int | None:
         steps = enumerate(self._losses(), self._first_step)
         return next((step for step, loss in steps if not math.isfinite(loss["loss"])), None)
+
+    def _not_finite(self, evaluation: EvaluationFigures | None) -> str | None:
+        """Returns what is not finite: a loss, a parameter after the last step, or the evaluation.
+
+        The last step can break parameters without a loss that shows the damage.
+        """
+        step = self._first_loss_not_finite()
+        if step is not None:
+            return f"loss is not finite at step {step}"
+        self._heartbeat.beat("checking the parameters")
+        for name, value in self._runner.parameters().items():
+            if not np.isfinite(value).all():
+                return f"parameter {name} is not finite after step {self._step - 1}, the last step"
+        figures = vars(evaluation).items() if evaluation else ()
+        for name, figure in figures:
+            if isinstance(figure, float) and not math.isfinite(figure):
+                return f"{name} of the evaluation after step {self._step - 1} is not finite"
+        return None
 
     def _figures(self, evaluation: EvaluationFigures | None) -> TrainingFigures:
         throughput = self._of_phase("throughput")

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import re
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import safetensors.numpy
 from isoscale.common.checkpoint.files import checkpoints_in, read_manifest
 from isoscale.common.checkpoint.manifest import describe_training, identify
 from isoscale.common.checkpoint.saver import Saver
+from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
 from isoscale.common.measure.result import Summary
@@ -159,6 +161,27 @@ def test_a_loss_that_is_not_finite_is_diverged(bad: float) -> None:
     assert result.error == "loss is not finite at step 5"
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_parameter_that_is_not_finite_after_the_last_step_is_diverged(bad: float) -> None:
+    class Broken(FakeRunner):
+        def parameters(self) -> Arrays:
+            return {"good": np.zeros(2), "dense_0/kernel": np.array([[0.0, bad]])}
+
+    _, result = run(Broken())
+    assert result.status == "diverged"
+    assert result.error == "parameter dense_0/kernel is not finite after step 18, the last step"
+
+
+def test_an_evaluation_that_is_not_finite_is_diverged() -> None:
+    class Broken(FakeRunner):
+        def read_logits(self, handle: Arrays) -> np.ndarray:
+            return super().read_logits(handle) * math.nan
+
+    _, result = run(Broken(), evaluation=True)
+    assert result.status == "diverged"
+    assert "of the evaluation after step 18 is not finite" in result.error
+
+
 def test_evaluation_counts_only_real_examples() -> None:
     _, result = run(FakeRunner(), evaluation=True)
     assert result.eval.accuracy == 1.0
@@ -238,8 +261,9 @@ def test_checkpoints_are_saved_between_windows(tmp_path: Path) -> None:
     assert manifest.next_batch == 19 % 3
     # Saves lie outside the two clock readings of a window.
     calls = "".join({"clock": "|", "step": "s", "parameters": "P"}.get(c, "") for c in runner.calls)
-    assert re.fullmatch(r"(\|s+\||\|P\|)+\|*", calls), calls
-    assert calls.count("P") == 5
+    # The parameters are read once more at the end, to check that they are finite.
+    assert re.fullmatch(r"(\|s+\||\|P\|)+P\|*", calls), calls
+    assert calls.count("P") == 5 + 1
 
 
 def test_without_save_every_one_checkpoint_is_saved_at_the_end(tmp_path: Path) -> None:
