@@ -55,8 +55,8 @@ def define_flags(framework: str) -> Flags:
             f"Data sets:\n  {', '.join(lookup.data_sources())}\n\n"
             "The run directory contains config.json, machine.json, environment.json,\n"
             "versions.json, steps.jsonl, windows.jsonl and result.json.\n"
-            "Exit code: 0 done, 1 failed, 2 bad input, 3 a folder is in use or cannot be written,\n"
-            "130 interrupted."
+            "Exit code: 0 done, 1 failed, or no checkpoint was saved, 2 bad input, 3 a folder is in\n"
+            "use or cannot be written, 130 interrupted."
         )
     )
     define_flag(fv, "model", help_="model to train (required)")
@@ -173,7 +173,8 @@ def _launch_ranks(
     if result is None:
         _write_failure(config, run_dir, outcome.error or "")
     # A complete result remains valid, even if a rank failed while it exited.
-    return 1 if result is None or result["status"] == "failed" else 0
+    failed = result is None or result["status"] == "failed"
+    return int(failed or _lost_all_checkpoints(result))
 
 
 def _write_failure(config: RunConfig, run_dir: Path, error: str) -> None:
@@ -222,8 +223,8 @@ class _Startup:
 
 def _work(
     config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int, local_rank: int
-) -> None:
-    """Runs one rank; rank 0 writes the run directory."""
+) -> int:
+    """Runs one rank; rank 0 writes the run directory. Returns the exit code: 1 if saves failed."""
     startup = _Startup()
     startup.mark("interpreter")
     beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank))
@@ -290,6 +291,13 @@ def _work(
         write_json(run_dir / RESULT, result.to_record())
         print(scenario.summary(config, result))
     runner.close()
+    return int(_lost_all_checkpoints(read_record(run_dir)))
+
+
+def _lost_all_checkpoints(result: dict[str, Any] | None) -> bool:
+    """Returns whether a run tried to save checkpoints and saved none."""
+    found = (result or {}).get("checkpoints") or {}
+    return bool(found.get("failures")) and not found.get("saved_steps")
 
 
 def _write_run_dir(
@@ -352,7 +360,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         if config.process_model == "per_device" and rank is None:
             code = _launch_ranks(framework, config, checkpoints, run_dir, argv, fv.watchdog_seconds)
         else:
-            _work(config, checkpoints, run_dir, rank or 0, own.local_rank if own else 0)
+            code = _work(config, checkpoints, run_dir, rank or 0, own.local_rank if own else 0)
     except KeyboardInterrupt:
         hint = checkpoints.hint()
         print(f"isoscale: interrupted; no result was written{hint}", file=sys.stderr)
