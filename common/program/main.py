@@ -55,8 +55,8 @@ def define_flags(framework: str) -> Flags:
             f"Data sets:\n  {', '.join(lookup.data_sources())}\n\n"
             "The run directory contains config.json, machine.json, environment.json,\n"
             "versions.json, steps.jsonl, windows.jsonl and result.json.\n"
-            "Exit code: 0 done, 1 failed, or no checkpoint was saved, 2 bad input, 3 a folder is in\n"
-            "use or cannot be written, 130 interrupted."
+            "Exit code: 0 done, 1 failed, or no checkpoint was saved, 2 bad input, 3 a folder is\n"
+            "in use or cannot be written, 130 interrupted."
         )
     )
     define_flag(fv, "model", help_="model to train (required)")
