@@ -136,7 +136,7 @@ def run(argv: Sequence[str]) -> int:
         began = time.monotonic()
         lines, kept = request.pool.run(
             resume=flags.resume,
-            processes=len(plan.jobs),  # all concurrently: a leg waits for the leg before it
+            processes=len(plan.jobs),  # all workers start at once; a leg waits in its worker
             watchdog_seconds=flags.watchdog_seconds,
             title="relay",
             name=lambda key: " ".join(map(str, key)),

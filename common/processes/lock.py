@@ -11,8 +11,8 @@ from pathlib import Path
 from isoscale.common.config.errors import FolderError
 
 LOCK = ".lock"
-_LONGEST = 80
-"""Bytes of the line that names the holder; equal for all holders, so that none needs truncation."""
+_LENGTH = 80
+"""Length in bytes of the line that names the holder: a new line covers the old one completely."""
 
 
 @contextmanager
@@ -47,11 +47,11 @@ def locked(folder: Path, *, called: str) -> Iterator[None]:
         except BlockingIOError:
             raise FolderError(f"{called} is in use by {_holder(lock)}") from None
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(lock, f"process {os.getpid()} since {now}\n".ljust(_LONGEST).encode(), 0)
+        os.pwrite(lock, f"process {os.getpid()} since {now}\n".ljust(_LENGTH).encode(), 0)
         yield
 
 
 def _holder(lock: int) -> str:
     """Returns the words by which the holder named itself."""
-    text = os.pread(lock, _LONGEST, 0).decode("ascii", errors="replace").strip()
+    text = os.pread(lock, _LENGTH, 0).decode("ascii", errors="replace").strip()
     return text if text.startswith("process ") and text.isprintable() else "another process"

@@ -71,9 +71,9 @@ def _compiler(facts: Facts) -> str | None:
 
 _MKL_REMEDY = (
     "No supported setting is known; MKL_ENABLE_INSTRUCTIONS and similar variables have no effect. "
-    "A preloaded library that defines mkl_serv_intel_cpu_true helps; it needs a C compiler, and "
-    "the vendor does not support it. Add --tuning=tuned, or only --tweaks=+mkl-as-intel; reports "
-    "show the tweak."
+    "The tweak mkl-as-intel helps: it preloads a library that defines mkl_serv_intel_cpu_true. It "
+    "needs a C compiler, and Intel does not support it. Add --tuning=tuned, or only "
+    "--tweaks=+mkl-as-intel, to the command; reports show the tweak."
 )
 
 PROBLEMS = (

@@ -82,7 +82,7 @@ class MlpSpec(ModelSpec):
         return FeatureBatch(input_size=self.input_size, num_classes=self.num_classes)
 
     def forward_flops(self, *, global_batch_size: int) -> int:
-        """Returns 2 B in out per dense layer; biases and activations do not count."""
+        """Returns the sum of 2 x batch x inputs x outputs over dense layers, without biases."""
         return 2 * global_batch_size * sum(i * o for i, o in self.layer_sizes)
 
     def training_flops(self, *, global_batch_size: int) -> int:
@@ -118,7 +118,9 @@ _PRESETS = {
 
 
 class MlpDropoutProbe:
-    """A small model whose dropout mask follows from one step (see ``common/parity/checks.py``).
+    """A small model whose parameters before and after a step reveal its dropout mask.
+
+    ``common/parity/checks.py`` uses the mask.
 
     All hidden units are 1 before dropout, and the logits are 0. Therefore the gradient of the loss
     by the logits is known, and the gradient of the last kernel is units^T @ this gradient.

@@ -60,7 +60,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         change, low, high, runs = drifted
         paragraphs.append(
             f"Drift over the study, from the first run to the last: {100 * change:+.1f} % time per "
-            f"step [{100 * low:+.1f}, {100 * high:+.1f}] (regression of log time on the order of "
-            f"{runs} runs, both minus their mean within the cell)."
+            f"step [{100 * low:+.1f}, {100 * high:+.1f}] (regression of log time on the run's "
+            f"place in the order of execution, over {runs} runs; the mean of the run's cell is "
+            "subtracted from both)."
         )
     return paragraphs

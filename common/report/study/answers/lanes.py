@@ -15,8 +15,9 @@ INTRODUCTION = (
     "before: above 1, the tweak makes training faster. A change is called shown by the same rule "
     "as the other comparisons of this report, with p corrected for all {n} tests of this section "
     "together. "
-    "A gap is the throughput of the fastest framework, divided by that of the slowest. Each "
-    "framework takes the strategy with the shortest median step in stock, in both lanes. The share "
+    "A gap is the throughput of the fastest framework, divided by that of the slowest. In both "
+    "lanes, the same strategy stands for a framework: the one with the shortest median step in "
+    "stock, chosen among its strategies with results in both lanes if there are any. The share "
     "of a gap that remains is log(gap in tuned) / log(gap in stock), because changes of speed "
     "multiply."
 )
