@@ -111,7 +111,7 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
     for _, cell in setting.cells:
         for line in cell.ok[:1]:
             config = study.config(line)
-            if config is not None:
+            if config is not None and None not in vars(config).values():
                 return [
                     f"Steps of a run: 1 compile step, {config.warmup_steps} warm-up steps, "
                     f"{config.steps} measured steps in windows of {config.window_steps}, and "

@@ -30,11 +30,11 @@ PLOTS = "plots"
 class RunFacts:
     """The fields of a run's ``config.json`` that reports show; see ``RunConfig``."""
 
-    steps: int
-    warmup_steps: int
-    window_steps: int
-    latency_steps: int
-    max_in_flight: int
+    steps: int | None = None
+    warmup_steps: int | None = None
+    window_steps: int | None = None
+    latency_steps: int | None = None
+    max_in_flight: int | None = None
     tweaks_left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
