@@ -16,6 +16,7 @@ from isoscale.common.config.flags import (
     define_flag,
     define_size_flags,
     define_training_flags,
+    flag_name,
 )
 from isoscale.common.config.run_config import LARGEST_SEED, STOCK
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
@@ -297,7 +298,7 @@ def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None
       ConfigError: a recorded flag must be given again.
     """
     for flag in recorded:
-        word, _, _ = flag.removeprefix("-").removeprefix("-").partition("=")
+        word = flag_name(flag)
         if word == "flagfile":
             raise ConfigError(
                 f"study '{name}' records {flag[:200]!r}: isoscale does not read files that a study "

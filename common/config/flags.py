@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from isoscale.common.config.errors import ConfigError, FolderError, unknown
+from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.options import FIELD, flag_default, options_of
 from isoscale.common.config.read import MEBIBYTE, read_text
@@ -224,7 +224,7 @@ class Flags:
             print(self.help())
             return False
         arguments = _without_flag_files(argv)
-        if any(argument.lstrip("-").partition("=")[0] == "undefok" for argument in arguments):
+        if any(flag_name(argument) == "undefok" for argument in arguments):
             raise unknown("flag", "--undefok", [f"--{name}" for name in self._order])
         try:
             with contextlib.redirect_stderr(io.StringIO()):
@@ -245,6 +245,11 @@ _DEEPEST = 8
 """Largest depth of flag files that name flag files."""
 
 
+def flag_name(argument: str) -> str | None:
+    """Returns the name of the flag in an argument, without its value; None: it is no flag."""
+    return argument.lstrip("-").partition("=")[0] if argument.startswith("-") else None
+
+
 def _without_flag_files(argv: Sequence[str], *, inside: tuple[Path, ...] = ()) -> list[str]:
     """Returns the arguments with the flags of each ``--flagfile`` in its place.
 
@@ -260,10 +265,10 @@ def _without_flag_files(argv: Sequence[str], *, inside: tuple[Path, ...] = ()) -
     """
     found: list[str] = []
     for argument in argv:
-        name, _, value = argument.lstrip("-").partition("=")
-        if not argument.startswith("-") or name != "flagfile":
+        if flag_name(argument) != "flagfile":
             found.append(argument)
             continue
+        value = argument.partition("=")[2]
         if not value:
             raise ConfigError("--flagfile must be --flagfile=PATH")
         path = Path(os.path.abspath(os.path.expanduser(value)))
@@ -271,7 +276,7 @@ def _without_flag_files(argv: Sequence[str], *, inside: tuple[Path, ...] = ()) -
             raise ConfigError(f"--flagfile={value[:200]} contains itself, or files too deep")
         try:
             text = read_text(path, most=MEBIBYTE)
-        except (FolderError, ValueError) as error:
+        except ValueError as error:  # FolderError is one; so is a NUL in the path
             raise ConfigError(f"--flagfile={value[:200]}: {error}") from None
         lines = (line.strip() for line in text.splitlines())
         chosen = [line for line in lines if line and not line.startswith(("#", "//"))]

@@ -266,6 +266,7 @@ def _work(
     )
     session = scenario.session(task)
     outcome = session.run()
+    lost = False
     places = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
     if rank == 0:
         result = scenario.assemble(
@@ -288,10 +289,12 @@ def _work(
         }
         _write_run_dir(run_dir, config, machine, versions, session.windows)
         # Written last: a run directory with a result is complete.
-        write_json(run_dir / RESULT, result.to_record())
+        record = result.to_record()
+        write_json(run_dir / RESULT, record)
+        lost = _lost_all_checkpoints(record)
         print(scenario.summary(config, result))
     runner.close()
-    return int(_lost_all_checkpoints(read_record(run_dir)))
+    return int(lost)
 
 
 def _lost_all_checkpoints(result: dict[str, Any] | None) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.config.errors import FolderError
 from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import LaterVersionError
 from isoscale.common.disk.folders import leads_outside
@@ -146,7 +145,7 @@ def read_run_folders(
             if line.cell.id != cell_id:
                 raise ValueError(f"its cell is {line.cell.id}, not {cell_id}")
             found.append(line)
-        except (ValueError, FolderError) as error:
+        except ValueError as error:  # FolderError is one
             problems.append(f"{path.relative_to(folder)} is not used: {str(error)[:200]}")
     found.sort(key=lambda line: (line.result.started or "", line.cell.id, line.run))
     numbered = [
