@@ -21,7 +21,9 @@ from urllib.parse import quote
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
 from isoscale.common.processes import launch
+from isoscale.common.processes.log_lines import telling_line
 from isoscale.common.processes.ports import free_port
+from isoscale.common.processes.supervise import describe_exit
 from isoscale.common.report.study.data import PLOTS, load_study
 from isoscale.common.study.find import find_study, split_studies
 from isoscale.common.study.store import RESULTS, Store
@@ -303,8 +305,8 @@ def _wait_until_it_answers(
 
 
 def _why_it_left(code: int, log: Path) -> str:
-    said = launch.last_line(log)
-    return f"TensorBoard {launch.describe_exit(code)}" + (
+    said = telling_line(log)
+    return f"TensorBoard {describe_exit(code)}" + (
         f"; last line of its log: {said}" if said else ""
     )
 

@@ -21,6 +21,8 @@ from isoscale.common.config.flags import (
 from isoscale.common.config.run_config import LARGEST_SEED, STOCK
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.machine import describe
+from isoscale.common.processes import limits
+from isoscale.common.processes.frame import interrupted_by, interrupted_code
 from isoscale.common.processes.lock import locked
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import (
@@ -59,7 +61,7 @@ HOUSEKEEPING = {
     "resume",
     "dry_run",
     "report",
-    "watchdog_seconds",
+    *limits.FLAGS,
     "allow_oversubscription",
     *(f"python_{name}" for name in lookup.frameworks()),
 }
@@ -82,7 +84,8 @@ def define_flags() -> Flags:
             f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all runs ok or\n"
             "skipped, 1 a run failed or diverged, or the report failed, 2 bad input, 3 the study\n"
-            "is in use or its folder cannot be written, 130 interrupted."
+            "is in use or its folder cannot be written, 128 + N after\n"
+            "signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
     fv.names("models", lookup.default_models(), "[list] models to train")
@@ -125,7 +128,7 @@ def define_flags() -> Flags:
     )
     fv.boolean("report", True, "write the report and TensorBoard files at the end (--noreport: no)")
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
-    fv.integer("watchdog_seconds", 300, "kill a run that makes no progress for this many seconds")
+    limits.define_limit_flags(fv)
     define_interpreter_flags(fv)
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
@@ -315,7 +318,7 @@ def run(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Returns:
-      The exit code: 0 done, 1 a run failed or diverged, or the report failed, 130 interrupted.
+      The exit code that ``--help`` lists.
 
     Raises:
       ConfigError: bad input.
@@ -334,7 +337,7 @@ def run(argv: Sequence[str]) -> int:
             store,
             programs,
             seed=request.flags.seed,
-            watchdog_seconds=request.flags.watchdog_seconds,
+            limits=limits.Limits.read(request.flags),
             environment=lookup.tweak_environment,
         )
 
@@ -366,7 +369,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     store, fv = request.store, request.flags
-    interrupted = False
+    interrupted: KeyboardInterrupt | None = None
 
     def note_round(rounds: int) -> None:
         *earlier, last = record.sessions
@@ -375,17 +378,18 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
 
     try:
         study.run(budget_seconds=request.budget_seconds, on_round=note_round)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as error:
+        interrupted = error
     lines = store.lines()
-    failed = any(line.result.status in ("failed", "diverged") for line in lines)
+    failed = any(line.result.status not in ("ok", "skipped") for line in lines)
     # The program's name as the user typed it: the printed commands can be copied.
     program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
     name = store.folder.name
     go_on = f"Continue with: {program} compare --study={name} --resume{out_dir}"
     if interrupted:  # first: the views below take time, and Ctrl-C could stop them
-        print(f"Interrupted; finished runs are kept. {go_on}", file=sys.stderr, flush=True)
+        by = interrupted_by(interrupted).name
+        print(f"Interrupted by {by}; finished runs are kept. {go_on}", file=sys.stderr, flush=True)
 
     @functools.cache
     def read() -> StudyData:
@@ -405,7 +409,7 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
             print(f"Write the report again: {program} report {name}{out_dir}")
     if interrupted or failed:
         print(go_on)
-    return 130 if interrupted else int(failed or not shown)
+    return interrupted_code(interrupted) if interrupted else int(failed or not shown)
 
 
 def _guarded(what: str, make: Callable[[], None]) -> bool:
@@ -418,7 +422,7 @@ def _guarded(what: str, make: Callable[[], None]) -> bool:
         make()
     except KeyboardInterrupt:
         print(f"isoscale: interrupted during {what}; the results are kept", file=sys.stderr)
-        return False
+        raise
     except Exception as error:
         if not isinstance(error, OSError | ConfigError):
             traceback.print_exc()

@@ -15,6 +15,8 @@ from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problem, system
 from isoscale.common.processes import launch
+from isoscale.common.processes.limits import Limits
+from isoscale.common.processes.supervise import supervise
 from isoscale.common.program.examine import EXAMINATION, check_size, define_size_flag
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
@@ -37,7 +39,7 @@ def define_flags() -> Flags:
             f"Frameworks: {', '.join(lookup.frameworks())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 done (with or\n"
             "without problems found), 1 the examination of a framework failed, 2 bad input,\n"
-            "130 interrupted."
+            "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
     fv.boolean("json", False, "print only one JSON document")
@@ -70,7 +72,7 @@ def _version() -> str:
 
 
 def _examine(
-    python: str, framework: str, *, platform: str, size: int, watchdog_seconds: int
+    python: str, framework: str, *, platform: str, size: int, seconds: int
 ) -> dict[str, Any]:
     """Examines a framework in a separate process; returns the facts found, or ``error``."""
     if sys.stderr.isatty():
@@ -88,17 +90,16 @@ def _examine(
             environment={},
             log=folder / "log.txt",
         )
-        outcome = launch.supervise(
+        outcome = supervise(
             [process],
             run_dir=folder,
-            watchdog_seconds=watchdog_seconds,
+            limits=Limits(watchdog_seconds=seconds, compile_seconds=seconds),
             result=folder / EXAMINATION,
         )
         text = system.read(folder / EXAMINATION)
         if text is not None:
             return json.loads(text)
-        said = launch.last_line(folder / "log.txt")
-        return {"error": ": ".join(filter(None, [outcome.error, said]))}
+        return {"error": outcome.explain(folder / "log.txt", otherwise="wrote no result")}
 
 
 def diagnose(fv: Flags) -> dict[str, Any]:
@@ -146,12 +147,13 @@ def diagnose(fv: Flags) -> dict[str, Any]:
                 name,
                 platform=platform,
                 size=size,
-                watchdog_seconds=fv.watchdog_seconds,
+                seconds=fv.watchdog_seconds,
             )
 
         entry = look("cpu")
         entry["status"] = "failed" if "error" in entry else "ok"
-        if "ModuleNotFoundError" in entry.get("error", ""):
+        broken = lookup.BrokenFrameworkError.__name__ in entry.get("error", "")
+        if "ModuleNotFoundError" in entry.get("error", "") and not broken:
             entry["install"] = f"{program.command[0]} -m pip install . (in isoscale's folder)"
         # A failure on the GPU alone is a known problem; the examination itself still succeeded.
         on_gpu = bool(facts["gpus"]) and "gpu" in info.platforms and entry["status"] == "ok"

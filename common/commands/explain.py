@@ -26,7 +26,8 @@ results: explain runs only what is missing, and new cells get as many runs as th
 --dry_run prints the plan. --study and --resume are not allowed: STUDY names the study.
 
 Exit code: as 'isoscale compare' (0 all runs ok or skipped, 1 a run failed or diverged, or the
-report failed, 2 bad input, 3 the study is in use or its folder cannot be written, 130 interrupted).
+report failed, 2 bad input, 3 the study is in use or its folder cannot be written, 128 + N after
+signal N: Ctrl-C 130, SIGTERM 143).
 All flags: isoscale compare --help"""
 
 RUNS = 6
@@ -92,7 +93,7 @@ def run(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Returns:
-      The exit code: 0 done, 1 a run failed, 130 interrupted.
+      The exit code: 0 done, 1 a run failed, 128 + N after signal N.
 
     Raises:
       ConfigError: bad input.

@@ -1,12 +1,11 @@
 """``isoscale COMMAND [--flags]``: one file per command in this folder."""
 
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 
 from isoscale.common.config.errors import require_choice
-from isoscale.common.processes.frame import exit_code_of, interrupt_on
+from isoscale.common.processes.frame import INTERRUPTING, exit_code_of, interrupt_on
 
 COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
@@ -46,12 +45,12 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    SIGTERM and SIGHUP (from a closing terminal) act like Ctrl-C.
+    SIGTERM and SIGHUP (from a closing terminal) act like Ctrl-C, with their own exit codes.
 
     Args:
       argv: the command's name and its flags; None: those of the process.
     """
-    interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    interrupt_on(*INTERRUPTING)
     return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 

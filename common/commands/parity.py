@@ -43,7 +43,8 @@ def define_flags() -> Flags:
             "            wrapper, always runs: the other strategies are compared with bare)\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
             "are within bounds, 1 a difference is out of bounds or a run failed, 2 bad input,\n"
-            "3 the output folder is in use or cannot be written, 130 interrupted."
+            "3 the output folder is in use or cannot be written,\n"
+            "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
     fv.names("models", None, "[list] models, or pieces of training (default: all)")
@@ -153,7 +154,7 @@ def run(argv: Sequence[str]) -> int:
         lines, kept = request.pool.run(
             resume=flags.resume,
             processes=request.processes,
-            watchdog_seconds=flags.watchdog_seconds,
+            limits=flags.limits,
             title="parity",
             name=run_name,
         )

@@ -45,7 +45,7 @@ def define_flags() -> Flags:
             "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
             "are within bounds (those of isoscale parity), 1 a difference is out of bounds or a\n"
             "leg failed, 2 bad input, 3 the output folder is in use or cannot be written,\n"
-            "130 interrupted."
+            "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
     fv.names("model", None, "[list] models or pieces to train (required)")
@@ -137,7 +137,7 @@ def run(argv: Sequence[str]) -> int:
         lines, kept = request.pool.run(
             resume=flags.resume,
             processes=len(plan.jobs),  # all workers start at once; a leg waits in its worker
-            watchdog_seconds=flags.watchdog_seconds,
+            limits=flags.limits,
             title="relay",
             name=lambda key: " ".join(map(str, key)),
         )

@@ -17,7 +17,7 @@ def define_flags() -> Flags:
             "folders; moves damaged lines to results.damaged.jsonl. Trains nothing.\n\n"
             "  isoscale repair STUDY           a name inside --out_dir, or a study's folder\n\n"
             "Exit code: 0 done, 2 bad input, 3 the study is in use or cannot be written,\n"
-            "130 interrupted."
+            "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")

@@ -23,6 +23,23 @@ class FolderError(ConfigError):
     exit_code = 3
 
 
+def in_one_line(error: BaseException) -> str:
+    """Returns the type of an error and the first line of its message that is not empty."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def root_of(error: BaseException) -> BaseException:
+    """Returns the error that another one was raised for; ``error`` itself if there is none.
+
+    Frameworks turn the first error of their import into others, which say less.
+    """
+    seen = [error]
+    while (cause := seen[-1].__cause__ or seen[-1].__context__) and cause not in seen:
+        seen.append(cause)
+    return seen[-1]
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> ConfigError:
     """Returns the error for an unknown name; the message suggests the nearest known name.
 

@@ -64,7 +64,7 @@ class OutsideLoad:
 
     def __init__(self, runner: Runner):
         self._runner = runner
-        self._start, self._wall = _used_seconds(), time.time()
+        self._start, self._wall = _used_seconds(), time.monotonic()
 
     def share(self) -> float | None:
         """Returns the time that other programs used, divided by the run's time; None if unknown.
@@ -73,7 +73,7 @@ class OutsideLoad:
         of any core can slow the step. Of several ranks, the largest share counts. The system counts
         in ticks of 10 ms; therefore runs below 0.5 s return None.
         """
-        (busy, own), wall = _used_seconds(), time.time() - self._wall
+        (busy, own), wall = _used_seconds(), time.monotonic() - self._wall
         if busy is None or self._start[0] is None or wall < 0.5:
             found = None
         else:

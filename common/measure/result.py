@@ -20,7 +20,7 @@ RESULT = "result.json"
 LARGEST_RESULT = 16 * MEBIBYTE
 """File with the result in a run directory; written last: its presence means a complete run."""
 
-Status = Literal["ok", "diverged", "failed", "skipped"]
+Status = Literal["ok", "diverged", "failed", "interrupted", "skipped"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,8 +132,8 @@ class RunOutcome:
     """The end of a run, and the figures that every scenario records. Times in seconds.
 
     Attributes:
-      status: ``ok``; ``diverged``: a loss is not finite; ``failed``; ``skipped``: the
-        run was not started.
+      status: ``ok``; ``diverged``: a loss is not finite; ``failed``; ``interrupted``: a signal
+        ended the run; ``skipped``: the run was not started.
       error: one line; None if ok.
       outside_load_share: time that other programs used on the run's cores, all cores added, divided
         by the run's time.

@@ -15,6 +15,7 @@ from isoscale.common.measure.result import RunIdentity, RunOutcome, RunResult
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.processes.stop import Stop
 
 
 class CheckpointSaver(Protocol):
@@ -45,6 +46,7 @@ class Task:
       clock: returns seconds.
       first_step: 0, or the next step of the checkpoint that the run resumes.
       saver: saves checkpoints between windows; a window ends at each one; None: saves none.
+      stop: the session asks it after each window whether a signal wants the run to end.
     """
 
     config: RunConfig
@@ -54,6 +56,7 @@ class Task:
     clock: Callable[[], float] = time.perf_counter
     first_step: int = 0
     saver: CheckpointSaver | None = None
+    stop: Stop = dataclasses.field(default_factory=Stop)
 
 
 class Session(Protocol):
@@ -66,7 +69,11 @@ class Session(Protocol):
     windows: list[Window]
 
     def run(self) -> RunOutcome:
-        """Measures; returns the fields of the scenario's result without the identity."""
+        """Measures; returns the fields of the scenario's result without the identity.
+
+        Raises:
+          Interrupted: a signal ended the run; if it saves checkpoints, it has saved a last one.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

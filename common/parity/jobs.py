@@ -18,13 +18,11 @@ from isoscale.common.processes import job_pool
 from isoscale.common.processes.heartbeat import Heartbeat
 from isoscale.common.processes.job_line import Line
 from isoscale.common.processes.job_pool import WORK, Job, JobPool, L, Launch
+from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import LOCK
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags
 from isoscale.common.tuning.tweaks import read_wish
-
-COMPILE_SECONDS = 60.0
-"""Extra time that the watchdog allows for building a runner and for the first, compiling step."""
 
 
 def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
@@ -46,7 +44,7 @@ def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     fv.text("out_dir", out_dir, f"folder for {holds}")
     fv.boolean("resume", False, "continue an interrupted session; repeat failed runs")
-    fv.integer("watchdog_seconds", 300, "kill a process that makes no progress for this long")
+    define_limit_flags(fv)
     define_interpreter_flags(fv)
 
 
@@ -59,7 +57,7 @@ class JobFlags:
       folder: folder for the results.
       called: name of the folder in messages.
       resume: whether to continue an interrupted session.
-      watchdog_seconds: longest allowed time without a heartbeat.
+      limits: longest times without a heartbeat.
     """
 
     tuning: str
@@ -69,7 +67,7 @@ class JobFlags:
     folder: Path
     called: str
     resume: bool
-    watchdog_seconds: int
+    limits: Limits
 
     @property
     def work(self) -> Path:
@@ -106,7 +104,7 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
         folder=folder,
         called=f"--out_dir={fv.out_dir}",
         resume=fv.resume,
-        watchdog_seconds=fv.watchdog_seconds,
+        limits=Limits.read(fv),
     )
 
 

@@ -21,7 +21,7 @@ from isoscale.common.parity import checks, reference, trace
 from isoscale.common.parity.cases import Case
 from isoscale.common.parity.compare import Comparison, compare_steps
 from isoscale.common.parity.documents import ParityLine
-from isoscale.common.parity.jobs import COMPILE_SECONDS, TrainingJob, serve
+from isoscale.common.parity.jobs import TrainingJob, serve
 from isoscale.common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
 from isoscale.common.parity.trace import Layout, Record
 from isoscale.common.processes.heartbeat import Heartbeat
@@ -65,7 +65,7 @@ class Run:
     def __init__(self, job: ParityJob, case: Case, config: RunConfig, beat: Heartbeat):
         self._job, self._case, self._config, self._beat = job, case, config, beat
         self._what = f"{case.name} {job.framework} {job.strategy} x{job.devices} {job.dtype}"
-        beat.beat(f"building {self._what}", expected_seconds=COMPILE_SECONDS)
+        beat.beat(f"building {self._what}", compiles=True)
         self._runner: Runner = lookup.load_runner(config)()
         self._layout = Layout.of(case.spec)
         routed = case.spec.auxiliary_loss_coefficient is not None
@@ -141,10 +141,7 @@ class Run:
             writer = trace.Writer(Path(job.trace), tuple(kinds))
         state = self._read_state()
         for step in range(self._config.steps):
-            self._beat.beat(
-                f"step {step} of {self._what}",
-                expected_seconds=0.0 if step else COMPILE_SECONDS,
-            )
+            self._beat.beat(f"step {step} of {self._what}", compiles=step == 0)
             record, state = self._step(step, batches[step % len(batches)], state, numpy)
             if not self.leads:
                 continue

@@ -18,7 +18,7 @@ from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.runner import Runner
 from isoscale.common.parity.cases import Case
 from isoscale.common.parity.documents import RelayLine
-from isoscale.common.parity.jobs import COMPILE_SECONDS, TrainingJob, serve
+from isoscale.common.parity.jobs import TrainingJob, serve
 from isoscale.common.processes.heartbeat import Heartbeat
 from isoscale.common.processes.job_pool import FAILED
 from isoscale.common.registry import lookup
@@ -74,7 +74,7 @@ def run(
     if job.source and source is None:
         job.note_failure()
         return None, RelayLine(job=job.key, error="the previous leg failed")
-    beat.beat(f"building {what}", expected_seconds=COMPILE_SECONDS)
+    beat.beat(f"building {what}", compiles=True)
     runner: Runner = lookup.load_runner(config)()
     batches = case.batches(config.parameter_dtype)
     training = describe_training(config, family=lookup.family_of(case.spec))
@@ -88,8 +88,7 @@ def run(
         runner.set_parameters({name: v.astype(dtype) for name, v in case.initial().items()})
     metrics: list[dict[str, float]] = []
     for step in range(job.first_step, job.last_step):
-        expected = COMPILE_SECONDS if step == job.first_step else 0.0
-        beat.beat(f"step {step} of {what}", expected_seconds=expected)
+        beat.beat(f"step {step} of {what}", compiles=step == job.first_step)
         handle = runner.step(runner.place(batches[step % len(batches)]))
         runner.wait()
         metrics += runner.metrics([handle])

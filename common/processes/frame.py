@@ -4,15 +4,45 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import fail
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as in shells."""
+_BY_SIGNAL = 128
+"""Exit codes after a signal, as in shells: 128 + number (Ctrl-C 130, SIGTERM 143, SIGHUP 129)."""
+INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a program in order."""
 _PIPE_CLOSED = 141
 """Exit code after the reader of standard output has gone (`isoscale ... | head`), as in shells."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal interrupted the program; a KeyboardInterrupt of another class is Ctrl-C.
+
+    Attributes:
+      number: the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def interrupted_by(error: KeyboardInterrupt) -> signal.Signals:
+    """Returns the signal that interrupted the program."""
+    return signal.Signals(error.number if isinstance(error, Interrupted) else signal.SIGINT)
+
+
+def interrupted_code(error: KeyboardInterrupt) -> int:
+    """Returns the exit code after an interruption: 130, 143 or 129."""
+    return _BY_SIGNAL + interrupted_by(error)
+
+
+def signal_of_code(code: int) -> signal.Signals | None:
+    """Returns the signal that interrupted a program, by the program's exit code; None: none did."""
+    found = [number for number in INTERRUPTING if code in (_BY_SIGNAL + number, -number)]
+    return found[0] if found else None
 
 
 def exit_code_of(run: Callable[[], int]) -> int:
@@ -20,8 +50,8 @@ def exit_code_of(run: Callable[[], int]) -> int:
 
     Args:
       run: the program; returns its own exit code. A ConfigError becomes one line on standard error
-        and the error's exit code; a KeyboardInterrupt becomes one line and exit code 130. If the
-        reader of standard output has gone, the exit code is 141.
+        and the error's exit code; an interruption becomes one line and exit code 130, 143 or 129.
+        If the reader of standard output has gone, the exit code is 141.
     """
     try:
         code = run()
@@ -33,9 +63,9 @@ def exit_code_of(run: Callable[[], int]) -> int:
         if not _reader_of_output_is_gone():
             raise
         return _PIPE_CLOSED
-    except KeyboardInterrupt:
-        print("isoscale: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(f"isoscale: interrupted by {interrupted_by(error).name}", file=sys.stderr)
+        return interrupted_code(error)
 
 
 def _reader_of_output_is_gone() -> bool:
@@ -50,14 +80,19 @@ def _reader_of_output_is_gone() -> bool:
 
 
 def interrupt_on(*numbers: signal.Signals) -> None:
-    """Makes signals raise KeyboardInterrupt, as Ctrl-C does.
+    """Makes signals raise Interrupted.
 
     A signal that this process already ignores (after nohup, for example) stays ignored.
     """
 
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(number)
 
+    handle(numbers, interrupt)
+
+
+def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]) -> None:
+    """Calls ``handler(number, frame)`` on signals, except those that this process ignores."""
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
+            signal.signal(number, handler)

@@ -1,25 +1,95 @@
-"""Heartbeats: small files of a run that the supervisor's watchdog reads."""
+"""Heartbeats: each rank of a run says what it does, in a small file that its supervisor reads.
+
+A heartbeat is a counter, not a time: a file's time follows the wall clock, which can jump. The
+supervisor measures, with its own monotonic clock, how long the counter has not changed.
+"""
 
 import contextlib
+import dataclasses
+import faulthandler
 import os
+import signal
 import time
 from pathlib import Path
 
+from isoscale.common.config.errors import FolderError
+from isoscale.common.config.read import read_text
+from isoscale.common.config.records import from_record, to_record
+from isoscale.common.disk.json_files import from_json, to_json
+
 FILE_NAME = "heartbeat"
+DUMP_STACK = signal.SIGUSR2
+"""A process with a heartbeat answers this signal with its Python stack, in a file."""
+_STACK = ".stack"
+_LENGTH = 8192
+"""Length of the file in bytes. It never changes: later heartbeats need no space on the disk."""
+_LONGEST_NAME, _LONGEST_ERROR = 150, 400  # characters; JSON needs at most 12 bytes for each
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beat:
+    """What a rank does.
+
+    Attributes:
+      count: number of heartbeats so far.
+      pid: the process.
+      doing: the activity, with its step if it has one.
+      expected_seconds: expected duration of the activity.
+      compiles: whether the activity compiles.
+      error: why the rank fails, in one line; None while it works.
+      failed_at: reading of the monotonic clock at the failure, in seconds; all processes of a
+        machine share this clock.
+    """
+
+    count: int = 0
+    pid: int | None = None
+    doing: str = "starting"
+    expected_seconds: float = 0.0
+    compiles: bool = False
+    error: str | None = None
+    failed_at: float | None = None
 
 
 class Heartbeat:
-    """Writes the current activity of a process; call it between windows, never inside one."""
+    """Writes the activity of a process; call ``beat`` between windows, never inside one."""
 
     def __init__(self, path: Path | None):
-        self._path = path
+        """Creates the files.
 
-    def beat(self, doing: str, *, expected_seconds: float = 0.0) -> None:
+        Args:
+          path: the file, from ``path_for``; None: writes nothing.
+        """
+        self._last = Beat(pid=os.getpid())
+        self._file: int | None = None
+        if path is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(path, flags, 0o644)
+            # Both files stay open until the process ends.
+            stack = os.open(f"{path}{_STACK}", flags, 0o644)
+            faulthandler.register(DUMP_STACK, file=stack, all_threads=False)
+
+    def beat(self, doing: str, *, expected_seconds: float = 0.0, compiles: bool = False) -> None:
         """Writes the activity that starts now; the watchdog waits until its expected end."""
-        if self._path is not None:
-            self._path.write_text(doing, encoding="utf-8")
-            until = time.time() + expected_seconds
-            os.utime(self._path, (until, until))
+        self._write(
+            Beat(
+                count=self._last.count + 1,
+                pid=self._last.pid,
+                doing=doing[:_LONGEST_NAME],
+                expected_seconds=expected_seconds,
+                compiles=compiles,
+            )
+        )
+
+    def fail(self, error: str) -> None:
+        """Writes why this process fails; the supervisor then knows which rank failed first."""
+        now = time.monotonic()
+        self._write(dataclasses.replace(self._last, error=error[:_LONGEST_ERROR], failed_at=now))
+
+    def _write(self, beat: Beat) -> None:
+        self._last = beat
+        if self._file is not None:
+            # In place and in one call: a reader sees the old or the new heartbeat.
+            os.pwrite(self._file, to_json(to_record(beat)).encode().ljust(_LENGTH), 0)
 
 
 def path_for(run_dir: Path, rank: int) -> Path:
@@ -27,21 +97,39 @@ def path_for(run_dir: Path, rank: int) -> Path:
     return run_dir / f"{FILE_NAME}.{rank}"
 
 
-def last_beat(run_dir: Path) -> tuple[float, str]:
-    """Returns (time of the latest heartbeat of any rank, as of ``time.time()``; its activity).
-
-    Returns (0, "starting") before the first heartbeat.
-    """
-    newest, doing = 0.0, "starting"
+def read_beats(run_dir: Path) -> dict[int, Beat]:
+    """Returns rank -> its latest heartbeat, for every rank that has one."""
+    found = {}
     for path in run_dir.glob(f"{FILE_NAME}.*"):
-        with contextlib.suppress(FileNotFoundError):
-            modified, text = path.stat().st_mtime, path.read_text(encoding="utf-8")
-            if modified > newest:
-                newest, doing = modified, text
-    return newest, doing
+        rank = path.name.removeprefix(f"{FILE_NAME}.")
+        if rank.isdecimal():
+            # A file that is new or being removed has no heartbeat; neither has a foreign file.
+            with contextlib.suppress(FolderError, ValueError):
+                found[int(rank)] = from_record(Beat, from_json(read_text(path, most=_LENGTH)))
+    return found
+
+
+def doing(run_dir: Path) -> str:
+    """Returns the activity of the rank that is ahead; ``starting`` before the first heartbeat."""
+    beats = read_beats(run_dir).values()
+    return max(beats, key=lambda beat: beat.count, default=Beat()).doing
+
+
+def stack(run_dir: Path, rank: int) -> str:
+    """Returns the Python stack that a rank has written after ``DUMP_STACK``; empty without one."""
+    try:
+        return read_text(run_dir / f"{FILE_NAME}.{rank}{_STACK}", most=100_000)
+    except FolderError:
+        return ""
+
+
+def answers_stack_signal(run_dir: Path, rank: int) -> bool:
+    """Returns whether the rank has registered for ``DUMP_STACK``; others would die of it."""
+    return (run_dir / f"{FILE_NAME}.{rank}{_STACK}").exists()
 
 
 def remove(run_dir: Path, rank: int | None = None) -> None:
     """Removes the heartbeats of a finished run, or of one of its ranks."""
-    for path in run_dir.glob(f"{FILE_NAME}.{'*' if rank is None else rank}"):
-        path.unlink(missing_ok=True)
+    for path in run_dir.glob(f"{FILE_NAME}.*"):
+        if rank is None or path.name.removesuffix(_STACK) == f"{FILE_NAME}.{rank}":
+            path.unlink(missing_ok=True)

@@ -17,19 +17,22 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
-from isoscale.common.config.errors import ConfigError, FolderError
+from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
 from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import from_record, to_record
 from isoscale.common.disk.json_files import from_json, read_json, to_json, write_json
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch, ranks
-from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for
+from isoscale.common.processes.heartbeat import Heartbeat, doing, path_for
 from isoscale.common.processes.job_line import Key, Line
+from isoscale.common.processes.limits import Limits
+from isoscale.common.processes.supervise import POLL_SECONDS, Supervision, wait_for_an_end
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
 _REQUEST, _LOG = "request.json", "log.txt"
@@ -108,21 +111,21 @@ class _Worker(Generic[L]):
         *,
         launch_of: Callable[[Sequence[Any]], Launch],
         work: Path,
-        watchdog_seconds: float,
+        limits: Limits,
     ):
         """The arguments are those of ``JobPool``; ``jobs`` are the jobs of one group, in order."""
         self._remaining = list(jobs)
         self._line_type = line_type
         self._launch_of = launch_of
-        self._work, self._watchdog_seconds = work, watchdog_seconds
+        self._work, self._limits = work, limits
         self.lines: list[L] = []
-        self._processes: list[Popen] = []
+        self.processes: list[Popen] = []
         self._name = jobs[0].group
         self._held = contextlib.ExitStack()  # removes the ranks' meeting file
 
     @property
     def doing(self) -> str:
-        return last_beat(self._folder)[1]
+        return doing(self._folder)
 
     def start(self) -> None:
         """Starts a process for the remaining jobs."""
@@ -136,7 +139,7 @@ class _Worker(Generic[L]):
         own: list[dict[str, str]] = [{}]
         if how.ranks is not None:
             own = self._held.enter_context(ranks.environments(how.ranks, folder=self._folder))
-        self._processes = [
+        self.processes = [
             launch.start(
                 launch.module_command(how.python, module, str(self._folder)),
                 environment={**how.environment, **rank},
@@ -144,9 +147,7 @@ class _Worker(Generic[L]):
             )
             for rank in own
         ]
-        self._supervision = launch.Supervision(
-            self._processes, run_dir=self._folder, watchdog_seconds=self._watchdog_seconds
-        )
+        self._supervision = Supervision(self.processes, run_dir=self._folder, limits=self._limits)
 
     def poll(self) -> bool:
         """Reads new lines; returns whether all jobs have results."""
@@ -172,8 +173,8 @@ class _Worker(Generic[L]):
         job.note_failure()
 
     def end(self) -> None:
-        launch.end(self._processes)
-        self._processes = []
+        launch.end(self.processes)
+        self.processes = []
         self._held.close()
 
 
@@ -280,7 +281,7 @@ class JobPool(Generic[L]):
         *,
         resume: bool,
         processes: int | None,
-        watchdog_seconds: float,
+        limits: Limits,
         title: str,
         name: Callable[[Key], str],
     ) -> tuple[list[L], int]:
@@ -291,7 +292,7 @@ class JobPool(Generic[L]):
             emptied first.
           processes: number of workers at the same time; None: one more than the cores, because
             some workers wait.
-          watchdog_seconds: longest time without a heartbeat.
+          limits: longest times without a heartbeat.
           title: title of the progress bar.
           name: key of a job -> its name in messages.
 
@@ -305,7 +306,7 @@ class JobPool(Generic[L]):
             self.work.mkdir()
             write_json(self.work / _REQUEST, self._request())
         kept = self._done()
-        workers = self._workers(kept, watchdog_seconds=watchdog_seconds)
+        workers = self._workers(kept, limits=limits)
         waiting, running = list(workers), list[_Worker[L]]()
         slots = processes or len(available_cores()) + 1
 
@@ -320,7 +321,8 @@ class JobPool(Generic[L]):
                         running[-1].start()
                     running = [worker for worker in running if not worker.poll()]
                     progress.show(lines(), [worker.doing for worker in running])
-                    time.sleep(launch.POLL_SECONDS)
+                    living = [one for worker in running for one in worker.processes]
+                    wait_for_an_end(living, seconds=POLL_SECONDS)
         except KeyboardInterrupt:
             print(
                 f"isoscale: {len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
@@ -333,7 +335,7 @@ class JobPool(Generic[L]):
                 worker.end()
         return lines(), len(kept)
 
-    def _workers(self, kept: Mapping[Key, L], *, watchdog_seconds: float) -> list[_Worker[L]]:
+    def _workers(self, kept: Mapping[Key, L], *, limits: Limits) -> list[_Worker[L]]:
         """Returns a worker for each group that has remaining jobs.
 
         The groups have the order of their first jobs, done or not: with few workers at a time, a
@@ -350,7 +352,7 @@ class JobPool(Generic[L]):
                 self._line_type,
                 launch_of=self._launch_of,
                 work=self.work,
-                watchdog_seconds=watchdog_seconds,
+                limits=limits,
             )
             for jobs in groups.values()
             if jobs
@@ -399,7 +401,19 @@ def serve(
                 with (folder / RESULTS).open("a", encoding="utf-8") as file:
                     file.write(to_json(to_record(line)) + "\n")
 
-        run(job, beat, report)
+        try:
+            run(job, beat, report)
+        except Exception as error:
+            # This is the outermost frame: the pool records any failure and starts a new process.
+            traceback.print_exc()
+            beat.fail(in_one_line(error))
+            _leave(1)
         gc.collect()  # a framework's compiled functions hold cycles of references
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exits without the interpreter's shutdown, as ``common/program/main.py`` does."""
     sys.stdout.flush()
-    os._exit(0)  # skip the interpreter's shutdown, as in common/program/main.py
+    sys.stderr.flush()
+    os._exit(code)

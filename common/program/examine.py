@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.errors import ConfigError, in_one_line, require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import PLATFORMS, RunConfig
 from isoscale.common.disk.json_files import to_json, write_json
@@ -198,13 +198,9 @@ def examine(
                 # that the framework does not see.
                 if platform == "cpu":
                     raise
-                record["product_error"] = _words(error)
+                record["product_error"] = in_one_line(error)
     record["native_libraries"] = describe.native_libraries()
     return record
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -229,7 +225,7 @@ def _run(argv: list[str]) -> int:
     except Exception as error:
         # This is the outermost frame: the record reports any failure of the framework.
         traceback.print_exc()
-        record = {"error": _words(error)}
+        record = {"error": in_one_line(error)}
     if folder is None:
         print(to_json(record, indent=2))
     else:

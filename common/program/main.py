@@ -6,16 +6,13 @@ flags -> RunConfig -> start the ranks, or: pin, import the framework, measure ->
 import contextlib
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, in_one_line
 from isoscale.common.config.flags import (
     Flags,
     define_flag,
@@ -27,13 +24,32 @@ from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
-from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, read_record
+from isoscale.common.measure.result import (
+    RESULT,
+    RunIdentity,
+    RunOutcome,
+    Status,
+    read_record,
+)
 from isoscale.common.measure.scenario import Task
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, launch, ranks
-from isoscale.common.processes.frame import INTERRUPTED, exit_code_of
+from isoscale.common.processes.frame import (
+    INTERRUPTING,
+    Interrupted,
+    exit_code_of,
+    interrupt_on,
+    interrupted_by,
+    interrupted_code,
+    signal_of_code,
+)
+from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import locked
+from isoscale.common.processes.log_lines import LOG
+from isoscale.common.processes.stop import Stop
+from isoscale.common.processes.supervise import supervise
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
+from isoscale.common.program.startup import Startup, process_age
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config
 
@@ -56,7 +72,9 @@ def define_flags(framework: str) -> Flags:
             "The run directory contains config.json, machine.json, environment.json,\n"
             "versions.json, steps.jsonl, windows.jsonl and result.json.\n"
             "Exit code: 0 done, 1 failed, or no checkpoint was saved, 2 bad input, 3 a folder is\n"
-            "in use or cannot be written, 130 interrupted."
+            "in use or cannot be written, 128 + N after signal N (Ctrl-C 130, SIGTERM 143). After\n"
+            "a signal, a run with --save_checkpoint saves a last one; a second signal ends it at\n"
+            "once."
         )
     )
     define_flag(fv, "model", help_="model to train (required)")
@@ -69,7 +87,7 @@ def define_flags(framework: str) -> Flags:
     define_flag(fv, "compile_mode", default=modes[0], help_="|".join(modes))
     define_flag(fv, "tuning")
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
-    fv.integer("watchdog_seconds", 300, "kill the ranks after this many seconds without progress")
+    define_limit_flags(fv)
     define_checkpoint_flags(fv)
     define_training_flags(fv, platforms=info.platforms)
     define_size_flags(fv, lookup.size_fields())
@@ -111,19 +129,26 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     """Returns the run directory; writes nothing.
 
     Raises:
-      ConfigError: the folder contains files other than a log, or cannot be created.
+      ConfigError: the folder contains files other than a log, or cannot be created. The result
+        of an interrupted run does not count: the same command may continue that run.
     """
     if text is None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         return Path("runs/out/by_hand") / f"{config.cell().id}-{now}"
     path = check_folder(text, flag="--run_dir")
-    if (path / RESULT).exists():
+    continues = _is_interrupted(path)
+    if (path / RESULT).exists() and not continues:
         raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
-    ours = ("log.txt", heartbeat.FILE_NAME, ranks.FOLDER)
+    ours = ("log.txt", heartbeat.FILE_NAME, ranks.FOLDER, *([RESULT] if continues else []))
     foreign = [p.name for p in path.glob("*") if not p.name.startswith(ours)]
     if foreign:
         raise ConfigError(f"--run_dir={text} is not empty ({foreign[0]}); choose a new folder")
     return path
+
+
+def _is_interrupted(run_dir: Path) -> bool:
+    record = read_record(run_dir)
+    return record is not None and record.get("status") == "interrupted"
 
 
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
@@ -153,7 +178,7 @@ def _launch_ranks(
     checkpoints: Checkpoints,
     run_dir: Path,
     argv: list[str],
-    watchdog_seconds: float,
+    limits: Limits,
 ) -> int:
     # All ranks must resume from the same checkpoint: 'latest' could change while they start.
     source = [f"--resume_from={checkpoints.source}"] if checkpoints.source else []
@@ -163,29 +188,40 @@ def _launch_ranks(
     )
     with ranks.environments(config.devices, folder=run_dir) as environments:
         processes = [launch.start(command, environment=variables) for variables in environments]
-        outcome = launch.supervise(
-            processes, run_dir=run_dir, watchdog_seconds=watchdog_seconds, result=run_dir / RESULT
+        outcome = supervise(
+            processes,
+            run_dir=run_dir,
+            limits=limits,
+            result=run_dir / RESULT,
+            # Without a checkpoint to save, the ranks need not hear of a signal.
+            forward_signals=checkpoints.folder is not None,
         )
     if outcome.ok:
         return 0
-    print(f"isoscale: {outcome.error}", file=sys.stderr)
     result = read_record(run_dir)
+    stopped_by = signal_of_code(outcome.exit_code)
+    if result is None and stopped_by is not None:
+        raise Interrupted(stopped_by)
+    error = outcome.explain(run_dir / LOG, otherwise="")
+    print(f"isoscale: {error}", file=sys.stderr)
     if result is None:
-        _write_failure(config, run_dir, outcome.error or "")
+        _write_failure(config, run_dir, error)
     # A complete result remains valid, even if a rank failed while it exited.
     failed = result is None or result["status"] == "failed"
     return int(failed or _lost_all_checkpoints(result))
 
 
-def _write_failure(config: RunConfig, run_dir: Path, error: str) -> None:
-    outcome = RunOutcome(status="failed", error=error)
+def _write_failure(
+    config: RunConfig, run_dir: Path, error: str, *, status: Status = "failed"
+) -> None:
+    outcome = RunOutcome(status=status, error=error)
     result = lookup.scenario(config.scenario).assemble(_identity(config, run_dir), outcome)
     write_json(run_dir / RESULT, result.to_record())
 
 
 def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
     """Returns the fields of a result that are known before the run."""
-    started = datetime.fromtimestamp(_process_start(), UTC)
+    started = datetime.now(UTC) - timedelta(seconds=process_age())
     batch = config.global_batch_size
     return RunIdentity(
         started=started.isoformat(timespec="milliseconds"),
@@ -197,37 +233,20 @@ def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
     )
 
 
-def _process_start() -> float:
-    """Returns the time of this process's start, in seconds as of ``time.time()``."""
-    stat = Path("/proc/self/stat")
-    if not stat.exists():
-        return psutil.Process().create_time()
-    # The file counts ticks of 10 ms since boot; psutil would add a boot time in whole seconds.
-    ticks = int(stat.read_text().rsplit(")", 1)[1].split()[19])
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age
-
-
-class _Startup:
-    """Splits the time from the process's start until the model is built by cause, in seconds."""
-
-    def __init__(self) -> None:
-        self._last = _process_start()
-        self.seconds: dict[str, float] = {}
-
-    def mark(self, cause: str) -> None:
-        now = time.time()
-        self.seconds[f"{cause}_seconds"] = now - self._last
-        self._last = now
-
-
 def _work(
-    config: RunConfig, checkpoints: Checkpoints, run_dir: Path, rank: int, local_rank: int
+    config: RunConfig,
+    checkpoints: Checkpoints,
+    run_dir: Path,
+    beat: heartbeat.Heartbeat,
+    *,
+    rank: int,
+    local_rank: int,
 ) -> int:
     """Runs one rank; rank 0 writes the run directory. Returns the exit code: 1 if saves failed."""
-    startup = _Startup()
+    startup = Startup()
     startup.mark("interpreter")
-    beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank))
+    stop = Stop(folder=run_dir, rank=rank, ranks=config.processes)
+    stop.listen()
     beat.beat("starting")
     pinned: list[int] | None = None
     if config.platform == "cpu":
@@ -248,7 +267,7 @@ def _work(
     startup.mark("import")
     dataset = lookup.load_dataset(config)
     startup.mark("data")
-    beat.beat("building the model")
+    beat.beat("building the model", compiles=True)
     runner = make()
     checkpoints.restore(runner)
     startup.mark("build")
@@ -263,6 +282,7 @@ def _work(
         heartbeat=beat,
         first_step=checkpoints.first_step,
         saver=checkpoints.saver(config, batches=dataset.batches, versions=versions),
+        stop=stop,
     )
     session = scenario.session(task)
     outcome = session.run()
@@ -327,7 +347,8 @@ def _write_run_dir(
 
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
-    """Runs the program; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Runs the program; returns the exit code that ``--help`` lists."""
+    interrupt_on(*INTERRUPTING)
     launched = launch.die_with_launcher()
     given = list(sys.argv[1:] if argv is None else argv)
     return exit_code_of(lambda: _run(framework, given, launched=launched))
@@ -358,23 +379,35 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             held.enter_context(locked(checkpoints.folder, called=called))
             checkpoints.check_unchanged()
     make_folder(run_dir, flag="--run_dir")
+    # The launcher of ranks knows which of them failed first; it writes their result.
+    supervised = launched and rank is not None
+    if not rank and not supervised and _is_interrupted(run_dir):
+        (run_dir / RESULT).unlink()  # this run takes its place
+    beat: heartbeat.Heartbeat | None = None
     code = 0
     try:
         if config.process_model == "per_device" and rank is None:
-            code = _launch_ranks(framework, config, checkpoints, run_dir, argv, fv.watchdog_seconds)
+            limits = Limits.read(fv)
+            code = _launch_ranks(framework, config, checkpoints, run_dir, argv, limits)
         else:
-            code = _work(config, checkpoints, run_dir, rank or 0, own.local_rank if own else 0)
-    except KeyboardInterrupt:
-        hint = checkpoints.hint()
-        print(f"isoscale: interrupted; no result was written{hint}", file=sys.stderr)
-        code = INTERRUPTED
+            beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank or 0))
+            local_rank = own.local_rank if own else 0
+            code = _work(config, checkpoints, run_dir, beat, rank=rank or 0, local_rank=local_rank)
+    except KeyboardInterrupt as error:
+        code = interrupted_code(error)
+        if not supervised:
+            message = f"interrupted by {interrupted_by(error).name}{checkpoints.hint()}"
+            print(f"isoscale: {message}", file=sys.stderr)
+            if not rank and not (run_dir / RESULT).exists():
+                _write_failure(config, run_dir, message, status="interrupted")
     except Exception as error:
         # This is the outermost frame: any failure becomes a result on disk.
         traceback.print_exc()
         code = 1
-        message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        if not (run_dir / RESULT).exists():
-            _write_failure(config, run_dir, message)
+        if beat is not None:
+            beat.fail(in_one_line(error))
+        if not supervised and not (run_dir / RESULT).exists():
+            _write_failure(config, run_dir, in_one_line(error))
     if not launched:  # otherwise the supervisor still reads the heartbeat
         heartbeat.remove(run_dir, rank)
     _leave(code)

@@ -6,16 +6,23 @@ is a data set.
 """
 
 import ast
+import contextlib
 import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from isoscale.common.config.errors import ConfigError, require_choice, unknown
+from isoscale.common.config.errors import (
+    ConfigError,
+    in_one_line,
+    require_choice,
+    root_of,
+    unknown,
+)
 from isoscale.common.config.framework_info import FrameworkInfo, ProcessModel, StrategyInfo
 from isoscale.common.config.model_spec import DropoutProbe, Family, ModelBuilder, ModelSpec, Preset
 from isoscale.common.config.run_config import RunConfig
@@ -289,26 +296,56 @@ def strategy_info(framework: str, strategy: str) -> StrategyInfo:
     raise RuntimeError(f"{path} has no literal INFO")
 
 
+class BrokenFrameworkError(RuntimeError):
+    """A framework is installed, but cannot be imported."""
+
+
+@contextlib.contextmanager
+def imports_of(info: FrameworkInfo) -> Iterator[None]:
+    """Raises BrokenFrameworkError for any error: the first real one, and the install command."""
+    try:
+        yield
+    except Exception as error:
+        first = in_one_line(root_of(error))
+        raise BrokenFrameworkError(
+            f"{info.name} is installed but broken ({first}); install it again: {info.install}"
+        ) from error
+
+
+def _import_packages(info: FrameworkInfo) -> None:
+    for package in info.packages:
+        importlib.import_module(package)
+
+
 def load_runner(config: RunConfig) -> Callable[[], Runner]:
     """Imports the framework; returns a function that builds the runner for ``config``.
 
     A run imports its framework only here.
+
+    Raises:
+      BrokenFrameworkError: a package of the framework cannot be imported.
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
-    runner_class = _load(f"{package}.runner").RUNNER
-    strategy = _load(f"{package}.strategies.{config.strategy}").make
-    build = model_builder(info, config.spec)
+    with imports_of(info):
+        _import_packages(info)
+        runner_class = _load(f"{package}.runner").RUNNER
+        strategy = _load(f"{package}.strategies.{config.strategy}").make
+        build = model_builder(info, config.spec)
     return lambda: runner_class(config, build_model=build, make_strategy=strategy)
 
 
 def load_examination(framework: str) -> ModuleType | None:
-    """Imports the framework; returns its ``examine`` module; None without such a module."""
-    name = f"{_package(framework)}.examine"
-    if importlib.util.find_spec(name) is not None:
-        return _load(name)
-    for package in framework_info(framework).packages:
-        importlib.import_module(package)
+    """Imports the framework; returns its ``examine`` module; None without such a module.
+
+    Raises:
+      BrokenFrameworkError: a package of the framework cannot be imported.
+    """
+    name, info = f"{_package(framework)}.examine", framework_info(framework)
+    with imports_of(info):
+        if importlib.util.find_spec(name) is not None:
+            return _load(name)
+        _import_packages(info)
     return None
 
 

@@ -14,6 +14,8 @@ from isoscale.common.machine.describe import without_home
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
+from isoscale.common.processes.limits import Limits
+from isoscale.common.processes.supervise import supervise
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
@@ -60,7 +62,7 @@ class Study:
         programs: Mapping[str, Program],
         *,
         seed: int,
-        watchdog_seconds: float,
+        limits: Limits,
         environment: Callable[[RunConfig], dict[str, str]],
     ):
         """Plans the runs of all sessions; a cell gets the most runs that any session plans.
@@ -71,12 +73,12 @@ class Study:
           store: the results so far.
           programs: framework -> the command that starts a run, and its missing packages.
           seed: seed of run 0 and of the order; run n uses ``seed + n``.
-          watchdog_seconds: a run without progress for this long is killed.
+          limits: longest times without progress; the run is then killed.
           environment: cell -> environment variables to set before the run's process starts.
         """
         self._environment = environment
         self._seed = seed
-        self._watchdog_seconds = watchdog_seconds
+        self._limits = limits
         self._store = store
         self._programs = programs
         self._runs: list[int] = []
@@ -114,7 +116,7 @@ class Study:
         return [
             *self._programs[config.framework].command,
             *config.to_flags(),
-            f"--watchdog_seconds={self._watchdog_seconds}",
+            *self._limits.to_flags(),
             f"--run_dir={run_dir}",
         ]
 
@@ -189,13 +191,14 @@ class Study:
         except (OSError, ConfigError) as problem:
             # The interpreter was removed since its check, or a tweak's library cannot be built.
             return _Attempt(result=dataclasses.replace(failure, error=str(problem)))
-        outcome = launch.supervise(
+        # A program with several ranks watches over them itself, with the same limits: it knows more
+        # about them than this process. A second limit here could kill it before it has said so.
+        alone = self._cells[index].processes == 1
+        outcome = supervise(
             [process],
             run_dir=run_dir,
-            watchdog_seconds=self._watchdog_seconds,
-            # A program with several ranks watches for the result itself and gives its ranks 10 s to
-            # exit. A second limit here could kill the program within this time.
-            result=run_dir / RESULT if self._cells[index].processes == 1 else None,
+            limits=self._limits if alone else self._limits.later(),
+            result=run_dir / RESULT if alone else None,
         )
         heartbeat.remove(run_dir)
         result = self._read(index, run_dir)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.processes.heartbeat import last_beat
+from isoscale.common.processes.heartbeat import doing
 from isoscale.common.study.records import ResultLine
 
 SHOWN_RUNS = 8
@@ -150,8 +150,7 @@ class StudyProgress:
         ]
         if self._running:
             name, run_dir, since = self._running
-            _, doing = last_beat(run_dir)
-            parts.append(Text(f"now  {name}: {doing} ({_minutes(self._clock() - since)})"))
+            parts.append(Text(f"now  {name}: {doing(run_dir)} ({_minutes(self._clock() - since)})"))
         if self._latest:
             table = Table.grid(padding=(0, 2))
             for row in reversed(self._latest):

@@ -221,7 +221,8 @@ def test_failing_runs_are_recorded_and_retried(
     answer = run_program(
         MAIN, "compare", "--models=mlp_digits", "--steps=20", "--study=s", "--frameworks=torch",
         "--strategies=crash,abort,hang,linger,peer,bare", "--devices=2", "--runs=1",
-        "--watchdog_seconds=15", "--allow_oversubscription", code=broken_code,
+        "--watchdog_seconds=15", "--compile_timeout=15s", "--allow_oversubscription",
+        code=broken_code,
     )  # fmt: skip
     assert answer.returncode == 1, answer.stdout + answer.stderr
     lines = {line["cell"]["strategy"]: line for line in results(tmp_path)}
@@ -234,9 +235,11 @@ def test_failing_runs_are_recorded_and_retried(
     assert lines["bare"]["exit_warning"] is None
     assert all(set(line) >= REQUIRED for line in lines.values())
     assert lines["crash"]["error"] == "RuntimeError: out of luck"
-    assert "SIGABRT" in lines["abort"]["error"]
-    assert "no progress for 15 s in 'building the model'" in lines["hang"]["error"]
-    assert "ZeroDivisionError" in lines["peer"]["error"]
+    assert "was killed by SIGABRT in 'building the model'" in lines["abort"]["error"]
+    assert "no progress for 15 s in 'building the model', at hang.py:" in lines["hang"]["error"]
+    assert lines["peer"]["error"] == (
+        "rank 1 failed in 'building the model': ZeroDivisionError: division by zero"
+    )
     assert "--resume" in answer.stdout
 
     # The strategy is repaired; --resume repeats failed runs only.

@@ -140,7 +140,7 @@ def test_ctrl_c_exits_with_130(
 
     monkeypatch.setattr(compare, "run", interrupted)
     assert main(["explain", "mine"]) == 130
-    assert capsys.readouterr().err == "isoscale: interrupted\n"
+    assert capsys.readouterr().err == "isoscale: interrupted by SIGINT\n"
 
 
 def test_dry_run_is_passed_to_compare_and_explains_nothing(fake: FakeCompare, capsys: Any) -> None:

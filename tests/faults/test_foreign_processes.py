@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from isoscale.common.processes import launch, ranks
+from isoscale.common.processes.supervise import supervise
+from tests.common.processes.workers import limits
 from tests.conftest import ROOT, environment_of
 from tests.faults.listeners import Listeners
 
@@ -100,7 +102,7 @@ def test_ranks_exchange_json_and_arrays_unchanged(tmp_path: Path) -> None:
             launch.start([sys.executable, "-c", EXCHANGE], environment=e, log=tmp_path / "log")
             for e in environments
         ]
-        outcome = launch.supervise(processes, run_dir=tmp_path, watchdog_seconds=60)
+        outcome = supervise(processes, run_dir=tmp_path, limits=limits(60))
     assert outcome.ok, (tmp_path / "log").read_text()
 
 

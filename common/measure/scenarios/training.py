@@ -1,8 +1,10 @@
 """Training: windows of training steps between two clock readings, then an evaluation."""
 
+import contextlib
 import gc
 import math
 from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from isoscale.common.measure.training_result import (
 )
 from isoscale.common.measure.training_summary import summary
 from isoscale.common.measure.windows import Window, summarize
+from isoscale.common.processes.frame import Interrupted
 from isoscale.common.reference.evaluation import Evaluation
 
 
@@ -91,37 +94,55 @@ class TrainingSession:
         self._rehearsal_seconds = 0.0
         self._first_step = self._step = task.first_step
         self._saver = task.saver
+        self._stop = task.stop
         self._save_seconds: list[float] = []
         self.windows: list[Window] = []
 
-    def _batches(self, steps: int) -> Iterable[Placed | StepBlock]:
-        """Returns the batches of the next window: a list, or a generator that places each."""
+    def _items(self, steps: int) -> list[Placed | StepBlock] | list[int]:
+        """Returns the items of the next window: placed batches and blocks, or step numbers."""
         numbers = range(self._step, self._step + steps)
-        if self._placed:
-            size = self._config.steps_per_dispatch
-            return window_of(numbers, self._placed, pool=self._pool, block_steps=size)
+        if not self._placed:
+            return list(numbers)
+        size = self._config.steps_per_dispatch
+        return window_of(numbers, self._placed, pool=self._pool, block_steps=size)
 
-        def place() -> Iterator[Placed]:
-            for step in numbers:
-                yield self._runner.place(self._dataset.batch(step))
-
-        return place()
+    def _place(self, numbers: Iterable[int]) -> Iterator[Placed]:
+        for step in numbers:
+            yield self._runner.place(self._dataset.batch(step))
 
     def _window(self, phase: str, steps: int) -> None:
         # The slowest step so far gives the expected time of this window. The compiling step counts
         # only until another window exists.
-        known = [window for window in self.windows if window.phase != "compile"] or self.windows
-        slowest = max((window.seconds_per_step for window in known), default=0.0)
-        self._heartbeat.beat(f"{phase}, step {self._step}", expected_seconds=steps * slowest)
+        after_compile = [window for window in self.windows if window.phase != "compile"]
+        slowest = max((w.seconds_per_step for w in after_compile or self.windows), default=0.0)
+        items = self._items(steps)
+        left = self._stop.window(
+            items,
+            number=self._step,
+            seconds_per_item=slowest if after_compile else None,
+            in_flight=self._config.max_in_flight,
+        )
+        last = self._step + steps - 1
+        numbers = f"steps {self._step} to {last}" if steps > 1 else f"step {last}"
+        self._heartbeat.beat(
+            f"{phase}, {numbers}",
+            expected_seconds=steps * slowest,
+            compiles=phase == "compile",
+        )
         seconds, handles = timed_window(
             self._runner,
-            self._batches(steps),
+            left if self._placed else self._place(left),
             issue=self._runner.step,
             max_in_flight=self._config.max_in_flight,
             clock=self._clock,
         )
         # The results are read and gathered after the second clock reading.
-        rank_seconds = self._runner.gather(seconds)
+        gathered = self._runner.gather([seconds, self._stop.requested])
+        rank_seconds = [found for found, _ in gathered]
+        signals = [number for _, number in gathered if number]
+        if signals:  # the window may have been shortened
+            done = sum(item.steps if isinstance(item, StepBlock) else 1 for item in items)
+            self._interrupt(signals[0], after=self._step + done)
         losses = tuple(self._runner.metrics(handles))
         self.windows.append(
             Window(
@@ -135,6 +156,26 @@ class TrainingSession:
         )
         self._step += steps
 
+    def _interrupt(self, number: int, *, after: int) -> NoReturn:
+        """Saves a last checkpoint and ends the run; every rank does so after the same step.
+
+        Args:
+          number: the signal.
+          after: number of steps that the run has trained.
+        """
+        self._step = after
+        if self._saver:
+            self._save()
+        self._runner.barrier()  # no rank leaves while rank 0 writes
+        raise Interrupted(number)
+
+    def _save(self) -> None:
+        assert self._saver
+        self._heartbeat.beat(f"saving a checkpoint, step {self._step}")
+        start = self._clock()
+        self._saver.save(self._runner, self._step)
+        self._save_seconds.append(self._clock() - start)
+
     def _phase(self, phase: str, steps: int) -> None:
         """Runs a phase as one window, or as several that end where checkpoints are due."""
         while steps:
@@ -143,13 +184,10 @@ class TrainingSession:
             self._window(phase, length)
             steps -= length
             if self._saver and length == due:
-                self._heartbeat.beat(f"saving a checkpoint, step {self._step}")
-                start = self._clock()
-                self._saver.save(self._runner, self._step)
-                self._save_seconds.append(self._clock() - start)
+                self._save()
 
     def _rehearse_block(self) -> None:
-        self._heartbeat.beat("compile, block of steps")
+        self._heartbeat.beat("compile, block of steps", compiles=True)
         start = self._clock()
         self._pool = self._runner.place_pool(self._dataset.batches)
         self._runner.rehearse(StepBlock(self._pool, self._step, self._config.steps_per_dispatch))
@@ -161,17 +199,20 @@ class TrainingSession:
         if config.input_pipeline == "placed":
             self._placed = [self._runner.place(batch) for batch in self._dataset.batches]
         plan = run_plan(config, first_step=self._first_step)
-        unmeasured = [entry for entry in plan if entry[0] in ("compile", "warmup")]
-        for phase, steps in unmeasured:
-            self._phase(phase, steps)
-            if phase == "compile" and config.steps_per_dispatch > 1:
-                self._rehearse_block()
-        gc.collect()
-        gc.freeze()  # garbage collection inside windows skips all objects that exist now
-        load = OutsideLoad(self._runner)
-        for phase, steps in plan[len(unmeasured) :]:
-            self._phase(phase, steps)
-        outside_share = load.share()
+        compiling, *others = plan
+        self._phase(*compiling)
+        if config.steps_per_dispatch > 1:
+            self._rehearse_block()
+        # A signal waits for the end of a window only if there is a checkpoint to save.
+        with self._stop.deferred() if self._saver else contextlib.nullcontext():
+            if others and others[0][0] == "warmup":
+                self._phase(*others.pop(0))
+            gc.collect()
+            gc.freeze()  # garbage collection inside windows skips all objects that exist now
+            load = OutsideLoad(self._runner)
+            for phase, steps in others:
+                self._phase(phase, steps)
+            outside_share = load.share()
         # Measured before the evaluation, which compiles another function.
         memory = peak_memory(self._runner, holds_pool=self._pool is not None)
         figures = self._figures(self._evaluate())
@@ -256,7 +297,7 @@ class TrainingSession:
             return None
         evaluation = Evaluation()
         for index, batch in enumerate(self._dataset.evaluation):
-            self._heartbeat.beat(f"evaluation, batch {index}")
+            self._heartbeat.beat(f"evaluation, batch {index}", compiles=index == 0)
             handle = self._runner.forward(self._runner.place(batch))
             evaluation.add(self._runner.read_logits(handle), batch)
         return EvaluationFigures(**evaluation.result())

@@ -23,6 +23,7 @@ _STATUS = {
     "ok": api_pb2.STATUS_SUCCESS,
     "failed": api_pb2.STATUS_FAILURE,
     "diverged": api_pb2.STATUS_FAILURE,
+    "interrupted": api_pb2.STATUS_FAILURE,
     # A skipped run never started: neither a success nor a failure.
     "skipped": api_pb2.STATUS_UNKNOWN,
 }

@@ -6,6 +6,10 @@ subclass with a function ``reduce_gradients`` replaces the wrapper's own all-red
 """
 
 import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,70 @@ INFO = {
 }
 
 
+_DESCRIPTORS = 4
+"""File descriptors of gloo itself; each peer needs up to two more."""
+_CAUSES = (
+    ("Too many open files", "too few file descriptors ('ulimit -n')"),
+    ("Unable to find address for", "GLOO_SOCKET_IFNAME names no network interface of this machine"),
+    ("EADDRINUSE", "another program uses port MASTER_PORT; choose another one"),
+    ("Connection reset by peer", "another rank has ended, or cannot open enough files"),
+    ("Connection closed by peer", "another rank has ended"),
+    ("onnection refused", "no rank 0 listens at MASTER_ADDR and MASTER_PORT"),
+    ("getaddrinfo", "MASTER_ADDR names no machine"),
+)
+"""Text in an error of gloo or of the store, and its cause in words."""
+
+
+def require_descriptors(world_size: int) -> None:
+    """Raises this process's limit of open files if it is too low.
+
+    Without enough descriptors, gloo closes connections and the other ranks report a reset.
+
+    Raises:
+      RuntimeError: the system does not allow the limit that the ranks need.
+    """
+    folder = Path("/proc/self/fd")
+    if not folder.exists():  # not Linux
+        return
+    open_now = len(os.listdir(folder)) - 1  # without the folder itself
+    need = open_now + _DESCRIPTORS + 2 * (world_size - 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if hard != unlimited and hard < need:
+        raise RuntimeError(
+            f"each of {world_size} ranks opens about {need} files; the limit is {hard} "
+            "(raise it with 'ulimit -n')"
+        )
+    if soft != unlimited and soft < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+
+
+@contextlib.contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Puts the cause of a failed connection before the message of gloo or of the store."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        text = str(error)
+        cause = next((words for part, words in _CAUSES if part in text), None)
+        if cause is None:
+            raise
+        raise ConnectionError(f"the ranks cannot connect: {cause} ({text[:200]})") from error
+
+
+def _connect(backends: str, *, rank: int, world_size: int) -> None:
+    store = ranks.store()
+    if store is None:  # torchrun or Slurm: their variables name the server
+        distributed.init_process_group(backends)
+        return
+    distributed.init_process_group(
+        backends,
+        store=distributed.FileStore(str(store), world_size),
+        rank=rank,
+        world_size=world_size,
+    )
+
+
 class Strategy(bare.Strategy):
     reduce_gradients: Reduction = WRAPPER
 
@@ -45,16 +113,9 @@ class Strategy(bare.Strategy):
         # nccl for tensors on the GPU, gloo for the figures that ranks exchange on the host.
         backends = "cuda:nccl,cpu:gloo" if self._on_gpu else "gloo"
         if not distributed.is_initialized():
-            store = ranks.store()
-            if store is None:  # torchrun or Slurm: their variables name the server
-                distributed.init_process_group(backends)
-            else:
-                distributed.init_process_group(
-                    backends,
-                    store=distributed.FileStore(str(store), config.devices),
-                    rank=self.rank,
-                    world_size=config.devices,
-                )
+            require_descriptors(config.devices)
+            with errors_in_words():
+                _connect(backends, rank=self.rank, world_size=config.devices)
         self.world_size = distributed.get_world_size()
         if self.world_size != config.devices:
             raise RuntimeError(

@@ -1,7 +1,6 @@
 import dataclasses
 import math
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from isoscale.common.measure.scenarios.training import (
     window_plan,
 )
 from isoscale.common.measure.training_result import TrainingOutcome
-from isoscale.common.processes.heartbeat import Heartbeat, last_beat, path_for, remove
+from isoscale.common.processes.heartbeat import Heartbeat, doing, path_for, read_beats, remove
 from isoscale.common.registry import lookup
 from tests.common.measure.fake_runner import BlockRunner, FakeRunner, TwoRanks
 
@@ -197,14 +196,17 @@ def test_peak_memory_is_the_sum_over_processes_and_its_kind_is_named() -> None:
 
 
 def test_heartbeat(tmp_path) -> None:
-    assert last_beat(tmp_path) == (0.0, "starting")
-    Heartbeat(path_for(tmp_path, 0)).beat("warmup, step 1")
-    Heartbeat(path_for(tmp_path, 1)).beat("warmup, step 2", expected_seconds=1000)
-    newest, doing = last_beat(tmp_path)
-    assert newest > time.time() + 500
-    assert doing == "warmup, step 2"
+    assert doing(tmp_path) == "starting"
+    behind, ahead = (Heartbeat(path_for(tmp_path, rank)) for rank in (0, 1))
+    ahead.beat("warmup, step 1")
+    ahead.beat("warmup, step 2", expected_seconds=1000)
+    behind.beat("warmup, step 1")
+    assert doing(tmp_path) == "warmup, step 2"
+    assert read_beats(tmp_path)[1].expected_seconds == 1000
+    (tmp_path / "heartbeat.2").write_text("no JSON")
+    assert set(read_beats(tmp_path)) == {0, 1}
     remove(tmp_path, 1)
-    assert last_beat(tmp_path)[1] == "warmup, step 1"
+    assert doing(tmp_path) == "warmup, step 1"
     remove(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from isoscale.common.config.run_config import STOCK
 from isoscale.common.parity.jobs import JobFlags
 from isoscale.common.parity.matrix import Matrix, cases_of, plan
+from isoscale.common.processes.limits import Limits
 
 
 def test_jobs_of_one_group_have_the_same_process_model(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_jobs_of_one_group_have_the_same_process_model(tmp_path: Path) -> None:
         folder=tmp_path,
         called="--out_dir",
         resume=False,
-        watchdog_seconds=60,
+        limits=Limits(watchdog_seconds=60, compile_seconds=60),
     )
     matrix = Matrix(
         cases=cases_of(["mlp"], ["float64"], pieces=False, presets=False),

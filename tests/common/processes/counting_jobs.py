@@ -29,7 +29,7 @@ class CountJob(Job[CountLine]):
       name, team: the key and the group.
       number: the job adds 1 to this number.
       does: ``work``, ``wait for NAME`` (works after another job), ``fail`` (reports an error),
-        ``crash``, or ``hang``.
+        ``crash``, ``raise``, or ``hang``.
       folder: parent of the folder with the job's file.
     """
 
@@ -60,6 +60,8 @@ def run(job: CountJob, beat: Heartbeat, report: Callable[[Line], None]) -> None:
     if job.does == "crash":
         print("out of luck", flush=True)
         os._exit(7)
+    if job.does == "raise":
+        raise ValueError("\nthe first line\nthe second line")
     if job.does == "hang":
         time.sleep(600)
     if job.does == "fail":

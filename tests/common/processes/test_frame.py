@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.processes.frame import exit_code_of, interrupt_on
+from isoscale.common.processes.frame import exit_code_of, interrupt_on, signal_of_code
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_bad_input_prints_one_line_and_exits_with_2(capsys) -> None:
 
 def test_ctrl_c_prints_one_line_and_exits_with_130(capsys) -> None:
     assert exit_code_of(lambda: raises(KeyboardInterrupt())) == 130
-    assert capsys.readouterr() == ("", "isoscale: interrupted\n")
+    assert capsys.readouterr() == ("", "isoscale: interrupted by SIGINT\n")
 
 
 def test_other_errors_are_raised_unchanged() -> None:
@@ -77,9 +77,17 @@ def test_a_broken_pipe_other_than_standard_output_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("_restored")
-def test_a_handled_signal_exits_with_130_like_ctrl_c() -> None:
+def test_a_handled_signal_exits_with_128_and_its_number(capsys) -> None:
     interrupt_on(signal.SIGHUP)
-    assert exit_code_of(hang_up) == 130
+    assert exit_code_of(hang_up) == 129
+    assert capsys.readouterr().err == "isoscale: interrupted by SIGHUP\n"
+
+
+@pytest.mark.parametrize(
+    "code, number", [(130, 2), (143, 15), (-15, 15), (129, 1), (1, 0), (137, 0), (-9, 0), (0, 0)]
+)
+def test_an_exit_code_tells_which_signal_interrupted_a_program(code: int, number: int) -> None:
+    assert (signal_of_code(code) or 0) == number
 
 
 @pytest.mark.usefixtures("_restored")

@@ -11,6 +11,7 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.processes import job_pool
 from isoscale.common.processes.job_pool import FAILED, OUTPUTS, JobPool, Launch
 from tests.common.processes.counting_jobs import CountJob, CountLine
+from tests.common.processes.workers import limits
 from tests.conftest import ROOT
 
 
@@ -42,7 +43,7 @@ def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> Job
 
 def run(pool: JobPool[CountLine], **changes: Any) -> tuple[dict[str, CountLine], int]:
     """Returns (name -> results, number of results from an earlier session)."""
-    options = {"resume": False, "processes": 2, "watchdog_seconds": 60.0, "title": "counting"}
+    options = {"resume": False, "processes": 2, "limits": limits(60), "title": "counting"}
     lines, kept = pool.run(**(options | changes), name=lambda key: str(key[0]))
     return {str(line.job[0]): line for line in lines}, kept
 
@@ -66,18 +67,22 @@ def test_all_ranks_run_each_job_and_only_rank_0_reports(tmp_path: Path) -> None:
     lines, _ = run(pool)
     assert len(lines) == 1
     beats = {path.name for path in (tmp_path / ".work/x-0").glob("heartbeat.*")}
-    assert beats == {"heartbeat.0", "heartbeat.1"}
+    assert beats == {f"heartbeat.{rank}{end}" for rank in (0, 1) for end in ("", ".stack")}
 
 
-@pytest.mark.parametrize("end", ["crash", "hang"])
+@pytest.mark.parametrize("end", ["crash", "raise", "hang"])
 def test_a_failed_process_is_restarted_for_its_remaining_jobs(end: str, tmp_path: Path) -> None:
     pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", end), ("c", "x", "work"))
-    lines, _ = run(pool, watchdog_seconds=3.0 if end == "hang" else 60.0)
+    lines, _ = run(pool, limits=limits(3 if end == "hang" else 60))
     if end == "crash":
-        assert lines["b"].error == "exited with code 7; last line of its log: out of luck"
+        assert lines["b"].error == (
+            "exited with code 7 in 'counting b'; last line of its log: out of luck"
+        )
+    elif end == "raise":
+        assert lines["b"].error == "failed in 'counting b': ValueError: the first line"
     else:
-        expected = "killed by the watchdog: no progress for 3 s in 'counting b'"
-        assert lines["b"].error == expected
+        expected = "killed by the watchdog: no progress for 3 s in 'counting b', at counting_jobs"
+        assert lines["b"].error.startswith(expected)
     assert lines["b"].seconds is None
     assert (tmp_path / ".work" / OUTPUTS / "b" / FAILED).exists()
     assert lines["a"].pid != lines["c"].pid
@@ -112,7 +117,7 @@ def test_a_resumed_group_does_not_wait_for_a_group_without_a_worker(tmp_path: Pa
     (tmp_path / ".work/y-0/results.jsonl").unlink()
     for folder in folders[1:]:
         (folder / "count").unlink()
-    again, kept = run(pool, processes=1, resume=True, watchdog_seconds=15.0)
+    again, kept = run(pool, processes=1, resume=True, limits=limits(15))
     assert kept == 1
     assert {name: line.error for name, line in again.items()} == dict.fromkeys("abc")
 
@@ -152,12 +157,12 @@ def test_ctrl_c_ends_the_workers_and_prints_the_number_of_kept_runs(
     end = job_pool.launch.end
     monkeypatch.setattr(job_pool.launch, "end", lambda some: (ended.extend(some), end(some)))
 
-    def interrupt(seconds: float) -> None:
+    def interrupt(processes: Any, *, seconds: float) -> None:
         results = tmp_path / ".work/x-0/results.jsonl"
         if results.exists() and results.read_text().endswith("\n"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(job_pool.time, "sleep", interrupt)
+    monkeypatch.setattr(job_pool, "wait_for_an_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(pool)
     assert len(ended) == 1

@@ -13,6 +13,7 @@ from isoscale.common.config.run_config import LARGEST_SEED
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.measure.result import RESULT, Status, Summary
 from isoscale.common.measure.training_result import TrainingResult
+from isoscale.common.processes.limits import Limits
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
@@ -46,7 +47,7 @@ def test_only_a_run_with_status_ok_is_adopted(status: Status, loss: float, tmp_p
         Store(tmp_path),
         {"torch": Program(command=[sys.executable, "-c", program], missing=None)},
         seed=0,
-        watchdog_seconds=60,
+        limits=Limits(watchdog_seconds=60, compile_seconds=60),
         environment=lambda config: {},
     )
     run_dir = study._run_dir(0, 0)
@@ -73,7 +74,7 @@ def study_by_time(folder: Path, monkeypatch, *, seed: int) -> tuple[Study, Store
             "jax": Program(command=[sys.executable, "-c", "raise SystemExit(1)"], missing=None),
         },
         seed=seed,
-        watchdog_seconds=60,
+        limits=Limits(watchdog_seconds=60, compile_seconds=60),
         environment=lambda config: {},
     )
     return study, store

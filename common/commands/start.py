@@ -1,0 +1,20 @@
+"""The entry point of ``isoscale``."""
+
+import sys
+
+from isoscale.common.processes.early import end_quietly_on_ctrl_c
+
+end_quietly_on_ctrl_c()
+
+
+def main() -> int:
+    """Runs ``isoscale``; returns its exit code."""
+    from isoscale.common.commands.main import main as run  # late: it takes a tenth of a second
+
+    code = run()
+    end_quietly_on_ctrl_c()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

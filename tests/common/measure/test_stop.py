@@ -1,0 +1,160 @@
+"""A signal ends a run at a step at which its state is whole; a last checkpoint is saved."""
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isoscale.common.checkpoint.files import checkpoints_in
+from isoscale.common.checkpoint.saver import Saver
+from isoscale.common.measure.scenario import Task
+from isoscale.common.measure.scenarios.training import TrainingSession
+from isoscale.common.processes.frame import INTERRUPTING, Interrupted
+from isoscale.common.processes.heartbeat import Heartbeat
+from isoscale.common.processes.stop import Stop
+from tests.common.measure.fake_runner import FakeRunner
+from tests.common.measure.test_training import CONFIG, about, digits
+from tests.common.processes.workers import wait_until
+
+
+@pytest.fixture(autouse=True)
+def _handlers_are_restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in INTERRUPTING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class SignalledRunner(FakeRunner):
+    """Gets signals in a step."""
+
+    def __init__(self, *numbers: int, in_step: int):
+        super().__init__()
+        self._numbers, self._in_step = numbers, in_step
+
+    def step(self, batch: Any) -> int:
+        if self._steps == self._in_step:
+            for number in self._numbers:
+                os.kill(os.getpid(), number)
+        return super().step(batch)
+
+
+class SignalledPeer(FakeRunner):
+    """Its peer, rank 1, gets a signal in some step; this rank gets none."""
+
+    def gather(self, value: Any) -> list[Any]:
+        if isinstance(value, list):
+            return [value, [value[0], signal.SIGHUP if self._steps > 5 else 0]]
+        return [value, value]
+
+
+def interrupt(
+    runner: FakeRunner, folder: Path, *, saves: bool = True, **changes: Any
+) -> Interrupted:
+    """Runs a session that a signal ends; returns the exception."""
+    stop = Stop()
+    stop.listen()
+    saver = Saver(folder, every=None, last_step=19, about=about()) if saves else None
+    session = TrainingSession(
+        Task(
+            config=dataclasses.replace(CONFIG, **changes),
+            runner=runner,
+            dataset=digits(),
+            heartbeat=Heartbeat(None),
+            clock=runner.clock,
+            saver=saver,
+            stop=stop,
+        )
+    )
+    with pytest.raises(Interrupted) as error:
+        session.run()
+    return error.value
+
+
+@pytest.mark.parametrize("number", INTERRUPTING)
+@pytest.mark.parametrize("pipeline", ["placed", "timed"])
+def test_the_step_ends_and_a_last_checkpoint_is_saved(
+    pipeline: str, number: int, tmp_path: Path
+) -> None:
+    runner = SignalledRunner(number, in_step=5)
+    assert interrupt(runner, tmp_path, input_pipeline=pipeline).number == number
+    assert runner.calls.count("step") == 6
+    assert [step for step, _ in checkpoints_in(tmp_path)] == [6]
+    # All ranks wait for rank 0, which writes.
+    assert runner.calls[-2:] == ["clock", "barrier"]
+
+
+def test_all_ranks_stop_if_one_of_them_gets_the_signal(tmp_path: Path) -> None:
+    runner = SignalledPeer()
+    assert interrupt(runner, tmp_path).number == signal.SIGHUP
+    # Steps: 1 to compile, 3 to warm up, 4 in the window in which the signal came.
+    assert [step for step, _ in checkpoints_in(tmp_path)] == [8]
+
+
+def test_a_signal_after_the_last_window_loses_no_checkpoint(tmp_path: Path) -> None:
+    runner = SignalledRunner(signal.SIGTERM, in_step=18)
+    interrupt(runner, tmp_path)
+    assert [step for step, _ in checkpoints_in(tmp_path)] == [19]
+
+
+@pytest.mark.parametrize("saves, in_step", [(False, 5), (True, 0)])
+def test_a_run_without_anything_to_save_stops_at_once(
+    saves: bool, in_step: int, tmp_path: Path
+) -> None:
+    runner = SignalledRunner(signal.SIGTERM, in_step=in_step)
+    interrupt(runner, tmp_path, saves=saves)
+    assert runner.calls.count("step") == in_step
+    assert not checkpoints_in(tmp_path)
+
+
+def test_the_second_signal_does_not_wait(tmp_path: Path) -> None:
+    runner = SignalledRunner(signal.SIGTERM, signal.SIGINT, in_step=5)
+    assert interrupt(runner, tmp_path).number == signal.SIGINT
+    assert runner.calls.count("step") == 5
+    assert not checkpoints_in(tmp_path)
+
+
+def window(stop: Stop, items: list[int], *, number: int = 7) -> Iterator[int]:
+    return stop.window(items, number=number, seconds_per_item=0.01, in_flight=8)
+
+
+@pytest.mark.parametrize("moment", ["in the window", "before the window"])
+def test_ranks_shorten_a_long_window_to_the_same_step(moment: str, tmp_path: Path) -> None:
+    ranks = [Stop(folder=tmp_path, rank=rank, ranks=2) for rank in range(2)]
+    lists = [list(range(10**6)) for _ in ranks]
+    for stop in ranks:
+        stop._waits = True
+    if moment == "before the window":
+        window(ranks[1], [1, 2, 3], number=4)
+        ranks[1]._ask(signal.SIGTERM, None)
+    left = [window(stop, items) for stop, items in zip(ranks, lists, strict=True)]
+    if moment == "in the window":
+        next(left[1])  # rank 1 is one step ahead, and hears of the signal first
+        ranks[1]._ask(signal.SIGTERM, None)
+    for _ in range(5):
+        next(left[0])
+    ranks[0]._ask(signal.SIGTERM, None)
+    assert wait_until(lambda: len(lists[1]) < 10**6)
+    # 5 steps, 8 in flight and 2 to be safe, and 1 second of steps.
+    assert len(lists[0]) == len(lists[1]) == 5 + 8 + 2 + 100
+
+
+def test_an_old_choice_does_not_shorten_a_window(tmp_path: Path) -> None:
+    ranks = [Stop(folder=tmp_path, rank=rank, ranks=2) for rank in range(2)]
+    for stop in ranks:
+        stop._waits = True
+    for stop in ranks:
+        window(stop, list(range(100)))
+    ranks[0]._ask(signal.SIGTERM, None)
+    items = list(range(1000))
+    window(ranks[1], items, number=107)
+    ranks[1]._ask(signal.SIGTERM, None)
+    time.sleep(0.2)
+    assert len(items) == 1000
+    ranks[0].listen()
+    assert not list(tmp_path.iterdir())
