@@ -1,7 +1,6 @@
 """Checks of one runner against itself: shares, restoring, blocks of steps, dropout."""
 
 import numpy as np
-from scipy import stats
 
 from isoscale.common.config.model_spec import Arrays, DropoutProbe, ModelSpec
 from isoscale.common.measure.runner import Placed, Runner, StepBlock
@@ -130,6 +129,8 @@ def check_dropout(
       examples: examples per step.
       dtype: of the parameters and inputs.
     """
+    from scipy import stats  # late: scipy loads slowly, and a refused command needs none of it
+
     batch = {
         name: value.astype(dtype) if value.dtype.kind == "f" else value
         for name, value in probe.batch(examples).items()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from isoscale.common.config.initializers import Constant
 from isoscale.common.config.model_spec import Arrays, ModelSpec
@@ -127,6 +126,8 @@ def judge_initializers(spec: ModelSpec, *, seed: int) -> Comparison:
 
     A Kolmogorov-Smirnov test gives p for each tensor; the figure is the largest -log10 of p.
     """
+    from scipy import stats  # late: scipy loads slowly, and a refused command needs none of it
+
     comparison = Comparison("definition of the initialisers")
     values = {}
     for parameter in spec.parameters():
