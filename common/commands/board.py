@@ -58,6 +58,7 @@ def define_flags() -> Flags:
         6006,
         "TCP port; 0: any free port; without --port: another free port if 6006 is in use",
         minimum=0,
+        maximum=65535,
     )
     fv.text(
         "host",
@@ -139,8 +140,6 @@ def read_request(argv: Sequence[str]) -> BoardRequest | None:
     remarks = [] if names else [f"The newest study in {fv.out_dir}: {found[0].folder.name}"]
     stores = list({store.folder.resolve(): store for store in found}.values())
     port = fv.port
-    if port > 65535:
-        raise ConfigError(f"--port={port} must be at most 65535")
     is_free = _is_free(fv.host, port)  # also checks the host
     if port == 0 or not is_free:
         if fv.given("port") and port:

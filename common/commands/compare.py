@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.errors import ConfigError, require_whole, unknown
 from isoscale.common.config.flags import (
     Flags,
     define_flag,
@@ -36,7 +36,7 @@ from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import studies
 from isoscale.common.study.grid import read_cells
-from isoscale.common.study.records import ORDER_RULE, SessionRecord, StudyRecord
+from isoscale.common.study.records import MOST_RUNS, ORDER_RULE, SessionRecord, StudyRecord
 from isoscale.common.study.store import Store
 
 # The flags that choose the cells of a session. With one of these flags, --resume plans a new
@@ -115,7 +115,12 @@ def define_flags() -> Flags:
         )
         + ")",
     )
-    fv.integer("runs", None, "runs per cell (default: as many as --time_budget allows)")
+    fv.integer(
+        "runs",
+        None,
+        "runs per cell (default: as many as --time_budget allows)",
+        maximum=MOST_RUNS,
+    )
     fv.duration(
         "time_budget", "5m", "without --runs: run complete rounds within this time, at least one"
     )
@@ -135,6 +140,10 @@ def define_flags() -> Flags:
     return fv
 
 
+_SHOWN_CELLS = 200
+"""Most cells that ``--dry_run`` lists: the layout of a longer table takes seconds."""
+
+
 def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:
     """Prints the planned cells and an estimate of their duration; runs nothing."""
     from rich.console import Console
@@ -152,11 +161,14 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
         "runs",
         "marks",
     )
-    seconds, total = 0.0, 0
+    seconds, total, cells = 0.0, 0, 0
     for cell, runs in study.cells():
+        cells += 1
         missing = programs[cell.framework].missing
         total += runs
         seconds += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
+        if cells > _SHOWN_CELLS:
+            continue
         sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
         marks = ["oversubscribed"] if cell.oversubscribed else []
         marks += [f"without {name}: {why}" for name, why in cell.tweaks_left_out]
@@ -173,7 +185,9 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
             ", ".join(marks),
         )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    print(f"{table.row_count} cells, {total} runs to do.")
+    if cells > _SHOWN_CELLS:
+        print(f"The table shows the first {_SHOWN_CELLS} cells.")
+    print(f"{cells} cells, {total} runs to do.")
     print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
     if budget_seconds is not None:
         print(f"Then further complete rounds within {budget_seconds:.0f} s (--time_budget).")
@@ -213,6 +227,7 @@ class CompareRequest:
 
     def __post_init__(self) -> None:
         runs = max(session.rounds for session in self.sessions)
+        require_whole("runs per cell", runs, maximum=MOST_RUNS)
         if self.flags.seed + runs - 1 > LARGEST_SEED:
             raise ConfigError(
                 f"--seed={self.flags.seed}: run n uses seed + n; with {runs} runs per cell, --seed "

@@ -11,13 +11,14 @@ from typing import Any
 
 from isoscale.common.config.errors import require_choice
 from isoscale.common.config.flags import Flags
+from isoscale.common.config.parsers import LONGEST_DURATION
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problem, system
 from isoscale.common.processes import launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import supervise
-from isoscale.common.program.examine import EXAMINATION, check_size, define_size_flag
+from isoscale.common.program.examine import EXAMINATION, define_size_flag
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
@@ -50,6 +51,7 @@ def define_flags() -> Flags:
         "watchdog_seconds",
         180,
         "kill an examination that makes no progress for this many seconds",
+        maximum=LONGEST_DURATION,
     )
     define_interpreter_flags(fv)
     return fv
@@ -106,12 +108,11 @@ def diagnose(fv: Flags) -> dict[str, Any]:
     """Returns all facts about this machine and the frameworks, and the problems found in them.
 
     Raises:
-      ConfigError: an unknown framework, a size out of range, or a path that is not a Python.
+      ConfigError: an unknown framework, or a path that is not a Python.
     """
     names = fv.frameworks or list(lookup.frameworks())
     for name in names:
         require_choice("framework", name, lookup.frameworks())
-    size = check_size(fv.sgemm_size)
     out_dir = check_folder(fv.out_dir, flag="--out_dir")
     programs = find_programs(fv, names)
 
@@ -146,7 +147,7 @@ def diagnose(fv: Flags) -> dict[str, Any]:
                 python,
                 name,
                 platform=platform,
-                size=size,
+                size=fv.sgemm_size,
                 seconds=fv.watchdog_seconds,
             )
 

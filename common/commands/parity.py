@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags
-from isoscale.common.config.run_config import DTYPES
+from isoscale.common.config.run_config import DTYPES, MOST_DEVICES
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import matrix
 from isoscale.common.parity.cases import all_cases, models
 from isoscale.common.parity.documents import PARITY, ParityLine
-from isoscale.common.parity.jobs import define_job_flags, make_pool, read_job_flags
+from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
 from isoscale.common.parity.matrix import Matrix
 from isoscale.common.parity.probe import ParityJob
 from isoscale.common.processes.job_pool import JobPool
@@ -21,6 +21,8 @@ from isoscale.common.processes.lock import locked
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import check_devices
 from isoscale.common.registry.interpreters import find_programs
+
+MOST_PROCESSES = 1024
 
 
 def define_flags() -> Flags:
@@ -55,11 +57,22 @@ def define_flags() -> Flags:
         [1, 2, 4],
         "[list] device counts (default: 1,2,4 for the first size of each model and for small "
         "presets in float64; 1 and 2 for all other cases)",
+        maximum=MOST_DEVICES,
     )
     fv.names("dtype", ["float64", "float32"], f"[list] {'|'.join(DTYPES)}")
-    fv.integer("steps", None, "steps of each run (default: 100 in float64, else 10; presets 3)")
+    fv.integer(
+        "steps",
+        None,
+        "steps of each run (default: 100 in float64, else 10; presets 3)",
+        maximum=MOST_STEPS,
+    )
     fv.boolean("pieces", True, "test optimizers, schedules, accumulation, dropout on small models")
-    fv.integer("processes", None, "concurrent worker processes (default: cores + 1)")
+    fv.integer(
+        "processes",
+        None,
+        "concurrent worker processes (default: cores + 1)",
+        maximum=MOST_PROCESSES,
+    )
     define_job_flags(fv, out_dir="runs/out/parity", holds="parity.json, parity.html and logs")
     return fv
 

@@ -15,7 +15,7 @@ from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import relay
 from isoscale.common.parity.cases import all_cases, models
 from isoscale.common.parity.documents import RELAY, RelayLine
-from isoscale.common.parity.jobs import define_job_flags, make_pool, read_job_flags
+from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
 from isoscale.common.parity.relay import Leg, Plan, default_legs
 from isoscale.common.parity.relay_probe import RelayJob
 from isoscale.common.processes.job_pool import JobPool
@@ -56,7 +56,12 @@ def define_flags() -> Flags:
         unique=False,
     )
     fv.boolean("all_orders", False, "run every order of the legs, not only the given order")
-    fv.integer("steps", 90, "steps of the whole training; the legs share them equally")
+    fv.integer(
+        "steps",
+        90,
+        "steps of the whole training; the legs share them equally",
+        maximum=MOST_STEPS,
+    )
     fv.text("dtype", "float64", "|".join(DTYPES))
     define_job_flags(fv, out_dir="runs/out/relay", holds="relay.json, relay.html, pictures, curves")
     return fv

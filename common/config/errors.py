@@ -23,6 +23,14 @@ class FolderError(ConfigError):
     exit_code = 3
 
 
+_LONGEST_VALUE = 80
+"""Characters of a given value that a message shows."""
+_LONGEST_LIST = 200
+"""Characters of a list of names that a message shows; a longer list helps nobody."""
+LARGEST = 10**9
+"""Largest whole number, and largest number, of a setting that declares no smaller limit."""
+
+
 def in_one_line(error: BaseException) -> str:
     """Returns the type of an error and the first line of its message that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -40,23 +48,47 @@ def root_of(error: BaseException) -> BaseException:
     return seen[-1]
 
 
-def unknown(kind: str, value: str, allowed: Iterable[str]) -> ConfigError:
-    """Returns the error for an unknown name; the message suggests the nearest known name.
+def shown(value: object) -> str:
+    """Returns a given value as messages show it: the beginning of a long value."""
+    text = str(value)
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    return f"{text[: _LONGEST_VALUE - 20]}... ({len(text)} characters)"
 
-    Example: ``unknown("model", "gpt_tinny", ["gpt_tiny"])`` reads
+
+def unknown(kind: str, value: str, allowed: Iterable[str], *, instead: str = "") -> ConfigError:
+    """Returns the error for an unknown name.
+
+    The message lists all known names and suggests the nearest one; of many known names it has only
+    the nearest three. Example: ``unknown("model", "gpt_tinny", ["gpt_tiny"])`` reads
     ``unknown model 'gpt_tinny': did you mean 'gpt_tiny'? Known: gpt_tiny``.
+
+    Args:
+      kind: what the name stands for.
+      value: the unknown name.
+      allowed: the known names.
+      instead: stands in the message in place of the known names.
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    suggestion = f": did you mean '{near[0]}'?" if near else "."
-    return ConfigError(f"unknown {kind} '{value}'{suggestion} Known: {', '.join(names) or 'none'}")
+    known = instead or f"Known: {', '.join(names) or 'none'}"
+    text = str(value)[:_LONGEST_VALUE]  # comparing a long text takes minutes
+    if instead or len(known) > _LONGEST_LIST:
+        # Without all names, the reader needs the nearest ones, however far they are.
+        near = difflib.get_close_matches(text, names, 3, 0.0)
+        known = instead or f"{len(names)} names are known"
+    else:
+        near = difflib.get_close_matches(text, names, 1, 0.5)
+    *first, last = [f"'{shown(name)}'" for name in near] or [""]
+    words = f"{', '.join(first)} or {last}" if first else last
+    suggestion = f": did you mean {words}?" if near else "."
+    return ConfigError(f"unknown {kind} '{shown(value)}'{suggestion} {known}")
 
 
 def require_choice(kind: str, value: str, allowed: Iterable[str]) -> str:
     """Returns ``value`` if it is one of ``allowed``.
 
     Raises:
-      ConfigError: ``value`` is unknown; the message suggests the nearest name.
+      ConfigError: ``value`` is unknown; the message suggests the nearest names.
     """
     names = list(allowed)
     if value not in names:
@@ -64,12 +96,33 @@ def require_choice(kind: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def require_positive(name: str, value: object, *, minimum: int = 1) -> int:
-    """Returns ``value`` if it is a whole number of at least ``minimum``.
+def range_text(kind: type, minimum: float, maximum: float) -> str:
+    """Returns the allowed values in words: ``a whole number, 1 to 256``."""
+    if kind is int:
+        return f"a whole number, {minimum} to {maximum}"
+    return f"a number, {minimum:g} to {maximum:g}"
+
+
+def require_whole(name: str, value: object, *, minimum: float = 1, maximum: float = LARGEST) -> int:
+    """Returns ``value`` if it is a whole number from ``minimum`` to ``maximum``.
 
     Raises:
-      ConfigError: ``value`` has another type or is too small.
+      ConfigError: ``value`` has another type or is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name}={value} must be a whole number, {minimum} or more")
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise ConfigError(f"{name}={shown(value)} must be {range_text(int, minimum, maximum)}")
     return value
+
+
+def require_number(
+    name: str, value: object, *, minimum: float = 0.0, maximum: float = LARGEST
+) -> float:
+    """Returns ``value`` if it is a number from ``minimum`` to ``maximum``; NaN is not.
+
+    Raises:
+      ConfigError: ``value`` has another type or is out of range.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not minimum <= value <= maximum:  # type: ignore[operator]
+        raise ConfigError(f"{name}={shown(value)} must be {range_text(float, minimum, maximum)}")
+    return float(value)  # type: ignore[arg-type]

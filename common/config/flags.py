@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,100 +10,20 @@ from typing import Any
 
 from absl import flags
 
-from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.errors import LARGEST, ConfigError, shown, unknown
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.options import FIELD, flag_default, options_of
+from isoscale.common.config.parsers import (
+    Boolean,
+    Duration,
+    DurationSerializer,
+    List,
+    ListSerializer,
+    Number,
+    Text,
+)
 from isoscale.common.config.read import MEBIBYTE, read_text
 from isoscale.common.config.run_config import PLATFORMS, RunConfig
-
-
-class _Number(flags.ArgumentParser):
-    """Parses a number with a lower bound; the error message states the allowed values."""
-
-    def __init__(self, kind: type, minimum: float | None):
-        self._kind, self._minimum = kind, minimum
-        self.syntactic_help = "a whole number" if kind is int else "a number"
-        if minimum is not None:
-            self.syntactic_help += f", {minimum} or more"
-
-    def flag_type(self) -> str:
-        return self._kind.__name__
-
-    def parse(self, argument: Any) -> Any:
-        try:
-            value = self._kind(argument)
-        except (TypeError, ValueError):
-            value = None
-        low = self._minimum
-        if (
-            value is None
-            or value != value  # NaN
-            or (low is not None and value < low)
-        ):
-            raise ValueError(f"must be {self.syntactic_help}")
-        return value
-
-
-class _Boolean(flags.BooleanParser):
-    def parse(self, argument: Any) -> bool:
-        try:
-            return super().parse(argument)
-        except (TypeError, ValueError):
-            raise ValueError("must be true or false") from None
-
-
-class _List(flags.ArgumentParser):
-    """Parses comma-separated values, each with the parser ``item``.
-
-    An empty value is an error; with ``unique`` a repeated value is an error, too.
-    """
-
-    def __init__(self, item: flags.ArgumentParser | None = None, *, unique: bool = True):
-        self._item, self._unique = item, unique
-        self.syntactic_help = "values separated by commas"
-
-    def flag_type(self) -> str:
-        return "list"
-
-    def parse(self, argument: Any) -> list[Any]:
-        if isinstance(argument, list | tuple):
-            return list(argument)
-        texts = [text.strip() for text in str(argument).split(",")]
-        if not all(texts):
-            raise ValueError("must be values separated by commas, without empty values")
-        values = [self._item.parse(text) if self._item else text for text in texts]
-        if self._unique and len(set(values)) < len(values):
-            raise ValueError("must not contain a value twice")
-        return values
-
-
-class _ListSerializer(flags.ArgumentSerializer):
-    def serialize(self, value: list[Any]) -> str:
-        return ",".join(map(str, value))
-
-
-class Duration(flags.ArgumentParser):
-    """Parses a duration (``90s``, ``5m``, ``1h30m``) into seconds."""
-
-    syntactic_help = "a duration like 90s, 5m or 1h30m"
-
-    def flag_type(self) -> str:
-        return "duration"
-
-    def parse(self, argument: Any) -> float:
-        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(argument))
-        if not match or not any(match.groups()):
-            raise ValueError(f"must be {self.syntactic_help}")
-        hours, minutes, seconds = (int(group or 0) for group in match.groups())
-        total = 3600 * hours + 60 * minutes + seconds
-        if not total:
-            raise ValueError(f"must be {self.syntactic_help}, more than 0")
-        return float(total)
-
-
-class _DurationSerializer(flags.ArgumentSerializer):
-    def serialize(self, value: float) -> str:
-        return f"{value:.0f}s"
 
 
 class Flags:
@@ -134,42 +53,62 @@ class Flags:
         flags.DEFINE(parser, name, default, help_, flag_values=self._values, serializer=serializer)
         self._order.append(name)
 
-    def integer(self, name: str, default: int | None, help_: str, *, minimum: int = 1) -> None:
-        """Defines a flag for a whole number of at least ``minimum``."""
-        self._define(_Number(int, minimum), name, default, help_)
+    def integer(
+        self,
+        name: str,
+        default: int | None,
+        help_: str,
+        *,
+        minimum: int = 1,
+        maximum: int = LARGEST,
+    ) -> None:
+        """Defines a flag for a whole number from ``minimum`` to ``maximum``."""
+        self._define(Number(int, minimum, maximum), name, default, help_)
 
     def number(
-        self, name: str, default: float | None, help_: str, *, minimum: float | None = None
+        self,
+        name: str,
+        default: float | None,
+        help_: str,
+        *,
+        minimum: float = 0.0,
+        maximum: float = LARGEST,
     ) -> None:
-        """Defines a flag for a number of at least ``minimum``; None: any number."""
-        self._define(_Number(float, minimum), name, default, help_)
+        """Defines a flag for a number from ``minimum`` to ``maximum``."""
+        self._define(Number(float, minimum, maximum), name, default, help_)
 
     def text(self, name: str, default: str | None, help_: str) -> None:
         """Defines a flag for a text."""
-        self._define(flags.ArgumentParser(), name, default, help_)
+        self._define(Text(), name, default, help_)
 
     def boolean(self, name: str, default: bool | None, help_: str) -> None:
         """Defines a flag that is true or false."""
         flags.DEFINE_boolean(name, default, help_, flag_values=self._values)
-        self._values[name].parser = _Boolean()
+        self._values[name].parser = Boolean()
         self._order.append(name)
 
     def duration(self, name: str, default: str, help_: str) -> None:
         """Defines a flag for a duration; its value is in seconds."""
-        self._define(Duration(), name, default, help_, _DurationSerializer())
+        self._define(Duration(), name, default, help_, DurationSerializer())
 
     def names(
         self, name: str, default: list[str] | None, help_: str, *, unique: bool = True
     ) -> None:
         """Defines a flag for a list of names; with ``unique`` a repeated name is an error."""
-        self._define(_List(unique=unique), name, default, help_, _ListSerializer())
+        self._define(List(Text(), unique=unique), name, default, help_, ListSerializer())
 
     def integers(
-        self, name: str, default: list[int] | None, help_: str, *, unique: bool = True
+        self,
+        name: str,
+        default: list[int] | None,
+        help_: str,
+        *,
+        unique: bool = True,
+        maximum: int = LARGEST,
     ) -> None:
-        """Defines a flag for a list of positive whole numbers; ``unique`` as in ``names``."""
-        parser = _List(_Number(int, 1), unique=unique)
-        self._define(parser, name, default, help_, _ListSerializer())
+        """Defines a flag for a list of whole numbers from 1 to ``maximum``; see ``names``."""
+        parser = List(Number(int, 1, maximum), unique=unique)
+        self._define(parser, name, default, help_, ListSerializer())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -223,24 +162,68 @@ class Flags:
         if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
             print(self.help())
             return False
-        arguments = _without_flag_files(argv)
-        if any(flag_name(argument) == "undefok" for argument in arguments):
-            raise unknown("flag", "--undefok", [f"--{name}" for name in self._order])
+        settings = self._settings(_without_flag_files(argv))
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                rest = self._values(["program", *arguments])[1:]
-        except flags.UnrecognizedFlagError as error:
-            names = [f"--{name}" for name in (*self._order, "flagfile", "help")]
-            raise unknown("flag", f"--{error.flagname}", names) from None
-        except flags.IllegalFlagValueError as error:
-            raise ConfigError(_one_line(str(error).removeprefix("flag "))) from None
-        except (flags.Error, OSError, ValueError) as error:
+                self._values(["program", *(f"--{name}={value}" for name, value in settings)])
+        except (flags.Error, ValueError) as error:
             raise ConfigError(_one_line(str(error))) from None
-        if rest:
-            raise ConfigError(f"'{rest[0]}' is not a flag; flags look like --name=value")
         return True
 
+    def _settings(self, arguments: list[str]) -> list[tuple[str, str]]:
+        """Returns (flag, value) for all arguments, in order; every value has been checked.
 
+        absl would take the next flag as the value of a flag without one (``--out_dir --dry_run``),
+        ignore everything after ``--``, and know flags of its own (``--undefok``).
+
+        Raises:
+          ConfigError: as ``parse``.
+        """
+        found: list[tuple[str, str]] = []
+        rest = iter(arguments)
+        for argument in rest:
+            name, separator, value = argument.removeprefix("-").removeprefix("-").partition("=")
+            if not argument.startswith("-") or argument in ("-", "--"):
+                raise ConfigError(f"'{shown(argument)}' is not a flag{self._hint(found, argument)}")
+            negated = name not in self._order and self._is_boolean(name.removeprefix("no"))
+            if name.startswith("no") and negated:
+                if separator:
+                    raise ConfigError(
+                        f"--{name}={shown(value)}: --{name} takes no value; type --{name}, "
+                        f"--{name[2:]}=true or --{name[2:]}=false"
+                    )
+                name, value = name[2:], "false"
+            elif name == "help":
+                raise ConfigError(f"--help={shown(value)}: --help takes no value")
+            elif name not in self._order:
+                names = [f"--{name}" for name in (*self._order, "flagfile", "help")]
+                raise unknown("flag", f"--{name}", names, instead="All flags: --help")
+            elif not separator and self._is_boolean(name):
+                value = "true"
+            elif not separator:
+                value = next(rest, "-")
+                if value.startswith("-"):
+                    raise ConfigError(f"--{name} needs a value: type --{name}=VALUE")
+            try:
+                self._values[name].parser.parse(value)
+            except ValueError as error:
+                raise ConfigError(_one_line(f"--{name}={shown(value)}: {error}")) from None
+            found.append((name, value))
+        return found
+
+    def _is_boolean(self, name: str) -> bool:
+        return name in self._order and self._values[name].boolean
+
+    def _hint(self, before: list[tuple[str, str]], argument: str) -> str:
+        """Returns what to type instead of an argument that is not a flag."""
+        name = before[-1][0] if before else ""
+        if self._is_boolean(name) and argument.lower() in ("true", "false", "0", "1", "yes", "no"):
+            return f": type --{name}=true or --{name}=false"
+        return "; flags look like --name=value"
+
+
+_LONGEST_MESSAGE = 380
+"""Characters of an error message: a few lines of a terminal."""
 _DEEPEST = 8
 """Largest depth of flag files that name flag files."""
 
@@ -334,13 +317,15 @@ def _define(
     text = declared.help if help_ is None else help_
     if several:
         text = text if text.startswith("[list]") else f"[list] {text}"
-        define = fv.integers if declared.kind == "integer" else fv.names
-        define(declared.flag, value, text)
+        if declared.kind == "integer":
+            fv.integers(declared.flag, value, text, maximum=int(declared.maximum))
+        else:
+            fv.names(declared.flag, value, text)
     elif declared.kind == "integer":
-        least = 1 if declared.minimum is None else int(declared.minimum)
-        fv.integer(declared.flag, value, text, minimum=least)
+        low, high = int(declared.minimum), int(declared.maximum)
+        fv.integer(declared.flag, value, text, minimum=low, maximum=high)
     elif declared.kind == "number":
-        fv.number(declared.flag, value, text, minimum=declared.minimum)
+        fv.number(declared.flag, value, text, minimum=declared.minimum, maximum=declared.maximum)
     elif declared.kind == "names":
         fv.names(declared.flag, list(value), text)
     elif declared.kind == "boolean":
@@ -433,5 +418,8 @@ def read_overrides(
 
 def fail(error: ConfigError) -> int:
     """Prints the error in one line and returns its exit code."""
-    print(f"isoscale: {_one_line(str(error))}", file=sys.stderr)
+    text = _one_line(str(error))
+    if len(text) > _LONGEST_MESSAGE:  # the ends of a message name the value, and what is allowed
+        text = f"{text[: _LONGEST_MESSAGE - 150]} ... {text[-140:]}"
+    print(f"isoscale: {text}", file=sys.stderr)
     return error.exit_code

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from isoscale.common.config.errors import require_positive
+from isoscale.common.config.errors import require_whole
 
 AXES = ("data", "fsdp", "expert", "tensor")
 
@@ -29,7 +29,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         for axis in AXES:
-            require_positive(f"mesh axis {axis}", getattr(self, axis))
+            require_whole(f"mesh axis {axis}", getattr(self, axis))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ dataclass derived from ``ModelSpec``, with the sizes that a user may override by
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Collection, Mapping
@@ -13,10 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from isoscale.common.config.errors import ConfigError, require_positive
+from isoscale.common.config.errors import LARGEST, ConfigError, require_whole
 from isoscale.common.config.initializers import Initializer
 
 Arrays = dict[str, np.ndarray]
+MOST_LAYERS = 1000
+"""Most layers of a model: each needs entries in lists, so more would make every command slow."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,7 @@ class ModelSpec:
         kind = self.batch_kind()
         return kind.sequence_length if isinstance(kind, TokenBatch) else None
 
-    @property
+    @functools.cached_property
     def parameter_count(self) -> int:
         """Returns the number of parameters, counted as single numbers."""
         return sum(parameter.size for parameter in self.parameters())
@@ -300,10 +303,10 @@ class Family:
         return type(self.presets[self.default].spec)
 
 
-def check_sizes(spec: ModelSpec, *names: str) -> None:
-    """Raises ConfigError unless the named fields are positive whole numbers."""
+def check_sizes(spec: ModelSpec, *names: str, maximum: int = LARGEST) -> None:
+    """Raises ConfigError unless the named fields are whole numbers from 1 to ``maximum``."""
     for name in names:
-        require_positive(name, getattr(spec, name))
+        require_whole(name, getattr(spec, name), maximum=maximum)
 
 
 def check_rate(name: str, value: float) -> None:

@@ -1,10 +1,9 @@
 """Defines ``OptimizerConfig``: the settings of the optimizer and its schedule."""
 
 import dataclasses
-import math
 
-from isoscale.common.config.errors import ConfigError, require_choice, require_positive
-from isoscale.common.config.options import option
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.options import check_numbers, option
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
@@ -43,16 +42,16 @@ class OptimizerConfig:
         help="weight decay of kernels and embeddings",
     )
     beta1: float = option(
-        default=0.9, cell="part", flag="beta1", kind="number", help="beta1 of adamw"
+        default=0.9, cell="part", flag="beta1", kind="number", maximum=1, help="beta1 of adamw"
     )
     beta2: float = option(
-        default=0.999, cell="part", flag="beta2", kind="number", help="beta2 of adamw"
+        default=0.999, cell="part", flag="beta2", kind="number", maximum=1, help="beta2 of adamw"
     )
     epsilon: float = option(
         default=1e-8, cell="part", flag="epsilon", kind="number", help="epsilon of adamw"
     )
     momentum: float = option(
-        default=0.9, cell="part", flag="momentum", kind="number", help="momentum of sgd"
+        default=0.9, cell="part", flag="momentum", kind="number", maximum=1, help="momentum of sgd"
     )
     clip_norm: float = option(
         default=1.0,
@@ -77,27 +76,21 @@ class OptimizerConfig:
         cell="part",
         flag="schedule_steps",
         kind="integer",
-        minimum=1,
         help="step at which the decay reaches 0",
     )
 
     def __post_init__(self) -> None:
         require_choice("optimizer", self.name, OPTIMIZERS)
         require_choice("schedule", self.schedule, SCHEDULES)
+        check_numbers(self)
         for name in ("learning_rate", "epsilon"):
             value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
+            if value == 0:
                 raise ConfigError(f"{name}={value} must be a positive number")
-        for name in ("weight_decay", "clip_norm"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ConfigError(f"{name}={value} must be 0 or a positive number")
         for name in ("beta1", "beta2", "momentum"):
             value = getattr(self, name)
-            if not 0 <= value < 1:
+            if value >= 1:
                 raise ConfigError(f"{name}={value} must be at least 0 and below 1")
-        require_positive("schedule_warmup_steps", self.schedule_warmup_steps, minimum=0)
-        require_positive("schedule_steps", self.schedule_steps)
         if self.schedule != "constant" and self.schedule_steps <= self.schedule_warmup_steps:
             raise ConfigError(
                 f"schedule_steps={self.schedule_steps} must exceed "

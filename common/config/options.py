@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
+from isoscale.common.config.errors import LARGEST, require_number, require_whole
 from isoscale.common.config.records import OMIT_DEFAULT
 
 _KEY = "option"
@@ -30,7 +31,7 @@ class Option:
       flag: name of the flag; None: no flag sets this field directly.
       help: help text of the flag.
       kind: type of the flag's value; decides the parser.
-      minimum: least value of the flag; None: 1 for a whole number, no limit for other numbers.
+      minimum, maximum: least and largest value of a number.
       flag_default: default of the flag; ``FIELD``: the default of the field.
       to_flag: turns the value of the field into the text of the flag.
     """
@@ -39,7 +40,8 @@ class Option:
     flag: str | None
     help: str
     kind: Literal["integer", "number", "text", "boolean", "names"]
-    minimum: int | float | None
+    minimum: float
+    maximum: float
     flag_default: Any
     to_flag: Callable[[Any], str]
 
@@ -61,7 +63,8 @@ def option(
     flag: str | None = None,
     help: str = "",
     kind: Literal["integer", "number", "text", "boolean", "names"] = "text",
-    minimum: int | float | None = None,
+    minimum: float | None = None,
+    maximum: float = LARGEST,
     flag_default: Any = FIELD,
     to_flag: Callable[[Any], str] = text_of,
     **field: Any,
@@ -69,7 +72,8 @@ def option(
     """Returns a dataclass field with its declaration.
 
     Args:
-      cell, flag, help, kind, minimum, flag_default, to_flag: the attributes of ``Option``.
+      cell, flag, help, kind, maximum, flag_default, to_flag: the attributes of ``Option``.
+      minimum: None: 1 for a whole number, 0 for other numbers.
       **field: arguments of ``dataclasses.field``, such as ``default``.
     """
     declared = Option(
@@ -77,7 +81,8 @@ def option(
         flag=flag,
         help=help,
         kind=kind,
-        minimum=minimum,
+        minimum=(1 if kind == "integer" else 0.0) if minimum is None else minimum,
+        maximum=maximum,
         flag_default=flag_default,
         to_flag=to_flag,
     )
@@ -97,6 +102,20 @@ def options_of(kind: type) -> dict[str, Option]:
             raise TypeError(f"{kind.__name__}.{field.name} must be declared with option()")
         found[field.name] = field.metadata[_KEY]
     return found
+
+
+def check_numbers(holder: Any) -> None:
+    """Checks the numbers of a dataclass whose fields are declared with ``option``.
+
+    Raises:
+      ConfigError: a number has another type, or is outside of its declared range.
+    """
+    for name, declared in options_of(type(holder)).items():
+        value = getattr(holder, name)
+        if declared.kind == "integer":
+            require_whole(name, value, minimum=declared.minimum, maximum=declared.maximum)
+        elif declared.kind == "number":
+            require_number(name, value, minimum=declared.minimum, maximum=declared.maximum)
 
 
 def flag_default(kind: type, name: str) -> Any:

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Any, Literal
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.errors import ConfigError, require_choice, require_positive
+from isoscale.common.config.errors import ConfigError, require_choice, shown
 from isoscale.common.config.mesh import Mesh
 from isoscale.common.config.model_spec import ModelSpec
 from isoscale.common.config.optimizer_config import OptimizerConfig
-from isoscale.common.config.options import option, options_of, text_of
+from isoscale.common.config.options import check_numbers, option, options_of, text_of
 from isoscale.common.config.records import to_record
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -17,6 +17,15 @@ INPUT_PIPELINES = ("placed", "timed")
 STOCK, TUNED, LADDER = TUNINGS = ("stock", "tuned", "ladder")
 TRAINING = "training"
 LARGEST_SEED = 2**31 - 1
+# A number above these limits is a typing error; some would fill the memory before the first step.
+MOST_STEPS = 10**7
+MOST_EXAMPLES = 10**6
+"""Examples of a batch, and batches of a pool."""
+MOST_DEVICES = 256
+MOST_CORES = 4096
+"""Cores of a device."""
+MOST_PARAMETERS = 10**11
+"""Parameters of a model. In float32, with gradients and the state of AdamW, they need 1.6 TB."""
 
 
 def parameter_dtype_of(dtype: str) -> str:
@@ -74,6 +83,7 @@ class RunConfig:
         cell="always",
         flag="devices",
         kind="integer",
+        maximum=MOST_DEVICES,
         help="number of devices of the run",
     )
     process_model: Literal["single", "per_device"] = option(default="single", cell="never")
@@ -81,6 +91,7 @@ class RunConfig:
         cell="always",
         flag="global_batch_size",
         kind="integer",
+        maximum=MOST_EXAMPLES,
         help="examples per step over all devices (default: the model's)",
     )
     dtype: str = option(
@@ -108,6 +119,7 @@ class RunConfig:
         cell="never",
         flag="steps",
         kind="integer",
+        maximum=MOST_STEPS,
         help="measured training steps (default: the model's)",
     )
     warmup_steps: int = option(
@@ -116,12 +128,14 @@ class RunConfig:
         flag="warmup_steps",
         kind="integer",
         minimum=0,
+        maximum=MOST_STEPS,
         help="steps between the first step and the first measured one",
     )
     window_steps: int = option(
         cell="never",
         flag="window_steps",
         kind="integer",
+        maximum=MOST_STEPS,
         help="steps per throughput window (default: a tenth of --steps, at least 5)",
     )
     latency_steps: int = option(
@@ -129,6 +143,7 @@ class RunConfig:
         flag="latency_steps",
         kind="integer",
         minimum=0,
+        maximum=MOST_STEPS,
         help="extra single-step windows (default: a fifth of --steps, at most 50)",
     )
     seed: int = option(
@@ -137,6 +152,7 @@ class RunConfig:
         flag="seed",
         kind="integer",
         minimum=0,
+        maximum=LARGEST_SEED,
         help="random seed of parameters, batches and dropout; in compare also of the order of runs",
     )
     dataset: str = option(
@@ -151,6 +167,7 @@ class RunConfig:
         flag="batch_pool",
         kind="integer",
         minimum=0,
+        maximum=MOST_EXAMPLES,
         help="number of distinct batches (0: the default of the data set)",
     )
     input_pipeline: str = option(
@@ -177,6 +194,7 @@ class RunConfig:
         cell="always",
         flag="threads_per_device",
         kind="integer",
+        maximum=MOST_CORES,
         help="CPU cores, and threads of the thread pool, per CPU device",
     )
     gradient_accumulation_steps: int = option(
@@ -184,6 +202,7 @@ class RunConfig:
         cell="unless default",
         flag="gradient_accumulation_steps",
         kind="integer",
+        maximum=MOST_EXAMPLES,
         help=(
             "parts into which each device divides its share of the batch; one update follows them"
         ),
@@ -193,6 +212,7 @@ class RunConfig:
         cell="never",
         flag="max_in_flight",
         kind="integer",
+        maximum=1000,
         help="largest number of calls issued and not yet finished",
     )
     allow_oversubscription: bool = option(
@@ -205,7 +225,7 @@ class RunConfig:
     optimizer: OptimizerConfig = option(default=OptimizerConfig(), cell="always")
     scenario: str = option(default=TRAINING, cell="unless default")
     tweaks_left_out: tuple[tuple[str, str], ...] = option(default=(), cell="never")
-    steps_per_dispatch: int = option(default=1, cell="unless default")
+    steps_per_dispatch: int = option(default=1, cell="unless default", kind="integer")
     available_cores: int = option(cell="never")
 
     def __post_init__(self) -> None:
@@ -213,21 +233,14 @@ class RunConfig:
         require_choice("platform", self.platform, PLATFORMS)
         require_choice("tuning", self.tuning, TUNINGS)
         require_choice("input_pipeline", self.input_pipeline, INPUT_PIPELINES)
-        for name in (
-            "devices",
-            "global_batch_size",
-            "gradient_accumulation_steps",
-            "threads_per_device",
-            "steps",
-            "window_steps",
-            "max_in_flight",
-            "steps_per_dispatch",
-        ):
-            require_positive(name, getattr(self, name))
-        for name in ("warmup_steps", "latency_steps", "batch_pool", "seed"):
-            require_positive(name, getattr(self, name), minimum=0)
-        if self.seed > LARGEST_SEED:
-            raise ConfigError(f"seed={self.seed} must be at most {LARGEST_SEED}")
+        check_numbers(self)
+        parameters = self.spec.parameter_count
+        if parameters > MOST_PARAMETERS:
+            sizes = "".join(f" {name}={text_of(value)}" for name, value in self.overrides)
+            raise ConfigError(
+                f"model '{self.model}'{shown(sizes)} has {parameters:.3g} parameters; at most "
+                f"{MOST_PARAMETERS:.0e} are allowed: choose smaller sizes"
+            )
         if self.oversubscribed and not self.allow_oversubscription:
             raise ConfigError(
                 f"devices={self.devices} x threads_per_device={self.threads_per_device} needs "

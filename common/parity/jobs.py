@@ -24,6 +24,9 @@ from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags
 from isoscale.common.tuning.tweaks import read_wish
 
+MOST_STEPS = 100_000
+"""Most steps of a job: it keeps every step in memory, for the comparison."""
+
 
 def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
     """Defines the flags of jobs; ``read_job_flags`` reads them.

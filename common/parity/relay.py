@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from isoscale.common.checkpoint.files import State
-from isoscale.common.config.errors import ConfigError, require_choice, require_positive
+from isoscale.common.config.errors import ConfigError, require_choice, require_whole
 from isoscale.common.machine import describe
 from isoscale.common.parity.cases import Case, all_cases, fitting_batch
 from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
@@ -64,7 +64,7 @@ class Leg:
         framework, strategy, count = match.groups()
         require_choice("framework", framework, lookup.frameworks())
         limit = lookup.strategy_info(framework, strategy).max_devices
-        devices = require_positive(f"devices of '{text}'", int(count))
+        devices = require_whole(f"devices of '{text}'", int(count))
         if limit is not None and devices > limit:
             raise ConfigError(
                 f"--legs: {count} devices; strategy '{strategy}' of {framework} allows at most "
@@ -139,7 +139,10 @@ def check_judged(steps: int, *, legs: int, dtype: str) -> None:
             f"--steps={least} or more"
         )
     if not fits(steps):
-        most = next((fewer for fewer in range(steps, legs - 1, -1) if fits(fewer)), None)
+        # At least half of the steps precede the last leg: more than twice the judged steps never
+        # fit.
+        largest = min(steps, 2 * (judged or steps))
+        most = next((fewer for fewer in range(largest, legs - 1, -1) if fits(fewer)), None)
         raise ConfigError(
             f"--steps={steps}: in {dtype} only the losses of the first {judged} steps are judged; "
             "two of them must belong to the last leg. "

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Self
 
 from isoscale.common.config.flags import Flags
+from isoscale.common.config.parsers import LONGEST_DURATION
 
 _LATER_SECONDS = 30.0
 FLAGS = ("watchdog_seconds", "compile_timeout")
@@ -44,7 +45,12 @@ class Limits:
 
 def define_limit_flags(fv: Flags) -> None:
     """Defines the flags ``FLAGS``; ``Limits.read`` reads them."""
-    fv.integer("watchdog_seconds", 300, "kill a run that makes no progress for this many seconds")
+    fv.integer(
+        "watchdog_seconds",
+        300,
+        "kill a run that makes no progress for this many seconds",
+        maximum=LONGEST_DURATION,
+    )
     fv.duration(
         "compile_timeout", "30m", "instead, kill a run that compiles one function for this long"
     )

@@ -13,7 +13,7 @@ from isoscale.common.checkpoint.saver import Saver, restore
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.model_spec import Arrays
-from isoscale.common.config.run_config import RunConfig
+from isoscale.common.config.run_config import MOST_STEPS, RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.measure.result import ResumedFrom
 from isoscale.common.measure.runner import Runner
@@ -27,7 +27,12 @@ def define_checkpoint_flags(fv: Flags) -> None:
         f"folder for checkpoints: saves one at the end, and more with --save_every; keeps the "
         f"last {files.KEPT}",
     )
-    fv.integer("save_every", None, "steps between checkpoints; a window ends at each checkpoint")
+    fv.integer(
+        "save_every",
+        None,
+        "steps between checkpoints; a window ends at each checkpoint",
+        maximum=MOST_STEPS,
+    )
     fv.text(
         "resume_from",
         None,

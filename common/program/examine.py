@@ -74,14 +74,8 @@ def define_flags() -> Flags:
 def define_size_flag(fv: Flags) -> None:
     """Defines ``--sgemm_size``; ``doctor`` has the same flag and passes its value on."""
     low, high = SIZES
-    fv.integer("sgemm_size", 1024, f"rows and columns of the matrices, {low} to {high}")
-
-
-def check_size(size: int) -> int:
-    """Returns ``size``; raises ConfigError if it is outside ``SIZES``."""
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise ConfigError(f"--sgemm_size={size} must be {SIZES[0]} to {SIZES[1]}")
-    return size
+    text = f"rows and columns of the matrices, {low} to {high}"
+    fv.integer("sgemm_size", 1024, text, minimum=low, maximum=high)
 
 
 def measure(product: Callable[[], None], *, size: int) -> dict[str, Any]:
@@ -217,7 +211,7 @@ def _run(argv: list[str]) -> int:
         raise ConfigError(f"--framework is required; known: {', '.join(lookup.frameworks())}")
     require_choice("framework", fv.framework, lookup.frameworks())
     require_choice("platform", fv.platform, PLATFORMS)
-    size = check_size(fv.sgemm_size)
+    size = fv.sgemm_size
     folder = Path(fv.out_dir) if fv.out_dir else None
     heart = Heartbeat(path_for(folder, 0) if folder else None)
     try:

@@ -4,24 +4,33 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.errors import ConfigError, require_choice, require_whole
 from isoscale.common.config.flags import Flags, read_overrides, read_settings
 from isoscale.common.config.framework_info import StrategyInfo
 from isoscale.common.config.mesh import AXES, Mesh
 from isoscale.common.config.model_spec import ModelSpec
-from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNINGS, RunConfig
+from isoscale.common.config.run_config import (
+    MOST_DEVICES,
+    PLATFORMS,
+    STOCK,
+    TUNINGS,
+    RunConfig,
+)
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.describe import gpus
 from isoscale.common.registry import lookup
 from isoscale.common.tuning.tweaks import choose, read_wish
 
-_MOST_DEVICES = 256
-"""Largest number of devices: a larger one is a typing error and could start too many processes."""
-
 
 @functools.cache
 def _gpu_count() -> int:
     return len(gpus())
+
+
+@functools.lru_cache(maxsize=64)
+def _spec(model: str, overrides: tuple[tuple[str, Any], ...]) -> ModelSpec:
+    """Returns a preset's specification with overrides; one for all cells, which have it counted."""
+    return lookup.preset(model).spec.with_overrides(dict(overrides))
 
 
 def check_devices(platform: str, devices: int) -> None:
@@ -30,8 +39,7 @@ def check_devices(platform: str, devices: int) -> None:
     TPUs are not counted here: only their runtime can count them.
     """
     require_choice("platform", platform, PLATFORMS)
-    if devices > _MOST_DEVICES:
-        raise ConfigError(f"devices={devices} must be at most {_MOST_DEVICES}")
+    require_whole("devices", devices, maximum=MOST_DEVICES)
     if platform == "gpu" and devices > _gpu_count():
         raise ConfigError(
             f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"
@@ -95,7 +103,7 @@ def build_config(
     strategy_info = lookup.strategy_info(framework, strategy)
     preset = lookup.preset(model)
     overrides = read_overrides(fv, lookup.size_fields(), model=model, spec=preset.spec)
-    spec = preset.spec.with_overrides(dict(overrides))
+    spec = _spec(model, overrides)
     lookup.require_model_file(info, spec)
     batch = global_batch_size or preset.global_batch_size
     lookup.data_source(fv.dataset).check(spec, global_batch_size=batch)

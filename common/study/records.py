@@ -10,6 +10,8 @@ from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.registry import lookup
 
 ORDER_RULE = "numpy.random.default_rng((order_seed, round)).permutation(cells)"
+MOST_RUNS = 10**6
+"""Most runs of a cell: a run takes seconds, so more of them would take a year."""
 
 
 def read_result(record: Any, *, scenario: str) -> TrainingResult:
@@ -135,8 +137,8 @@ class StudyRecord:
             raise ValueError("sessions is empty")
         for session in self.sessions:
             machine = session.machine
-            if session.rounds < 1:
-                raise ValueError("rounds of a session is below 1")
+            if not 1 <= session.rounds <= MOST_RUNS:
+                raise ValueError(f"rounds of a session must be 1 to {MOST_RUNS}")
             if not isinstance(machine.get("cpu_model"), str) or not all(
                 isinstance(machine.get(name), list) for name in ("available_cores", "gpus")
             ):

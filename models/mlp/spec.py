@@ -5,9 +5,10 @@ import itertools
 
 import numpy as np
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, require_whole, shown
 from isoscale.common.config.initializers import GlorotUniform, Zeros
 from isoscale.common.config.model_spec import (
+    MOST_LAYERS,
     Arrays,
     Family,
     FeatureBatch,
@@ -39,11 +40,13 @@ class MlpSpec(ModelSpec):
     def __post_init__(self) -> None:
         check_sizes(self, "input_size", "num_classes")
         check_rate("dropout_rate", self.dropout_rate)
-        if not self.hidden_sizes or any(size < 1 for size in self.hidden_sizes):
+        if not 1 <= len(self.hidden_sizes) <= MOST_LAYERS:
             raise ConfigError(
-                f"hidden_sizes={','.join(map(str, self.hidden_sizes))} must be one or more whole "
-                "numbers, each 1 or more"
+                f"hidden_sizes={shown(','.join(map(str, self.hidden_sizes)))} must be 1 to "
+                f"{MOST_LAYERS} whole numbers"
             )
+        for size in self.hidden_sizes:
+            require_whole("hidden_sizes", size)
 
     @property
     def layer_sizes(self) -> tuple[tuple[int, int], ...]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
+    MOST_LAYERS,
     Arrays,
     Family,
     ModelSpec,
@@ -65,7 +66,6 @@ class MoeSpec(ModelSpec):
         check_sizes(
             self,
             "d_model",
-            "num_layers",
             "num_heads",
             "d_ff",
             "num_experts",
@@ -73,6 +73,7 @@ class MoeSpec(ModelSpec):
             "vocabulary_size",
             "sequence_length",
         )
+        check_sizes(self, "num_layers", maximum=MOST_LAYERS)
         layers.check_heads(self.d_model, self.num_heads)
         layers.check_network(self.activation, self.layer_norm_epsilon)
         if self.top_k > self.num_experts:

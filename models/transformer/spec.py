@@ -7,6 +7,7 @@ import numpy as np
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
+    MOST_LAYERS,
     Arrays,
     Family,
     ModelSpec,
@@ -49,9 +50,8 @@ class TransformerSpec(ModelSpec):
     tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        check_sizes(
-            self, "d_model", "num_layers", "num_heads", "d_ff", "vocabulary_size", "sequence_length"
-        )
+        check_sizes(self, "d_model", "num_heads", "d_ff", "vocabulary_size", "sequence_length")
+        check_sizes(self, "num_layers", maximum=MOST_LAYERS)
         layers.check_heads(self.d_model, self.num_heads)
         layers.check_network(self.activation, self.layer_norm_epsilon)
         if self.tie_embeddings and not self.causal:

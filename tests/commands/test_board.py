@@ -50,12 +50,12 @@ BAD = [
     (["old", "../etc"], "unknown study '../etc'"),
     (["broken"], "study.json was not written by isoscale"),
     (["--out_dir=empty"], "no study in empty; create one with 'isoscale compare'"),
-    (["old", "--port=x"], "--port=x: must be a whole number, 0 or more"),
-    (["old", "--port=65536"], "--port=65536 must be at most 65535"),
+    (["old", "--port=x"], "--port=x: must be a whole number, 0 to 65535"),
+    (["old", "--port=65536"], "--port=65536: must be a whole number, 0 to 65535"),
     (["old", "--port=TAKEN"], "is in use; choose another port, or 0 for a free one"),
     (["old", "--host=203.0.113.7", "--port=0"], "--host=203.0.113.7 is not an address"),
     (["old", "--host=203.0.113.7"], "--host=203.0.113.7 is not an address of this machine"),
-    (["old", "--prot=1"], "unknown flag '--prot': did you mean '--port'?"),
+    (["old", "--prot=1"], "unknown flag '--prot': did you mean '--port', "),
 ]
 
 

@@ -264,8 +264,8 @@ def test_failing_frameworks_do_not_stop_the_examination_of_other_frameworks(
     "arguments, message",
     [
         (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
-        (["--jsn"], "unknown flag '--jsn': did you mean '--json'?"),
-        (["--sgemm_size=1"], "--sgemm_size=1 must be 256 to 4096"),
+        (["--jsn"], "unknown flag '--jsn': did you mean '--json', "),
+        (["--sgemm_size=1"], "--sgemm_size=1: must be a whole number, 256 to 4096"),
         (["--sgemm_size=big"], "--sgemm_size=big: must be a whole number"),
         (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
         (["--out_dir=" + "x" * 300], "cannot be used: File name too long"),

@@ -1,0 +1,130 @@
+"""The parsers of flag values: each has limits, and states the allowed values in its error."""
+
+import re
+from typing import Any
+
+from absl import flags
+
+from isoscale.common.config.errors import LARGEST, range_text
+
+LONGEST_TEXT = 4096
+"""Most characters of a text: the longest path of Linux."""
+MOST_ENTRIES = 1000
+"""Most entries of a list."""
+LONGEST_DURATION = 366 * 24 * 3600
+"""Longest duration, in seconds: a year."""
+
+
+class Number(flags.ArgumentParser):
+    """Parses a number in a range, in ASCII digits."""
+
+    def __init__(self, kind: type, minimum: float, maximum: float = LARGEST):
+        self._kind, self._minimum, self._maximum = kind, minimum, maximum
+        self.syntactic_help = range_text(kind, minimum, maximum)
+
+    def flag_type(self) -> str:
+        return self._kind.__name__
+
+    def parse(self, argument: Any) -> Any:
+        text = str(argument)
+        try:
+            # Python also reads 1_000, the digits of other scripts, and spaces around a number.
+            plain = text.isascii() and not re.search(r"[_\s]", text)
+            value = self._kind(text) if plain else None
+        except ValueError:
+            value = None
+        if value is None or not self._minimum <= value <= self._maximum:  # NaN fails both
+            raise ValueError(f"must be {self.syntactic_help}")
+        return value
+
+
+class Text(flags.ArgumentParser):
+    """Parses a text that is not empty and can be printed and stored."""
+
+    syntactic_help = "a text"
+
+    def parse(self, argument: Any) -> str:
+        text = str(argument)
+        if not text:
+            raise ValueError("must not be empty")
+        if len(text) > LONGEST_TEXT:
+            raise ValueError(f"must have at most {LONGEST_TEXT} characters")
+        if "\0" in text:
+            raise ValueError("must not contain a null byte")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must be UTF-8 text") from None
+        return text
+
+
+class Boolean(flags.BooleanParser):
+    """Parses true or false."""
+
+    def parse(self, argument: Any) -> bool:
+        try:
+            return super().parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError("must be true or false") from None
+
+
+class List(flags.ArgumentParser):
+    """Parses comma-separated values, each with the parser ``item``.
+
+    An empty value is an error; with ``unique`` a repeated value is an error, too.
+    """
+
+    def __init__(self, item: flags.ArgumentParser, *, unique: bool = True):
+        self._item, self._unique = item, unique
+        self.syntactic_help = "values separated by commas"
+
+    def flag_type(self) -> str:
+        return "list"
+
+    def parse(self, argument: Any) -> list[Any]:
+        if isinstance(argument, list | tuple):
+            return list(argument)
+        texts = [text.strip() for text in str(argument).split(",")]
+        if len(texts) > MOST_ENTRIES:
+            raise ValueError(f"must be at most {MOST_ENTRIES} values separated by commas")
+        if not all(texts):
+            raise ValueError("must be values separated by commas, without empty values")
+        values = [self._item.parse(text) for text in texts]
+        if self._unique and len(set(values)) < len(values):
+            raise ValueError("must not contain a value twice")
+        return values
+
+
+class ListSerializer(flags.ArgumentSerializer):
+    """Writes a list as ``List`` reads it."""
+
+    def serialize(self, value: list[Any]) -> str:
+        return ",".join(map(str, value))
+
+
+class Duration(flags.ArgumentParser):
+    """Parses a duration (``90s``, ``5m``, ``1h30m``) into seconds."""
+
+    syntactic_help = "a duration like 90s, 5m or 1h30m, at most 8784h (366 days)"
+
+    def flag_type(self) -> str:
+        return "duration"
+
+    def parse(self, argument: Any) -> float:
+        # Nine digits: Python refuses to read a number of thousands of digits.
+        pattern = r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?"
+        match = re.fullmatch(pattern, str(argument), re.ASCII)
+        if not match or not any(match.groups()):
+            raise ValueError(f"must be {self.syntactic_help}")
+        hours, minutes, seconds = (int(group or 0) for group in match.groups())
+        total = 3600 * hours + 60 * minutes + seconds
+        if not 0 < total <= LONGEST_DURATION:
+            raise ValueError(f"must be {self.syntactic_help}, more than 0")
+        return float(total)
+
+
+class DurationSerializer(flags.ArgumentSerializer):
+    """Writes a duration in seconds as ``Duration`` reads it."""
+
+    def serialize(self, value: float) -> str:
+        return f"{value:.0f}s"
