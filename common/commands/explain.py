@@ -84,8 +84,8 @@ def _has_missing_runs(command: list[str]) -> bool:
         request.store.is_ok(cell.cell(), run)
         for session in request.sessions
         for cell in session.cells
-        for run in range(session.rounds)
         if programs[cell.framework].missing is None
+        for run in range(session.rounds)
     )
 
 

@@ -19,7 +19,7 @@ from isoscale.common.processes.supervise import supervise
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
-from isoscale.common.study.records import ResultLine, read_result
+from isoscale.common.study.records import MOST_RUNS, ResultLine, read_result
 from isoscale.common.study.store import Store, set_aside
 
 
@@ -101,14 +101,34 @@ class Study:
     def _order(self, round_index: int) -> list[int]:
         return plan.round_order(len(self._cells), seed=self._seed, round_index=round_index)
 
-    def pending(self) -> list[tuple[int, int]]:
-        """Returns (run, cell index) of every planned run without success, in execution order."""
-        return [
-            (run, index)
-            for run in range(max(self._runs))
-            for index in self._order(run)
-            if run < self._runs[index] and not self._store.is_ok(self._records[index], run)
-        ]
+    def pending(self, *, begun: Sequence[int] = ()) -> Iterator[tuple[int, int]]:
+        """Yields (run, cell index) of every planned run without success, in execution order.
+
+        Looks at a run only when its turn comes: a plan may have a million runs.
+
+        Args:
+          begun: for each cell, the number of its first runs that are left out; empty: none are.
+        """
+        for run in range(min(begun, default=0), max(self._runs)):
+            wanted = {
+                index
+                for index, record in enumerate(self._records)
+                if (begun[index] if begun else 0) <= run < self._runs[index]
+                and not self._store.is_ok(record, run)
+            }
+            if wanted:
+                yield from ((run, index) for index in self._order(run) if index in wanted)
+
+    def missing(self, *, begun: Sequence[int] = ()) -> list[int]:
+        """Returns, for each cell, the number of runs that ``pending`` yields."""
+        first = list(begun) or [0] * len(self._runs)
+        counts = [max(0, runs - low) for low, runs in zip(first, self._runs, strict=True)]
+        index_of = {record: index for index, record in enumerate(self._records)}
+        for line in self._store.lines():
+            index = index_of.get(line.cell)
+            if index is not None and line.ok and first[index] <= line.run < self._runs[index]:
+                counts[index] -= 1
+        return counts
 
     def command(self, index: int, run: int, run_dir: Path) -> list[str]:
         """Returns the command of a run; a user can repeat it by hand with another --run_dir."""
@@ -220,15 +240,14 @@ class Study:
 
         began = time.monotonic()
         durations = self._store.durations(self._records)
-        tried = set[tuple[int, int]]()
+        begun: list[int] = []
         with StudyProgress() as progress:
             while True:
                 # A further round does not repeat the failed runs of earlier rounds: its budget is
                 # for one run per cell.
-                pending = [run for run in self.pending() if run not in tried]
-                tried.update(pending)
-                for position, (run, index) in enumerate(pending):
-                    progress.plan(len(pending) - position)
+                missing = sum(self.missing(begun=begun))
+                for position, (run, index) in enumerate(self.pending(begun=begun)):
+                    progress.plan(missing - position)
                     progress.start_run(self._records[index], run, self._run_dir(index, run))
                     line = self.execute(index, run)
                     self._store.add(line)
@@ -237,6 +256,7 @@ class Study:
                 rounds = max(self._runs) + 1
                 if (
                     budget_seconds is None
+                    or rounds > MOST_RUNS
                     or self._seed + rounds - 1 > LARGEST_SEED
                     or not plan.another_round_fits(
                         used_seconds=time.monotonic() - began,
@@ -246,11 +266,9 @@ class Study:
                     )
                 ):
                     return
-                self._runs = [rounds] * len(self._cells)
+                begun, self._runs = self._runs, [rounds] * len(self._cells)
                 on_round(rounds)
 
     def cells(self) -> Iterator[tuple[RunConfig, int]]:
         """Yields every cell with the number of its planned runs without success."""
-        pending = [index for _, index in self.pending()]
-        for index, cell in enumerate(self._cells):
-            yield cell, pending.count(index)
+        yield from zip(self._cells, self.missing(), strict=True)

@@ -8,6 +8,9 @@ import numpy as np
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 
+MOST_CELLS = 5000
+"""Most cells of a grid: one round of so many takes a day."""
+
 
 def choose_pairs(
     frameworks: Sequence[str],
@@ -126,13 +129,21 @@ def expand(
       dtypes: names of dtypes.
       build: returns the cells of one point of the grid.
       max_devices: (framework, strategy) -> device limit; None: no limit.
+
+    Raises:
+      ConfigError: the grid has more cells than ``MOST_CELLS``.
     """
+
+    def counts_of(pair: tuple[str, str]) -> list[int]:
+        limit = max_devices(*pair)
+        return [n for n in devices if limit is None or n <= limit] or [limit or 1]
+
+    counts = {pair: counts_of(pair) for pair in pairs}
+    _check_cells(len(models) * len(dtypes) * len(batches) * sum(map(len, counts.values())))
     configs: list[RunConfig] = []
     grid = itertools.product(models, dtypes, batches, pairs)
     for model, dtype, batch, (framework, strategy) in grid:
-        limit = max_devices(framework, strategy)
-        counts = [n for n in devices if limit is None or n <= limit] or [limit or 1]
-        for count in counts:
+        for count in counts[framework, strategy]:
             configs += build(
                 framework=framework,
                 strategy=strategy,
@@ -141,4 +152,13 @@ def expand(
                 batch=batch,
                 dtype=dtype,
             )
+            _check_cells(len(configs))
     return configs
+
+
+def _check_cells(cells: int) -> None:
+    if cells > MOST_CELLS:
+        raise ConfigError(
+            f"the grid has {cells} cells or more; at most {MOST_CELLS} are allowed: name fewer "
+            "models, strategies, --devices, --global_batch_size, --dtype or --tuning"
+        )

@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import LARGEST_SEED
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.measure.result import RESULT, Status, Summary
@@ -92,10 +94,61 @@ def test_a_further_round_does_not_repeat_failed_runs(tmp_path: Path, monkeypatch
         ("torch", 1, True),
     ]
     assert store.next_sequence() == 4, "a run was executed twice"
-    assert len(study.pending()) == 2, "a later session must repeat the failed runs"
+    assert len(list(study.pending())) == 2, "a later session must repeat the failed runs"
 
 
 def test_no_further_round_has_a_seed_that_is_too_large(tmp_path: Path, monkeypatch) -> None:
     study, store = study_by_time(tmp_path, monkeypatch, seed=LARGEST_SEED)
     study.run(budget_seconds=60, on_round=lambda rounds: pytest.fail(f"round {rounds} began"))
     assert {line.result.seed for line in store.lines()} == {LARGEST_SEED}
+
+
+def test_a_plan_of_a_million_runs_per_cell_is_read_only_as_far_as_it_runs(tmp_path: Path) -> None:
+    cells = [dataclasses.replace(CELL, global_batch_size=size) for size in range(1, 101)]
+    study = Study(
+        [StudySession(flags=[], cells=cells, rounds=1_000_000)],
+        Store(tmp_path),
+        {},
+        seed=3,
+        watchdog_seconds=60,
+        environment=lambda config: {},
+    )
+    began = time.process_time()
+    first = list(itertools.islice(study.pending(), 250))
+    assert study.missing() == [1_000_000] * 100
+    assert [runs for _, runs in study.cells()] == [1_000_000] * 100
+    assert time.process_time() - began < 1.0
+    rounds = [plan.round_order(100, seed=3, round_index=index) for index in range(3)]
+    assert first == [(run, index) for run, order in enumerate(rounds) for index in order][:250]
+
+
+def test_a_further_round_begins_after_the_runs_before_it(tmp_path: Path) -> None:
+    cells = [CELL, dataclasses.replace(CELL, global_batch_size=16)]
+    study = Study(
+        [
+            StudySession(flags=[], cells=cells, rounds=2),
+            StudySession(flags=[], cells=cells[:1], rounds=3),
+        ],
+        Store(tmp_path),
+        {},
+        seed=0,
+        watchdog_seconds=60,
+        environment=lambda config: {},
+    )
+    assert sorted(study.pending()) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert study.missing() == [3, 2]
+    assert sorted(study.pending(begun=[2, 1])) == [(1, 1), (2, 0)]
+    assert study.missing(begun=[2, 1]) == [1, 1]
+
+
+def test_a_grid_of_too_many_cells_is_refused_before_it_is_built() -> None:
+    with pytest.raises(ConfigError, match="grid has 50000 cells or more; at most 5000 are allowed"):
+        plan.expand(
+            [("torch", "bare")],
+            models=["mlp_digits"],
+            devices=[1],
+            batches=range(1, 50_001),
+            dtypes=["float32"],
+            build=lambda **point: pytest.fail("a cell was built"),
+            max_devices=lambda framework, strategy: None,
+        )
