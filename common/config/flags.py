@@ -115,6 +115,15 @@ class Flags:
             raise AttributeError(name)
         return self._values[name].value
 
+    @property
+    def names_defined(self) -> tuple[str, ...]:
+        """Returns the names of all flags, in the order of their definition."""
+        return tuple(self._order)
+
+    def parser(self, name: str) -> flags.ArgumentParser:
+        """Returns the parser of a flag's value."""
+        return self._values[name].parser
+
     def given(self, name: str) -> bool:
         """Returns whether the command line or a flag file contains the flag."""
         return bool(self._values[name].present)

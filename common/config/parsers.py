@@ -22,6 +22,11 @@ class Number(flags.ArgumentParser):
         self._kind, self._minimum, self._maximum = kind, minimum, maximum
         self.syntactic_help = range_text(kind, minimum, maximum)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Returns (least value, largest value)."""
+        return self._minimum, self._maximum
+
     def flag_type(self) -> str:
         return self._kind.__name__
 

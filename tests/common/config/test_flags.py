@@ -35,13 +35,51 @@ def make() -> Flags:
         ("--time_budget=0s", "more than 0"),
         ("extra", "'extra' is not a flag"),
         ("--flagfile=/no/such/file", "/no/such/file"),
+        ("--steps=1000000001", "--steps=1000000001: must be a whole number, 1 to 1000000000"),
+        ("--steps=" + "9" * 5000, "... (5000 characters): must be a whole number, 1 to 1000000000"),
+        ("--steps=1_000", "must be a whole number"),
+        ("--steps= 5", "must be a whole number"),
+        ("--steps=\u0665", "must be a whole number"),
+        ("--steps=", "--steps=: must be a whole number"),
+        ("--learning_rate=1e400", "must be a number, 0 to 1e+09"),
+        ("--learning_rate=-1", "must be a number, 0 to 1e+09"),
+        ("--learning_rate=inf", "must be a number, 0 to 1e+09"),
+        ("--devices=" + ",".join(map(str, range(1, 1002))), "must be at most 1000 values"),
+        ("--devices=1000000001", "must be a whole number, 1 to 1000000000"),
+        ("--time_budget=99999999999999h", "at most 8784h (366 days)"),
+        ("--time_budget=8785h", "at most 8784h (366 days)"),
+        ("--time_budget=\u0665m", "a duration like"),
+        ("--study=", "--study=: must not be empty"),
+        ("--study=" + "x" * 4097, "must have at most 4096 characters"),
+        ("--study=\udcff", "must be UTF-8 text"),
+        ("--study=a\0b", "must not contain a null byte"),
+        ("--models=" + "x" * 4097, "must have at most 4096 characters"),
+        ("--noresume=false", "--noresume takes no value; type --noresume, --resume=true or"),
+        ("--noresume=", "--noresume takes no value"),
+        ("--resume=maybe", "--resume=maybe: must be true or false"),
+        ("--resume=", "--resume=: must be true or false"),
+        ("--resume false", "'false' is not a flag: type --resume=true or --resume=false"),
+        ("--nosteps", "unknown flag '--nosteps': did you mean '--steps', "),
+        ("--nonoresume", "unknown flag '--nonoresume'"),
+        ("--steps", "--steps needs a value: type --steps=VALUE"),
+        ("--study --resume", "--study needs a value: type --study=VALUE"),
+        ("--study -x", "--study needs a value: type --study=VALUE"),
+        ("---steps=5", "unknown flag '---steps'"),
+        ("--", "'--' is not a flag"),
+        ("-- --steps=5", "'--' is not a flag"),
+        ("-", "'-' is not a flag"),
+        ("--=5", "unknown flag '--'"),
+        ("--nohelp", "unknown flag '--nohelp': did you mean '--help', "),
+        ("--help=false", "--help=false: --help takes no value"),
+        ("--" + "x" * 100_000, "... (100002 characters)"),
     ],
 )
 def test_every_error_is_one_line(argument: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        make().parse([argument])
+        make().parse(argument.split(" ", 1) if argument != "--steps= 5" else [argument])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
 
 
 def test_values_are_parsed_and_given_flags_are_known() -> None:
@@ -50,6 +88,25 @@ def test_values_are_parsed_and_given_flags_are_known() -> None:
     assert (fv.devices, fv.resume, fv.time_budget, fv.steps) == ([1, 2], True, 3723.0, 10)
     assert fv.given("devices")
     assert not fv.given("steps")
+
+
+@pytest.mark.parametrize(
+    "arguments, steps, resume",
+    [
+        (["-steps=5"], 5, False),
+        (["--steps", "5"], 5, False),
+        (["--steps=4", "--steps=5"], 5, False),
+        (["--steps=+5"], 5, False),
+        (["--resume=1", "--steps=5"], 5, True),
+        (["--resume=TRUE", "--noresume", "--steps=5"], 5, False),
+    ],
+)
+def test_other_forms_of_a_flag_mean_what_they_say(
+    arguments: list[str], steps: int, resume: bool
+) -> None:
+    fv = make()
+    assert fv.parse(arguments)
+    assert (fv.steps, fv.resume) == (steps, resume)
 
 
 def test_given_flags_can_be_written_and_parsed_again() -> None:

@@ -20,6 +20,9 @@ from isoscale.common.config.options import options_of
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_inside
 from isoscale.common.registry import lookup
+from isoscale.models.mlp.spec import MlpSpec
+from isoscale.models.moe.spec import MoeSpec
+from isoscale.models.transformer.spec import TransformerSpec
 
 BASE: dict[str, Any] = {
     "framework": "jax",
@@ -49,6 +52,14 @@ BASE: dict[str, Any] = {
         ({"threads_per_device": 2}, "needs 4 cores and 2 are available"),
         ({"devices": 0}, "devices=0 must be a whole number, 1 to 256"),
         ({"steps": 1.5}, "steps=1.5 must be a whole number"),
+        ({"steps": 10**20}, "must be a whole number, 1 to 10000000"),
+        ({"latency_steps": 10**8}, "latency_steps=100000000 must be a whole number, 0 to 10000000"),
+        (
+            {"global_batch_size": 2 * 10**6},
+            "global_batch_size=2000000 must be a whole number, 1 to",
+        ),
+        ({"max_in_flight": 1001}, "max_in_flight=1001 must be a whole number, 1 to 1000"),
+        ({"steps_per_dispatch": 0}, "steps_per_dispatch=0 must be a whole number"),
         ({"seed": -1}, "seed=-1 must be a whole number, 0 to 2147483647"),
         ({"dtype": "float23"}, "unknown dtype 'float23': did you mean 'float32'?"),
         ({"platform": "cpus"}, "did you mean 'cpu'?"),
@@ -60,6 +71,24 @@ def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
         RunConfig(**{**BASE, **change})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_that_cannot_be_meant_is_refused_with_both_numbers() -> None:
+    for spec in (
+        MlpSpec(hidden_sizes=(10**9, 10**9)),
+        TransformerSpec(d_model=10**6, num_layers=1000),
+        MoeSpec(num_experts=10**9),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"model 'm' has \S+ parameters; at most 1e\+11 are allowed"
+        ):
+            RunConfig(**{**BASE, "model": "m", "spec": spec})
+    with pytest.raises(ConfigError, match="num_layers=1001 must be a whole number, 1 to 1000"):
+        TransformerSpec(num_layers=1001)
+    with pytest.raises(ConfigError, match="must be 1 to 1000 whole numbers"):
+        MlpSpec(hidden_sizes=(8,) * 10**6)
+    with pytest.raises(ConfigError, match="hidden_sizes=1000000000000 must be a whole number"):
+        MlpSpec(hidden_sizes=(10**12,))
 
 
 def test_accumulation_is_part_of_the_cell_only_if_above_1() -> None:
