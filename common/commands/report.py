@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, shown
 from isoscale.common.config.flags import Flags
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.find import find_study, split_studies
@@ -42,8 +42,8 @@ def read_plots(text: str | None) -> int | None:
         return None
     if text == "all":
         return sys.maxsize
-    if not text.isascii() or not text.isdigit():
-        raise ConfigError(f"--plots={text} must be a whole number, 0 or more, or 'all'")
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ConfigError(f"--plots={shown(text)} must be a whole number, 0 to 999999999, or 'all'")
     return int(text)
 
 

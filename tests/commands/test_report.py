@@ -38,7 +38,7 @@ def test_a_study_without_results_has_no_report(run_program, tmp_path: Path) -> N
     [
         (["minne"], "unknown study 'minne': did you mean 'mine'? Known: mine"),
         (["mine", "other"], "report takes one study; 'other' is a second one"),
-        (["mine", "--plots=many"], "--plots=many must be a whole number, 0 or more, or 'all'"),
+        (["mine", "--plots=many"], "--plots=many must be a whole number, 0 to 999999999, or 'all'"),
         (["mine", "--plots=-1"], "--plots=-1 must be"),
         (["mine", "--plot=1"], "did you mean '--plots'"),
         (["../out/mine/cells"], "unknown study"),

@@ -93,3 +93,33 @@ def test_a_refusal_imports_no_slow_package(
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert "isoscale" in imported
     assert not imported & SLOW_PACKAGES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "grid, cells",
+    [
+        ([], 33),
+        (["--global_batch_size=" + ",".join(str(2 * n) for n in range(1, 76))], 2475),
+    ],
+)
+def test_a_plan_of_a_million_runs_is_shown_within_two_seconds(
+    grid: list[str], cells: int, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    arguments = ["compare", "--dry_run", "--allow_oversubscription", "--runs=1000000", *grid]
+    seconds = []
+    for number in range(3):  # other programs on the machine can slow a try down
+        answer = measured(
+            "isoscale.common.commands.main",
+            arguments,
+            folder=tmp_path / "here",
+            figures=tmp_path / str(number),
+        )
+        assert answer.code == 0, answer
+        assert f"{cells} cells, {cells}000000 runs to do." in answer.stdout
+        assert not list((tmp_path / "here").iterdir())
+        seconds.append(answer.cpu_seconds)
+        if min(seconds) < 2.0:
+            return
+    pytest.fail(f"the plan took {min(seconds):.2f} s of processor time")
