@@ -11,7 +11,7 @@ from isoscale.common.registry import lookup
 
 ORDER_RULE = "numpy.random.default_rng((order_seed, round)).permutation(cells)"
 MOST_RUNS = 10**6
-"""Most runs of a cell: a run takes seconds, so more of them would take a year."""
+"""Most runs of a cell: a million runs of ten seconds take four months."""
 
 
 def read_result(record: Any, *, scenario: str) -> TrainingResult:
