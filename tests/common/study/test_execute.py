@@ -110,7 +110,7 @@ def test_a_plan_of_a_million_runs_per_cell_is_read_only_as_far_as_it_runs(tmp_pa
         Store(tmp_path),
         {},
         seed=3,
-        watchdog_seconds=60,
+        limits=Limits(watchdog_seconds=60, compile_seconds=60),
         environment=lambda config: {},
     )
     began = time.process_time()
@@ -132,7 +132,7 @@ def test_a_further_round_begins_after_the_runs_before_it(tmp_path: Path) -> None
         Store(tmp_path),
         {},
         seed=0,
-        watchdog_seconds=60,
+        limits=Limits(watchdog_seconds=60, compile_seconds=60),
         environment=lambda config: {},
     )
     assert sorted(study.pending()) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
