@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,19 @@ from isoscale.common.config import read
 from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.disk.writing import (
+    WRITING,
+    old_name,
+    remove_leftovers,
+    sync,
+    temporary_folder,
+    writing,
+)
 
 KEPT = 2
 MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"
 LATEST = "latest"
 _NAME = re.compile(r"step_(\d{9,18})")
-_WRITING, _OLD = ".writing.", ".old."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,64 +92,63 @@ def save(folder: Path, state: State, **about: Any) -> Path:
       **about: the other fields of its ``Manifest``.
 
     Raises:
-      OSError: the disk is full or unavailable, or the folder has a checkpoint of this step or of a
-        later step.
+      FolderError: the disk is full or unavailable, the folder has vanished, or it has a checkpoint
+        of this step or of a later step.
     """
     newest = newest_in(folder)
     if newest and newest[0] >= about["step"]:  # a checkpoint of an earlier step could be removed
-        raise FileExistsError(
+        raise FolderError(
             f"'{newest[1]}' already exists; cannot add a checkpoint of step {about['step']}"
         )
     target = folder / f"step_{about['step']:09d}"
-    writing = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
-    try:
-        # safetensors 0.8 ignores strides: it would write a transposed array incorrectly.
-        tensors = {name: np.ascontiguousarray(v) for name, v in state.tensors().items()}
-        path = writing / TENSORS
+    with writing(target):
+        held, temporary = temporary_folder(folder, prefix=WRITING)
         try:
-            safetensors.numpy.save_file(tensors, path)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}") from None
-        _sync(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        manifest = Manifest(
-            tensors={name: value.shape for name, value in tensors.items()},
-            file_bytes=path.stat().st_size,
-            file_sha256=digest,
-            **about,
-        )
-        text = manifest.to_text()
-        if len(text) > LARGEST_BYTES:
-            raise OSError(f"the manifest has {len(text)} bytes, which is too large to read")
-        write_atomically(writing / MANIFEST, text)
-        _sync(writing)
-        os.chmod(writing, 0o755)
-        writing.rename(target)
-    except BaseException:
-        shutil.rmtree(writing, ignore_errors=True)
-        raise
-    _sync(folder)
-    for _, path in checkpoints_in(folder)[:-KEPT]:
-        _set_aside(path)
-    for pattern in (_WRITING, _OLD):  # also those of a killed process
-        for path in folder.glob(f"{pattern}*"):
-            shutil.rmtree(path, ignore_errors=True)
+            _write(temporary, state, about)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:
+            os.close(held)
+        sync(folder)
+        for _, path in checkpoints_in(folder)[:-KEPT]:
+            # Renamed before its removal: a reader never finds a partial checkpoint.
+            path.rename(old_name(path))
+    remove_leftovers(folder)  # also those of a killed process
     return target
 
 
-def _set_aside(path: Path) -> None:
-    """Renames a checkpoint before its removal: a reader never finds a partial checkpoint."""
-    path.rename(path.parent / f"{_OLD}{path.name}.{os.urandom(4).hex()}")
+def _write(folder: Path, state: State, about: dict[str, Any]) -> None:
+    """Writes the files of a checkpoint into a folder and syncs them.
 
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the list of names in a folder, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    Raises:
+      FolderError, OSError: the disk is full or unavailable.
+    """
+    # safetensors 0.8 ignores strides: it would write a transposed array incorrectly.
+    tensors = {name: np.ascontiguousarray(v) for name, v in state.tensors().items()}
+    path = folder / TENSORS
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        safetensors.numpy.save_file(tensors, path)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number:
+            raise OSError(int(number[1]), "") from None
+        raise FolderError(f"cannot write {path}: {error}") from None
+    sync(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    manifest = Manifest(
+        tensors={name: value.shape for name, value in tensors.items()},
+        file_bytes=path.stat().st_size,
+        file_sha256=digest,
+        **about,
+    )
+    text = manifest.to_text()
+    if len(text) > LARGEST_BYTES:
+        raise FolderError(f"the manifest has {len(text)} bytes, which is too large to read")
+    write_atomically(folder / MANIFEST, text)  # also syncs the folder
+    os.chmod(folder, 0o755)
 
 
 def find(text: str, *, folder: Path | None = None) -> Path | None:

@@ -1,11 +1,13 @@
 """Moves the state of a training between a runner and its checkpoints."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
+from isoscale.common.config.errors import FolderError
 from isoscale.common.measure.runner import Runner
 from isoscale.common.reference.optimizer import OptimizerState
 
@@ -70,11 +72,12 @@ class Saver:
         next_batch = step % self._about["batches"]
         try:
             files.save(self._folder, state, step=step, next_batch=next_batch, **self._about)
-        except OSError as error:
+        except FolderError as error:
             self._fail(step, str(error))
             return
         self.saved_steps.append(step)
 
     def _fail(self, step: int, why: str) -> None:
         self.failures.append(f"no checkpoint at step {step}: {why}")
-        print(f"isoscale: {self.failures[-1]}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the log may lie on the same full disk
+            print(f"isoscale: {self.failures[-1]}", file=sys.stderr, flush=True)

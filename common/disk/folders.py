@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, FolderError
+from isoscale.common.disk.writing import reason
 
 
 def check_folder(text: str, *, flag: str) -> Path:
@@ -31,12 +32,12 @@ def make_folder(path: Path, *, flag: str) -> None:
     """Creates a folder and its parents.
 
     Raises:
-      ConfigError: the operating system refuses.
+      FolderError: the operating system refuses.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{flag}: {path} cannot be created: {error.strerror}") from None
+        raise FolderError(f"{flag}: {path} cannot be created: {reason(error)}") from None
 
 
 def leads_outside(root: Path, path: Path) -> bool:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from isoscale.common.config.errors import FolderError
 from isoscale.common.config.read import read_text
+from isoscale.common.disk.writing import sync, temporary_file, writing
 
 
 def _plain(value: Any) -> Any:
@@ -105,24 +105,32 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
     Args:
       path: path of the file.
       content: text (written as UTF-8) or bytes.
-      durable: wait until the content is on disk; False suffices for files that isoscale can
-        recreate from other files.
+      durable: wait until the content and its name are on disk; False suffices for files that
+        isoscale can recreate from other files.
+
+    Raises:
+      FolderError: the disk is full, the folder has vanished, ...; the old content stays.
     """
     data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(path):
+        held, temporary = temporary_file(path)
+        try:
+            with os.fdopen(os.dup(held), "wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(held)
+        if durable:
+            sync(path.parent)
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Writes a record as strict JSON, atomically."""
+    """Writes a record as strict JSON, as ``write_atomically`` does."""
     write_atomically(path, to_json(record, indent=2) + "\n")

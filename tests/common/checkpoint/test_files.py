@@ -12,7 +12,7 @@ import pytest
 from isoscale.common.checkpoint import files
 from isoscale.common.checkpoint.files import State
 from isoscale.common.checkpoint.manifest import check_agrees
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.models.mlp.spec import MlpSpec
 from tests.common.checkpoint import small
@@ -60,7 +60,7 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
     kept = {"step_999999999", "step_1000000000"}
     assert {path.name for path in tmp_path.iterdir()} == kept
     assert [step for step, _ in files.checkpoints_in(tmp_path)] == [999_999_999, 1_000_000_000]
-    with pytest.raises(OSError, match="step_1000000000' already exists"):
+    with pytest.raises(FolderError, match="step_1000000000' already exists"):
         small.save(tmp_path, 7)
     assert {path.name for path in tmp_path.iterdir()} == kept
 
@@ -69,10 +69,10 @@ def test_a_failed_save_leaves_no_files(tmp_path: Path, monkeypatch) -> None:
     small.save(tmp_path, 5)
 
     def full(*_: object) -> None:
-        raise files.safetensors.SafetensorError("No space left on device")
+        raise files.safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(files.safetensors.numpy, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(FolderError, match=r"step_000000010: no space left on device$"):
         small.save(tmp_path, 10)
     assert {path.name for path in tmp_path.iterdir()} == {"step_000000005"}
 

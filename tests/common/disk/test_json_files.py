@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from isoscale.common.config.errors import FolderError
 from isoscale.common.disk.json_files import to_json, write_atomically
 
 
@@ -24,10 +26,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
         write_atomically(path, "new \ud800")
 
     def refuse(*_: object) -> None:
-        raise OSError("the disk is gone")
+        raise OSError(errno.ENOSPC, "")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(FolderError, match=rf"^cannot write {path}: no space left on device$"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
@@ -37,14 +39,14 @@ def test_a_file_is_synced_before_it_replaces_the_old_file(tmp_path: Path, monkey
     """Otherwise a power failure could leave an empty file under the new name."""
     path = tmp_path / "x.json"
     path.write_text("old")
-    seen: list[tuple[str, str, str]] = []
+    seen: list[tuple[str, ...]] = []
 
     def watch(name: str) -> None:
         call: Callable[..., Any] = getattr(os, name)
 
         def note(*arguments: Any) -> Any:
-            (temporary,) = tmp_path.glob(".x.json.*")
-            seen.append((name, temporary.read_text(), path.read_text()))
+            temporary = [file.read_text() for file in tmp_path.glob(".writing.x.json.*")]
+            seen.append((name, *temporary, path.read_text()))
             return call(*arguments)
 
         monkeypatch.setattr(os, name, note)
@@ -52,7 +54,8 @@ def test_a_file_is_synced_before_it_replaces_the_old_file(tmp_path: Path, monkey
     watch("fsync")
     watch("replace")
     write_atomically(path, "new")
-    assert seen == [("fsync", "new", "old"), ("replace", "new", "old")]
+    # The last one syncs the folder: otherwise the old name could come back.
+    assert seen == [("fsync", "new", "old"), ("replace", "new", "old"), ("fsync", "new")]
     assert path.read_text() == "new"
     seen.clear()
     write_atomically(path, "view", durable=False)
