@@ -13,15 +13,15 @@ not a rank.
 import contextlib
 import dataclasses
 import os
+import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.disk.writing import RANKS, temporary_folder, writing
 
-FOLDER = ".ranks-"
-"""The name of the folder of the ranks' meeting file begins like this."""
+FOLDER = RANKS
 _STORE = "ISOSCALE_STORE"
 """Path of the file in which the ranks of one machine meet."""
 
@@ -57,10 +57,18 @@ def environments(count: int, *, folder: Path) -> Iterator[list[dict[str, str]]]:
     Args:
       count: number of ranks.
       folder: an existing folder; it holds the ranks' meeting file until the context ends.
+
+    Raises:
+      FolderError: the operating system refuses to write into the folder.
     """
-    # Only this user may enter a folder that mkdtemp creates: the file needs no secret.
-    with tempfile.TemporaryDirectory(prefix=FOLDER, dir=folder) as private:
-        yield _variables(count, Path(private).resolve() / "store")
+    # Only this user may enter this folder: the file needs no secret.
+    with writing(folder):
+        held, private = temporary_folder(folder, prefix=FOLDER)
+    try:
+        yield _variables(count, private.resolve() / "store")
+    finally:
+        os.close(held)
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _variables(count: int, store: Path) -> list[dict[str, str]]:
