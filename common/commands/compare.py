@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError, require_whole, unknown
+from isoscale.common.config.errors import ConfigError, FolderError, require_whole, unknown
 from isoscale.common.config.flags import (
     Flags,
     define_flag,
@@ -20,10 +20,11 @@ from isoscale.common.config.flags import (
 )
 from isoscale.common.config.run_config import LARGEST_SEED, STOCK
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
+from isoscale.common.disk.writing import about_disk
 from isoscale.common.machine import describe
 from isoscale.common.processes import limits
 from isoscale.common.processes.frame import interrupted_by, interrupted_code
-from isoscale.common.processes.lock import locked
+from isoscale.common.processes.lock import VanishedError
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import (
     Program,
@@ -337,6 +338,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
       ConfigError: bad input.
+      FolderError: the study is in use, cannot be written, or has vanished.
     """
     request = read_request(list(argv))
     if request is None:
@@ -361,7 +363,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     machine = describe.machine()
     make_folder(store.folder, flag="--out_dir")
-    with locked(store.folder, called=f"study '{store.folder.name}'"):
+    with store.locked():
         study = make_study()
         store.print_notes()
         session = SessionRecord(
@@ -383,8 +385,18 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
+    """Executes the runs, then shows their results; returns the exit code.
+
+    Raises:
+      FolderError: results cannot be written. The message says how to go on.
+    """
     store, fv = request.store, request.flags
     interrupted: KeyboardInterrupt | None = None
+    # The program's name as the user typed it: the printed commands can be copied.
+    program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
+    out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
+    name = store.folder.name
+    go_on = f"{program} compare --study={name} --resume{out_dir}"
 
     def note_round(rounds: int) -> None:
         *earlier, last = record.sessions
@@ -395,43 +407,51 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
         study.run(budget_seconds=request.budget_seconds, on_round=note_round)
     except KeyboardInterrupt as error:
         interrupted = error
+    except VanishedError:
+        raise
+    except FolderError as error:
+        message = f"{error}; finished runs are kept; remove the cause, then continue with: {go_on}"
+        raise FolderError(message) from None
     lines = store.lines()
     failed = any(line.result.status not in ("ok", "skipped") for line in lines)
-    # The program's name as the user typed it: the printed commands can be copied.
-    program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
-    out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
-    name = store.folder.name
-    go_on = f"Continue with: {program} compare --study={name} --resume{out_dir}"
     if interrupted:  # first: the views below take time, and Ctrl-C could stop them
         by = interrupted_by(interrupted).name
-        print(f"Interrupted by {by}; finished runs are kept. {go_on}", file=sys.stderr, flush=True)
+        print(
+            f"Interrupted by {by}; finished runs are kept. Continue with: {go_on}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     @functools.cache
     def read() -> StudyData:
+        store.check_exists()
         return load_study(store)
 
-    shown = not lines or _guarded("the table", lambda: _print_table(read()))
+    shown = not lines or _guarded("the table", lambda: _print_table(read()), store)
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     if interrupted:
         print(f"Report on the finished runs: {program} report {name}{out_dir}")
     elif lines and fv.report:
         print("Writing the report ...", file=sys.stderr)
-        written = _guarded("the report", lambda: _write_views(read()))
+        written = _guarded("the report", lambda: _write_views(read()), store)
         shown = shown and written
         if written:
             print(f"Show the study in TensorBoard: {program} board {name}{out_dir}")
         else:
             print(f"Write the report again: {program} report {name}{out_dir}")
     if interrupted or failed:
-        print(go_on)
+        print(f"Continue with: {go_on}")
     return interrupted_code(interrupted) if interrupted else int(failed or not shown)
 
 
-def _guarded(what: str, make: Callable[[], None]) -> bool:
+def _guarded(what: str, make: Callable[[], None], store: Store) -> bool:
     """Makes a view of the results; returns whether that succeeded.
 
     A failed view prints one line that says that the results are kept; an unexpected error also
     prints its traceback.
+
+    Raises:
+      VanishedError: the study was removed; nothing is kept.
     """
     try:
         make()
@@ -439,9 +459,11 @@ def _guarded(what: str, make: Callable[[], None]) -> bool:
         print(f"isoscale: interrupted during {what}; the results are kept", file=sys.stderr)
         raise
     except Exception as error:
+        store.check_exists()
         if not isinstance(error, OSError | ConfigError):
             traceback.print_exc()
-        print(f"isoscale: cannot make {what}: {error}; the results are kept", file=sys.stderr)
+        said = about_disk(error) or error
+        print(f"isoscale: cannot make {what}: {said}; the results are kept", file=sys.stderr)
         return False
     return True
 

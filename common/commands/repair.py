@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
-from isoscale.common.processes.lock import locked
 from isoscale.common.study.find import find_study, split_studies
 
 
@@ -37,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     if len(names) != 1:
         raise ConfigError("repair needs one STUDY: its name, or the path of its folder")
     store = find_study(names[0], fv.out_dir)
-    with locked(store.folder, called=f"study '{store.folder.name}'"):
+    with store.locked():
         store.load()
         store.read_run_folders()
         store.print_notes()

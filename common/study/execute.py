@@ -1,7 +1,9 @@
 """The execution of a study: the planned runs, the missing runs, and how a run is started."""
 
+import contextlib
 import dataclasses
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,17 +12,22 @@ from pathlib import Path
 from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
 from isoscale.common.disk.folders import leads_outside
+from isoscale.common.disk.writing import about_disk, reason, writing
 from isoscale.common.machine.describe import without_home
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.limits import Limits
-from isoscale.common.processes.supervise import supervise
+from isoscale.common.processes.supervise import ProcessOutcome, supervise
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.records import MOST_RUNS, ResultLine, read_result
 from isoscale.common.study.store import Store, set_aside
+
+_SAID = "isoscale: "
+"""A line of a log that begins like this was printed by isoscale."""
+_PROBE_BYTES = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +151,11 @@ class Study:
         return self._store.folder.resolve() / "cells" / self._ids[index] / f"run_{run}"
 
     def execute(self, index: int, run: int) -> ResultLine:
-        """Runs a cell once and returns its result line; a failed run also gets a result line."""
+        """Runs a cell once and returns its result line; a failed run also gets a result line.
+
+        Raises:
+          FolderError: the study has vanished, or a link leads out of it.
+        """
         config = self._cells[index]
         run_dir = self._run_dir(index, run)
         program = self._programs[config.framework]
@@ -160,8 +171,6 @@ class Study:
             if result is not None and result.status == "ok":
                 attempt = _Attempt(result=result)
             else:
-                set_aside(run_dir)
-                run_dir.mkdir(parents=True)
                 attempt = self._start(index, run, run_dir)
             relative = run_dir.relative_to(self._store.folder.resolve())
             result = dataclasses.replace(
@@ -203,14 +212,20 @@ class Study:
         log = run_dir / "log.txt"
         # Without the path of the interpreter: a study is often published.
         shown = [Path(command[0]).name, *map(without_home, command[1:])]
-        log.write_text(f"$ {shlex.join(shown)}\n", encoding="utf-8")
         failure = self._without_figures(index, run, "failed", "")
+        self._store.check_exists()  # a study that was removed must not come back as a new one
         try:
+            with writing(run_dir):
+                set_aside(run_dir)
+                run_dir.mkdir(parents=True)
+                log.write_text(f"$ {shlex.join(shown)}\n", encoding="utf-8")
             variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}
             process = launch.start(command, environment=variables, log=log)
         except (OSError, ConfigError) as problem:
-            # The interpreter was removed since its check, or a tweak's library cannot be built.
-            return _Attempt(result=dataclasses.replace(failure, error=str(problem)))
+            error = about_disk(problem) or str(problem)
+            # The disk is full, the interpreter was removed since its check, or a tweak's library
+            # cannot be built. The other runs of the study may still succeed.
+            return _Attempt(result=dataclasses.replace(failure, error=without_home(error)))
         # A program with several ranks watches over them itself, with the same limits: it knows more
         # about them than this process. A second limit here could kill it before it has said so.
         alone = self._cells[index].processes == 1
@@ -220,13 +235,15 @@ class Study:
             limits=self._limits if alone else self._limits.later(),
             result=run_dir / RESULT if alone else None,
         )
-        heartbeat.remove(run_dir)
+        self._store.check_exists()
+        with contextlib.suppress(OSError):  # a file that stays does no harm
+            heartbeat.remove(run_dir)
         result = self._read(index, run_dir)
         if result is not None:
             # A complete result remains valid; exit_warning notes a failure after it was written.
             return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=outcome.error)
-        error = outcome.explain(log, otherwise="wrote no result")
-        failed = dataclasses.replace(failure, error=error)
+        error = _refusal(outcome, log) or outcome.explain(log, otherwise="wrote no result")
+        failed = dataclasses.replace(failure, error=without_home(error))
         return _Attempt(result=failed, wall_seconds=outcome.seconds)
 
     def run(self, *, budget_seconds: float | None, on_round: Callable[[int], None]) -> None:
@@ -272,3 +289,27 @@ class Study:
     def cells(self) -> Iterator[tuple[RunConfig, int]]:
         """Yields every cell with the number of its planned runs without success."""
         yield from zip(self._cells, self.missing(), strict=True)
+
+
+def _refusal(outcome: ProcessOutcome, log: Path) -> str | None:
+    """Returns why a run could not write its files; None if it failed for another reason.
+
+    A program that ends with FolderError's exit code has said why in its log, unless the log lies on
+    the same full disk.
+    """
+    if not log.parent.is_dir():
+        return f"{log.parent} has vanished: it was removed while the run used it"
+    if outcome.exit_code != FolderError.exit_code:
+        return None
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        lines = file.read().decode(errors="replace").splitlines()
+        said = [line for line in lines if line.startswith(_SAID)]
+        if said:
+            return said[-1].removeprefix(_SAID)
+    try:
+        with tempfile.TemporaryFile(dir=log.parent, buffering=0) as file:
+            file.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return f"cannot write {log.parent}: {reason(error)}"
+    return None

@@ -5,7 +5,7 @@ The run directories are the truth; ``results.jsonl`` is the index of their resul
 
 import contextlib
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from isoscale.common.config.cell import Cell
@@ -14,7 +14,8 @@ from isoscale.common.config.read import MEBIBYTE, MissingFileError, read_bytes
 from isoscale.common.config.records import LaterVersionError
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.json_files import read_json, write_atomically, write_json
-from isoscale.common.processes.lock import LOCK
+from isoscale.common.disk.writing import is_leftover, remove_leftovers, sync
+from isoscale.common.processes.lock import LOCK, Lock, locked
 from isoscale.common.study.index import (
     CELLS,
     DAMAGED,
@@ -40,8 +41,32 @@ class Store:
         self._lines: dict[tuple[Cell, int], ResultLine] = {}
         self._texts: dict[tuple[Cell, int], str] = {}
         self._damaged: list[DamagedLine] = []
+        self._lock: Lock | None = None
         self.notes: list[str] = []
         """What ``load`` found wrong, one sentence each."""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Locks the study against other processes; removes temporary files of killed ones.
+
+        Raises:
+          FolderError: another process holds the lock, or the folder cannot be written.
+        """
+        with locked(self.folder, called=f"study '{self.folder.name}'") as self._lock:
+            remove_leftovers(self.folder, deep=True)
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def check_exists(self) -> None:
+        """Checks that the locked folder is still there; does nothing without a lock.
+
+        Raises:
+          VanishedError: the folder was removed or replaced.
+        """
+        if self._lock:
+            self._lock.check()
 
     def load(self) -> None:
         """Reads the lines of ``results.jsonl``; reads damaged lines again from their run folders.
@@ -100,8 +125,9 @@ class Store:
 
     @property
     def has_files(self) -> bool:
-        """Whether the folder holds any file besides the lock."""
-        return any(path.name != LOCK for path in self.folder.glob("*"))
+        """Whether the folder holds any file besides the lock and files of a killed process."""
+        names = (path.name for path in self.folder.glob("*"))
+        return any(name != LOCK and not is_leftover(name) for name in names)
 
     def rounds(self, cell: Cell) -> int:
         """Returns the number of rounds of a cell: its highest run number + 1; 0 without runs."""
@@ -121,12 +147,20 @@ class Store:
         """Adds a run's line, or replaces the line of an earlier attempt.
 
         Replaces the whole file atomically: after a crash at any moment, every line is complete.
+
+        Raises:
+          FolderError: as ``write``.
         """
         self._keep(line, line_text(line))
         self.write()
 
     def write(self) -> None:
-        """Writes ``results.jsonl``; first appends damaged lines to ``results.damaged.jsonl``."""
+        """Writes ``results.jsonl``; first appends damaged lines to ``results.damaged.jsonl``.
+
+        Raises:
+          FolderError: the disk is full, the study has vanished, ...; the old file stays.
+        """
+        self.check_exists()
         if self._damaged:
             path = self.folder / DAMAGED
             earlier = b""
@@ -159,15 +193,25 @@ class Store:
             raise ConfigError(f"{path} was not written by isoscale ({error!r})") from None
 
     def write_record(self, record: StudyRecord) -> None:
-        """Writes the study's record to ``study.json``."""
+        """Writes the study's record to ``study.json``.
+
+        Raises:
+          FolderError: as ``write``.
+        """
+        self.check_exists()
         write_json(self.folder / STUDY, record.to_record())
 
 
 def set_aside(run_dir: Path) -> None:
-    """Renames the folder of an earlier attempt to ``NAME.attempt_N``; keeps all its files."""
+    """Renames the folder of an earlier attempt to ``NAME.attempt_N``; keeps all its files.
+
+    Raises:
+      OSError: the operating system refuses.
+    """
     if not run_dir.exists():
         return
     attempt = 1
     while (target := run_dir.with_name(f"{run_dir.name}.attempt_{attempt}")).exists():
         attempt += 1
     run_dir.rename(target)
+    sync(run_dir.parent)
