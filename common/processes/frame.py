@@ -1,13 +1,15 @@
 """The outer frame of every program: turns errors and interrupts into exit codes."""
 
+import contextlib
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterable
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.flags import fail
+from isoscale.common.disk.writing import about_disk
 
 _BY_SIGNAL = 128
 """Exit codes after a signal, as in shells: 128 + number (Ctrl-C 130, SIGTERM 143, SIGHUP 129)."""
@@ -50,22 +52,41 @@ def exit_code_of(run: Callable[[], int]) -> int:
 
     Args:
       run: the program; returns its own exit code. A ConfigError becomes one line on standard error
-        and the error's exit code; an interruption becomes one line and exit code 130, 143 or 129.
-        If the reader of standard output has gone, the exit code is 141.
+        and the error's exit code, and so does an OSError of a full or read-only disk; an
+        interruption becomes one line and exit code 130, 143 or 129. If the reader of standard
+        output has gone, the exit code is 141.
     """
     try:
         code = run()
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        return fail(error)
+        return _fail(error)
     except BrokenPipeError:
         if not _reader_of_output_is_gone():
             raise
         return _PIPE_CLOSED
+    except OSError as error:
+        said = about_disk(error)
+        if said is None:
+            raise
+        return _fail(FolderError(said))
     except KeyboardInterrupt as error:
         print(f"isoscale: interrupted by {interrupted_by(error).name}", file=sys.stderr)
         return interrupted_code(error)
+
+
+def _fail(error: ConfigError) -> int:
+    """Prints an error in one line; returns its exit code, also if no output can be written."""
+    code = error.exit_code
+    with contextlib.suppress(OSError):
+        code = fail(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # otherwise the interpreter tries once more at its end, and complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
 
 
 def _reader_of_output_is_gone() -> bool:

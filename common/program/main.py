@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from isoscale.common.config.errors import ConfigError, in_one_line
+from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
 from isoscale.common.config.flags import (
     Flags,
     define_flag,
@@ -22,6 +22,7 @@ from isoscale.common.config.flags import (
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
+from isoscale.common.disk.writing import about_disk, is_leftover, remove_leftovers
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 from isoscale.common.measure.result import (
@@ -140,7 +141,9 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     if (path / RESULT).exists() and not continues:
         raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
     ours = ("log.txt", heartbeat.FILE_NAME, ranks.FOLDER, *([RESULT] if continues else []))
-    foreign = [p.name for p in path.glob("*") if not p.name.startswith(ours)]
+    foreign = [
+        p.name for p in path.glob("*") if not p.name.startswith(ours) and not is_leftover(p.name)
+    ]
     if foreign:
         raise ConfigError(f"--run_dir={text} is not empty ({foreign[0]}); choose a new folder")
     return path
@@ -204,6 +207,10 @@ def _launch_ranks(
         raise Interrupted(stopped_by)
     error = outcome.explain(run_dir / LOG, otherwise="")
     print(f"isoscale: {error}", file=sys.stderr)
+    if outcome.exit_code == FolderError.exit_code:
+        with contextlib.suppress(OSError, FolderError):  # the disk may be full
+            _write_failure(config, run_dir, error)
+        return outcome.exit_code
     if result is None:
         _write_failure(config, run_dir, error)
     # A complete result remains valid, even if a rank failed while it exited.
@@ -214,7 +221,7 @@ def _launch_ranks(
 def _write_failure(
     config: RunConfig, run_dir: Path, error: str, *, status: Status = "failed"
 ) -> None:
-    outcome = RunOutcome(status=status, error=error)
+    outcome = RunOutcome(status=status, error=describe.without_home(error))
     result = lookup.scenario(config.scenario).assemble(_identity(config, run_dir), outcome)
     write_json(run_dir / RESULT, result.to_record())
 
@@ -378,7 +385,10 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             called = f"--save_checkpoint={checkpoints.folder}"
             held.enter_context(locked(checkpoints.folder, called=called))
             checkpoints.check_unchanged()
-    make_folder(run_dir, flag="--run_dir")
+            remove_leftovers(checkpoints.folder)
+    if not launched:  # otherwise the launcher has made the folder; it must not come back if removed
+        make_folder(run_dir, flag="--run_dir")
+        remove_leftovers(run_dir)
     # The launcher of ranks knows which of them failed first; it writes their result.
     supervised = launched and rank is not None
     if not rank and not supervised and _is_interrupted(run_dir):
@@ -401,16 +411,34 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             if not rank and not (run_dir / RESULT).exists():
                 _write_failure(config, run_dir, message, status="interrupted")
     except Exception as error:
-        # This is the outermost frame: any failure becomes a result on disk.
-        traceback.print_exc()
-        code = 1
-        if beat is not None:
-            beat.fail(in_one_line(error))
-        if not supervised and not (run_dir / RESULT).exists():
-            _write_failure(config, run_dir, in_one_line(error))
+        # This is the outermost frame: any failure becomes a result on disk, if that can be written.
+        code, message = _explain(error, run_dir, supervised=supervised)
+        with contextlib.suppress(OSError, FolderError):
+            if beat is not None:
+                beat.fail(message)
+            if not supervised and not (run_dir / RESULT).exists():
+                _write_failure(config, run_dir, message)
     if not launched:  # otherwise the supervisor still reads the heartbeat
-        heartbeat.remove(run_dir, rank)
+        with contextlib.suppress(OSError):  # a file that stays does no harm
+            heartbeat.remove(run_dir, rank)
     _leave(code)
+
+
+def _explain(error: Exception, run_dir: Path, *, supervised: bool) -> tuple[int, str]:
+    """Prints why a run failed; returns its exit code, and the reason in one line.
+
+    The launcher of supervised ranks says what one of them could not write.
+    """
+    vanished = f"{run_dir} has vanished: it was removed while the run used it"
+    refused = about_disk(error) if run_dir.is_dir() else vanished
+    with contextlib.suppress(OSError):  # the log may lie on the same full disk
+        if not refused:
+            traceback.print_exc()
+        elif not supervised:
+            print(f"isoscale: {refused}", file=sys.stderr)
+    if refused:
+        return FolderError.exit_code, refused
+    return 1, in_one_line(error)
 
 
 def _leave(code: int) -> NoReturn:
@@ -420,6 +448,7 @@ def _leave(code: int) -> NoReturn:
     still hold Python objects. During a shutdown, gloo then aborts in about one of ten exits, and
     the other ranks can hang after one rank has failed.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
