@@ -20,6 +20,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.disk.writing import writing
 from isoscale.common.report.board import event_records as records
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.hparams import experiment_of
@@ -49,19 +50,20 @@ def write_event_files(study: StudyData, *, plots: Path | None) -> Path:
 
     Raises:
       ConfigError: the records of a run are unreadable.
-      OSError: the folder of the study is not writable.
+      FolderError: the disk is full, or the folder of the study cannot be written.
     """
-    folder = records.make_plain_folder(study.folder / FOLDER)
-    parts = {name: records.make_plain_folder(folder / name) for name in PARTS}
-    wall_time = study_seconds(study)
-    _write_runs(study, parts["runs"])
-    scaling = {plain_name(series): events for series, events in scaling_events(study).items()}
-    for name, events in scaling.items():
-        _write(records.make_plain_folder(parts["scaling"] / name), events, wall_time=wall_time)
-    records.keep_only(parts["scaling"], scaling)
-    _write(parts["report"], report_events(study, plots), wall_time=wall_time)
-    _write_root([study], folder)
-    records.keep_only(folder, PARTS)
+    with writing(study.folder / FOLDER):
+        folder = records.make_plain_folder(study.folder / FOLDER)
+        parts = {name: records.make_plain_folder(folder / name) for name in PARTS}
+        wall_time = study_seconds(study)
+        _write_runs(study, parts["runs"])
+        scaling = {plain_name(series): events for series, events in scaling_events(study).items()}
+        for name, events in scaling.items():
+            _write(records.make_plain_folder(parts["scaling"] / name), events, wall_time=wall_time)
+        records.keep_only(parts["scaling"], scaling)
+        _write(parts["report"], report_events(study, plots), wall_time=wall_time)
+        _write_root([study], folder)
+        records.keep_only(folder, PARTS)
     return folder
 
 

@@ -6,10 +6,9 @@ not.
 
 import hashlib
 import io
-import os
+import re
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,16 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from isoscale.common.config.errors import FolderError
+from isoscale.common.config.read import MEBIBYTE, read_bytes
+from isoscale.common.disk.json_files import write_atomically
+
 RECORD_OVERHEAD_BYTES = 16
 """Bytes of a record besides its content: length, and checksums of length and content."""
 _PREFIX = "events.out.tfevents."
+_NAME = re.compile(rf"{re.escape(_PREFIX)}(?P<key>[0-9a-f]+)-(?P<content>[0-9a-f]{{16}})\+*")
+"""Name of an event file. A ``+`` for each time that the file was damaged and written again."""
+_LARGEST = 4 * 1024 * MEBIBYTE
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -116,26 +122,31 @@ def digest(*parts: bytes | str) -> str:
 
 
 def is_written(folder: Path, key: str) -> bool:
-    """Returns whether the folder has exactly one event file, and that file has this key."""
-    return [path.name for path in folder.glob(f"{_PREFIX}*")] == [f"{_PREFIX}{key}"]
+    """Returns whether the folder has exactly one event file, that of this key, undamaged."""
+    found = list(folder.glob(f"{_PREFIX}*"))
+    name = _NAME.fullmatch(found[0].name) if len(found) == 1 else None
+    if name is None or name["key"] != key:
+        return False
+    try:
+        return digest(read_bytes(found[0], most=_LARGEST)) == name["content"]
+    except FolderError:
+        return False
 
 
 def write_event_file(folder: Path, content: bytes, key: str) -> None:
     """Writes the only event file of a folder, and removes others, which would double the points.
 
-    TensorBoard sees a complete file or none. The file name contains the key, because a running
-    TensorBoard does not read a file with a known name again.
+    TensorBoard sees a complete file or none. A running TensorBoard does not read a file with a
+    known name again. So the name contains the key, and the file that replaces a damaged one gets
+    another name.
+
+    Raises:
+      FolderError: the disk is full, or the folder cannot be written.
     """
-    target = folder / f"{_PREFIX}{key}"
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    name = f"{_PREFIX}{key}-{digest(content)}"
+    there = [path.name for path in folder.glob(f"{name}*")]
+    target = folder / (f"{max(there, key=len)}+" if there else name)
+    write_atomically(target, content, durable=False)
     for path in folder.glob(f"{_PREFIX}*"):
         if path != target:
             path.unlink(missing_ok=True)
