@@ -21,12 +21,13 @@ from urllib.parse import quote
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
 from isoscale.common.processes import launch
+from isoscale.common.processes.lock import VanishedError
 from isoscale.common.processes.log_lines import telling_line
 from isoscale.common.processes.ports import free_port
 from isoscale.common.processes.supervise import describe_exit
 from isoscale.common.report.study.data import PLOTS, load_study
 from isoscale.common.study.find import find_study, split_studies
-from isoscale.common.study.store import RESULTS, Store
+from isoscale.common.study.store import RESULTS, STUDY, Store
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
@@ -49,7 +50,7 @@ def define_flags() -> Flags:
             "Writes event files to STUDY/tensorboard. You can delete this folder: isoscale writes\n"
             "it again from the results. Adds new runs of a study that is still running; this uses\n"
             "some CPU time on the cores of that study. Exit code: 0 ended by Ctrl-C or SIGTERM,\n"
-            "1 TensorBoard failed, 2 bad input."
+            "1 TensorBoard failed, 2 bad input, 3 a folder cannot be read or written."
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")
@@ -181,8 +182,12 @@ class _Views:
         """Writes the event files again if a study has changed.
 
         Raises:
-          ConfigError: a study cannot be read, or its folder cannot be written to.
+          ConfigError: a study cannot be read.
+          FolderError: its folder cannot be written, or has vanished.
         """
+        for store in self._studies.values():
+            if not (store.folder / STUDY).exists():
+                raise VanishedError(f"{store.folder} has vanished: it was removed")
         changed = self._changed()
         if changed == self._seen:
             return
@@ -196,10 +201,7 @@ class _Views:
         stores = self._studies.items()
         loaded = {name: load_study(Store(store.folder)) for name, store in stores}
         for study in loaded.values():
-            try:
-                write_event_files(study, plots=study.folder / PLOTS)
-            except OSError as error:
-                raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
+            write_event_files(study, plots=study.folder / PLOTS)
         if len(loaded) > 1:
             join_event_files(loaded, self._folder)
         self._seen = changed  # after an error, the next call tries again
@@ -317,7 +319,7 @@ def serve(request: BoardRequest) -> int:
       1: TensorBoard ended by itself, or did not answer in time.
 
     Raises:
-      ConfigError: a study cannot be read or written.
+      ConfigError, FolderError: a study cannot be read or written.
       KeyboardInterrupt: the usual end. TensorBoard has ended before this is raised.
     """
     from isoscale.common.report.board.event_files import most_points
@@ -358,13 +360,18 @@ def serve(request: BoardRequest) -> int:
         problem = _wait_until_it_answers(process, base, log, title=title)
         if problem is None:
             print(*request.remarks, *_text(request, base, views), sep="\n", flush=True)
+            said = ""
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_SECONDS)
                 try:
                     views.refresh()
+                except VanishedError:
+                    raise
                 except (ConfigError, OSError) as error:  # the study may be writing this file
-                    print(f"isoscale: {error}; trying again", file=sys.stderr)
+                    if str(error) != said:
+                        print(f"isoscale: {error}; trying again", file=sys.stderr)
+                    said = str(error)
             problem = _why_it_left(process.returncode, log)
         print(f"isoscale: {problem}", file=sys.stderr)
         return 1
@@ -394,7 +401,8 @@ def run(argv: Sequence[str]) -> int:
       The exit code: 0 ended by the user, 1 TensorBoard failed.
 
     Raises:
-      ConfigError: bad input, or a study that cannot be read or written.
+      ConfigError: bad input.
+      FolderError: a study cannot be read or written.
     """
     try:
         request = read_request(argv)

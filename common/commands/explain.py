@@ -148,7 +148,7 @@ def _show(study: StudyData, *, write: bool) -> None:
     """Prints the effects of tweaks in a study, and the path of its report.
 
     Raises:
-      ConfigError: the report cannot be written.
+      FolderError: the report cannot be written.
     """
     # Imported late: reporting a wrong flag does not need rich.
     from isoscale.common.report.formats.html_page import FILE

@@ -19,7 +19,7 @@ def define_flags() -> Flags:
             "  isoscale report STUDY          a name inside --out_dir, or a study's folder\n"
             "  isoscale report STUDY --plots=all\n\n"
             "'isoscale compare' writes the same files when a study ends. Exit code: 0 done, 2 bad\n"
-            "input."
+            "input, 3 the folder cannot be read or written."
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")
@@ -55,15 +55,13 @@ def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
       most_drawn: as for ``write_report``.
 
     Raises:
-      ConfigError: the folder cannot be written to.
+      ConfigError: ``plots`` is a link.
+      FolderError: the disk is full, or the folder cannot be written.
     """
     # Imported late: reporting a wrong name does not need matplotlib.
     from isoscale.common.report.study.write import write_report
 
-    try:
-        return write_report(study, most_drawn=most_drawn)
-    except OSError as error:
-        raise ConfigError(f"{study.folder} cannot be written: {error.strerror}") from None
+    return write_report(study, most_drawn=most_drawn)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.text import Text
 
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.disk.writing import writing
 from isoscale.common.parity.compare import LOSS, PARAMETERS, Difference
 from isoscale.common.parity.documents import RelayDocument, RelayRun
 from isoscale.common.parity.tolerances import tolerance_of
@@ -221,7 +222,8 @@ def _plots(document: RelayDocument) -> list[Plot]:
 def write_page(folder: Path, document: RelayDocument) -> Path:
     """Writes one self-contained page, and its plots as files; returns the path of the page."""
     shutil.rmtree(folder / PLOTS, ignore_errors=True)
-    (folder / PLOTS).mkdir()
+    with writing(folder / PLOTS):
+        (folder / PLOTS).mkdir()
     drawn = []
     for plot in _plots(document):
         svg, png = plot.render()
@@ -252,7 +254,8 @@ def write_event_files(folder: Path, document: RelayDocument) -> Path:
             curves[tag.replace(" ", "_").replace(":", "_")] = comparison.figures[LOSS].by_step
         name = "-".join(["relay" if len(run.legs) > 1 else "unbroken", *run.legs])
         target = board / run.model.replace("/", "-") / name.replace(":", "_")
-        target.mkdir(parents=True)
+        with writing(target):
+            target.mkdir(parents=True)
         events = [
             records.event([records.scalar(tag, value)], wall_time=now, step=step)
             for tag, curve in curves.items()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.disk.writing import remove_leftovers, writing
 from isoscale.common.report.drawing.pool import Drawing
 from isoscale.common.report.formats import csv_table, html_page, markdown
 from isoscale.common.report.study.contents import make_contents
@@ -35,7 +36,7 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
 
     Raises:
       ConfigError: ``plots`` is a link.
-      OSError: the folder is not writable.
+      FolderError: the disk is full, or the folder cannot be written.
     """
     if most_drawn is None:
         most_drawn = default_plots(len(study.settings))
@@ -45,12 +46,15 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
         *(plot for lanes in contents.lanes for plot in lanes.plots),
         *(plot for section in contents.sections for plot in section.plots),
     ]
+    for folder in (study.folder, study.folder / PLOTS):
+        remove_leftovers(folder)
     with Drawing(plots) as drawing:
         # These files need no drawings, so they are written while the workers draw.
         write_atomically(study.folder / csv_table.FILE, csv_table.to_csv(study.lines))
         write_atomically(study.folder / markdown.FILE, markdown.to_markdown(contents))
         drawn = drawing.result()
-    _write_plots(study.folder / PLOTS, drawn)
+    with writing(study.folder / PLOTS):
+        _write_plots(study.folder / PLOTS, drawn)
     path = study.folder / html_page.FILE
     write_atomically(path, html_page.to_html(contents, drawn))
     return path
