@@ -146,6 +146,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
       ConfigError: bad input, or no framework is installed.
+      FolderError: the output folder is in use, cannot be written, or has vanished.
     """
     request = read_request(argv)
     if request is None:
@@ -178,8 +179,9 @@ def run(argv: Sequence[str]) -> int:
             kept=kept,
             seconds=time.monotonic() - began,
         )
-        write_json(flags.folder / PARITY, document.to_json())
-        path = write_page(flags.folder, document)
+        with request.pool.keeping():
+            write_json(flags.folder / PARITY, document.to_json())
+            path = write_page(flags.folder, document)
         request.pool.finish()
     print_summary(document)
     print(f"Page: {path}")

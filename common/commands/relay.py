@@ -131,6 +131,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
       ConfigError: bad input, or a framework that is not installed.
+      FolderError: the output folder is in use, cannot be written, or has vanished.
     """
     request = read_request(argv)
     if request is None:
@@ -147,15 +148,16 @@ def run(argv: Sequence[str]) -> int:
             name=lambda key: " ".join(map(str, key)),
         )
         document = relay.document(plan, lines, kept=kept, seconds=time.monotonic() - began)
-        write_json(flags.folder / RELAY, document.to_json())
         from isoscale.common.report.parity.relay_page import (
             print_summary,
             write_event_files,
             write_page,
         )
 
-        path = write_page(flags.folder, document)
-        board = write_event_files(flags.folder, document)
+        with request.pool.keeping():
+            write_json(flags.folder / RELAY, document.to_json())
+            path = write_page(flags.folder, document)
+            board = write_event_files(flags.folder, document)
         request.pool.finish()
     print_summary(document)
     print(f"Page: {path}")

@@ -12,6 +12,7 @@ from isoscale.common.config.flags import Flags, define_flag
 from isoscale.common.config.framework_info import ProcessModel
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder
+from isoscale.common.disk.writing import is_leftover
 from isoscale.common.measure.runner import Runner
 from isoscale.common.parity.cases import Case, all_cases, make_config
 from isoscale.common.processes import job_pool
@@ -93,7 +94,8 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
     require_choice("tuning", fv.tuning, (STOCK, TUNED))
     read_wish(fv.tweaks, lookup.tweak_names())
     folder = check_folder(fv.out_dir, flag="--out_dir")
-    there = {path.name for path in folder.glob("*")} - {LOCK}
+    names = {path.name for path in folder.glob("*")} - {LOCK}
+    there = {name for name in names if not is_leftover(name)}
     ours = result in there or job_pool.module_at_work(folder / WORK) == kind.__module__
     if there and not ours:  # the command would replace these files
         raise ConfigError(

@@ -18,7 +18,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, Generic, NoReturn, TypeVar
@@ -27,11 +27,13 @@ from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
 from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import from_record, to_record
 from isoscale.common.disk.json_files import from_json, read_json, to_json, write_json
+from isoscale.common.disk.writing import about_disk, remove_leftovers, writing
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch, ranks
 from isoscale.common.processes.heartbeat import Heartbeat, doing, path_for
 from isoscale.common.processes.job_line import Key, Line
 from isoscale.common.processes.limits import Limits
+from isoscale.common.processes.lock import VanishedError
 from isoscale.common.processes.supervise import POLL_SECONDS, Supervision, wait_for_an_end
 
 JOBS, RESULTS = "jobs.json", "results.jsonl"
@@ -131,9 +133,12 @@ class _Worker(Generic[L]):
         """Starts a process for the remaining jobs."""
         names = (f"{self._name}-{attempt}" for attempt in itertools.count())
         self._folder = next(self._work / name for name in names if not (self._work / name).exists())
-        self._folder.mkdir()
+        with writing(self._folder):
+            self._folder.mkdir()
+            jobs = json.dumps([to_record(job) for job in self._remaining])
+            (self._folder / JOBS).write_text(jobs)
+            (self._folder / _LOG).touch()
         self._read = 0
-        (self._folder / JOBS).write_text(json.dumps([to_record(job) for job in self._remaining]))
         how = self._launch_of(self._remaining)
         module = type(self._remaining[0]).__module__
         own: list[dict[str, str]] = [{}]
@@ -166,11 +171,17 @@ class _Worker(Generic[L]):
         return True
 
     def _fail(self, error: str) -> None:
-        """Adds a line with the error of the current job."""
+        """Adds a line with the error of the current job.
+
+        Raises:
+          FolderError: the folder of the workers has vanished or cannot be written.
+        """
+        check_exists(self._work)  # otherwise note_failure would create a part of it again
         job = self._remaining.pop(0)
         log = str(self._folder / _LOG)
         self.lines.append(self._line_type(job=job.key, error=error, log=log))
-        job.note_failure()
+        with writing(self._work):
+            job.note_failure()
 
     def end(self) -> None:
         launch.end(self.processes)
@@ -189,6 +200,16 @@ def _whole_lines(folder: Path, line_type: type[L], start: int = 0) -> tuple[list
     whole = text[: text.rfind(b"\n") + 1]
     lines = [from_record(line_type, from_json(entry)) for entry in whole.splitlines()]
     return [dataclasses.replace(entry, log=log) for entry in lines], start + len(whole)
+
+
+def check_exists(work: Path) -> None:
+    """Checks that the folder of the workers is still there.
+
+    Raises:
+      VanishedError: it was removed.
+    """
+    if not (work / _REQUEST).exists():
+        raise VanishedError(f"{work} has vanished: it was removed while isoscale used it")
 
 
 def module_at_work(work: Path) -> str | None:
@@ -298,13 +319,19 @@ class JobPool(Generic[L]):
 
         Returns:
           The results of all jobs, and the number of results that an earlier session produced.
+
+        Raises:
+          FolderError: the disk is full, or the folder has vanished. All processes have ended.
         """
         from isoscale.common.processes.progress import JobProgress  # imports rich: needed only here
 
+        remove_leftovers(self.work.parent)
         if not resume:
             shutil.rmtree(self.work, ignore_errors=True)
-            self.work.mkdir()
+            with writing(self.work):
+                self.work.mkdir()
             write_json(self.work / _REQUEST, self._request())
+        remove_leftovers(self.work, deep=True)
         kept = self._done()
         workers = self._workers(kept, limits=limits)
         waiting, running = list(workers), list[_Worker[L]]()
@@ -314,8 +341,12 @@ class JobPool(Generic[L]):
             return [*kept.values(), *(line for worker in workers for line in worker.lines)]
 
         try:
-            with JobProgress(title, len(self._jobs), name=name, kept=len(kept)) as progress:
+            with (
+                self.keeping(),
+                JobProgress(title, len(self._jobs), name=name, kept=len(kept)) as progress,
+            ):
                 while waiting or running:
+                    check_exists(self.work)
                     while waiting and len(running) < slots:
                         running.append(waiting.pop(0))
                         running[-1].start()
@@ -334,6 +365,24 @@ class JobPool(Generic[L]):
             for worker in running:
                 worker.end()
         return lines(), len(kept)
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Adds to a FolderError how to go on; the results are kept until ``finish``.
+
+        Raises:
+          FolderError: one was raised in the context.
+        """
+        try:
+            yield
+        except VanishedError:
+            raise
+        except FolderError as error:
+            check_exists(self.work)
+            raise FolderError(
+                f"{error}; {len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
+                "remove the cause, then repeat the command with --resume"
+            ) from None
 
     def _workers(self, kept: Mapping[Key, L], *, limits: Limits) -> list[_Worker[L]]:
         """Returns a worker for each group that has remaining jobs.
@@ -366,7 +415,8 @@ class JobPool(Generic[L]):
         """
         if len(self._done()) < len(self._jobs):
             return
-        (self.work / _REQUEST).unlink()
+        with writing(self.work):
+            (self.work / _REQUEST).unlink()
         shutil.rmtree(self.work / OUTPUTS, ignore_errors=True)
 
 
@@ -398,22 +448,27 @@ def serve(
         def report(line: Line, began: float = began) -> None:
             if rank == 0:
                 line = dataclasses.replace(line, seconds=time.monotonic() - began)
-                with (folder / RESULTS).open("a", encoding="utf-8") as file:
+                path = folder / RESULTS
+                with writing(path), path.open("a", encoding="utf-8") as file:
                     file.write(to_json(to_record(line)) + "\n")
 
         try:
             run(job, beat, report)
         except Exception as error:
             # This is the outermost frame: the pool records any failure and starts a new process.
-            traceback.print_exc()
-            beat.fail(in_one_line(error))
-            _leave(1)
+            said = about_disk(error)
+            with contextlib.suppress(OSError):  # the log may lie on the same full disk
+                beat.fail(said or in_one_line(error))
+                if said is None:
+                    traceback.print_exc()
+            _leave(1 if said is None else FolderError.exit_code)
         gc.collect()  # a framework's compiled functions hold cycles of references
     _leave(0)
 
 
 def _leave(code: int) -> NoReturn:
     """Exits without the interpreter's shutdown, as ``common/program/main.py`` does."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
