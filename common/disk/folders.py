@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, FolderError
-from isoscale.common.disk.writing import reason
+from isoscale.common.disk.writing import is_of_the_disk, reason
 
 
 def check_folder(text: str, *, flag: str) -> Path:
@@ -32,12 +32,14 @@ def make_folder(path: Path, *, flag: str) -> None:
     """Creates a folder and its parents.
 
     Raises:
-      FolderError: the operating system refuses.
+      ConfigError: no folder can have this path, or this user may not create it.
+      FolderError: the disk is full, read-only or damaged.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FolderError(f"{flag}: {path} cannot be created: {reason(error)}") from None
+        kind = FolderError if is_of_the_disk(error) else ConfigError
+        raise kind(f"{flag}: {path} cannot be created: {reason(error)}") from None
 
 
 def leads_outside(root: Path, path: Path) -> bool:

@@ -29,22 +29,19 @@ _OURS = re.compile(
     rf"({re.escape(WRITING)}(.+\.)?|{re.escape(RANKS)})[a-z0-9_]{{8}}"
     rf"|{re.escape(OLD)}step_\d+\.[0-9a-f]{{8}}"
 )
-_OF_THE_DISK = {
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EIO,
-    errno.ENOSPC,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ESTALE,
-}
+_OF_THE_DISK = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE}
+_OF_RIGHTS = {errno.EACCES, errno.EPERM}
 
 
 def reason(error: OSError) -> str:
     """Returns the cause of an error in words: ``no space left on device``."""
     text = os.strerror(error.errno) if error.errno else str(error)
     return text[:1].lower() + text[1:]
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Returns whether the disk caused an error: it is full, read-only, damaged or gone."""
+    return error.errno in _OF_THE_DISK
 
 
 def about_disk(error: BaseException) -> str | None:
@@ -54,7 +51,7 @@ def about_disk(error: BaseException) -> str | None:
     """
     if isinstance(error, FolderError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK | _OF_RIGHTS:
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "output"
         return f"cannot write {place}: {reason(error)}"
     return None
