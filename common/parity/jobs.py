@@ -96,6 +96,9 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
     folder = check_folder(fv.out_dir, flag="--out_dir")
     names = {path.name for path in folder.glob("*")} - {LOCK}
     there = {name for name in names if not is_leftover(name)}
+    # A session that ended before it wrote its request, on a full disk for example.
+    if all(is_leftover(path.name) for path in (folder / WORK).glob("*")):
+        there.discard(WORK)
     ours = result in there or job_pool.module_at_work(folder / WORK) == kind.__module__
     if there and not ours:  # the command would replace these files
         raise ConfigError(

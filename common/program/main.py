@@ -206,7 +206,8 @@ def _launch_ranks(
     if result is None and stopped_by is not None:
         raise Interrupted(stopped_by)
     error = outcome.explain(run_dir / LOG, otherwise="")
-    print(f"isoscale: {error}", file=sys.stderr)
+    if not _lost_all_checkpoints(result):  # otherwise the rank has said so
+        print(f"isoscale: {error}", file=sys.stderr)
     if outcome.exit_code == FolderError.exit_code:
         with contextlib.suppress(OSError, FolderError):  # the disk may be full
             _write_failure(config, run_dir, error)
@@ -295,32 +296,33 @@ def _work(
     outcome = session.run()
     lost = False
     places = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
-    if rank == 0:
-        result = scenario.assemble(
-            _identity(config, run_dir),
-            outcome,
-            resumed_from=checkpoints.facts(),
-            startup_seconds=startup.seconds,
-            data=dataset.facts,
-            versions=versions,
-        )
-        machine = {
-            **describe.machine(),
-            "ranks": places,
-            "framework": facts,
-            "tweaks": {
-                tweak.name: tweak.evidence() if tweak.evidence else None
-                for tweak in lookup.tweaks_in_force(config)
-            },
-            "native_libraries": describe.native_libraries(),
-        }
-        _write_run_dir(run_dir, config, machine, versions, session.windows)
-        # Written last: a run directory with a result is complete.
-        record = result.to_record()
-        write_json(run_dir / RESULT, record)
-        lost = _lost_all_checkpoints(record)
-        print(scenario.summary(config, result))
-    runner.close()
+    # Closed also if a file cannot be written: the other ranks wait for this rank there.
+    with contextlib.closing(runner):
+        if rank == 0:
+            result = scenario.assemble(
+                _identity(config, run_dir),
+                outcome,
+                resumed_from=checkpoints.facts(),
+                startup_seconds=startup.seconds,
+                data=dataset.facts,
+                versions=versions,
+            )
+            machine = {
+                **describe.machine(),
+                "ranks": places,
+                "framework": facts,
+                "tweaks": {
+                    tweak.name: tweak.evidence() if tweak.evidence else None
+                    for tweak in lookup.tweaks_in_force(config)
+                },
+                "native_libraries": describe.native_libraries(),
+            }
+            _write_run_dir(run_dir, config, machine, versions, session.windows)
+            # Written last: a run directory with a result is complete.
+            record = result.to_record()
+            write_json(run_dir / RESULT, record)
+            lost = _lost_all_checkpoints(record)
+            print(scenario.summary(config, result))
     return int(lost)
 
 
