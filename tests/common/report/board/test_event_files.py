@@ -1,7 +1,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.measure.scenarios.training import SCENARIO
 from isoscale.common.report.board.event_files import (
     join_event_files,
@@ -407,3 +407,58 @@ write_event_files(load_study(Store(Path({str(study.folder)!r}))), plots=None)
 """
     check_not_loaded(FRAMEWORKS | {"tensorboardX"}, after=code, folder=tmp_path)
     assert (study.folder / "tensorboard" / "runs").is_dir()
+
+
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _emptied(content: bytes) -> bytes:
+    return b""
+
+
+def _flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [_cut, _emptied, _flipped])
+def test_damaged_event_files_are_written_again_under_another_name(
+    damage: Callable[[bytes], bytes], study: StudyData
+) -> None:
+    folder = write_event_files(study, plots=None)
+    original = {path: path.read_bytes() for path in event_paths(folder)}
+    for times in range(1, 3):
+        for path in event_paths(folder):
+            path.write_bytes(damage(path.read_bytes()))
+        write_event_files(study, plots=None)
+        now = {path: path.read_bytes() for path in event_paths(folder)}
+        # A running TensorBoard does not read a file with a known name again.
+        expected = {Path(f"{path}{'+' * times}"): data for path, data in original.items()}
+        assert now == expected
+    before = event_paths(folder)
+    assert event_paths(write_event_files(study, plots=None)) == before
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_an_event_file_that_is_no_file_is_neither_read_nor_followed(
+    kind: str, study: StudyData, tmp_path: Path
+) -> None:
+    folder = write_event_files(study, plots=None)
+    path = next(iter(event_paths(folder)))
+    path.unlink()
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(target)
+    if kind == "folder":
+        with pytest.raises(FolderError, match=r"^cannot write .*tensorboard: is a directory$"):
+            write_event_files(study, plots=None)
+    else:
+        write_event_files(study, plots=None)
+        assert len([p for p in path.parent.iterdir() if "tfevents" in p.name]) == 1
+    assert target.read_text() == "precious"
