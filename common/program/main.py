@@ -209,8 +209,9 @@ def _launch_ranks(
     if not _lost_all_checkpoints(result):  # otherwise the rank has said so
         print(f"isoscale: {error}", file=sys.stderr)
     if outcome.exit_code == FolderError.exit_code:
-        with contextlib.suppress(OSError, FolderError):  # the disk may be full
-            _write_failure(config, run_dir, error)
+        if result is None:
+            with contextlib.suppress(OSError, FolderError):  # the disk may be full
+                _write_failure(config, run_dir, error)
         return outcome.exit_code
     if result is None:
         _write_failure(config, run_dir, error)

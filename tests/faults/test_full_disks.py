@@ -289,7 +289,9 @@ def test_a_program_by_hand_says_in_one_line_which_file_it_cannot_write(
     oracle.check_no_leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("error", ["ENOSPC", *(long(error) for error in CAUSES)])
+@pytest.mark.parametrize(
+    "error", ["ENOSPC", *(long(error) for error in CAUSES if error != "ENOSPC")]
+)
 def test_checkpoints_that_cannot_be_written_cost_no_run(
     error: str, disk: Disk, tmp_path: Path
 ) -> None:
