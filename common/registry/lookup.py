@@ -301,11 +301,11 @@ class BrokenFrameworkError(RuntimeError):
 
 
 @contextlib.contextmanager
-def imports_of(info: FrameworkInfo) -> Iterator[None]:
-    """Raises BrokenFrameworkError for any error: the first real one, and the install command."""
+def _imports(info: FrameworkInfo, *, broken_by: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turns errors of some types into BrokenFrameworkError, with the first of a chain of errors."""
     try:
         yield
-    except Exception as error:
+    except broken_by as error:
         first = in_one_line(root_of(error))
         raise BrokenFrameworkError(
             f"{info.name} is installed but broken ({first}); install it again: {info.install}"
@@ -327,8 +327,10 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
-    with imports_of(info):
+    with _imports(info, broken_by=(Exception,)):
         _import_packages(info)
+    # Our own modules use names that an old framework may lack.
+    with _imports(info, broken_by=(ImportError,)):
         runner_class = _load(f"{package}.runner").RUNNER
         strategy = _load(f"{package}.strategies.{config.strategy}").make
         build = model_builder(info, config.spec)
@@ -342,7 +344,7 @@ def load_examination(framework: str) -> ModuleType | None:
       BrokenFrameworkError: a package of the framework cannot be imported.
     """
     name, info = f"{_package(framework)}.examine", framework_info(framework)
-    with imports_of(info):
+    with _imports(info, broken_by=(ImportError, OSError)):
         if importlib.util.find_spec(name) is not None:
             return _load(name)
         _import_packages(info)

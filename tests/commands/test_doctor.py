@@ -252,10 +252,7 @@ def test_failing_frameworks_do_not_stop_the_examination_of_other_frameworks(
         **dict.fromkeys(FAILING, "failed"),
         "plain": "ok",
     }
-    assert found["raises"]["error"] == (
-        "BrokenFrameworkError: raises is installed but broken (ZeroDivisionError: division by "
-        "zero); install it again: pip install json"
-    )
+    assert found["raises"]["error"] == "ZeroDivisionError: division by zero"
     assert "SIGABRT" in found["aborts"]["error"]
     assert "no progress for 5 s in 'importing hangs'" in found["hangs"]["error"]
 
