@@ -129,6 +129,8 @@ class Supervision:
             if now - self._finished > _LEAVE_SECONDS:
                 error = f"did not exit within {_LEAVE_SECONDS:g} s after its result; killed"
                 return self._outcome(-signal.SIGKILL, error)
+        if not self._run_dir.is_dir():  # the heartbeats of its processes go into removed files
+            return self._outcome(-signal.SIGKILL, vanished(self._run_dir), told=True)
         allowed, deadline = self._deadline()
         if now > deadline:
             error = f"killed by the watchdog: no progress for {allowed:g} s{self._who_hangs()}"
@@ -263,6 +265,11 @@ def innermost(dump: str) -> str | None:
     """Returns the innermost call of a stack as ``faulthandler`` writes it; None without one."""
     found = re.search(r'File "([^"]*)", line (\d+) in (\S+)', dump)
     return f"{Path(found[1]).name}:{found[2]} in {found[3]}" if found else None
+
+
+def vanished(run_dir: Path) -> str:
+    """Returns the error of a run whose folder was removed while the run used it."""
+    return f"{run_dir} has vanished: it was removed while the run used it"
 
 
 def wait_for_an_end(processes: Iterable[subprocess.Popen], *, seconds: float) -> None:

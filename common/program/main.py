@@ -48,7 +48,7 @@ from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import locked
 from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
-from isoscale.common.processes.supervise import supervise
+from isoscale.common.processes.supervise import supervise, vanished
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.program.startup import Startup, process_age
 from isoscale.common.registry import lookup
@@ -432,8 +432,7 @@ def _explain(error: Exception, run_dir: Path, *, supervised: bool) -> tuple[int,
 
     The launcher of supervised ranks says what one of them could not write.
     """
-    vanished = f"{run_dir} has vanished: it was removed while the run used it"
-    refused = about_disk(error) if run_dir.is_dir() else vanished
+    refused = about_disk(error) if run_dir.is_dir() else vanished(run_dir)
     with contextlib.suppress(OSError):  # the log may lie on the same full disk
         if not refused:
             traceback.print_exc()

@@ -11,6 +11,7 @@ from tests.mutations.planting import Change, plant
 
 LOOP, SESSION = "common/measure/loop.py", "common/measure/scenarios/training.py"
 LAUNCH, LOCK = "common/processes/launch.py", "common/processes/lock.py"
+SUPERVISE, STOP = "common/processes/supervise.py", "common/processes/stop.py"
 JSON_FILES = "common/disk/json_files.py"
 EXECUTE, STORE = "common/study/execute.py", "common/study/store.py"
 FILES, SAVER = "common/checkpoint/files.py", "common/checkpoint/saver.py"
@@ -20,6 +21,8 @@ VERDICTS = "common/analysis/verdicts.py"
 TEST_LOOP = "tests/common/measure/test_loop.py"
 TEST_SESSION = "tests/common/measure/test_training.py"
 TEST_LAUNCH = "tests/common/processes/test_launch.py"
+TEST_SUPERVISE = "tests/common/processes/test_supervise.py"
+TEST_STOP = "tests/common/measure/test_stop.py"
 TEST_LOCK = "tests/common/processes/test_lock.py"
 TEST_JSON_FILES = "tests/common/disk/test_json_files.py"
 TEST_EXECUTE, TEST_STORE = "tests/common/study/test_execute.py", "tests/common/study/test_store.py"
@@ -88,10 +91,10 @@ MEASURING = (
     _bug("one-step-more-in-flight", LOOP, "i >= max_in_flight", "i > max_in_flight",
          tests=TEST_LOOP),
     # A training's session.
-    _bug("placed-batches-are-placed-inside-the-window", SESSION, "self._placed", "False",
-         within="_batches", places=2, number=0, tests=TEST_SESSION),
-    _bug("timed-batches-are-placed-before-the-window", SESSION, "place()", "list(place())",
-         within="_batches", tests=TEST_SESSION),
+    _bug("placed-batches-are-placed-inside-the-window", SESSION,
+         "config.input_pipeline == 'placed'", "False", tests=TEST_SESSION),
+    _bug("timed-batches-are-placed-before-the-window", SESSION, "self._place(left)",
+         "list(self._place(left))", tests=TEST_SESSION),
     _bug("the-fastest-rank-counts", SESSION, "max(rank_seconds)", "min(rank_seconds)",
          tests=TEST_SESSION),
     _bug("only-the-first-rank-counts", SESSION, "max(rank_seconds)", "rank_seconds[0]",
@@ -103,20 +106,42 @@ MEASURING = (
     _bug("throughput-is-the-mean-of-rates", SESSION, "items / measured_seconds",
          "sum(self._config.global_batch_size / w.seconds_per_step for w in throughput) "
          "/ len(throughput)", tests=TEST_SESSION),
-    _bug("compiling-counts-as-a-step", SESSION, "len(unmeasured)", "0", tests=TEST_SESSION),
+    _bug("compiling-counts-twice", SESSION, "self._phase(*compiling)",
+         "[self._phase(*compiling) for _ in range(2)]", tests=TEST_SESSION),
     # Processes.
     _bug("no-parent-death-signal", LAUNCH, "libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)", "0",
          tests=TEST_LAUNCH, only="die_with_a_launcher"),
-    _bug("the-watchdog-never-fires", LAUNCH,
-         "time.time() - self._newest > self._watchdog_seconds", "False",
-         tests=TEST_LAUNCH, only="makes_no_progress"),
-    _bug("the-watchdog-looks-at-no-heartbeat", LAUNCH, "last_beat(self._run_dir)",
-         "(0.0, 'starting')", tests=TEST_LAUNCH, only="with_a_heartbeat"),
+    _bug("the-watchdog-never-fires", SUPERVISE, "now > deadline", "False",
+         tests=TEST_SUPERVISE, only="kills_a_process_that_makes_no_progress"),
+    _bug("the-watchdog-looks-at-no-heartbeat", SUPERVISE,
+         "heartbeat.read_beats(self._run_dir).items()", "{}.items()",
+         tests=TEST_SUPERVISE, only="with_a_heartbeat"),
+    _bug("the-time-of-a-file-is-progress", SUPERVISE, "known[0] != beat",
+         "heartbeat.path_for(self._run_dir, rank).stat().st_mtime > time.time()",
+         tests=TEST_SUPERVISE, only="future"),
+    _bug("compiling-has-the-limit-of-other-work", SUPERVISE,
+         "limits.compile_seconds if beat.compiles else limits.watchdog_seconds",
+         "limits.watchdog_seconds", tests=TEST_SUPERVISE, only="compiling"),
+    _bug("a-survivor-is-the-cause", SUPERVISE, "end.after if end.code < 0 else end.by", "end.by",
+         tests=TEST_SUPERVISE, only="consequences"),
+    _bug("the-rank-that-leaves-first-is-the-cause", SUPERVISE, "beat.failed_at is not None",
+         "False", tests=TEST_SUPERVISE, only="leaves_last"),
+    _bug("the-rank-that-is-ahead-is-blamed", SUPERVISE, "beat.count == least",
+         "beat.count > least", tests=TEST_SUPERVISE, only="behind_with_its_step"),
+    _bug("a-signal-saves-no-checkpoint", SESSION,
+         "self._interrupt(signals[0], after=self._step + done)",
+         "(_ for _ in ()).throw(Interrupted(signals[0]))", tests=TEST_STOP, only="saved"),
+    _bug("a-rank-stops-a-step-later-than-the-others", STOP, "chosen[1]", "chosen[1] + 1",
+         tests=TEST_STOP, only="same_step"),
+    _bug("a-rank-leaves-while-rank-0-saves", SESSION, "self._runner.barrier()", "None",
+         tests=TEST_STOP, only="saved"),
     _bug("descendants-outlive-the-end", LAUNCH,
          "psutil.Process(process.pid).children(recursive=True)", "[]",
          tests=TEST_LAUNCH, only="descendants"),
-    _bug("a-failed-rank-is-overlooked", LAUNCH, "failed[0]", "(0, 0)",
-         tests=TEST_LAUNCH, only="one_failing_rank"),
+    _bug("a-failed-rank-is-overlooked", SUPERVISE,
+         "[rank for rank, end in self._ends.items() if end.code]",
+         "[rank for rank, end in self._ends.items() if end.code and rank == 0]",
+         tests=TEST_SUPERVISE, only="one_failing_rank"),
     _bug("a-worker-inherits-a-rank", LAUNCH, "k not in ranks.VARIABLES", "True",
          tests=TEST_LAUNCH, only="inherit"),
     _bug("a-lock-that-does-not-lock", LOCK, "fcntl.LOCK_EX | fcntl.LOCK_NB",
