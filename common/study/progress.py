@@ -1,5 +1,6 @@
 """Shows the progress of a study: a live view on a terminal, otherwise a few plain lines."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.processes.heartbeat import doing
+from isoscale.common.processes.log_lines import LOG
 from isoscale.common.study.records import ResultLine
 
 SHOWN_RUNS = 8
@@ -106,11 +108,14 @@ class StudyProgress:
     def finish_run(self, line: ResultLine) -> None:
         """Counts a finished run; ``line`` is its result line."""
         self._done += 1
-        since = self._running[2] if self._running else self._clock()
+        _, run_dir, since = self._running or ("", None, self._clock())
         self._running = None
         bad = not line.ok
         self._bad += bad
         name, said = f"{_name(line.cell)} run {line.run}", _said(line)
+        log = run_dir / LOG if run_dir else None
+        if bad and log and log.exists():
+            said += f" (log: {os.path.relpath(log)})"
         self._latest.append((name, said))
         if line.result.status == "skipped":
             # Each reason is printed once: a missing framework is missing in every cell.

@@ -1,4 +1,5 @@
 import io
+import os
 import re
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def test_without_a_terminal_few_plain_lines_are_printed(tmp_path: Path) -> None:
         progress.start_run(CELL, 3, tmp_path)
         clock.now += QUIET_SECONDS
         progress.finish_run(line(3))
+        (tmp_path / "log.txt").touch()
+        progress.start_run(CELL, 4, tmp_path)
         progress.finish_run(line(4, "failed", "broke [bold]"))
     first, second, last = output.getvalue().splitlines()
     # Four runs took 33 s, and two remain.
@@ -53,7 +56,9 @@ def test_without_a_terminal_few_plain_lines_are_printed(tmp_path: Path) -> None:
         "[4/6, ETA 0:16] m torch ddp devices=4 run 3: 250.000 ms/step, 256 examples/s, "
         "oversubscribed, disturbed"
     )
-    assert second.endswith("failed: broke [bold]")  # immediately, and without markup
+    # Immediately, and without markup.
+    log = os.path.relpath(tmp_path / "log.txt")
+    assert second.endswith(f"failed: broke [bold] (log: {log})")
     assert last == "5 runs in 0:33, 1 not ok"
     assert "\x1b" not in output.getvalue()
 
