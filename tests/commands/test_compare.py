@@ -340,7 +340,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run_program, tmp_path: Path) 
 
 def test_a_diverged_run_has_the_status_diverged(run_program, tmp_path: Path) -> None:
     answer = run_program(
-        MAIN, "compare", *TORCH, "--runs=1", "--optimizer=sgd", "--learning_rate=1e12",
+        MAIN, "compare", *TORCH, "--runs=1", "--optimizer=sgd", "--learning_rate=1e9",
         "--clip_norm=0",
     )  # fmt: skip
     assert answer.returncode == 1

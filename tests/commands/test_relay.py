@@ -109,7 +109,7 @@ def test_a_difference_exits_with_1_and_names_the_step(
             "strategies/ddp.py",
             "def __init__(",
             "def __init__x(",
-            "exited with code 1; last",
+            "rank 0 failed in 'building mlp torch:ddp:2': AttributeError: ",
         ),
         # After one step the parameters are not finite: no checkpoint, and the next leg stops.
         (

@@ -127,13 +127,13 @@ def test_the_log_of_a_killed_process_is_not_quoted_if_it_says_nothing(
 
 
 def test_a_stopped_rank_is_named_by_the_watchdog_with_its_step(folder: Path) -> None:
-    program = start(folder, *ENDLESS, *DDP, "--watchdog_seconds=3", "--window_steps=1000")
+    program = start(folder, *ENDLESS, *DDP, "--watchdog_seconds=12", "--window_steps=1000")
     wait_for_windows(program, folder / "r", 2)
     os.kill(pid_of(folder / "r", 1), signal.SIGSTOP)
     program.communicate(timeout=60)
     assert program.returncode == 1
     error = result_in(folder / "r")["error"]
-    assert error.startswith("killed by the watchdog: no progress for 3 s: rank 1 is behind, in '")
+    assert error.startswith("killed by the watchdog: no progress for 12 s: rank 1 is behind, in '")
     assert "', stopped by a signal; rank 0, in '" in error
     assert "step" in error
 
@@ -166,7 +166,7 @@ def test_a_rank_that_hangs_in_a_step_is_named_with_the_line_where_it_hangs(folde
     code = copy_of_the_code(folder / "code")
     (code / "frameworks/torch_runner/strategies/hanging.py").write_text(HANGING)
     program = start(
-        folder, *ENDLESS, "--strategy=hanging", "--devices=2", "--watchdog_seconds=3",
+        folder, *ENDLESS, "--strategy=hanging", "--devices=2", "--watchdog_seconds=12",
         "--window_steps=20", env=environment_of(code),
     )  # fmt: skip
     program.communicate(timeout=60)
