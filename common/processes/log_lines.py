@@ -18,6 +18,7 @@ _SAYS_NOTHING = re.compile(
     | (\[rank\d+\]:\ ?)?\[[IWV]\d{4}\ \d\d:\d\d:\d\d     # torch
     | \d{4}-\d\d-\d\d\ \d\d:\d\d:\d\d[.,]\d+:\ [IWV]\    # TensorFlow
     | (INFO|WARNING|DEBUG):                              # logging, absl
+    | .*(failed\ call\ to\ cuInit|Unable\ to\ register\ cu)   # TensorFlow without a GPU
     | To\ enable\ the\ following\ instructions           # TensorFlow, continued lines
     | For\ more\ info                                    # PyTorch, TensorFlow
     | Extension\ modules:                                # faulthandler, at the end of a crash

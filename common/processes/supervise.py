@@ -26,6 +26,7 @@ _PEERS_SECONDS = 3.0
 """How long the other ranks may continue after one failed: in this time they report their errors."""
 _STACK_SECONDS = 1.0
 """How long the watchdog waits for the stacks of ranks that hang."""
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _MOST_CONSEQUENCES = 3
 _LONGEST_CONSEQUENCE = 200
 
@@ -56,7 +57,8 @@ class ProcessOutcome:
           otherwise: text to use if ``error`` is None.
         """
         error = self.error or otherwise
-        said = None if self.told else telling_line(log)
+        # A process that is killed from outside says nothing about it.
+        said = None if self.told or -self.exit_code in _FROM_OUTSIDE else telling_line(log)
         return f"{error}; last line of its log: {said}" if said else error
 
 

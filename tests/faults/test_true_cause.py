@@ -141,18 +141,20 @@ def test_a_stopped_rank_is_named_by_the_watchdog_with_its_step(folder: Path) -> 
 HANGING = """
 import time
 from isoscale.frameworks.torch_runner.strategies import ddp
-INFO = ddp.INFO
+INFO = {
+    "summary": "hangs", "process_model": "per_device", "max_devices": None, "mesh_axes": ("data",),
+}
 
 class Strategy(ddp.Strategy):
     def __init__(self, config):
         super().__init__(config)
         self._steps = 0
 
-    def sync(self, model, sync):
+    def scale_loss(self, loss):
         self._steps += 1
         if self._steps == 40 and self.rank == 1:
             self.wait_for_a_friend()
-        return super().sync(model, sync)
+        return super().scale_loss(loss)
 
     def wait_for_a_friend(self):
         time.sleep(600)
@@ -169,7 +171,8 @@ def test_a_rank_that_hangs_in_a_step_is_named_with_the_line_where_it_hangs(folde
         folder, *ENDLESS, "--strategy=hanging", "--devices=2", "--watchdog_seconds=12",
         "--window_steps=20", env=environment_of(code),
     )  # fmt: skip
-    program.communicate(timeout=60)
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 1, said
     error = result_in(folder / "r")["error"]
     assert "in wait_for_a_friend" in error
 

@@ -37,6 +37,8 @@ INFO = {
 
 _DESCRIPTORS = 4
 """File descriptors of gloo itself; each peer needs up to two more."""
+_USUAL_LIMIT = 1024
+"""Usual limit of open files on Linux."""
 _CAUSES = (
     ("Too many open files", "too few file descriptors ('ulimit -n')"),
     ("Unable to find address for", "GLOO_SOCKET_IFNAME names no network interface of this machine"),
@@ -62,15 +64,17 @@ def require_descriptors(world_size: int) -> None:
         return
     open_now = len(os.listdir(folder)) - 1  # without the folder itself
     need = open_now + _DESCRIPTORS + 2 * (world_size - 1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != unlimited and hard < need:
         raise RuntimeError(
             f"each of {world_size} ranks opens about {need} files; the limit is {hard} "
             "(raise it with 'ulimit -n')"
         )
-    if soft != unlimited and soft < need:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+    usual = max(need, _USUAL_LIMIT)
+    if soft != unlimited and soft < usual:
+        raised = usual if hard == unlimited else min(usual, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ NOISE = [
     "  warnings.warn('resource_tracker: There appear to be %d '",
     '  File "/lib/python3.11/threading.py", line 331 in wait',
     "Thread 0x00007f0d9c1ff6c0 (most recent call first):",
+    "E0000 00:00:1795863110.074384   20692 cuda_platform.cc:52] failed call to cuInit: INTERNAL: C",
+    "E0000 00:00:1764321729.123456   12345 cuda_dnn.cc:8579] Unable to register cuDNN factory",
     "Extension modules: numpy._core._multiarray_umath, psutil._psutil_linux (total: 40)",
     "    ~~~~~~~~^^^^^^^",
 ]
@@ -50,7 +52,7 @@ def test_lines_that_say_nothing_are_passed_over(noise: str, tmp_path: Path) -> N
     "line",
     [
         "terminate called after throwing an instance of 'gloo::EnforceNotMet'",
-        "E0000 00:00:1764321729.123456   12345 cuda_dnn.cc:8579] Unable to register cuDNN factory",
+        "E0000 00:00:1764321729.123456   12345 pjrt_client.cc:12] Allocation failed",
         "F1128 09:22:09.123456   12345 client.cc:80] Check failed: memory",
         "Fatal Python error: Segmentation fault",
         "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: out of memory",

@@ -100,8 +100,20 @@ def test_a_process_is_killed_if_it_does_not_exit_after_its_result(
 
 
 def test_the_error_names_the_signal_that_killed_a_process(tmp_path: Path) -> None:
-    worker = start("import os; os.abort()", tmp_path / "log")
-    assert outcome_of([worker], tmp_path).error == "was killed by SIGABRT in 'starting'"
+    log = tmp_path / "log"
+    outcome = outcome_of(
+        [start("import os; print('no memory', flush=True); os.abort()", log)], tmp_path
+    )
+    assert outcome.error == "was killed by SIGABRT in 'starting'"
+    assert outcome.explain(log, otherwise="").endswith("; last line of its log: no memory")
+
+
+def test_the_log_of_a_process_that_was_killed_from_outside_is_not_quoted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    worker = start("import os; print('all is well', flush=True); os.kill(os.getpid(), 9)", log)
+    outcome = outcome_of([worker], tmp_path)
+    assert log.read_text() == "all is well\n"
+    assert outcome.explain(log, otherwise="") == outcome.error
 
 
 @pytest.mark.parametrize(
