@@ -61,12 +61,14 @@ class StudyProgress:
     Call ``plan``, then ``start_run`` and ``finish_run`` for each run.
     """
 
-    def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ):
         """Prepares the view; entering the context shows it.
 
         Args:
           console: output; None: standard error (standard output gets results only).
-          clock: returns seconds since the epoch.
+          clock: returns seconds; a wall clock would make durations wrong when it is set.
         """
         self._console = console or Console(stderr=True, highlight=False)
         self._clock = clock
