@@ -35,7 +35,7 @@ from isoscale.common.registry.interpreters import (
 from isoscale.common.report.study.data import PLOTS, StudyData, load_study
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
-from isoscale.common.study.find import studies
+from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.grid import read_cells
 from isoscale.common.study.records import MOST_RUNS, ORDER_RULE, SessionRecord, StudyRecord
 from isoscale.common.study.store import Store
@@ -245,19 +245,19 @@ def read_request(argv: list[str]) -> CompareRequest | None:
     typed = define_flags()
     if not typed.parse(argv):
         return None
-    name = typed.study
-    if name is None:
-        if typed.resume:
-            raise ConfigError("--resume needs --study=NAME")
-        name = datetime.now(UTC).strftime("compare-%Y%m%d-%H%M%S")
+    if typed.study is None and typed.resume:
+        raise ConfigError("--resume needs --study=NAME")
     out_dir = check_folder(typed.out_dir, flag="--out_dir")
-    store = Store(check_inside(out_dir, name, flag="--study"))
+    if typed.study is None:
+        store = new_study(out_dir)
+    else:
+        store = Store(check_inside(out_dir, typed.study, flag="--study"))
     if typed.resume:
         return _read_resume(argv, typed, store, out_dir)
     if store.has_files:
         raise ConfigError(
-            f"--study={name} exists in {typed.out_dir}; add --resume to continue the study, or "
-            "choose another name for a new study"
+            f"--study={typed.study} exists in {typed.out_dir}; add --resume to continue the study, "
+            "or choose another name for a new study"
         )
     return CompareRequest(
         flags=typed,
@@ -362,7 +362,10 @@ def run(argv: Sequence[str]) -> int:
         print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
         return 0
     machine = describe.machine()
-    make_folder(store.folder, flag="--out_dir")
+    if request.flags.study is None:
+        store = new_study(store.folder.parent, create=True)
+    else:
+        make_folder(store.folder, flag="--out_dir")
     with store.locked():
         study = make_study()
         store.print_notes()
@@ -381,7 +384,7 @@ def run(argv: Sequence[str]) -> int:
             sessions=[*earlier, session],
         )
         store.write_record(record)
-        return _execute(request, study, record)
+        return _execute(dataclasses.replace(request, store=store), study, record)
 
 
 def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:

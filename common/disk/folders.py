@@ -28,16 +28,24 @@ def check_folder(text: str, *, flag: str) -> Path:
     return path
 
 
-def make_folder(path: Path, *, flag: str) -> None:
+def make_folder(path: Path, *, flag: str, new: bool = False) -> None:
     """Creates a folder and its parents.
 
+    Args:
+      path: the folder.
+      flag: name of the flag, for the error message.
+      new: the folder must not exist.
+
     Raises:
+      FileExistsError: the folder exists, but must be new.
       ConfigError: no folder can have this path, or this user may not create it.
       FolderError: the disk is full, read-only or damaged.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=not new)
     except OSError as error:
+        if new and isinstance(error, FileExistsError):
+            raise
         kind = FolderError if is_of_the_disk(error) else ConfigError
         raise kind(f"{flag}: {path} cannot be created: {reason(error)}") from None
 

@@ -1,10 +1,13 @@
 """Finds the studies that a user names: names inside ``--out_dir``, or folders."""
 
+import itertools
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, FolderError, unknown
-from isoscale.common.disk.folders import check_inside
+from isoscale.common.disk.folders import check_inside, make_folder
 from isoscale.common.study.store import RESULTS, STUDY, Store
 
 
@@ -70,7 +73,40 @@ def _named(text: str, out_dir: Path) -> Path:
     return folder
 
 
+def new_study(out_dir: Path, *, create: bool = False) -> Store:
+    """Returns a study that does not exist yet, named by the time.
+
+    Two studies may start in the same second; after the clock was set back, the same second even
+    comes twice. Then the name gets a number.
+
+    Args:
+      out_dir: folder that holds the studies.
+      create: creates the study's folder; no other process then gets this name. False: writes
+        nothing.
+
+    Raises:
+      ConfigError, FolderError: the folder cannot be created.
+    """
+    stem = datetime.now(UTC).strftime("compare-%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = out_dir / (stem if number == 1 else f"{stem}-{number}")
+        if os.path.lexists(folder):
+            continue
+        try:
+            if create:
+                make_folder(folder, flag="--out_dir", new=True)
+        except FileExistsError:  # another process was faster
+            continue
+        return Store(folder)
+    raise AssertionError
+
+
 def _newest(out_dir: Path) -> Path:
+    """Returns the study whose results changed last.
+
+    Only time stamps can tell; after the clock was set back, another study may look newer.
+    """
+
     def changed(folder: Path) -> float:
         results = folder / RESULTS
         return (results if results.exists() else folder / STUDY).stat().st_mtime
