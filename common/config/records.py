@@ -2,7 +2,8 @@
 
 A field may be a string, a number, a boolean, ``None``, a ``Literal``, a tuple, a list, a ``dict``
 or ``Mapping`` with string keys, ``Any``, a union of these, or another dataclass. A class that
-defines both ``to_json()`` and ``from_json(record)`` has its own form.
+defines both ``to_json()`` and ``from_json(record)`` has its own form. A field whose name ends with
+``seconds`` is a duration: it cannot be negative.
 """
 
 import dataclasses
@@ -177,11 +178,18 @@ def _read_sequence(origin: type, arguments: tuple[Any, ...], value: Any, path: s
 
 def _read_plain(kind: type, value: Any, path: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
         raise _wrong(path, value, kind.__name__)
+    if kind in (int, float) and value < 0 and _is_duration(path):
+        raise ValueError(f"{path} is {value}; a duration cannot be negative")
     return value
+
+
+def _is_duration(path: str) -> bool:
+    """Returns whether a value is in seconds, or part of figures in seconds, by its names."""
+    return any(name.split("[")[0].endswith("seconds") for name in path.split("."))
 
 
 def _join(path: str, name: str) -> str:

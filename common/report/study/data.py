@@ -140,9 +140,12 @@ class StudyData:
         """Returns the records of a run's ``windows.jsonl``; [] if the file is missing.
 
         Raises:
-          ValueError: the file is damaged.
+          ValueError: the file is damaged, or has a negative duration.
         """
-        return self._records(line, "windows.jsonl")
+        found = self._records(line, "windows.jsonl")
+        if any(isinstance(s := window.get("seconds"), int | float) and s < 0 for window in found):
+            raise ValueError("windows.jsonl has a negative duration")
+        return found
 
     def config(self, line: ResultLine) -> "RunFacts | None":
         """Returns facts of a run's ``config.json``; None if the file is missing or damaged."""

@@ -114,3 +114,37 @@ def test_the_error_names_the_path_of_a_wrong_value(change: dict[str, Any], messa
 def test_a_record_must_be_an_object() -> None:
     with pytest.raises(ValueError, match=r"the record is \[1\]; it must be an object"):
         from_record(Outer, [1])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spread:
+    median: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timed:
+    wall_seconds: float | None = None
+    step_seconds: Spread | None = None
+    by_cause_seconds: dict[str, float] | None = None
+    rank_seconds: tuple[float, ...] = ()
+    balance: float = 0.0
+
+
+@pytest.mark.parametrize(
+    "record, path",
+    [
+        ({"wall_seconds": -1}, "wall_seconds"),
+        ({"wall_seconds": -0.5}, "wall_seconds"),
+        ({"step_seconds": {"median": -1e-9}}, "step_seconds.median"),
+        ({"by_cause_seconds": {"import": -2.0}}, "by_cause_seconds.import"),
+        ({"rank_seconds": [1.0, -1.0]}, "rank_seconds[1]"),
+    ],
+)
+def test_a_negative_duration_is_refused(record: dict[str, Any], path: str) -> None:
+    with pytest.raises(ValueError, match="a duration cannot be negative") as caught:
+        from_record(Timed, record)
+    assert str(caught.value).startswith(f"{path} is -")
+
+
+def test_zero_durations_and_other_negative_numbers_are_read() -> None:
+    assert from_record(Timed, {"wall_seconds": 0, "balance": -1}).balance == -1.0
