@@ -1,7 +1,8 @@
 /* Preloaded into programs under test: the real-time clock steps; all other clocks stay as they are.
 
-   CLOCK_SHIFTS  whole seconds, separated by blanks; each is added to the real-time clock in turn
-   CLOCK_PERIOD  milliseconds until the next one; 0: the first one stays
+   CLOCK_STEPS   whole seconds, separated by blanks; each is one step, in turn
+   CLOCK_PERIOD  milliseconds between two steps; 0: only the first step is made, at once
+   CLOCK_START   reading of the monotonic clock before the first period, in milliseconds
 
    The moment of a step follows the monotonic clock: all processes see the same steps. */
 #define _GNU_SOURCE
@@ -13,16 +14,22 @@
 #include <unistd.h>
 
 #define MOST 16
-static long shifts[MOST], count, period;
+static long steps[MOST], count, period, start;
+
+static long number(const char *name) {
+  const char *text = getenv(name);
+  return text ? atol(text) : 0;
+}
 
 __attribute__((constructor)) static void read_variables(void) {
-  const char *text = getenv("CLOCK_SHIFTS"), *every = getenv("CLOCK_PERIOD");
+  const char *text = getenv("CLOCK_STEPS");
   for (char *end; text && count < MOST; text = end) {
     long seconds = strtol(text, &end, 10);
     if (end == text) break;
-    shifts[count++] = seconds;
+    steps[count++] = seconds;
   }
-  period = every ? atol(every) : 0;
+  period = number("CLOCK_PERIOD");
+  start = number("CLOCK_START");
 }
 
 static int real(clockid_t clock, struct timespec *now) {
@@ -33,10 +40,13 @@ static int real(clockid_t clock, struct timespec *now) {
 
 static long shift(void) {
   struct timespec now;
+  long sum = 0, made;
   if (!count) return 0;
-  if (!period) return shifts[0];
+  if (!period) return steps[0];
   real(CLOCK_MONOTONIC, &now);
-  return shifts[(now.tv_sec * 1000 + now.tv_nsec / 1000000) / period % count];
+  made = (now.tv_sec * 1000 + now.tv_nsec / 1000000 - start) / period;
+  for (long i = 0; i < count; i++) sum += steps[i] * (made / count + (i < made % count));
+  return sum;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {

@@ -1,14 +1,18 @@
-"""A wall clock that is set while programs run: -1 h, +1 day and back, several times."""
+"""A wall clock that is set while programs run: by -1 h, +1 day, -1 h, and so on."""
 
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 _SOURCE = Path(__file__).with_name("clock.c")
-_DAY, _HOUR = 24 * 3600, 3600
+HOUR, DAY = 3600, 24 * 3600
+_PERIOD = 200
+"""Milliseconds between two steps: several in the shortest run."""
 
 
 class WallClock:
@@ -17,19 +21,20 @@ class WallClock:
     def __init__(self, library: Path):
         self._library = library
 
-    def steps(self, *, milliseconds: int = 300) -> dict[str, str]:
-        """Returns variables: the clock is right, an hour slow, a day fast, right, ... in turn."""
-        return self._variables(f"0 {-_HOUR} {_DAY}", milliseconds)
+    def steps(self, *seconds: int) -> dict[str, str]:
+        """Returns variables: the clock steps by these seconds in turn, from now on, without end."""
+        return self._variables(seconds or (-HOUR, DAY), _PERIOD)
 
     def off_by(self, seconds: int) -> dict[str, str]:
         """Returns variables: the clock is wrong by some seconds from the start of a program."""
-        return self._variables(str(seconds), 0)
+        return self._variables((seconds,), 0)
 
-    def _variables(self, shifts: str, period: int) -> dict[str, str]:
+    def _variables(self, steps: Sequence[int], period: int) -> dict[str, str]:
         return {
             "LD_PRELOAD": str(self._library),
-            "CLOCK_SHIFTS": shifts,
+            "CLOCK_STEPS": " ".join(map(str, steps)),
             "CLOCK_PERIOD": str(period),
+            "CLOCK_START": str(int(1000 * time.monotonic())),
         }
 
 
