@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.private import file_names, may_be_secret, without_paths
 
 UNKNOWN = "unknown"
 QUERY_SECONDS = 30
@@ -36,7 +37,8 @@ _WORDS = """
     OMP_NESTED OMP_PLACES OMP_PROC_BIND OMP_SCHEDULE OMP_STACKSIZE OMP_WAIT_POLICY
     ONEDNN_CPU_ISA_HINTS ONEDNN_MAX_CPU_ISA OPENBLAS_CORETYPE
 """
-_TEXTS = "GLIBC_TUNABLES LD_PRELOAD MALLOC_CONF"
+_PRELOAD = "LD_PRELOAD"
+_TEXTS = f"GLIBC_TUNABLES {_PRELOAD} MALLOC_CONF"
 _NUMBER_FORM = re.compile(r"-?[\d.,:]{1,60}")
 _WORD_FORM = re.compile(r"[\w ,.:;=+*^/{}()\[\]-]{1,80}", re.ASCII)
 _TEXT_FORM = re.compile(r"[ -~]{1,2000}")
@@ -51,8 +53,9 @@ ENVIRONMENT = {
 def environment(framework_names: Collection[str]) -> dict[str, str]:
     """Returns the environment variables that are set and change results or speed.
 
-    Paths in the user's home begin with ``~``. A value without the form of its variable may be a
-    secret that came there by mistake: the result says only how long it is.
+    Of a path, only the name of a preloaded library is recorded. A value that has not the form of
+    its variable, or looks like a key, may be a secret that came there by mistake: the result says
+    only how long it is.
 
     Args:
       framework_names: names of the frameworks' variables (``FrameworkInfo.variables``).
@@ -60,18 +63,20 @@ def environment(framework_names: Collection[str]) -> dict[str, str]:
     known = {**dict.fromkeys(framework_names, _TEXT_FORM), **ENVIRONMENT}
     found: dict[str, str] = {}
     for name, value in sorted(os.environ.items()):
-        if name in known:
-            fits = value == "" or known[name].fullmatch(value)
-            found[name] = (
-                without_home(value) if fits else f"(not recorded: {len(value)} characters)"
-            )
+        if name not in known:
+            continue
+        fits = value == "" or known[name].fullmatch(value)
+        shown = file_names(value) if name == _PRELOAD else without_paths(value)
+        if not fits or may_be_secret(shown):
+            shown = f"(not recorded: {len(value)} characters)"
+        found[name] = shown
     return found
 
 
-def without_home(text: str) -> str:
-    """Returns a text in which ``~`` replaces the path of the user's home."""
-    home = str(Path.home())
-    return re.sub(rf"{re.escape(home)}(?=/|:|\s|$)", "~", text) if home != "/" else text
+def changed_in_record(framework_names: Collection[str]) -> list[str]:
+    """Returns the variables whose value ``environment`` does not show as it is."""
+    shown = environment(framework_names)
+    return [name for name, value in shown.items() if os.environ[name] != value]
 
 
 def cpu_info() -> dict[str, str]:

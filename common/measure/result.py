@@ -96,7 +96,7 @@ class ResumedFrom:
     """The checkpoint that a run resumed.
 
     Attributes:
-      path: path of the checkpoint.
+      path: name of the checkpoint's folder.
       step: number of training steps done in the checkpoint.
       written_by: framework, strategy, devices and versions of the run that wrote it.
     """
@@ -116,7 +116,7 @@ class RunIdentity:
       seed: seed of parameters, batches and dropout.
       parameters: number of parameters of the model.
       flops_per_step: analytic count of floating-point operations in a training step.
-      run_dir: folder of the run; in a study, relative to the study's folder.
+      run_dir: name of the run's folder; in a study's index, relative to the study's folder.
     """
 
     started: str | None = None

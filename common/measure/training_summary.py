@@ -54,7 +54,6 @@ def summary(config: RunConfig, result: TrainingResult) -> str:
             f"  saved       {len(saved.saved_steps)} checkpoints in {sum(saved.seconds):.2f} "
             f"s outside the windows, the last at step {saved.saved_steps[-1]}"
         )
-    lines.append(f"  results in  {result.run_dir}")
     return "\n".join(lines)
 
 

@@ -190,10 +190,10 @@ class Checkpoints:
 
     def facts(self) -> ResumedFrom | None:
         """Returns the result's facts about the checkpoint the run resumed; None without one."""
-        if self.manifest is None:
+        if self.manifest is None or self.source is None:
             return None
         return ResumedFrom(
-            path=str(self.source),
+            path=self.source.resolve().name,  # without its place: results are often published
             step=self.manifest.step,
             written_by=self.manifest.written_by,
         )

@@ -25,6 +25,7 @@ from isoscale.common.disk.json_files import to_json, write_atomically, write_jso
 from isoscale.common.disk.writing import about_disk, is_leftover, remove_leftovers
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
+from isoscale.common.machine.private import Private
 from isoscale.common.measure.result import (
     RESULT,
     RunIdentity,
@@ -223,9 +224,20 @@ def _launch_ranks(
 def _write_failure(
     config: RunConfig, run_dir: Path, error: str, *, status: Status = "failed"
 ) -> None:
-    outcome = RunOutcome(status=status, error=describe.without_home(error))
+    outcome = RunOutcome(status=status, error=_private(run_dir).clean(error))
     result = lookup.scenario(config.scenario).assemble(_identity(config, run_dir), outcome)
     write_json(run_dir / RESULT, result.to_record())
+
+
+def _private(run_dir: Path) -> Private:
+    """Returns what removes paths outside the run folder, and secrets, from the texts of a run."""
+    folders = {
+        str(lookup.ROOT): "isoscale",
+        sys.prefix: "python",
+        str(run_dir): run_dir.name,
+        str(run_dir.absolute()): run_dir.name,
+    }
+    return Private(folders, describe.changed_in_record(lookup.environment_variables()))
 
 
 def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
@@ -238,7 +250,7 @@ def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
         seed=config.seed,
         parameters=config.spec.parameter_count,
         flops_per_step=config.spec.training_flops(global_batch_size=batch),
-        run_dir=describe.without_home(str(run_dir)),
+        run_dir=run_dir.name,  # without its place: a study is often published
     )
 
 
@@ -324,6 +336,7 @@ def _work(
             write_json(run_dir / RESULT, record)
             lost = _lost_all_checkpoints(record)
             print(scenario.summary(config, result))
+            print(f"  results in  {run_dir}")
     return int(lost)
 
 

@@ -13,7 +13,8 @@ from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.writing import about_disk, reason, writing
-from isoscale.common.machine.describe import without_home
+from isoscale.common.machine.describe import changed_in_record
+from isoscale.common.machine.private import Private, prefix_of
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
@@ -188,6 +189,16 @@ class Study:
             exit_warning=attempt.exit_warning,
         )
 
+    def _private(self, python: str) -> Private:
+        """Returns what removes paths outside the study, and secrets, from the texts of a run."""
+        folders = {
+            str(lookup.ROOT): "isoscale",
+            prefix_of(python): "python",
+            str(self._store.folder.resolve()): ".",
+            str(self._store.folder.resolve().parent): "(out_dir)",
+        }
+        return Private(folders, changed_in_record(lookup.environment_variables()))
+
     def _read(self, index: int, run_dir: Path) -> TrainingResult | None:
         """Returns a run's result; None if it is absent or not written by isoscale."""
         record = read_record(run_dir)
@@ -210,12 +221,14 @@ class Study:
     def _start(self, index: int, run: int, run_dir: Path) -> "_Attempt":
         command = self.command(index, run, run_dir)
         log = run_dir / "log.txt"
-        # Without the path of the interpreter: a study is often published.
-        shown = [Path(command[0]).name, *map(without_home, command[1:])]
+        # Without paths outside the study: a study is often published.
+        private = self._private(command[0])
+        shown = [Path(command[0]).name, *map(private.clean, command[1:])]
         failure = self._without_figures(index, run, "failed", "")
         self._store.check_exists()  # a study that was removed must not come back as a new one
         try:
             with writing(run_dir):
+                private.clean_file(log)  # of an attempt whose study was killed
                 set_aside(run_dir)
                 run_dir.mkdir(parents=True)
                 log.write_text(f"$ {shlex.join(shown)}\n", encoding="utf-8")
@@ -225,7 +238,7 @@ class Study:
             error = about_disk(problem) or str(problem)
             # The disk is full, the interpreter was removed since its check, or a tweak's library
             # cannot be built. The other runs of the study may still succeed.
-            return _Attempt(result=dataclasses.replace(failure, error=without_home(error)))
+            return _Attempt(result=dataclasses.replace(failure, error=private.clean(error)))
         # A program with several ranks watches over them itself, with the same limits: it knows more
         # about them than this process. A second limit here could kill it before it has said so.
         alone = self._cells[index].processes == 1
@@ -236,14 +249,17 @@ class Study:
             result=run_dir / RESULT if alone else None,
         )
         self._store.check_exists()
+        refused = _refusal(outcome, log)
+        private.clean_file(log)
         with contextlib.suppress(OSError):  # a file that stays does no harm
             heartbeat.remove(run_dir)
         result = self._read(index, run_dir)
         if result is not None:
             # A complete result remains valid; exit_warning notes a failure after it was written.
-            return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=outcome.error)
-        error = _refusal(outcome, log) or outcome.explain(log, otherwise="wrote no result")
-        failed = dataclasses.replace(failure, error=without_home(error))
+            warning = private.clean(outcome.error) if outcome.error else None
+            return _Attempt(result=result, wall_seconds=outcome.seconds, exit_warning=warning)
+        error = refused or outcome.explain(log, otherwise="wrote no result")
+        failed = dataclasses.replace(failure, error=private.clean(error))
         return _Attempt(result=failed, wall_seconds=outcome.seconds)
 
     def run(self, *, budget_seconds: float | None, on_round: Callable[[int], None]) -> None:

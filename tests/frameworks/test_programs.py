@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from isoscale.common.machine.cores import available_cores
-from isoscale.common.machine.describe import without_home
+from isoscale.common.machine.private import without_home
 from isoscale.common.registry import lookup
 from tests.faults.listeners import Listeners
 
