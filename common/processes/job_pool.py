@@ -11,6 +11,7 @@ import abc
 import contextlib
 import dataclasses
 import gc
+import hashlib
 import itertools
 import json
 import os
@@ -261,7 +262,11 @@ class JobPool(Generic[L]):
         return {
             "module": type(self._jobs[0]).__module__,
             "jobs": [to_record(job) for job in self._jobs],
-            "pythons": self._pythons,
+            # Digests: the path of an interpreter tells about the user.
+            "pythons": {
+                name: hashlib.sha256(path.encode()).hexdigest()
+                for name, path in self._pythons.items()
+            },
             "code_sha256": self._code_sha256,
         }
 
