@@ -28,7 +28,7 @@ STRANGERS = (
 """Variables that no run records."""
 ODD = {
     # Variables that a run records, with values that they should not have.
-    "JAX_COMPILATION_CACHE_DIR": "{folder}/cache",
+    "JAX_COMPILATION_CACHE_DIR": f"/opt/{CANARY}/cache",
     "LIBTPU_INIT_ARGS": f"--token={KEY}",
     "CUBLAS_WORKSPACE_CONFIG": KEY,
     "GLIBC_TUNABLES": f"glibc.malloc.check={KEY}",
