@@ -34,7 +34,10 @@ def isoscale(folder: Path, *arguments: str, **variables: str) -> tuple[int, str,
     """Runs a command; returns its exit code, what it said, and its seconds by this test's clock."""
     began = time.monotonic()
     with start(folder, MAIN, *arguments, **variables) as program:
-        out, err = program.communicate(timeout=240)
+        try:
+            out, err = program.communicate(timeout=120)
+        finally:
+            program.kill()  # a watchdog that follows the clock may never end
     check_no_process(folder)
     return program.returncode, out + err, time.monotonic() - began
 
