@@ -9,15 +9,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from isoscale.common.processes.early import end_quietly_on_ctrl_c
 
-from isoscale.common.config.model_spec import Arrays
-from isoscale.common.config.run_config import RunConfig
-from isoscale.common.program import main
-from isoscale.common.reference.optimizer import SLOTS, OptimizerState
-from isoscale.common.registry import lookup
-from tests.common.measure.fake_runner import FakeRunner
-from tests.conftest import ROOT
+end_quietly_on_ctrl_c()  # as the programs of the frameworks do
+
+import numpy as np  # noqa: E402
+
+from isoscale.common.config.model_spec import Arrays  # noqa: E402
+from isoscale.common.config.run_config import RunConfig  # noqa: E402
+from isoscale.common.program import main  # noqa: E402
+from isoscale.common.reference.optimizer import SLOTS, OptimizerState  # noqa: E402
+from isoscale.common.registry import lookup  # noqa: E402
+from tests.common.measure.fake_runner import FakeRunner  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Not from conftest: this program starts often, and pytest takes longer than everything else."""
 
 
 class QuickRunner(FakeRunner):
@@ -67,4 +73,5 @@ def interpreter(folder: Path) -> str:
 
 if __name__ == "__main__":
     lookup.load_runner = lambda config: lambda: QuickRunner(config)  # type: ignore[assignment]
+    lookup.program = lambda framework: "tests.faults.quick_program"  # its ranks run it too
     sys.exit(main.main("torch"))
