@@ -50,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: the command's name and its flags; None: those of the process.
     """
-    interrupt_on(*INTERRUPTING)
     return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _run(argv: list[str]) -> int:
+    interrupt_on(*INTERRUPTING)
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())
         return 0

@@ -11,9 +11,7 @@ def main() -> int:
     """Runs ``isoscale``; returns its exit code."""
     from isoscale.common.commands.main import main as run  # late: it takes a tenth of a second
 
-    code = run()
-    end_quietly_on_ctrl_c()
-    return code
+    return run()
 
 
 if __name__ == "__main__":

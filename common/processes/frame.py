@@ -5,7 +5,10 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.flags import fail
@@ -24,11 +27,15 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
       number: the signal.
+      latest: the latest one of this program; None without one.
     """
+
+    latest: "Interrupted | None" = None
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
         self.number = number
+        Interrupted.latest = self
 
 
 def interrupted_by(error: KeyboardInterrupt) -> signal.Signals:
@@ -56,24 +63,51 @@ def exit_code_of(run: Callable[[], int]) -> int:
         interruption becomes one line and exit code 130, 143 or 129. If the reader of standard
         output has gone, the exit code is 141.
     """
+    _Frame.left, Interrupted.latest = False, None
+    try:
+        code = _guarded(run)
+        _Frame.left = True
+        return code
+    except KeyboardInterrupt as error:  # a further signal during the message about the first one
+        _Frame.left = True
+        return interrupted_code(error)
+
+
+class _Frame:
+    """The state of the program.
+
+    Attributes:
+      left: whether the program has its exit code: nothing catches an Interrupted any more.
+      dropped: what reports the exceptions that Python drops.
+    """
+
+    left = False
+    dropped: Callable[[Any], Any] = sys.unraisablehook
+
+
+def _guarded(run: Callable[[], int]) -> int:
     try:
         code = run()
         sys.stdout.flush()
         return code
-    except ConfigError as error:
-        return _fail(error)
-    except BrokenPipeError:
-        if not _reader_of_output_is_gone():
-            raise
-        return _PIPE_CLOSED
-    except OSError as error:
+    except KeyboardInterrupt as error:
+        return _say_interrupted(error)
+    except Exception as error:
+        if Interrupted.latest:  # a library that was interrupted may raise another error
+            return _say_interrupted(Interrupted.latest)
+        if isinstance(error, ConfigError):
+            return _fail(error)
+        if isinstance(error, BrokenPipeError) and _reader_of_output_is_gone():
+            return _PIPE_CLOSED
         said = about_disk(error)
         if said is None:
             raise
         return _fail(FolderError(said))
-    except KeyboardInterrupt as error:
-        print(f"isoscale: interrupted by {interrupted_by(error).name}", file=sys.stderr)
-        return interrupted_code(error)
+
+
+def _say_interrupted(error: KeyboardInterrupt) -> int:
+    print(f"isoscale: interrupted by {interrupted_by(error).name}", file=sys.stderr)
+    return interrupted_code(error)
 
 
 def _fail(error: ConfigError) -> int:
@@ -101,15 +135,41 @@ def _reader_of_output_is_gone() -> bool:
 
 
 def interrupt_on(*numbers: signal.Signals) -> None:
-    """Makes signals raise Interrupted.
+    """Makes signals raise Interrupted; call it in the function that ``exit_code_of`` runs.
 
-    A signal that this process already ignores (after nohup, for example) stays ignored.
+    A signal that this process already ignores (after nohup, for example) stays ignored. After
+    ``exit_code_of``, while the interpreter shuts down, a signal ends the process without a word.
     """
 
     def interrupt(number: int, frame: object) -> None:
+        if _Frame.left:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         raise Interrupted(number)
 
     handle(numbers, interrupt)
+    if sys.unraisablehook is not _send_again:
+        _Frame.dropped, sys.unraisablehook = sys.unraisablehook, _send_again
+
+
+_AGAIN_SECONDS = 0.01
+
+
+def _send_again(dropped: Any) -> None:
+    """Sends a signal again that came inside a callback: Python drops the exceptions of those.
+
+    Such callbacks run when an object is deleted, for example in every import.
+    """
+    if not isinstance(dropped.exc_value, Interrupted):
+        _Frame.dropped(dropped)
+        return
+    number = dropped.exc_value.number
+
+    def send() -> None:
+        time.sleep(_AGAIN_SECONDS)  # the callback has then returned
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
 
 
 def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]) -> None:

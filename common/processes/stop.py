@@ -4,7 +4,7 @@ import contextlib
 import operator
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Stop:
         """
         self.requested = 0
         self._waits = False
+        self._leave: Callable[[int], None] | None = None
         self._file = folder / _FILE if folder and ranks > 1 else None
         self._rank = rank
         self._items: list[Any] = []
@@ -52,6 +53,19 @@ class Stop:
         if self._file and self._rank == 0:
             self._file.unlink(missing_ok=True)  # of an earlier run
         handle(INTERRUPTING, self._ask)
+
+    @contextlib.contextmanager
+    def leaving(self, leave: Callable[[int], None]) -> Iterator[None]:
+        """Calls ``leave(number)`` on a signal; it must end the process.
+
+        For the import of a framework: an exception in the middle of it ends some libraries by a
+        crash, and others turn it into an error of their own.
+        """
+        self._leave = leave
+        try:
+            yield
+        finally:
+            self._leave = None
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -85,6 +99,8 @@ class Stop:
         return self._left
 
     def _ask(self, number: int, frame: object) -> None:
+        if self._leave:
+            self._leave(number)
         if not self._waits or self.requested:  # the second signal does not wait
             raise Interrupted(number)
         self.requested = number

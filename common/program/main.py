@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -262,8 +262,12 @@ def _work(
     *,
     rank: int,
     local_rank: int,
+    leave: Callable[[int], None],
 ) -> int:
-    """Runs one rank; rank 0 writes the run directory. Returns the exit code: 1 if saves failed."""
+    """Runs one rank; rank 0 writes the run directory. Returns the exit code: 1 if saves failed.
+
+    ``leave(number)`` ends this process in order after a signal.
+    """
     startup = Startup()
     startup.mark("interpreter")
     stop = Stop(folder=run_dir, rank=rank, ranks=config.processes)
@@ -284,7 +288,8 @@ def _work(
     os.environ.update(lookup.framework_environment(config.framework, config))
 
     beat.beat("importing the framework")
-    make = lookup.load_runner(config)
+    with stop.leaving(leave):
+        make = lookup.load_runner(config)
     startup.mark("import")
     dataset = lookup.load_dataset(config)
     startup.mark("data")
@@ -371,13 +376,13 @@ def _write_run_dir(
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns the exit code that ``--help`` lists."""
-    interrupt_on(*INTERRUPTING)
     launched = launch.die_with_launcher()
     given = list(sys.argv[1:] if argv is None else argv)
     return exit_code_of(lambda: _run(framework, given, launched=launched))
 
 
 def _run(framework: str, argv: list[str], *, launched: bool) -> int:
+    interrupt_on(*INTERRUPTING)
     held = contextlib.ExitStack()  # holds the lock until this process ends
     fv = define_flags(framework)
     if not fv.parse(argv):
@@ -411,6 +416,24 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         (run_dir / RESULT).unlink()  # this run takes its place
     beat: heartbeat.Heartbeat | None = None
     code = 0
+
+    def note_interrupted(error: KeyboardInterrupt) -> None:
+        if not supervised:
+            message = f"interrupted by {interrupted_by(error).name}{checkpoints.hint()}"
+            print(f"isoscale: {message}", file=sys.stderr)
+            if not rank and not (run_dir / RESULT).exists():
+                _write_failure(config, run_dir, message, status="interrupted")
+
+    def leave(code: int) -> NoReturn:
+        if not launched:  # otherwise the supervisor still reads the heartbeat
+            with contextlib.suppress(OSError):  # a file that stays does no harm
+                heartbeat.remove(run_dir, rank)
+        _leave(code)
+
+    def leave_interrupted(number: int) -> NoReturn:
+        note_interrupted(error := Interrupted(number))
+        leave(interrupted_code(error))
+
     try:
         if config.process_model == "per_device" and rank is None:
             limits = Limits.read(fv)
@@ -418,15 +441,21 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         else:
             beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank or 0))
             local_rank = own.local_rank if own else 0
-            code = _work(config, checkpoints, run_dir, beat, rank=rank or 0, local_rank=local_rank)
+            code = _work(
+                config,
+                checkpoints,
+                run_dir,
+                beat,
+                rank=rank or 0,
+                local_rank=local_rank,
+                leave=leave_interrupted,
+            )
     except KeyboardInterrupt as error:
         code = interrupted_code(error)
-        if not supervised:
-            message = f"interrupted by {interrupted_by(error).name}{checkpoints.hint()}"
-            print(f"isoscale: {message}", file=sys.stderr)
-            if not rank and not (run_dir / RESULT).exists():
-                _write_failure(config, run_dir, message, status="interrupted")
+        note_interrupted(error)
     except Exception as error:
+        if Interrupted.latest:  # a library that was interrupted may raise another error
+            leave_interrupted(Interrupted.latest.number)
         # This is the outermost frame: any failure becomes a result on disk, if that can be written.
         code, message = _explain(error, run_dir, supervised=supervised)
         with contextlib.suppress(OSError, FolderError):
@@ -434,10 +463,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
                 beat.fail(message)
             if not supervised and not (run_dir / RESULT).exists():
                 _write_failure(config, run_dir, message)
-    if not launched:  # otherwise the supervisor still reads the heartbeat
-        with contextlib.suppress(OSError):  # a file that stays does no harm
-            heartbeat.remove(run_dir, rank)
-    _leave(code)
+    leave(code)
 
 
 def _explain(error: Exception, run_dir: Path, *, supervised: bool) -> tuple[int, str]:
