@@ -2,11 +2,6 @@
 
 import sys
 
-from isoscale.common.processes.early import end_quietly_on_ctrl_c
-
-end_quietly_on_ctrl_c()
-
-# This import takes a fifth of a second.
-from isoscale.common.program.main import main  # noqa: E402
+from isoscale.common.program.main import main
 
 sys.exit(main("jax"))
