@@ -8,6 +8,7 @@ marked ``two_cores`` needs all cores: a lock lets it run alone, after the other 
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -168,5 +169,6 @@ def interrupted(
         time.sleep(0.01)
     command.send_signal(signal_number)
     said, _ = command.communicate(timeout=30)
-    assert command.returncode == 130, said
+    assert command.returncode == 128 + signal_number, said
+    assert f"interrupted by {signal.Signals(signal_number).name}" in said
     return said

@@ -49,8 +49,9 @@ def define_flags() -> Flags:
             "  isoscale board STUDY STUDY ...  several studies, side by side\n\n"
             "Writes event files to STUDY/tensorboard. You can delete this folder: isoscale writes\n"
             "it again from the results. Adds new runs of a study that is still running; this uses\n"
-            "some CPU time on the cores of that study. Exit code: 0 ended by Ctrl-C or SIGTERM,\n"
-            "1 TensorBoard failed, 2 bad input, 3 a folder cannot be read or written."
+            "some CPU time on the cores of that study. Exit code: 0 ended by Ctrl-C, SIGTERM or\n"
+            "SIGHUP, its usual end, 1 TensorBoard failed, 2 bad input, 3 a folder cannot be read\n"
+            "or written."
         )
     )
     fv.text("out_dir", "runs/out", "folder that holds the studies")

@@ -23,7 +23,7 @@ from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.disk.writing import about_disk
 from isoscale.common.machine import describe
 from isoscale.common.processes import limits
-from isoscale.common.processes.frame import interrupted_by, interrupted_code
+from isoscale.common.processes.frame import interrupted_code, interrupted_line
 from isoscale.common.processes.lock import VanishedError
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import (
@@ -418,12 +418,8 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     lines = store.lines()
     failed = any(line.result.status not in ("ok", "skipped") for line in lines)
     if interrupted:  # first: the views below take time, and Ctrl-C could stop them
-        by = interrupted_by(interrupted).name
-        print(
-            f"Interrupted by {by}; finished runs are kept. Continue with: {go_on}",
-            file=sys.stderr,
-            flush=True,
-        )
+        interrupted.add_note(f"finished runs are kept; continue with: {go_on}")
+        print(f"isoscale: {interrupted_line(interrupted)}", file=sys.stderr, flush=True)
 
     @functools.cache
     def read() -> StudyData:
@@ -458,8 +454,8 @@ def _guarded(what: str, make: Callable[[], None], store: Store) -> bool:
     """
     try:
         make()
-    except KeyboardInterrupt:
-        print(f"isoscale: interrupted during {what}; the results are kept", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        error.add_note(f"{what} is missing, the results are kept")
         raise
     except Exception as error:
         store.check_exists()

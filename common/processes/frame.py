@@ -43,6 +43,15 @@ def interrupted_by(error: KeyboardInterrupt) -> signal.Signals:
     return signal.Signals(error.number if isinstance(error, Interrupted) else signal.SIGINT)
 
 
+def interrupted_line(error: KeyboardInterrupt) -> str:
+    """Returns what a program says about its interruption: the signal, and the error's notes.
+
+    A note says what is kept and how to go on.
+    """
+    notes = getattr(error, "__notes__", [])
+    return "; ".join([f"interrupted by {interrupted_by(error).name}", *notes])
+
+
 def interrupted_code(error: KeyboardInterrupt) -> int:
     """Returns the exit code after an interruption: 130, 143 or 129."""
     return _BY_SIGNAL + interrupted_by(error)
@@ -106,7 +115,7 @@ def _guarded(run: Callable[[], int]) -> int:
 
 
 def _say_interrupted(error: KeyboardInterrupt) -> int:
-    print(f"isoscale: interrupted by {interrupted_by(error).name}", file=sys.stderr)
+    print(f"isoscale: {interrupted_line(error)}", file=sys.stderr)
     return interrupted_code(error)
 
 

@@ -359,11 +359,10 @@ class JobPool(Generic[L]):
                     progress.show(lines(), [worker.doing for worker in running])
                     living = [one for worker in running for one in worker.processes]
                     wait_for_an_end(living, seconds=POLL_SECONDS)
-        except KeyboardInterrupt:
-            print(
-                f"isoscale: {len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
-                "repeat the command with --resume to continue",
-                file=sys.stderr,
+        except KeyboardInterrupt as error:
+            error.add_note(
+                f"{len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
+                "repeat the command with --resume to continue"
             )
             raise
         finally:

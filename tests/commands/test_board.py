@@ -260,7 +260,7 @@ def test_new_runs_of_a_running_study_appear(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_process_remains_when_the_board_ends(how: signal.Signals, tmp_path: Path) -> None:
     write_study(tmp_path / "study", grid_lines(runs=1), steps=5)
     with running_board(tmp_path, "study", "--out_dir=.") as board:

@@ -296,7 +296,9 @@ def examinations(doctor: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+)
 def test_examination_processes_end_when_the_doctor_ends(
     signal_number: int, grown_code: Path, tmp_path: Path
 ) -> None:

@@ -149,8 +149,8 @@ def test_a_session_with_other_code_or_flags_cannot_be_resumed(
         make_pool(tmp_path, (name, "x", "fail"), **changes).check_resumable(called="it")
 
 
-def test_ctrl_c_ends_the_workers_and_prints_the_number_of_kept_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+def test_ctrl_c_ends_the_workers_and_says_how_many_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = make_pool(tmp_path, ("a", "x", "work"), ("b", "x", "hang"))
     ended: list[Any] = []
@@ -163,11 +163,10 @@ def test_ctrl_c_ends_the_workers_and_prints_the_number_of_kept_runs(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(job_pool, "wait_for_an_end", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         run(pool)
     assert len(ended) == 1
     assert all(process.poll() is not None for process in ended)
-    said = capsys.readouterr().err
-    assert (
-        f"1 of 2 runs are kept in {pool.work}; repeat the command with --resume to continue" in said
-    )
+    assert caught.value.__notes__ == [
+        f"1 of 2 runs are kept in {pool.work}; repeat the command with --resume to continue"
+    ]
