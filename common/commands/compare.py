@@ -23,7 +23,11 @@ from isoscale.common.disk.folders import check_folder, check_inside, make_folder
 from isoscale.common.disk.writing import about_disk
 from isoscale.common.machine import describe
 from isoscale.common.processes import limits
-from isoscale.common.processes.frame import interrupted_code, interrupted_line
+from isoscale.common.processes.frame import (
+    Interrupted,
+    interrupted_code,
+    interrupted_line,
+)
 from isoscale.common.processes.lock import VanishedError
 from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import (
@@ -458,6 +462,9 @@ def _guarded(what: str, make: Callable[[], None], store: Store) -> bool:
         error.add_note(f"{what} is missing, the results are kept")
         raise
     except Exception as error:
+        if Interrupted.latest:  # a library that was interrupted may raise another error
+            Interrupted.latest.add_note(f"{what} is missing, the results are kept")
+            raise Interrupted.latest from None
         store.check_exists()
         if not isinstance(error, OSError | ConfigError):
             traceback.print_exc()
