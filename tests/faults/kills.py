@@ -34,6 +34,8 @@ _NUMBER_WEIGHTS = (10, 1, 1, 3, 2, 2, 1)
 _VICTIMS = ("program", "run", "rank", "group", "all")
 _VICTIM_WEIGHTS = (5, 3, 3, 1, 1)
 _LONGEST_PAUSE = 0.3
+_SLOW_EVERY = 5
+"""The runs of every fifth call last long."""
 _AIMED = 0.25
 """Share of the blows that wait for the next result."""
 _END_SECONDS = 10.0
@@ -52,6 +54,7 @@ class Plan:
       reports: share of the calls that write the report.
       report_seconds: how much later kills strike in these calls.
       variables: environment of the programs.
+      slow: environment in which a run lasts longer than a minute; empty: there is none.
     """
 
     grid: Sequence[str]
@@ -61,6 +64,7 @@ class Plan:
     reports: float = 0.0
     report_seconds: float = 0.0
     variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    slow: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,14 +145,19 @@ def run_dir_of(process: psutil.Process) -> str | None:
     return found[-1].removeprefix("--run_dir=") if found else None
 
 
-def strike(program: subprocess.Popen, chance: random.Random, *, began: float) -> Blow | None:
+def strike(
+    program: subprocess.Popen, chance: random.Random, *, began: float, fatal: bool = False
+) -> Blow | None:
     """Sends one random signal to one random victim; returns None if no living process got it.
 
     A victim is frozen first: what it does at that moment, and whether it handles signals, is then
-    known exactly.
+    known exactly. A fatal blow ends the program.
     """
     victim = chance.choices(_VICTIMS, _VICTIM_WEIGHTS)[0]
     number = chance.choices(_NUMBERS, _NUMBER_WEIGHTS)[0]
+    if fatal:
+        victim = chance.choice(["program", "program", "all"])
+        number = chance.choice(LETHAL)
     pause = chance.uniform(0, _LONGEST_PAUSE)
     below = _descendants(program.pid)
     dirs = {process.pid: path for process, _ in below if (path := run_dir_of(process))}
@@ -187,6 +196,12 @@ def _send(pids: Sequence[int], number: int) -> None:
             os.kill(pid, number)
 
 
+def _run_dirs(program: subprocess.Popen) -> list[str]:
+    """Returns the run folders of the runs that a program has started."""
+    found = [run_dir_of(process) for process, _ in _descendants(program.pid)]
+    return [path for path in found if path]
+
+
 def _wait_for_a_result(program: subprocess.Popen, study: Path) -> None:
     """Waits until a run of a study has written its result, or the program has ended."""
 
@@ -205,6 +220,7 @@ def struck(
     chance: random.Random,
     *,
     aim: Path | None = None,
+    fatal: bool = False,
 ) -> tuple[Ended, list[Blow]]:
     """Strikes a program at some moments after its start; returns how it ended, and the blows.
 
@@ -214,7 +230,10 @@ def struck(
       chance: of all choices.
       aim: a study; some blows wait for its next result, between whose files and its line in
         ``results.jsonl`` are some milliseconds.
+      fatal: each blow ends the program; the moments count from the start of a run.
     """
+    if fatal:
+        wait_until(lambda: program.poll() is not None or _run_dirs(program), 30)
     began = time.monotonic()
     blows: list[Blow] = []
     for moment in moments:
@@ -222,9 +241,9 @@ def struck(
             program.wait(max(0.0, began + moment - time.monotonic()))
             break
         except subprocess.TimeoutExpired:
-            if aim and chance.random() < _AIMED:
+            if aim and not fatal and chance.random() < _AIMED:
                 _wait_for_a_result(program, aim)
-            blow = strike(program, chance, began=began)
+            blow = strike(program, chance, began=began, fatal=fatal)
             blows += [blow] if blow else []
     out, err = program.communicate(timeout=60)
     return Ended(code=program.returncode, out=out, err=err), blows
@@ -317,8 +336,8 @@ class Series:
             complete = False
             while not complete and self._blows < kills:
                 complete = self._call(name, self._moments(name), history)
-            if not complete:
-                assert self._call(name, [], history), "\n".join(history)
+            # Also after a complete study: the next start removes what killed processes left.
+            assert self._call(name, [], history), "\n".join(history)
             study = self._study(name)
             oracle.check_no_leftovers(study)
             oracle.check_as_control(study, self._control)
@@ -344,8 +363,13 @@ class Series:
         report = self._chance.random() < self._plan.reports
         if report:
             moments = [moment + self._plan.report_seconds for moment in moments]
-        program = begin(self._folder, name, self._plan, report=report)
-        found, hit = struck(program, moments, self._chance, aim=study)
+        # The runs of some calls last longer than orphans may live; these calls must be ended.
+        slow = bool(self._plan.slow and moments) and self._calls % _SLOW_EVERY == 2
+        plan = dataclasses.replace(self._plan, variables=self._plan.slow) if slow else self._plan
+        if slow:
+            moments = [self._chance.uniform(0, 1.5)]
+        program = begin(self._folder, name, plan, report=report)
+        found, hit = struck(program, moments, self._chance, aim=study, fatal=slow)
         history.append(f"seed {self._seed}, {name}: {hit} -> {found.code}: {found.err[-3000:]}")
         said = "\n".join(history)
         check_end(found, hit, said=said)

@@ -22,6 +22,7 @@ def plan(folder: Path) -> kills.Plan:
         seconds=3.0,
         reports=0.1,
         report_seconds=1.5,
+        slow={"QUICK_STEP_SECONDS": "3"},
     )  # fmt: skip
 
 
