@@ -114,7 +114,7 @@ class Stop:
             return
         elif self._rank == 0:
             choice = [self._window, done + self._margin]
-            with contextlib.suppress(OSError):  # a full disk: all ranks stop after the window
+            with contextlib.suppress(FolderError):  # a full disk: all ranks stop after the window
                 write_atomically(self._file, to_json(choice), durable=False)
                 del self._items[choice[1] :]
         else:

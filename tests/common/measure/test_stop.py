@@ -144,6 +144,15 @@ def test_ranks_shorten_a_long_window_to_the_same_step(moment: str, tmp_path: Pat
     assert len(lists[0]) == len(lists[1]) == 5 + 8 + 2 + 100
 
 
+def test_a_choice_that_cannot_be_written_leaves_the_window_whole(tmp_path: Path) -> None:
+    stop = Stop(folder=tmp_path / "missing", rank=0, ranks=2)
+    stop._waits = True
+    items = list(range(1000))
+    window(stop, items)
+    stop._ask(signal.SIGTERM, None)
+    assert (len(items), stop.requested) == (1000, signal.SIGTERM)
+
+
 def test_an_old_choice_does_not_shorten_a_window(tmp_path: Path) -> None:
     ranks = [Stop(folder=tmp_path, rank=rank, ranks=2) for rank in range(2)]
     for stop in ranks:
