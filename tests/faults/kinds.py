@@ -7,6 +7,7 @@ is not another kind. ``test_kinds.py`` checks that every test exists.
 _KILLS = "tests/faults/test_kills.py::test_kills_at_random_moments_lose_double_and_repeat_nothing"
 _REAL = "tests/faults/test_kills_real.py::test_kills_of_real_runs_lose_double_and_repeat_nothing"
 _DISKS = "tests/faults/test_full_disks.py::"
+_CLOCKS = "tests/faults/test_clocks.py::"
 _CAUSE = "tests/faults/test_true_cause.py::"
 _STORE = "tests/common/study/test_store.py::"
 _RUN_FILES = (
@@ -198,6 +199,24 @@ KINDS: dict[str, str] = {
     "an event file is damaged": (
         "tests/common/report/board/test_event_files.py::"
         "test_damaged_event_files_are_written_again_under_another_name"
+    ),
+    # Clocks.
+    "the wall clock steps back or forward": (
+        f"{_CLOCKS}test_steps_of_the_wall_clock_change_no_duration_and_no_order"
+    ),
+    "a session starts before an earlier one by the wall clock": (
+        f"{_CLOCKS}test_a_time_budget_and_sessions_do_not_follow_the_wall_clock"
+    ),
+    "a run hangs while the wall clock steps": (
+        f"{_CLOCKS}test_a_run_that_hangs_is_killed_in_time_while_the_wall_clock_steps"
+    ),
+    "a record has a negative duration": f"{_STORE}test_a_damaged_line_is_named_and_set_aside",
+    # What a study tells about its user.
+    "secrets in variables, flags and paths": (
+        "tests/faults/test_canaries.py::test_a_study_holds_no_canary_of_its_user"
+    ),
+    "secrets in the error of a failed run": (
+        "tests/faults/test_canaries.py::test_the_log_and_the_error_of_a_failed_run_hold_no_canary"
     ),
     # Foreign processes.
     "foreign bytes and connections on a port of a run": _FOREIGN,
