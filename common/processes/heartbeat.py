@@ -20,7 +20,7 @@ from isoscale.common.disk.json_files import from_json, to_json
 FILE_NAME = "heartbeat"
 DUMP_STACK = signal.SIGUSR2
 """A process with a heartbeat answers this signal with its Python stack, in a file."""
-_STACK = ".stack"
+_STACK, _SIGNAL = ".stack", ".signal"
 _LENGTH = 8192
 """Length of the file in bytes. It never changes: later heartbeats need no space on the disk."""
 _LONGEST_NAME, _LONGEST_ERROR = 150, 400  # characters; JSON needs at most 12 bytes for each
@@ -62,10 +62,8 @@ class Heartbeat:
         self._last = Beat(pid=os.getpid())
         self._file: int | None = None
         if path is not None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(path, flags, 0o644)
             # Both files stay open until the process ends.
-            stack = os.open(f"{path}{_STACK}", flags, 0o644)
+            self._file, stack = _new_file(path), _new_file(path.with_name(f"{path.name}{_STACK}"))
             faulthandler.register(DUMP_STACK, file=stack, all_threads=False)
 
     def beat(self, doing: str, *, expected_seconds: float = 0.0, compiles: bool = False) -> None:
@@ -90,6 +88,39 @@ class Heartbeat:
         if self._file is not None:
             # In place and in one call: a reader sees the old or the new heartbeat.
             os.pwrite(self._file, to_json(to_record(beat)).encode().ljust(_LENGTH), 0)
+
+
+def _new_file(path: Path) -> int:
+    """Creates a file; one that stands there is removed, whatever it is: it may be a link or a pipe.
+
+    Returns:
+      Its descriptor.
+    """
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o644)
+
+
+def note_signal(run_dir: Path, rank: int, number: int) -> None:
+    """Notes that a rank has a signal; its supervisor gives the signal to all other ranks."""
+    with contextlib.suppress(OSError):  # a full disk: the ranks stop after the window
+        os.write(file := _new_file(run_dir / f"{FILE_NAME}.{rank}{_SIGNAL}"), f"{number}".encode())
+        os.close(file)
+
+
+def signals(run_dir: Path) -> dict[int, int]:
+    """Returns rank -> the signal that it has noted."""
+    found = {}
+    for path in run_dir.glob(f"{FILE_NAME}.*{_SIGNAL}"):
+        rank = path.name.removeprefix(f"{FILE_NAME}.").removesuffix(_SIGNAL)
+        with contextlib.suppress(FolderError, ValueError):  # it is being written
+            found[int(rank)] = int(read_text(path, most=10))
+    return found
+
+
+def choice_path(run_dir: Path) -> Path:
+    """Returns the file in which rank 0 writes [window, items after which all ranks stop]."""
+    return run_dir / f"{FILE_NAME}.stop"
 
 
 def path_for(run_dir: Path, rank: int) -> Path:
@@ -129,7 +160,8 @@ def answers_stack_signal(run_dir: Path, rank: int) -> bool:
 
 
 def remove(run_dir: Path, rank: int | None = None) -> None:
-    """Removes the heartbeats of a finished run, or of one of its ranks."""
+    """Removes the heartbeats of a finished run, or of one of its ranks; rank 0 has its choice."""
+    mine = None if rank is None else {f"{FILE_NAME}.{rank}{end}" for end in ("", _STACK, _SIGNAL)}
     for path in run_dir.glob(f"{FILE_NAME}.*"):
-        if rank is None or path.name.removesuffix(_STACK) == f"{FILE_NAME}.{rank}":
+        if mine is None or path.name in mine or (rank == 0 and path == choice_path(run_dir)):
             path.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ def die_with_launcher() -> bool:
       Whether isoscale started this process; if not, the function does nothing.
     """
     launcher = os.environ.pop(_PARENT, None)  # this process's own workers have another launcher
-    if launcher is None:
+    if launcher is None or not (launcher.isdecimal() and len(launcher) < 10):
         return False
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)

@@ -88,6 +88,29 @@ def locked(folder: Path, *, called: str) -> Iterator[Lock]:
         yield Lock(path, lock, called=called)
 
 
+@contextmanager
+def locked_itself(folder: Path, *, called: str) -> Iterator[None]:
+    """Locks a folder without a file in it; the lock ends with the process.
+
+    Args:
+      folder: an existing folder.
+      called: name of the folder in messages.
+
+    Raises:
+      FolderError: another process holds the lock.
+    """
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderError(f"{called} is in use by another process") from None
+        except OSError:  # a file system without locks: nobody can hold one
+            stack.close()
+        yield
+
+
 def _holder(lock: int) -> str:
     """Returns the words by which the holder named itself."""
     text = os.pread(lock, _LENGTH, 0).decode("ascii", errors="replace").strip()

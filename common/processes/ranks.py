@@ -18,13 +18,14 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.errors import ConfigError, shown
 from isoscale.common.disk.writing import RANKS, temporary_folder, writing
 
 FOLDER = RANKS
 _STORE = "ISOSCALE_STORE"
 """Path of the file in which the ranks of one machine meet."""
 
+_MOST_DIGITS = 9
 VARIABLES = (
     "RANK",
     "LOCAL_RANK",
@@ -120,8 +121,8 @@ def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | N
 
     def number(name: str, default: str = "") -> int:
         text = variables.get(name, default)
-        if not text.isdecimal():
-            raise ConfigError(f"RANK is set, but {name}={text!r} is not a whole number")
+        if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+            raise ConfigError(f"RANK is set, but {name}={shown(text)!r} is not a whole number")
         return int(text)
 
     rank, world_size = number("RANK"), number("WORLD_SIZE")
@@ -134,4 +135,7 @@ def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | N
             f"RANK={rank} of WORLD_SIZE={world_size} does not fit devices={devices}: start one "
             "process per device"
         )
-    return Rank(rank=rank, local_rank=number("LOCAL_RANK", str(rank)))
+    local_rank = number("LOCAL_RANK", str(rank))
+    if local_rank >= devices:
+        raise ConfigError(f"LOCAL_RANK={local_rank} must be below devices={devices}")
+    return Rank(rank=rank, local_rank=local_rank)

@@ -114,6 +114,8 @@ class Supervision:
                 self._ends[rank] = _End(code=code, after=self._polled, by=now)
         self._polled = now
         for rank, beat in heartbeat.read_beats(self._run_dir).items():
+            if rank >= len(self._processes) > 1:
+                continue  # of an earlier run with more ranks
             known = self._beats.get(rank)
             if known is None or known[0] != beat:
                 # A failure is news, but no progress.
@@ -318,15 +320,24 @@ def supervise(
             try:
                 while (outcome := supervision.poll()) is None:
                     wait_for_an_end(processes, seconds=POLL_SECONDS)
+                    if not told and (noted := heartbeat.signals(run_dir)):
+                        # Somebody has signalled single ranks: all must stop at the same step.
+                        told = True
+                        others = [p for rank, p in enumerate(processes) if rank not in noted]
+                        _send(signal.Signals(next(iter(noted.values()))), others)
                 return outcome
             except KeyboardInterrupt as error:
                 if told:
                     raise
                 told = True
-                for process in processes:
-                    process.send_signal(interrupted_by(error))
+                _send(interrupted_by(error), processes)
     finally:
         launch.end(processes)
+
+
+def _send(number: signal.Signals, processes: Iterable[subprocess.Popen]) -> None:
+    for process in processes:
+        process.send_signal(number)
 
 
 _HINTS = {

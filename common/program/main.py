@@ -5,7 +5,9 @@ flags -> RunConfig -> start the ranks, or: pin, import the framework, measure ->
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from isoscale.common.config.flags import (
     define_size_flags,
     define_training_flags,
 )
+from isoscale.common.config.records import to_record
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
@@ -46,7 +49,7 @@ from isoscale.common.processes.frame import (
     signal_of_code,
 )
 from isoscale.common.processes.limits import Limits, define_limit_flags
-from isoscale.common.processes.lock import locked
+from isoscale.common.processes.lock import locked, locked_itself
 from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
 from isoscale.common.processes.supervise import supervise, vanished
@@ -132,13 +135,13 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
 
     Raises:
       ConfigError: the folder contains files other than a log, or cannot be created. The result
-        of an interrupted run does not count: the same command may continue that run.
+        of an interrupted run of the same cell does not count: this run continues it.
     """
     if text is None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         return Path("runs/out/by_hand") / f"{config.cell().id}-{now}"
     path = check_folder(text, flag="--run_dir")
-    continues = _is_interrupted(path)
+    continues = _is_interrupted(path, config)
     if (path / RESULT).exists() and not continues:
         raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
     ours = ("log.txt", heartbeat.FILE_NAME, ranks.FOLDER, *([RESULT] if continues else []))
@@ -150,9 +153,11 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     return path
 
 
-def _is_interrupted(run_dir: Path) -> bool:
-    record = read_record(run_dir)
-    return record is not None and record.get("status") == "interrupted"
+def _is_interrupted(run_dir: Path, config: RunConfig) -> bool:
+    """Returns whether the folder has only the result of an interrupted run of the same cell."""
+    record = read_record(run_dir) or {}
+    cell = to_record(config.cell())
+    return record.get("status") == "interrupted" and record.get("cell") == cell
 
 
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
@@ -190,6 +195,7 @@ def _launch_ranks(
     command = launch.module_command(
         sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
     )
+    heartbeat.remove(run_dir)  # of a killed run
     with ranks.environments(config.devices, folder=run_dir) as environments:
         processes = [launch.start(command, environment=variables) for variables in environments]
         outcome = supervise(
@@ -271,7 +277,7 @@ def _work(
     startup = Startup()
     startup.mark("interpreter")
     stop = Stop(folder=run_dir, rank=rank, ranks=config.processes)
-    stop.listen()
+    stop.listen(leave)
     beat.beat("starting")
     pinned: list[int] | None = None
     if config.platform == "cpu":
@@ -409,20 +415,28 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             remove_leftovers(checkpoints.folder)
     if not launched:  # otherwise the launcher has made the folder; it must not come back if removed
         make_folder(run_dir, flag="--run_dir")
+        if not rank:
+            held.enter_context(locked_itself(run_dir, called=f"--run_dir={run_dir}"))
+            if fv.run_dir is not None:
+                check_run_dir(fv.run_dir, config)  # another run may have just ended there
         remove_leftovers(run_dir)
     # The launcher of ranks knows which of them failed first; it writes their result.
     supervised = launched and rank is not None
-    if not rank and not supervised and _is_interrupted(run_dir):
+    if not rank and not supervised and _is_interrupted(run_dir, config):
         (run_dir / RESULT).unlink()  # this run takes its place
     beat: heartbeat.Heartbeat | None = None
     code = 0
 
     def note_interrupted(error: KeyboardInterrupt) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in INTERRUPTING:  # the end is a matter of milliseconds
+                signal.signal(number, signal.SIG_IGN)
         if not supervised:
             message = f"interrupted by {interrupted_by(error).name}{checkpoints.hint()}"
             print(f"isoscale: {message}", file=sys.stderr)
-            if not rank and not (run_dir / RESULT).exists():
-                _write_failure(config, run_dir, message, status="interrupted")
+            with contextlib.suppress(OSError, FolderError):  # the disk may be full
+                if not rank and not (run_dir / RESULT).exists():
+                    _write_failure(config, run_dir, message, status="interrupted")
 
     def leave(code: int) -> NoReturn:
         if not launched:  # otherwise the supervisor still reads the heartbeat
@@ -439,6 +453,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             limits = Limits.read(fv)
             code = _launch_ranks(framework, config, checkpoints, run_dir, argv, limits)
         else:
+            heartbeat.remove(run_dir, rank or 0)  # of a killed run
             beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank or 0))
             local_rank = own.local_rank if own else 0
             code = _work(

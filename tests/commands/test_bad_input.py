@@ -145,6 +145,7 @@ def test_a_run_dir_with_foreign_files_is_refused(run_program, tmp_path: Path) ->
     "environment, message",
     [
         ({"RANK": "x"}, "RANK='x' is not a whole number"),
+        ({"RANK": "1" * 5000}, "... (5000 characters)' is not a whole number"),
         ({"RANK": "0"}, "WORLD_SIZE='' is not a whole number"),
         ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"}, "MASTER_ADDR is not"),
         (

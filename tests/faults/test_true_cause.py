@@ -208,6 +208,40 @@ def test_a_signal_saves_a_last_checkpoint_and_the_same_command_goes_on(
     assert steps[0] < steps[1] < steps[2]
 
 
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_signal_to_one_rank_stops_all_ranks_after_the_same_step(rank: int, folder: Path) -> None:
+    program = start(folder, *ENDLESS, *DDP, "--save_checkpoint=saved")
+    wait_for_windows(program, folder / "r", 2)
+    os.kill(pid_of(folder / "r", rank), signal.SIGTERM)
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 143, said
+    assert "; resume at step " in said
+    assert [path.name for path in (folder / "r").iterdir()] == ["result.json"]
+
+
+def test_a_rank_that_still_waits_for_its_peers_ends_after_a_signal(folder: Path) -> None:
+    """Its main thread is in code of PyTorch, which does not return to Python."""
+    ranks = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29871"}
+    program = start(folder, *ENDLESS, *DDP, env=environment_of(**ranks))
+    assert wait_until(lambda: "building" in str(read_beats(folder / "r").get(0)), 60)
+    time.sleep(1)
+    program.terminate()
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 143
+    assert said.splitlines()[-1] == "isoscale: interrupted by SIGTERM"
+
+
+def test_two_programs_do_not_share_a_run_dir(folder: Path) -> None:
+    first = start(folder, *ENDLESS, "--strategy=bare")
+    wait_for_windows(first, folder / "r", 1)
+    second = start(folder, *ENDLESS, "--strategy=bare")
+    _, said = second.communicate(timeout=30)
+    first.kill()
+    first.communicate()
+    assert second.returncode in (2, 3)
+    assert "--run_dir=r is in use by another process" in said
+
+
 @pytest.mark.parametrize("strategy", ["bare", pytest.param("ddp", marks=pytest.mark.long)])
 def test_a_signal_ends_a_run_that_saves_nothing_at_once(strategy: str, folder: Path) -> None:
     flags = (*ENDLESS, f"--strategy={strategy}", f"--devices={1 + (strategy == 'ddp')}")

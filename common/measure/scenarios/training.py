@@ -1,6 +1,5 @@
 """Training: windows of training steps between two clock readings, then an evaluation."""
 
-import contextlib
 import gc
 import math
 from collections.abc import Iterable, Iterator
@@ -96,6 +95,7 @@ class TrainingSession:
         self._saver = task.saver
         self._stop = task.stop
         self._save_seconds: list[float] = []
+        self._saved_at: int | None = None
         self.windows: list[Window] = []
 
     def _items(self, steps: int) -> list[Placed | StepBlock] | list[int]:
@@ -136,13 +136,16 @@ class TrainingSession:
             max_in_flight=self._config.max_in_flight,
             clock=self._clock,
         )
+        # From here on a signal waits if there is a checkpoint to save: the first step has compiled.
+        self._stop.waits = self._saver is not None
         # The results are read and gathered after the second clock reading.
         gathered = self._runner.gather([seconds, self._stop.requested])
         rank_seconds = [found for found, _ in gathered]
         signals = [number for _, number in gathered if number]
         if signals:  # the window may have been shortened
-            done = sum(item.steps if isinstance(item, StepBlock) else 1 for item in items)
-            self._interrupt(signals[0], after=self._step + done)
+            after = self._step + sum(i.steps if isinstance(i, StepBlock) else 1 for i in items)
+            if after < self._config.total_steps:  # otherwise the run ends anyway, with a result
+                self._interrupt(signals[0], after=after)
         losses = tuple(self._runner.metrics(handles))
         self.windows.append(
             Window(
@@ -164,13 +167,14 @@ class TrainingSession:
           after: number of steps that the run has trained.
         """
         self._step = after
-        if self._saver:
-            self._save()
+        self._save()
         self._runner.barrier()  # no rank leaves while rank 0 writes
         raise Interrupted(number)
 
     def _save(self) -> None:
-        assert self._saver
+        if self._saver is None or self._saved_at == self._step:
+            return
+        self._saved_at = self._step
         self._heartbeat.beat(f"saving a checkpoint, step {self._step}")
         start = self._clock()
         self._saver.save(self._runner, self._step)
@@ -187,11 +191,13 @@ class TrainingSession:
                 self._save()
 
     def _rehearse_block(self) -> None:
+        self._stop.waits = False  # compiling can take long, and nothing would be lost
         self._heartbeat.beat("compile, block of steps", compiles=True)
         start = self._clock()
         self._pool = self._runner.place_pool(self._dataset.batches)
         self._runner.rehearse(StepBlock(self._pool, self._step, self._config.steps_per_dispatch))
         self._rehearsal_seconds = max(self._runner.gather(self._clock() - start))
+        self._stop.waits = self._saver is not None
 
     def run(self) -> TrainingOutcome:
         """Trains, measures and evaluates."""
@@ -203,16 +209,14 @@ class TrainingSession:
         self._phase(*compiling)
         if config.steps_per_dispatch > 1:
             self._rehearse_block()
-        # A signal waits for the end of a window only if there is a checkpoint to save.
-        with self._stop.deferred() if self._saver else contextlib.nullcontext():
-            if others and others[0][0] == "warmup":
-                self._phase(*others.pop(0))
-            gc.collect()
-            gc.freeze()  # garbage collection inside windows skips all objects that exist now
-            load = OutsideLoad(self._runner)
-            for phase, steps in others:
-                self._phase(phase, steps)
-            outside_share = load.share()
+        if others and others[0][0] == "warmup":
+            self._phase(*others.pop(0))
+        gc.collect()
+        gc.freeze()  # garbage collection inside windows skips all objects that exist now
+        load = OutsideLoad(self._runner)
+        for phase, steps in others:
+            self._phase(phase, steps)
+        outside_share = load.share()
         # Measured before the evaluation, which compiles another function.
         memory = peak_memory(self._runner, holds_pool=self._pool is not None)
         figures = self._figures(self._evaluate())

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from isoscale.common.checkpoint.files import checkpoints_in
 from isoscale.common.checkpoint.saver import Saver
 from isoscale.common.measure.scenario import Task
 from isoscale.common.measure.scenarios.training import TrainingSession
+from isoscale.common.processes import heartbeat
 from isoscale.common.processes.frame import INTERRUPTING, Interrupted
 from isoscale.common.processes.heartbeat import Heartbeat
 from isoscale.common.processes.stop import Stop
@@ -28,6 +31,7 @@ def _handlers_are_restored() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
 
 
 class SignalledRunner(FakeRunner):
@@ -54,12 +58,18 @@ class SignalledPeer(FakeRunner):
 
 
 def interrupt(
-    runner: FakeRunner, folder: Path, *, saves: bool = True, **changes: Any
+    runner: FakeRunner,
+    folder: Path,
+    *,
+    saves: bool = True,
+    saver: Saver | None = None,
+    **changes: Any,
 ) -> Interrupted:
     """Runs a session that a signal ends; returns the exception."""
     stop = Stop()
-    stop.listen()
-    saver = Saver(folder, every=None, last_step=19, about=about()) if saves else None
+    stop.listen(lambda number: None)
+    if saves and saver is None:
+        saver = Saver(folder, every=None, last_step=19, about=about())
     session = TrainingSession(
         Task(
             config=dataclasses.replace(CONFIG, **changes),
@@ -96,10 +106,30 @@ def test_all_ranks_stop_if_one_of_them_gets_the_signal(tmp_path: Path) -> None:
     assert [step for step, _ in checkpoints_in(tmp_path)] == [8]
 
 
-def test_a_signal_after_the_last_window_loses_no_checkpoint(tmp_path: Path) -> None:
+def test_a_signal_in_the_last_step_leaves_a_run_with_its_result(tmp_path: Path) -> None:
+    stop = Stop()
+    stop.listen(lambda number: None)
     runner = SignalledRunner(signal.SIGTERM, in_step=18)
-    interrupt(runner, tmp_path)
-    assert [step for step, _ in checkpoints_in(tmp_path)] == [19]
+    saver = Saver(tmp_path, every=None, last_step=19, about=about())
+    task = Task(
+        config=CONFIG,
+        runner=runner,
+        dataset=digits(),
+        heartbeat=Heartbeat(None),
+        clock=runner.clock,
+        saver=saver,
+        stop=stop,
+    )
+    assert TrainingSession(task).run().status == "ok"
+    assert saver.saved_steps == [19]
+
+
+def test_a_step_that_is_saved_is_not_saved_again(tmp_path: Path) -> None:
+    runner = SignalledRunner(signal.SIGTERM, in_step=5)
+    saver = Saver(tmp_path, every=2, last_step=19, about=about())
+    interrupt(runner, tmp_path, saver=saver)
+    assert saver.saved_steps == [2, 4, 6]
+    assert not saver.failures
 
 
 @pytest.mark.parametrize("saves, in_step", [(False, 5), (True, 0)])
@@ -123,47 +153,90 @@ def window(stop: Stop, items: list[int], *, number: int = 7) -> Iterator[int]:
     return stop.window(items, number=number, seconds_per_item=0.01, in_flight=8)
 
 
+def two_ranks(folder: Path) -> list[Stop]:
+    found = [Stop(folder=folder, rank=rank, ranks=2) for rank in range(2)]
+    for stop in found:
+        stop.waits = True
+    return found
+
+
 @pytest.mark.parametrize("moment", ["in the window", "before the window"])
 def test_ranks_shorten_a_long_window_to_the_same_step(moment: str, tmp_path: Path) -> None:
-    ranks = [Stop(folder=tmp_path, rank=rank, ranks=2) for rank in range(2)]
+    ranks = two_ranks(tmp_path)
     lists = [list(range(10**6)) for _ in ranks]
     for stop in ranks:
-        stop._waits = True
+        window(stop, [1, 2, 3], number=4)
     if moment == "before the window":
-        window(ranks[1], [1, 2, 3], number=4)
-        ranks[1]._ask(signal.SIGTERM, None)
+        # Rank 0 could choose for the old window; rank 1 enters the new one first.
+        for stop in ranks:
+            stop._ask(signal.SIGTERM, None)
+        time.sleep(0.2)
     left = [window(stop, items) for stop, items in zip(ranks, lists, strict=True)]
-    if moment == "in the window":
-        next(left[1])  # rank 1 is one step ahead, and hears of the signal first
-        ranks[1]._ask(signal.SIGTERM, None)
+    next(left[1])  # rank 1 is one step ahead
     for _ in range(5):
         next(left[0])
-    ranks[0]._ask(signal.SIGTERM, None)
-    assert wait_until(lambda: len(lists[1]) < 10**6)
-    # 5 steps, 8 in flight and 2 to be safe, and 1 second of steps.
-    assert len(lists[0]) == len(lists[1]) == 5 + 8 + 2 + 100
+    if moment == "in the window":
+        for stop in reversed(ranks):
+            stop._ask(signal.SIGTERM, None)
+    assert wait_until(lambda: all(len(items) < 10**6 for items in lists))
+    # At most 5 steps, 8 in flight and 2 to be safe, and 1 second of steps.
+    assert len(lists[0]) == len(lists[1])
+    assert 8 + 2 + 100 <= len(lists[0]) <= 5 + 8 + 2 + 100
 
 
-def test_a_choice_that_cannot_be_written_leaves_the_window_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_rank_shortens_its_window_if_another_one_has_no_signal(
+    rank: int, tmp_path: Path
+) -> None:
+    ranks = two_ranks(tmp_path)
+    lists = [list(range(1000)) for _ in ranks]
+    for stop, items in zip(ranks, lists, strict=True):
+        window(stop, items)
+    ranks[rank]._ask(signal.SIGTERM, None)
+    time.sleep(0.2)
+    assert [len(items) for items in lists] == [1000, 1000]
+    assert heartbeat.signals(tmp_path) == {rank: signal.SIGTERM}
+
+
+def test_a_choice_that_cannot_be_written_or_read_leaves_the_window_whole(tmp_path: Path) -> None:
     stop = Stop(folder=tmp_path / "missing", rank=0, ranks=2)
-    stop._waits = True
+    stop.waits = True
     items = list(range(1000))
     window(stop, items)
     stop._ask(signal.SIGTERM, None)
     assert (len(items), stop.requested) == (1000, signal.SIGTERM)
-
-
-def test_an_old_choice_does_not_shorten_a_window(tmp_path: Path) -> None:
-    ranks = [Stop(folder=tmp_path, rank=rank, ranks=2) for rank in range(2)]
-    for stop in ranks:
-        stop._waits = True
-    for stop in ranks:
-        window(stop, list(range(100)))
-    ranks[0]._ask(signal.SIGTERM, None)
-    items = list(range(1000))
-    window(ranks[1], items, number=107)
-    ranks[1]._ask(signal.SIGTERM, None)
+    heartbeat.choice_path(tmp_path).write_text('{"no": "list"}')
+    follower = two_ranks(tmp_path)[1]
+    window(follower, items)
+    follower._ask(signal.SIGTERM, None)
+    heartbeat.choice_path(tmp_path).write_text("[6, 3]")  # of another window
     time.sleep(0.2)
     assert len(items) == 1000
-    ranks[0].listen()
-    assert not list(tmp_path.iterdir())
+
+
+DEAF = """
+import ctypes, os
+from isoscale.common.processes import stop as module
+module._DEAF_SECONDS = 0.5
+stop = module.Stop()
+stop.listen(lambda number: os._exit(128 + number))
+stop.waits = {waits}
+mutex = ctypes.create_string_buffer(64)
+libc = ctypes.CDLL(None)
+libc.pthread_mutex_lock(mutex)
+print("ready", flush=True)
+libc.pthread_mutex_lock(mutex)  # waits for ever, in code that does not return to Python
+"""
+
+
+@pytest.mark.parametrize("waits, signals", [(False, 1), (True, 2)])
+def test_a_process_in_foreign_code_ends_without_its_main_thread(waits: bool, signals: int) -> None:
+    code = DEAF.format(waits=waits)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as program:
+        assert program.stdout
+        assert program.stdout.readline() == b"ready\n"
+        for _ in range(signals):
+            assert program.poll() is None
+            program.terminate()
+            time.sleep(1)
+        assert program.wait(timeout=20) == 143

@@ -239,6 +239,47 @@ def test_a_heartbeat_needs_no_space_after_its_first_one(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["a hard link", "a link", "a pipe"])
+def test_a_heartbeat_replaces_what_stands_in_its_place(kind: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    path = path_for(tmp_path, 0)
+    for place in (path, path.with_name("heartbeat.0.stack")):
+        if kind == "a hard link":
+            place.hardlink_to(mine)
+        elif kind == "a link":
+            place.symlink_to(mine)
+        else:
+            os.mkfifo(place)
+    Heartbeat(path).beat("step 1")
+    assert mine.read_text() == "precious"
+    assert heartbeat.doing(tmp_path) == "step 1"
+
+
+def test_the_heartbeat_of_an_earlier_run_with_more_ranks_is_no_progress(tmp_path: Path) -> None:
+    Heartbeat(path_for(tmp_path, 7)).beat("long ago", expected_seconds=600)
+    ranks = [start("import time; time.sleep(600)") for _ in range(2)]
+    error = outcome_of(ranks, tmp_path, watchdog=1).error
+    assert error == "killed by the watchdog: no progress for 1 s in 'starting'"
+
+
+def test_a_signal_that_one_rank_has_is_given_to_the_others(tmp_path: Path) -> None:
+    code = (
+        "signal.signal(15, lambda *_: os._exit(143)); beat.beat('x'); "
+        "heartbeat.note_signal(folder, {rank}, 15) if {rank} == 1 else None; time.sleep({seconds})"
+        "; os._exit(143)"
+    )
+    imports = "from isoscale.common.processes import heartbeat; "
+    ranks = [
+        start(beats(tmp_path, rank) + imports + code.format(rank=rank, seconds=seconds))
+        for rank, seconds in enumerate((600, 2))
+    ]
+    outcome = outcome_of(ranks, tmp_path, forward_signals=True)
+    assert ranks[0].returncode in (143, -15)  # it may still be starting
+    assert ranks[1].returncode == 143
+    assert outcome.seconds < 20
+
+
 def test_a_signal_is_forwarded_once_and_ends_everything_the_second_time(tmp_path: Path) -> None:
     code = beats(tmp_path) + (
         "signal.signal(15, lambda *_: (time.sleep(1), os._exit(143))); beat.beat('x'); "
