@@ -16,6 +16,7 @@ import pytest
 from torch import distributed
 
 from isoscale.common.processes.heartbeat import path_for, read_beats
+from isoscale.common.processes.ports import free_port
 from isoscale.frameworks.torch_runner.strategies import ddp
 from tests.common.processes.workers import wait_until
 from tests.conftest import copy_of_the_code, environment_of
@@ -34,8 +35,12 @@ DDP = ("--strategy=ddp", "--devices=2")
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Returns the working folder of a program, and checks afterwards that no process is left."""
     yield tmp_path
-    assert wait_until(lambda: not _processes_in(tmp_path), 10)
-    check_no_process(tmp_path)
+    try:
+        assert wait_until(lambda: not _processes_in(tmp_path), 10)
+        check_no_process(tmp_path)
+    finally:
+        for process in _processes_in(tmp_path):
+            process.kill()
 
 
 def _processes_in(folder: Path) -> list[psutil.Process]:
@@ -221,7 +226,8 @@ def test_a_signal_to_one_rank_stops_all_ranks_after_the_same_step(rank: int, fol
 
 def test_a_rank_that_still_waits_for_its_peers_ends_after_a_signal(folder: Path) -> None:
     """Its main thread is in code of PyTorch, which does not return to Python."""
-    ranks = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29871"}
+    port = str(free_port())
+    ranks = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     program = start(folder, *ENDLESS, *DDP, env=environment_of(**ranks))
     assert wait_until(lambda: "building" in str(read_beats(folder / "r").get(0)), 60)
     time.sleep(1)
