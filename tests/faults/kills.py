@@ -276,7 +276,8 @@ def check_end(found: Ended, blows: Sequence[Blow], *, said: str, is_run: bool = 
         lines = [
             line for line in found.err.splitlines() if f"isoscale: interrupted by {name}" in line
         ]
-        assert len(lines) == 1, said
+        # A second signal can interrupt what the program shows after the first one.
+        assert 1 <= len(lines) <= max(1, sum(blow.number in ORDERLY for blow in own)), said
 
 
 def check_files(study: Path, *, said: str) -> None:
