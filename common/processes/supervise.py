@@ -137,7 +137,7 @@ class Supervision:
             return self._outcome(-signal.SIGKILL, vanished(self._run_dir), told=True)
         allowed, deadline = self._deadline()
         if now > deadline:
-            error = f"killed by the watchdog: no progress for {allowed:g} s{self._who_hangs()}"
+            error = f"killed by the watchdog: no progress for {allowed:.4g} s{self._who_hangs()}"
             return self._outcome(-signal.SIGKILL, error, told=True)
         return None
 
@@ -147,7 +147,8 @@ class Supervision:
         found = [(limits.watchdog_seconds, self._began + limits.watchdog_seconds)]
         for beat, since in self._beats.values():
             allowed = limits.compile_seconds if beat.compiles else limits.watchdog_seconds
-            found.append((allowed, since + beat.expected_seconds + allowed))
+            allowed += beat.expected_seconds
+            found.append((allowed, since + allowed))
         return max(found, key=lambda entry: entry[1])
 
     def _failure(self, failed: Iterable[int]) -> ProcessOutcome:

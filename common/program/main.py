@@ -21,11 +21,10 @@ from isoscale.common.config.flags import (
     define_size_flags,
     define_training_flags,
 )
-from isoscale.common.config.records import to_record
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, RunConfig
-from isoscale.common.disk.folders import check_folder, make_folder
-from isoscale.common.disk.json_files import to_json, write_atomically, write_json
-from isoscale.common.disk.writing import about_disk, is_leftover, remove_leftovers
+from isoscale.common.disk.folders import make_folder
+from isoscale.common.disk.json_files import write_json
+from isoscale.common.disk.writing import about_disk, remove_leftovers
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
 from isoscale.common.machine.private import Private
@@ -37,7 +36,6 @@ from isoscale.common.measure.result import (
     read_record,
 )
 from isoscale.common.measure.scenario import Task
-from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, launch, ranks
 from isoscale.common.processes.frame import (
     INTERRUPTING,
@@ -54,6 +52,7 @@ from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
 from isoscale.common.processes.supervise import supervise, vanished
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
+from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write_run_dir
 from isoscale.common.program.startup import Startup, process_age
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config
@@ -128,36 +127,6 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
             f"{', '.join(missing)}): {info.install}"
         )
     return config
-
-
-def check_run_dir(text: str | None, config: RunConfig) -> Path:
-    """Returns the run directory; writes nothing.
-
-    Raises:
-      ConfigError: the folder contains files other than a log, or cannot be created. The result
-        of an interrupted run of the same cell does not count: this run continues it.
-    """
-    if text is None:
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        return Path("runs/out/by_hand") / f"{config.cell().id}-{now}"
-    path = check_folder(text, flag="--run_dir")
-    continues = _is_interrupted(path, config)
-    if (path / RESULT).exists() and not continues:
-        raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
-    ours = ("log.txt", heartbeat.FILE_NAME, ranks.FOLDER, *([RESULT] if continues else []))
-    foreign = [
-        p.name for p in path.glob("*") if not p.name.startswith(ours) and not is_leftover(p.name)
-    ]
-    if foreign:
-        raise ConfigError(f"--run_dir={text} is not empty ({foreign[0]}); choose a new folder")
-    return path
-
-
-def _is_interrupted(run_dir: Path, config: RunConfig) -> bool:
-    """Returns whether the folder has only the result of an interrupted run of the same cell."""
-    record = read_record(run_dir) or {}
-    cell = to_record(config.cell())
-    return record.get("status") == "interrupted" and record.get("cell") == cell
 
 
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
@@ -341,7 +310,7 @@ def _work(
                 },
                 "native_libraries": describe.native_libraries(),
             }
-            _write_run_dir(run_dir, config, machine, versions, session.windows)
+            write_run_dir(run_dir, config, machine, versions, session.windows)
             # Written last: a run directory with a result is complete.
             record = result.to_record()
             write_json(run_dir / RESULT, record)
@@ -355,29 +324,6 @@ def _lost_all_checkpoints(result: dict[str, Any] | None) -> bool:
     """Returns whether a run tried to save checkpoints and saved none."""
     found = (result or {}).get("checkpoints") or {}
     return bool(found.get("failures")) and not found.get("saved_steps")
-
-
-def _write_run_dir(
-    run_dir: Path,
-    config: RunConfig,
-    machine: dict[str, Any],
-    versions: dict[str, str],
-    windows: list[Window],
-) -> None:
-    write_json(run_dir / "config.json", config.to_json())
-    write_json(run_dir / "machine.json", machine)
-    write_json(run_dir / "environment.json", describe.environment(lookup.environment_variables()))
-    write_json(run_dir / "versions.json", versions)
-    window_lines, step_lines = [], []
-    for index, window in enumerate(windows):
-        record = {"window": index, **vars(window)}
-        losses = record.pop("losses")
-        window_lines.append(to_json(record))
-        for offset, loss in enumerate(losses):
-            step = {"step": window.first_step + offset, "phase": window.phase, "window": index}
-            step_lines.append(to_json({**step, **loss}))
-    write_atomically(run_dir / "windows.jsonl", "\n".join(window_lines) + "\n")
-    write_atomically(run_dir / "steps.jsonl", "\n".join(step_lines) + "\n")
 
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
@@ -422,7 +368,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         remove_leftovers(run_dir)
     # The launcher of ranks knows which of them failed first; it writes their result.
     supervised = launched and rank is not None
-    if not rank and not supervised and _is_interrupted(run_dir, config):
+    if not rank and not supervised and is_interrupted(run_dir, config):
         (run_dir / RESULT).unlink()  # this run takes its place
     beat: heartbeat.Heartbeat | None = None
     code = 0

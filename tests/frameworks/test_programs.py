@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from isoscale.common.machine.cores import available_cores
-from isoscale.common.machine.private import without_home
 from isoscale.common.registry import lookup
 from tests.faults.listeners import Listeners
 
@@ -113,7 +112,7 @@ def test_environment_tweaks_are_set_before_the_framework_is_imported(
     (tweak,) = (tweak for tweak in lookup.tweaks(framework) if tweak.name == name)
     if tweak.missing():
         pytest.skip(tweak.missing())
-    part = tweak.environment()[variable]
+    value = tweak.environment()[variable]
     sizes = ["--model=gpt_tiny", "--num_layers=1", "--d_model=32", "--sequence_length=16"]
     result = run(run_program, tmp_path, framework, *sizes, "--steps=23", f"--tweaks=+{name}")
     assert result["cell"]["tuning"] == "stock"
@@ -121,14 +120,15 @@ def test_environment_tweaks_are_set_before_the_framework_is_imported(
     machine = json.loads((tmp_path / "r/machine.json").read_text())
     assert list(machine["tweaks"]) == [name]
     environment = json.loads((tmp_path / "r/environment.json").read_text())
-    assert without_home(part) in environment[variable]
+    part = Path(value).name  # of a library's path, only the name is recorded
+    assert part in environment[variable]
     # A run without the tweak removes the tweak's value that the shell has set.
     answer = run_program(
-        lookup.program(framework), *sizes, "--steps=5", "--run_dir=stock", **{variable: part}
+        lookup.program(framework), *sizes, "--steps=5", "--run_dir=stock", **{variable: value}
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     environment = json.loads((tmp_path / "stock/environment.json").read_text())
-    assert without_home(part) not in environment.get(variable, "")
+    assert part not in environment.get(variable, "")
 
 
 def test_blocks_of_steps_train_the_same_steps_as_single_calls(run_program, tmp_path: Path) -> None:

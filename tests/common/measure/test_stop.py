@@ -235,6 +235,7 @@ def test_a_process_in_foreign_code_ends_without_its_main_thread(waits: bool, sig
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as program:
         assert program.stdout
         assert program.stdout.readline() == b"ready\n"
+        time.sleep(1)  # until it waits in foreign code
         for _ in range(signals):
             assert program.poll() is None
             program.terminate()
