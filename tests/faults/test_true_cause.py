@@ -132,6 +132,7 @@ def test_the_log_of_a_killed_process_is_not_quoted_if_it_says_nothing(
     assert "last line of its log" not in line["error"]
 
 
+@pytest.mark.long
 def test_a_stopped_rank_is_named_by_the_watchdog_with_its_step(folder: Path) -> None:
     program = start(folder, *ENDLESS, *DDP, "--watchdog_seconds=12", "--window_steps=1000")
     wait_for_windows(program, folder / "r", 2)
@@ -193,7 +194,7 @@ def test_a_rank_that_hangs_in_a_step_is_named_with_the_line_where_it_hangs(folde
         pytest.param(signal.SIGINT, "SIGINT", marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("strategy", ["bare", "ddp"])
+@pytest.mark.parametrize("strategy", [pytest.param("bare", marks=pytest.mark.long), "ddp"])
 def test_a_signal_saves_a_last_checkpoint_and_the_same_command_goes_on(
     strategy: str, number: int, name: str, folder: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_a_signal_to_one_rank_stops_all_ranks_after_the_same_step(rank: int, fol
     assert [path.name for path in (folder / "r").iterdir()] == ["result.json"]
 
 
+@pytest.mark.long
 def test_a_rank_that_still_waits_for_its_peers_ends_after_a_signal(folder: Path) -> None:
     """Its main thread is in code of PyTorch, which does not return to Python."""
     port = str(free_port())
@@ -240,6 +242,7 @@ def test_a_rank_that_still_waits_for_its_peers_ends_after_a_signal(folder: Path)
     assert said.splitlines()[-1] == "isoscale: interrupted by SIGTERM"
 
 
+@pytest.mark.long
 def test_two_programs_do_not_share_a_run_dir(folder: Path) -> None:
     first = start(folder, *ENDLESS, "--strategy=bare")
     wait_for_windows(first, folder / "r", 1)
