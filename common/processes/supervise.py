@@ -152,7 +152,7 @@ class Supervision:
         return max(found, key=lambda entry: entry[1])
 
     def _failure(self, failed: Iterable[int]) -> ProcessOutcome:
-        """Returns the outcome by the rank that ended first; the ends of others are consequences.
+        """Returns the outcome: the rank that ended first is the cause, the others followed from it.
 
         A signal comes from outside; at the same moment it is the cause of the exit codes. A rank
         that fails notes the moment before it leaves.
@@ -196,7 +196,8 @@ class Supervision:
             return " in 'starting'"
         where = self._places(beats)
         if len(beats) == 1 and len(self._processes) == 1:
-            return "".join(f" in '{beat.doing}'{where[rank]}" for rank, beat in beats.items())
+            ((rank, only),) = beats.items()
+            return f" in '{only.doing}'{where[rank]}"
         for rank in range(len(self._processes)):
             beats.setdefault(rank, Beat())
         least = min(beat.count for beat in beats.values())
@@ -214,12 +215,12 @@ class Supervision:
     def _places(self, beats: dict[int, Beat]) -> dict[int, str]:
         """Returns rank -> the place in its program where it hangs, in words."""
         mine = _descendants(self._processes)
-        found, asked = {}, []
+        found, asked = dict.fromkeys(beats, ""), []
         for rank, beat in beats.items():
             process = mine.get(beat.pid)
             if process is None:
-                found[rank] = ""
-            elif _is_stopped(process):
+                continue
+            if _is_stopped(process):
                 found[rank] = f"{_STOPPED} by a signal"
             elif heartbeat.answers_stack_signal(self._run_dir, rank):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -232,8 +233,8 @@ class Supervision:
                 break
             time.sleep(0.02)
         for rank in asked:
-            place = innermost(heartbeat.stack(self._run_dir, rank))
-            found[rank] = f", at {place}" if place else ""
+            if place := innermost(heartbeat.stack(self._run_dir, rank)):
+                found[rank] = f", at {place}"
         return found
 
     def _outcome(self, exit_code: int, error: str | None, *, told: bool = False) -> ProcessOutcome:

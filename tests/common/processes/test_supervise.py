@@ -146,6 +146,12 @@ def test_the_watchdog_names_the_place_where_a_process_hangs(tmp_path: Path) -> N
     )
 
 
+def test_the_watchdog_ends_a_process_that_cannot_show_its_stack(tmp_path: Path) -> None:
+    code = "beat.beat('step 4'); (folder / 'heartbeat.0.stack').unlink(); time.sleep(600)"
+    outcome = outcome_of([start(beats(tmp_path) + code)], tmp_path, watchdog=2)
+    assert outcome.error == "killed by the watchdog: no progress for 2 s in 'step 4'"
+
+
 def test_the_watchdog_names_the_rank_that_is_behind_with_its_step(tmp_path: Path) -> None:
     ahead = "[beat.beat(f'step {n}') for n in range(8)]; time.sleep(600)"
     behind = "[beat.beat(f'step {n}') for n in range(6)]; time.sleep(600)"
