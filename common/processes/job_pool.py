@@ -14,7 +14,6 @@ import gc
 import hashlib
 import itertools
 import json
-import os
 import shutil
 import sys
 import time
@@ -22,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
 from isoscale.common.config.read import MEBIBYTE
@@ -31,6 +30,7 @@ from isoscale.common.disk.json_files import from_json, read_json, to_json, write
 from isoscale.common.disk.writing import about_disk, remove_leftovers, writing
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch, ranks
+from isoscale.common.processes.frame import leave_at_once
 from isoscale.common.processes.heartbeat import Heartbeat, doing, path_for
 from isoscale.common.processes.job_line import Key, Line
 from isoscale.common.processes.limits import Limits
@@ -465,14 +465,6 @@ def serve(
                 beat.fail(said or in_one_line(error))
                 if said is None:
                     traceback.print_exc()
-            _leave(1 if said is None else FolderError.exit_code)
+            leave_at_once(1 if said is None else FolderError.exit_code)
         gc.collect()  # a framework's compiled functions hold cycles of references
-    _leave(0)
-
-
-def _leave(code: int) -> NoReturn:
-    """Exits without the interpreter's shutdown, as ``common/program/main.py`` does."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
+    leave_at_once(0)

@@ -29,7 +29,7 @@ from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, pin
 from isoscale.common.measure.windows import summarize
 from isoscale.common.processes import launch
-from isoscale.common.processes.frame import exit_code_of
+from isoscale.common.processes.frame import exit_code_of, leave_at_once
 from isoscale.common.processes.heartbeat import Heartbeat, path_for
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import plain_config
@@ -228,8 +228,4 @@ def _run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Skip the interpreter's shutdown: threads of a framework can abort the process during it.
-    os._exit(code)
+    leave_at_once(main())

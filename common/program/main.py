@@ -44,6 +44,7 @@ from isoscale.common.processes.frame import (
     interrupt_on,
     interrupted_by,
     interrupted_code,
+    leave_at_once,
     signal_of_code,
 )
 from isoscale.common.processes.limits import Limits, define_limit_flags
@@ -388,7 +389,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
         if not launched:  # otherwise the supervisor still reads the heartbeat
             with contextlib.suppress(OSError):  # a file that stays does no harm
                 heartbeat.remove(run_dir, rank)
-        _leave(code)
+        leave_at_once(code)
 
     def leave_interrupted(number: int) -> NoReturn:
         note_interrupted(error := Interrupted(number))
@@ -441,16 +442,3 @@ def _explain(error: Exception, run_dir: Path, *, supervised: bool) -> tuple[int,
     if refused:
         return FolderError.exit_code, refused
     return 1, in_one_line(error)
-
-
-def _leave(code: int) -> NoReturn:
-    """Exits the process without shutting down the interpreter.
-
-    All results are on disk, and the ranks no longer communicate. Native threads of a framework may
-    still hold Python objects. During a shutdown, gloo then aborts in about one of ten exits, and
-    the other ranks can hang after one rank has failed.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)

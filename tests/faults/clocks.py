@@ -1,13 +1,12 @@
 """A wall clock that is set while programs run: by -1 h, +1 day, -1 h, and so on."""
 
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.faults.preload import build
 
 _SOURCE = Path(__file__).with_name("clock.c")
 HOUR, DAY = 3600, 24 * 3600
@@ -41,10 +40,4 @@ class WallClock:
 @pytest.fixture(scope="session")
 def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> WallClock:
     """Returns the clock; skips without a C compiler, or outside Linux."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler (cc or gcc) and Linux")
-    library = tmp_path_factory.mktemp("clock") / "clock.so"
-    command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, _SOURCE]
-    subprocess.run([*command, "-ldl"], check=True)
-    return WallClock(library)
+    return WallClock(build(_SOURCE, tmp_path_factory.mktemp("clock")))

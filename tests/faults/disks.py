@@ -1,7 +1,6 @@
 """Disks that fail on purpose: while a fault is on, calls that write to chosen paths fail."""
 
 import errno
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import environment_of
+from tests.faults.preload import build
 
 _SOURCE = Path(__file__).with_name("shim.c")
 
@@ -62,13 +62,7 @@ class Disk:
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the built shim; skips without a C compiler, or outside Linux."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler (cc or gcc) and Linux")
-    library = tmp_path_factory.mktemp("shim") / "shim.so"
-    command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, _SOURCE]
-    subprocess.run([*command, "-ldl"], check=True)
-    return library
+    return build(_SOURCE, tmp_path_factory.mktemp("shim"))
 
 
 @pytest.fixture
