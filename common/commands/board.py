@@ -25,6 +25,7 @@ from isoscale.common.processes.lock import VanishedError
 from isoscale.common.processes.log_lines import telling_line
 from isoscale.common.processes.ports import free_port
 from isoscale.common.processes.supervise import describe_exit
+from isoscale.common.registry import environments
 from isoscale.common.report.study.data import PLOTS, load_study
 from isoscale.common.study.find import find_study, split_studies
 from isoscale.common.study.store import RESULTS, STUDY, Store
@@ -352,7 +353,7 @@ def serve(request: BoardRequest) -> int:
                 "--reload_multifile=true",
                 f"--window_title={title}",
             ),
-            environment={"TMPDIR": str(temporary)},
+            environment={**environments.of_worker(), "TMPDIR": str(temporary)},
             log=log,
         )
         stack.callback(launch.end, [process])

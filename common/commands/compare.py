@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import shlex
 import sys
 import traceback
@@ -29,15 +28,13 @@ from isoscale.common.processes.frame import (
     interrupted_line,
 )
 from isoscale.common.processes.lock import VanishedError
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import (
-    Program,
     define_interpreter_flags,
     find_programs,
     interpreter_flags,
 )
 from isoscale.common.report.study.data import PLOTS, StudyData, load_study
-from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.grid import read_cells
@@ -143,59 +140,6 @@ def define_flags() -> Flags:
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
     return fv
-
-
-_SHOWN_CELLS = 200
-"""Most cells that ``--dry_run`` lists: the layout of a longer table takes seconds."""
-
-
-def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:
-    """Prints the planned cells and an estimate of their duration; runs nothing."""
-    from rich.console import Console
-    from rich.table import Table
-
-    rate = plan.matrix_product_rate()
-    table = Table(
-        "model",
-        "framework",
-        "strategy",
-        "devices",
-        "global batch",
-        "dtype",
-        "tuning",
-        "runs",
-        "marks",
-    )
-    seconds, total, cells = 0.0, 0, 0
-    for cell, runs in study.cells():
-        cells += 1
-        missing = programs[cell.framework].missing
-        total += runs
-        seconds += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
-        if cells > _SHOWN_CELLS:
-            continue
-        sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
-        marks = ["oversubscribed"] if cell.oversubscribed else []
-        marks += [f"without {name}: {why}" for name, why in cell.tweaks_left_out]
-        marks += ["will be skipped: not installed"] if missing else []
-        table.add_row(
-            cell.model + sizes,
-            cell.framework,
-            cell.strategy,
-            str(cell.devices),
-            str(cell.global_batch_size),
-            cell.dtype,
-            " +".join([cell.tuning, *cell.tweaks]),
-            str(runs),
-            ", ".join(marks),
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    if cells > _SHOWN_CELLS:
-        print(f"The table shows the first {_SHOWN_CELLS} cells.")
-    print(f"{cells} cells, {total} runs to do.")
-    print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
-    if budget_seconds is not None:
-        print(f"Then further complete rounds within {budget_seconds:.0f} s (--time_budget).")
 
 
 def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
@@ -332,6 +276,11 @@ def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None
                 f"study '{name}' was run with --{word}; to resume it, add --{word}=PATH (isoscale "
                 "starts no program that only a study names)"
             )
+        if word == "env" and flag.partition("=")[2] not in typed.env:
+            raise ConfigError(
+                f"study '{name}' was run with {flag[:200]!r}; to resume it, add this flag "
+                "(isoscale hands on no variable that only a study names)"
+            )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -350,6 +299,7 @@ def run(argv: Sequence[str]) -> int:
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
     store = request.store
+    environments.say_removed(request.sessions[-1].cells[-1])
 
     def make_study() -> Study:
         store.load()
@@ -359,10 +309,12 @@ def run(argv: Sequence[str]) -> int:
             programs,
             seed=request.flags.seed,
             limits=limits.Limits.read(request.flags),
-            environment=lookup.tweak_environment,
+            environment=environments.of_run,
         )
 
     if request.flags.dry_run:
+        from isoscale.common.report.study.tables.planned import print_plan
+
         print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
         return 0
     machine = describe.machine()

@@ -19,7 +19,7 @@ from isoscale.common.processes import launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import supervise
 from isoscale.common.program.examine import EXAMINATION, define_size_flag
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
 _ACTIVITY_SECONDS = 1.0
@@ -89,7 +89,7 @@ def _examine(
                 f"--sgemm_size={size}",
                 f"--out_dir={folder}",
             ],
-            environment={},
+            environment=environments.of_worker(),
             log=folder / "log.txt",
         )
         outcome = supervise(
@@ -126,7 +126,8 @@ def diagnose(fv: Flags) -> dict[str, Any]:
         "gpus": system.gpus(),
         "cuda_of_driver": system.cuda_of_driver(),
         "gpu_driver_fails": system.gpu_driver_fails(),
-        "environment": describe.environment(lookup.environment_variables()),
+        "environment": environments.recorded(),
+        "removed_variables": environments.removed(platform="gpu" if describe.gpus() else "cpu"),
         "tested_versions": tested_versions(),
         # Measured before doctor starts any process: this is the load from other programs.
         "activity": system.activity(_ACTIVITY_SECONDS),

@@ -18,7 +18,7 @@ from isoscale.common.parity.matrix import Matrix
 from isoscale.common.parity.probe import ParityJob
 from isoscale.common.processes.job_pool import JobPool
 from isoscale.common.processes.lock import locked
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.build_config import check_devices
 from isoscale.common.registry.interpreters import find_programs
 
@@ -162,6 +162,7 @@ def run(argv: Sequence[str]) -> int:
     )
 
     flags = request.matrix.flags
+    environments.say_removed()
     make_folder(flags.folder, flag="--out_dir")
     with locked(flags.folder, called=flags.called):
         began = time.monotonic()

@@ -20,7 +20,7 @@ from isoscale.common.parity.relay import Leg, Plan, default_legs
 from isoscale.common.parity.relay_probe import RelayJob
 from isoscale.common.processes.job_pool import JobPool
 from isoscale.common.processes.lock import locked
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import find_programs
 
 
@@ -137,6 +137,7 @@ def run(argv: Sequence[str]) -> int:
     if request is None:
         return 0
     plan, flags = request.plan, request.plan.flags
+    environments.say_removed()
     make_folder(flags.folder, flag="--out_dir")
     with locked(flags.folder, called=flags.called):
         began = time.monotonic()

@@ -42,6 +42,7 @@ class Cell:
     dtype: str
     tuning: str = "stock"
     tweaks: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
+    env: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
     steps_per_dispatch: int = dataclasses.field(default=1, metadata=OMIT_DEFAULT)
     gradient_accumulation_steps: int = dataclasses.field(default=1, metadata=OMIT_DEFAULT)
     scenario: str = dataclasses.field(default="training", metadata=OMIT_DEFAULT)

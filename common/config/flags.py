@@ -97,6 +97,12 @@ class Flags:
         """Defines a flag for a list of names; with ``unique`` a repeated name is an error."""
         self._define(List(Text(), unique=unique), name, default, help_, ListSerializer())
 
+    def texts(self, name: str, help_: str) -> None:
+        """Defines a flag that may be repeated; its value is the list of the different texts."""
+        serializer: Any = flags.ArgumentSerializer()
+        flags.DEFINE_multi(Text(), serializer, name, [], help_, flag_values=self._values)
+        self._order.append(name)
+
     def integers(
         self,
         name: str,
@@ -177,6 +183,10 @@ class Flags:
                 self._values(["program", *(f"--{name}={value}" for name, value in settings)])
         except (flags.Error, ValueError) as error:
             raise ConfigError(_one_line(str(error))) from None
+        for name in self._order:  # a repeated flag counts once
+            if isinstance(self._values[name], flags.MultiFlag):
+                texts: Any = self._values[name].value
+                self._values[name].value = list(dict.fromkeys(texts))
         return True
 
     def _settings(self, arguments: list[str]) -> list[tuple[str, str]]:
@@ -337,6 +347,8 @@ def _define(
         fv.number(declared.flag, value, text, minimum=declared.minimum, maximum=declared.maximum)
     elif declared.kind == "names":
         fv.names(declared.flag, list(value), text)
+    elif declared.kind == "texts":
+        fv.texts(declared.flag, text)
     elif declared.kind == "boolean":
         fv.boolean(declared.flag, value, text)
     else:
@@ -367,6 +379,7 @@ def read_settings(fv: Flags) -> dict[str, Any]:
         for name, declared in options_of(RunConfig).items()
         if declared.flag is not None and name not in CELL_FLAGS
     }
+    values["env"] = tuple(sorted(values["env"]))  # their order means nothing
     optimizer = options_of(OptimizerConfig).items()
     values["optimizer"] = OptimizerConfig(**{n: getattr(fv, str(o.flag)) for n, o in optimizer})
     return values

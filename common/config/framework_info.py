@@ -25,9 +25,15 @@ class FrameworkInfo:
       model_module: name of the file with this framework's models in ``models/<family>/``.
       quick_compile: (environment variable, text to append) that makes compilation quick and the
         compiled code slow; for runs without timing.
-      variables: environment variables that change results or speed; every run records them.
-      harmless_variables: the subset of ``variables`` that changes messages only; ``isoscale
-        doctor`` does not report them.
+      variable_families: how the names of environment variables begin that the framework and its
+        libraries read. A run gets none of them from the shell
+        (``common/machine/variables.py``).
+      kept_variables: the variables of these families that a run gets from the shell: they change
+        nothing that is measured, for example the place of a cache.
+      launcher_variables: how the names begin of the variables that the framework's own launcher
+        gives its ranks; a rank of such a launcher keeps them.
+      joined_variables: variables that a run sets, to which it joins the user's value (``--env``).
+      variables: environment variables whose values every run records.
       cuda_packages: prefixes of the names of the framework's CUDA packages.
     """
 
@@ -40,8 +46,11 @@ class FrameworkInfo:
     model_module: str
     compile_cost: int = 0
     quick_compile: tuple[str, str] | None = None
+    variable_families: tuple[str, ...] = ()
+    kept_variables: tuple[str, ...] = ()
+    launcher_variables: tuple[str, ...] = ()
+    joined_variables: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
-    harmless_variables: tuple[str, ...] = ()
     cuda_packages: tuple[str, ...] = ()
 
 

@@ -13,6 +13,9 @@ from isoscale.common.config.records import OMIT_DEFAULT
 
 _KEY = "option"
 
+Kind = Literal["integer", "number", "text", "boolean", "names", "texts"]
+"""Type of a flag's value; ``names``: a list, separated by commas; ``texts``: a repeated flag."""
+
 Membership = Literal["always", "unless default", "never", "part"]
 """Whether a field belongs to the cell.
 
@@ -39,11 +42,15 @@ class Option:
     cell: Membership
     flag: str | None
     help: str
-    kind: Literal["integer", "number", "text", "boolean", "names"]
+    kind: Kind
     minimum: float
     maximum: float
     flag_default: Any
     to_flag: Callable[[Any], str]
+
+    def flag_texts(self, value: Any) -> list[str]:
+        """Returns the texts of the flag for a value of the field: one, or one per entry."""
+        return list(value) if self.kind == "texts" else [self.to_flag(value)]
 
 
 FIELD: Any = object()
@@ -62,7 +69,7 @@ def option(
     cell: Membership,
     flag: str | None = None,
     help: str = "",
-    kind: Literal["integer", "number", "text", "boolean", "names"] = "text",
+    kind: Kind = "text",
     minimum: float | None = None,
     maximum: float = LARGEST,
     flag_default: Any = FIELD,

@@ -1,6 +1,7 @@
 """Defines ``RunConfig``: every setting of the computation and the measurement of one run."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from isoscale.common.config.cell import Cell
@@ -28,6 +29,11 @@ MOST_PARAMETERS = 10**11
 """Parameters of a model. In float32, with gradients and the state of AdamW, they need 1.6 TB."""
 
 
+def handed_on(entries: Sequence[str]) -> dict[str, str]:
+    """Returns name -> value of the ``NAME=VALUE`` entries of ``--env``."""
+    return dict(entry.split("=", 1) for entry in entries)
+
+
 def parameter_dtype_of(dtype: str) -> str:
     """Returns the dtype of parameters, gradients and optimizer state: float32 under bfloat16."""
     return "float64" if dtype == "float64" else "float32"
@@ -39,6 +45,8 @@ class RunConfig:
 
     Attributes:
       framework, strategy, model, dataset, dtype, platform: names.
+      env: environment variables that the user hands on to the run, each ``NAME=VALUE``, sorted; a
+        run gets no other variable of the families in ``common/machine/variables.py``.
       scenario: name of the scenario: the work of the run between two clock readings.
       overrides: (size, value) pairs that differ from the model's preset, sorted.
       spec: the model's specification with the overrides applied.
@@ -188,6 +196,17 @@ class RunConfig:
         to_flag=lambda names: ",".join(["none", *(f"+{name}" for name in names)]),
         help="[list] +name, -name: change the tweaks of --tuning; 'none': start without tweaks",
     )
+    env: tuple[str, ...] = option(
+        default=(),
+        cell="unless default",
+        flag="env",
+        kind="texts",
+        help=(
+            "NAME=VALUE: an environment variable of a framework or library for the run; repeat the "
+            "flag for several. Runs get no such variable from the shell. The value is part of the "
+            "cell, and is published with the results"
+        ),
+    )
     platform: str = option(default="cpu", cell="always", flag="platform", help="|".join(PLATFORMS))
     threads_per_device: int = option(
         default=1,
@@ -304,10 +323,11 @@ class RunConfig:
     def to_flags(self) -> list[str]:
         """Returns the flags from which a framework's program rebuilds this configuration."""
         found = [
-            f"--{declared.flag}={declared.to_flag(getattr(holder, name))}"
+            f"--{declared.flag}={text}"
             for holder in (self, self.optimizer)
             for name, declared in options_of(type(holder)).items()
             if declared.flag is not None
+            for text in declared.flag_texts(getattr(holder, name))
         ]
         return [*found, *(f"--{name}={text_of(value)}" for name, value in self.overrides)]
 

@@ -1,7 +1,9 @@
 """CPU cores: the usable ones, and the cores of each CPU device."""
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -55,3 +57,70 @@ def pin(cores: list[int]) -> bool:
         return False
     os.sched_setaffinity(0, cores)
     return True
+
+
+class Pinning:
+    """Keeps all threads of this process on its cores, and finds threads that are elsewhere.
+
+    Libraries move threads after the process was pinned: libgomp, for example, binds the thread that
+    loads it to one core if a variable asks for it, and new threads inherit the cores of the thread
+    that starts them.
+    """
+
+    def __init__(self, cores: list[int] | None = None):
+        """Pins this process.
+
+        Args:
+          cores: CPUs of this process; None: it is not pinned (accelerators).
+        """
+        self.cores = cores if cores is not None and pin(cores) else None
+
+    def pin_again(self) -> None:
+        """Pins every thread that exists now; call it after an import."""
+        if self.cores is None:
+            return
+        for thread in _threads():
+            with contextlib.suppress(ProcessLookupError):  # the thread has ended
+                os.sched_setaffinity(thread, self.cores)
+
+    def places(self) -> dict[str, int] | None:
+        """Returns the number of threads by the CPUs that they may use, for example ``{"0,1": 12}``.
+
+        None: this process is not pinned.
+        """
+        if self.cores is None:
+            return None
+        found: dict[str, int] = {}
+        for thread in _threads():
+            with contextlib.suppress(ProcessLookupError):
+                cpus = _text(os.sched_getaffinity(thread))
+                found[cpus] = found.get(cpus, 0) + 1
+        return found
+
+    def verify(self) -> None:
+        """Checks that every thread may use exactly the cores of this process.
+
+        Raises:
+          MovedThreadsError: a thread may use other cores, or only some of them.
+        """
+        places, right = self.places() or {}, _text(self.cores or ())
+        moved = {cpus: count for cpus, count in places.items() if cpus != right}
+        if moved:
+            listed = ", ".join(f"{count} on CPU {cpus}" for cpus, count in sorted(moved.items()))
+            raise MovedThreadsError(
+                f"threads left their cores: {listed} of {sum(places.values())} threads, but all "
+                f"must be on CPU {right}: a library in this process has bound them, and its "
+                "figures would not be those of the stated cores"
+            )
+
+
+class MovedThreadsError(RuntimeError):
+    """Threads of a run are not on the cores of the run."""
+
+
+def _threads() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/task")]
+
+
+def _text(cpus: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(cpus)))

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import psutil
 
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.private import file_names, may_be_secret, without_paths
+from isoscale.common.machine.variables import governed, is_name
 
 UNKNOWN = "unknown"
 QUERY_SECONDS = 30
@@ -50,22 +51,24 @@ ENVIRONMENT = {
 """Environment variable -> the form of its value; a value of another form is not recorded."""
 
 
-def environment(framework_names: Collection[str]) -> dict[str, str]:
+def environment(framework_names: Collection[str], families: Iterable[str] = ()) -> dict[str, str]:
     """Returns the environment variables that are set and change results or speed.
 
     Of a path, only the name of a preloaded library is recorded. A value that has not the form of
     its variable, or looks like a key, may be a secret that came there by mistake: the result says
-    only how long it is.
+    only how long it is. So it does for variables of a family that no list has.
 
     Args:
       framework_names: names of the frameworks' variables (``FrameworkInfo.variables``).
+      families: how the names of the frameworks' variables begin.
     """
     known = {**dict.fromkeys(framework_names, _TEXT_FORM), **ENVIRONMENT}
+    families = tuple(families)
     found: dict[str, str] = {}
     for name, value in sorted(os.environ.items()):
-        if name not in known:
+        if name not in known and not (governed(name, families) and is_name(name)):
             continue
-        fits = value == "" or known[name].fullmatch(value)
+        fits = value == "" or (name in known and known[name].fullmatch(value))
         shown = file_names(value) if name == _PRELOAD else without_paths(value)
         if not fits or may_be_secret(shown):
             shown = f"(not recorded: {len(value)} characters)"
@@ -73,9 +76,9 @@ def environment(framework_names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def changed_in_record(framework_names: Collection[str]) -> list[str]:
+def changed_in_record(framework_names: Collection[str], families: Iterable[str] = ()) -> list[str]:
     """Returns the variables whose value ``environment`` does not show as it is."""
-    shown = environment(framework_names)
+    shown = environment(framework_names, families)
     return [name for name, value in shown.items() if os.environ[name] != value]
 
 

@@ -1,13 +1,9 @@
 """Known problems of machines, and of the combination of several frameworks."""
 
-from collections.abc import Collection
-
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.problem import GIB, Facts, Problem, cores, examined, gib, number
 
 _PYTHONS = ((3, 11), (3, 13))
-_HARMLESS = ("GLOO_SOCKET_IFNAME", "RANK", "WORLD_SIZE")
-"""Variables that isoscale sets or removes for its ranks."""
 
 
 def _python(facts: Facts) -> str | None:
@@ -113,6 +109,15 @@ def _versions(facts: Facts) -> str | None:
             if want and version != UNKNOWN and version.split("+")[0] != want:
                 different[name] = f"{name} {version} (tested: {want})"
     return ", ".join(different.values()) or None
+
+
+def _environment(facts: Facts) -> str | None:
+    values = facts["environment"]
+    texts = [
+        f"{name}={values[name]!r}" if name in values else name
+        for name in facts["removed_variables"]
+    ]
+    return "; ".join(texts) or None
 
 
 PROBLEMS = (
@@ -249,34 +254,14 @@ PROBLEMS = (
         meaning="Some memory was moved to disk. If isoscale's memory is moved, timings vary.",
         remedy="End programs that need much memory before you measure.",
     ),
-)
-
-
-def environment_problem(harmless: Collection[str]) -> Problem:
-    """Returns the problem of environment variables that change results or speed.
-
-    Args:
-      harmless: variables of frameworks that change messages only.
-    """
-
-    def evidence(facts: Facts) -> str | None:
-        texts = []
-        for name, value in facts["environment"].items():
-            if name in _HARMLESS or name in harmless:
-                continue
-            setters = [n for n, f in examined(facts).items() if name in f["environment_set"]]
-            note = f" (isoscale sets its own for {', '.join(setters)} on CPU)" if setters else ""
-            texts.append(f"{name}={value!r}{note}")
-        return "; ".join(texts) or None
-
-    return Problem(
+    Problem(
         id="environment",
         severity="note",
         topic="installation",
-        evidence=evidence,
-        meaning="These environment variables can change results or speed. isoscale replaces "
-        "variables that it sets itself, and removes the settings of tweaks that a run does not "
-        "use. The other settings affect every run of the frameworks that read them.",
-        remedy="Unset the variables that you do not intend; every run records the variables that "
-        "were set (environment.json).",
-    )
+        evidence=_environment,
+        meaning="These environment variables of this shell can change results or speed. isoscale "
+        "removes them from the environment of its runs. Your own programs get them.",
+        remedy="No action needed. To hand a variable on to runs, add --env=NAME=VALUE; it becomes "
+        "part of the cell.",
+    ),
+)

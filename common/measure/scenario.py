@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
+from isoscale.common.machine.cores import Pinning
 from isoscale.common.measure.result import RunIdentity, RunOutcome, RunResult
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.windows import Window
@@ -46,6 +47,7 @@ class Task:
       clock: returns seconds.
       first_step: 0, or the next step of the checkpoint that the run resumes.
       saver: saves checkpoints between windows; a window ends at each one; None: saves none.
+      pinning: the session verifies it after warm-up and after the last window.
       stop: the session asks it after each window whether a signal wants the run to end.
     """
 
@@ -56,6 +58,7 @@ class Task:
     clock: Callable[[], float] = time.perf_counter
     first_step: int = 0
     saver: CheckpointSaver | None = None
+    pinning: Pinning = dataclasses.field(default_factory=Pinning)
     stop: Stop = dataclasses.field(default_factory=Stop)
 
 

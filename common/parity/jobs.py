@@ -21,7 +21,7 @@ from isoscale.common.processes.job_line import Line
 from isoscale.common.processes.job_pool import WORK, Job, JobPool, L, Launch
 from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import LOCK
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags
 from isoscale.common.tuning.tweaks import read_wish
 
@@ -191,7 +191,7 @@ def make_pool(
     def launch_of(some: Sequence[TrainingJob[L]]) -> Launch:
         first, environment = some[0], dict[str, str]()
         for job in some:
-            environment |= lookup.tweak_environment(job.config(job.of_case()))
+            environment |= environments.of_run(job.config(job.of_case()))
         return Launch(
             python=pythons[first.framework],
             environment=environment,

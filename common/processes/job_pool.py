@@ -95,7 +95,7 @@ class Launch:
 
     Attributes:
       python: interpreter of the process.
-      environment: added to this process's environment.
+      environment: the whole environment of the process, besides the variables of its rank.
       ranks: number of ranks that run the jobs together; None: one process without a rank.
     """
 

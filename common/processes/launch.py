@@ -8,13 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
-
-from isoscale.common.processes import ranks
 
 _PARENT = "ISOSCALE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
@@ -59,16 +57,16 @@ def _keep_watching(launcher: int) -> None:
         _die_without(launcher)
 
 
-def restart(command: list[str], *, environment: dict[str, str], launched: bool) -> NoReturn:
+def restart(command: list[str], *, environment: Mapping[str, str], launched: bool) -> NoReturn:
     """Replaces this program by another one in the same process.
 
     Args:
       command: program and arguments.
-      environment: added to this process's environment.
+      environment: the whole environment of the new program.
       launched: what ``die_with_launcher`` returned; the new program will return the same.
     """
     launcher = {_PARENT: str(os.getppid())} if launched else {}
-    os.execve(command[0], command, {**os.environ, **environment, **launcher})
+    os.execve(command[0], command, {**environment, **launcher})
 
 
 def module_command(python: str, module: str, *arguments: str) -> list[str]:
@@ -77,7 +75,7 @@ def module_command(python: str, module: str, *arguments: str) -> list[str]:
 
 
 def start(
-    command: Sequence[str], *, environment: dict[str, str], log: Path | None = None
+    command: Sequence[str], *, environment: Mapping[str, str], log: Path | None = None
 ) -> subprocess.Popen:
     """Starts a worker in a session of its own; the worker dies with this process.
 
@@ -85,16 +83,15 @@ def start(
 
     Args:
       command: program and arguments.
-      environment: added to this process's environment, from which ``ranks.VARIABLES`` are removed.
+      environment: the worker's whole environment (``common/registry/environments.py`` builds it);
+        this function adds what ties the worker to this process.
       log: file for standard output and error; None: the worker uses those of this process.
     """
-    variables = {k: v for k, v in os.environ.items() if k not in ranks.VARIABLES}
-    variables |= {**environment, _PARENT: str(os.getpid())}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
         return subprocess.Popen(
             command,
-            env=variables,
+            env={**environment, _PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,

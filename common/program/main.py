@@ -26,7 +26,7 @@ from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.disk.writing import about_disk, remove_leftovers
 from isoscale.common.machine import describe
-from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
+from isoscale.common.machine.cores import Pinning, available_cores, cores_of_devices
 from isoscale.common.machine.private import Private
 from isoscale.common.measure.result import (
     RESULT,
@@ -55,7 +55,7 @@ from isoscale.common.processes.supervise import supervise, vanished
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write_run_dir
 from isoscale.common.program.startup import Startup, process_age
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.build_config import build_config
 
 
@@ -134,20 +134,28 @@ _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
 
 
 def _with_environment(
-    needed: dict[str, str], framework: str, argv: list[str], *, launched: bool
+    config: RunConfig, argv: list[str], *, rank: int | None, launched: bool
 ) -> None:
-    """Restarts this program in the same process if a variable differs from its needed value.
+    """Restarts this program in the same process if its environment is not that of the run.
 
-    The dynamic linker and the C library read their variables before Python starts.
+    The dynamic linker, the C library and Python read their variables before this program starts.
 
     Raises:
       ConfigError: a variable still has another value after the restart.
     """
-    different = [name for name, value in needed.items() if os.environ.get(name, "") != value]
+    needed = environments.of_run(config, rank=rank is not None)
+    different = [
+        name
+        for name in {**needed, **os.environ}
+        if needed.get(name) != os.environ.get(name) and environments.is_governed(name)
+    ]
     if different and _STARTED_AGAIN in os.environ:
-        raise ConfigError(f"cannot set {different[0]} to {needed[different[0]]!r}")
+        raise ConfigError(f"cannot set {min(different)} to {needed.get(min(different))!r}")
     if different:
-        command = launch.module_command(sys.executable, lookup.program(framework), *argv)
+        line = environments.removed_line(config, rank=rank is not None)
+        if line and not rank:
+            print(line, file=sys.stderr)
+        command = launch.module_command(sys.executable, lookup.program(config.framework), *argv)
         launch.restart(command, environment={**needed, _STARTED_AGAIN: "1"}, launched=launched)
 
 
@@ -166,8 +174,9 @@ def _launch_ranks(
         sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
     )
     heartbeat.remove(run_dir)  # of a killed run
-    with ranks.environments(config.devices, folder=run_dir) as environments:
-        processes = [launch.start(command, environment=variables) for variables in environments]
+    shared = environments.of_run(config)
+    with ranks.environments(config.devices, folder=run_dir) as own:
+        processes = [launch.start(command, environment={**shared, **rank}) for rank in own]
         outcome = supervise(
             processes,
             run_dir=run_dir,
@@ -213,7 +222,7 @@ def _private(run_dir: Path) -> Private:
         str(run_dir): run_dir.name,
         str(run_dir.absolute()): run_dir.name,
     }
-    return Private(folders, describe.changed_in_record(lookup.environment_variables()))
+    return Private(folders, environments.private_variables())
 
 
 def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
@@ -249,7 +258,7 @@ def _work(
     stop = Stop(folder=run_dir, rank=rank, ranks=config.processes)
     stop.listen(leave)
     beat.beat("starting")
-    pinned: list[int] | None = None
+    cores: list[int] | None = None
     if config.platform == "cpu":
         cores = cores_of_devices(
             available_cores(),
@@ -257,7 +266,7 @@ def _work(
             devices=1 if config.process_model == "per_device" else config.devices,
             threads_per_device=config.threads_per_device,
         )
-        pinned = cores if pin(cores) else None
+    pinning = Pinning(cores)
     for tweak in lookup.tweaks_in_force(config):
         if not tweak.in_effect():
             raise RuntimeError(f"tweak '{tweak.name}' did not take effect")
@@ -266,11 +275,14 @@ def _work(
     beat.beat("importing the framework")
     with stop.leaving(leave):
         make = lookup.load_runner(config)
+    pinning.pin_again()
     startup.mark("import")
     dataset = lookup.load_dataset(config)
+    pinning.pin_again()  # a data set can load libraries, too
     startup.mark("data")
     beat.beat("building the model", compiles=True)
     runner = make()
+    pinning.pin_again()
     checkpoints.restore(runner)
     startup.mark("build")
     facts = runner.describe()
@@ -285,11 +297,15 @@ def _work(
         first_step=checkpoints.first_step,
         saver=checkpoints.saver(config, batches=dataset.batches, versions=versions),
         stop=stop,
+        pinning=pinning,
     )
     session = scenario.session(task)
     outcome = session.run()
     lost = False
-    places = runner.gather({"pinned_cores": pinned, "pid": os.getpid()})
+    threads = pinning.places()
+    places = runner.gather(
+        {"pinned_cores": pinning.cores, "threads_by_cpus": threads, "pid": os.getpid()}
+    )
     # Closed also if a file cannot be written: the other ranks wait for this rank there.
     with contextlib.closing(runner):
         if rank == 0:
@@ -352,7 +368,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     # Only rank 0 checks the folder: the others may find files that rank 0 has written.
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
-    _with_environment(lookup.tweak_environment(config), framework, argv, launched=launched)
+    _with_environment(config, argv, rank=rank, launched=launched)
     if checkpoints.folder:
         make_folder(checkpoints.folder, flag="--save_checkpoint")
         if rank is None or (rank == 0 and not launched):  # otherwise the launcher holds the lock

@@ -10,12 +10,11 @@ from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
 from isoscale.common.disk.writing import is_leftover
-from isoscale.common.machine import describe
 from isoscale.common.measure.result import RESULT, read_record
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, ranks
 from isoscale.common.processes.log_lines import LOG
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments
 
 
 def check_run_dir(text: str | None, config: RunConfig) -> Path:
@@ -66,7 +65,7 @@ def write_run_dir(
     """
     write_json(run_dir / "config.json", config.to_json())
     write_json(run_dir / "machine.json", machine)
-    write_json(run_dir / "environment.json", describe.environment(lookup.environment_variables()))
+    write_json(run_dir / "environment.json", environments.recorded())
     write_json(run_dir / "versions.json", versions)
     window_lines, step_lines = [], []
     for index, window in enumerate(windows):

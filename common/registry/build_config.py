@@ -19,6 +19,7 @@ from isoscale.common.config.run_config import (
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.describe import gpus
 from isoscale.common.registry import lookup
+from isoscale.common.registry.environments import check_handed
 from isoscale.common.tuning.tweaks import choose, read_wish
 
 
@@ -144,6 +145,7 @@ def build_config(
         **settings,
     )
     check_mesh(config.mesh, strategy_info, strategy=strategy)
+    check_handed(config)
     return choose(
         config,
         known,

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +31,7 @@ from isoscale.common.machine import problems as machine_problems
 from isoscale.common.machine.problem import Problem
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.scenario import Scenario
-from isoscale.common.tuning.tweaks import Tweak, environment
+from isoscale.common.tuning.tweaks import Tweak
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,9 +202,7 @@ def problems() -> tuple[Problem, ...]:
         if importlib.util.find_spec(name)
         for problem in _load(name).PROBLEMS
     ]
-    harmless = [n for name in frameworks() for n in framework_info(name).harmless_variables]
-    of_machines = (machine_problems.environment_problem(harmless), *machine_problems.PROBLEMS)
-    return (*of_frameworks, *of_machines, *gpu_problems.PROBLEMS)
+    return (*of_frameworks, *machine_problems.PROBLEMS, *gpu_problems.PROBLEMS)
 
 
 def environment_variables() -> set[str]:
@@ -221,15 +218,6 @@ def tweak_names() -> set[str]:
 def tweaks_in_force(config: RunConfig) -> list[Tweak]:
     """Returns the tweaks of a run, in the order of activation."""
     return [tweak for tweak in tweaks(config.framework) if tweak.name in config.tweaks]
-
-
-def tweak_environment(config: RunConfig) -> dict[str, str]:
-    """Returns the environment variables that a run's tweaks need when its process starts.
-
-    Raises:
-      ConfigError: a tweak needs a build, and the build fails.
-    """
-    return environment(tweaks(config.framework), config.tweaks, os.environ)
 
 
 def _strategy_folder(framework: str) -> Path:

@@ -116,7 +116,11 @@ def _gpus(facts: dict[str, Any]) -> list[str]:
 
 
 def _environment(facts: dict[str, Any]) -> list[str]:
-    found = [_fact(name, value) for name, value in facts["environment"].items()]
+    values, removed = facts["environment"], facts["removed_variables"]
+    found = [
+        _fact(name, values.get(name, "") + (" (runs do not get it)" if name in removed else ""))
+        for name in sorted({*values, *removed})
+    ]
     return ["Environment variables that can change results", *(found or ["  none is set"])]
 
 

@@ -13,14 +13,13 @@ from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.writing import about_disk, reason, writing
-from isoscale.common.machine.describe import changed_in_record
 from isoscale.common.machine.private import Private, prefix_of
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import ProcessOutcome, supervise
-from isoscale.common.registry import lookup
+from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.records import MOST_RUNS, ResultLine, read_result
@@ -82,7 +81,7 @@ class Study:
           programs: framework -> the command that starts a run, and its missing packages.
           seed: seed of run 0 and of the order; run n uses ``seed + n``.
           limits: longest times without progress; the run is then killed.
-          environment: cell -> environment variables to set before the run's process starts.
+          environment: cell -> the whole environment of a run's process.
         """
         self._environment = environment
         self._seed = seed
@@ -197,7 +196,7 @@ class Study:
             str(self._store.folder.resolve()): ".",
             str(self._store.folder.resolve().parent): "(out_dir)",
         }
-        return Private(folders, changed_in_record(lookup.environment_variables()))
+        return Private(folders, environments.private_variables())
 
     def _read(self, index: int, run_dir: Path) -> TrainingResult | None:
         """Returns a run's result; None if it is absent or not written by isoscale."""
@@ -232,7 +231,7 @@ class Study:
                 set_aside(run_dir)
                 run_dir.mkdir(parents=True)
                 log.write_text(f"$ {shlex.join(shown)}\n", encoding="utf-8")
-            variables = {"PYTHONUNBUFFERED": "1", **self._environment(self._cells[index])}
+            variables = {**self._environment(self._cells[index]), "PYTHONUNBUFFERED": "1"}
             process = launch.start(command, environment=variables, log=log)
         except (OSError, ConfigError) as problem:
             error = about_disk(problem) or str(problem)

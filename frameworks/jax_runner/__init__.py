@@ -3,7 +3,7 @@
 import os
 
 from isoscale.common.config.framework_info import FrameworkInfo
-from isoscale.common.config.run_config import RunConfig
+from isoscale.common.config.run_config import RunConfig, handed_on
 from isoscale.common.processes import ranks
 
 INFO = FrameworkInfo(
@@ -19,6 +19,8 @@ INFO = FrameworkInfo(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     ),
+    variable_families=("FLAX_", "JAX_", "LIBTPU_", "NPROC", "OPTAX_", "PJRT_", "XLA_"),
+    joined_variables=("XLA_FLAGS",),
     variables=(
         "JAX_COMPILATION_CACHE_DIR",
         "JAX_DEFAULT_MATMUL_PRECISION",
@@ -33,7 +35,6 @@ INFO = FrameworkInfo(
         "XLA_PYTHON_CLIENT_MEM_FRACTION",
         "XLA_PYTHON_CLIENT_PREALLOCATE",
     ),
-    harmless_variables=("JAX_TRACEBACK_FILTERING",),
     cuda_packages=("jax-cuda",),
 )
 
@@ -50,8 +51,11 @@ def environment(config: RunConfig) -> dict[str, str]:
         first = ranks.own().local_rank if config.process_model == "per_device" else 0
         settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + count)))
     if config.platform == "cpu":
+        # The flags of --env come first: of a repeated flag, the last value counts.
+        handed = handed_on(config.env).get("XLA_FLAGS")
         settings["XLA_FLAGS"] = " ".join(
             [
+                *([handed] if handed else []),
                 f"--xla_force_host_platform_device_count={count}",
                 # With the default scheduler, collectives of several CPU devices on few cores can
                 # deadlock (pmap, 4 devices on 2 cores).

@@ -8,20 +8,14 @@ from isoscale.common.machine.problem import Facts, Problem, cores, examined
 def _page_faults(facts: Facts, *, mode: str) -> str | None:
     jax = examined(facts).get("jax")
     library = re.fullmatch(r"glibc (\d+)\.(\d+)", facts["settings"]["c_library"])
-    environment = facts["environment"]
     if (
         jax is None
         or library is None
         or (int(library[1]), int(library[2])) < (2, 35)
         or facts["settings"]["transparent_huge_pages"] != mode
-        or re.search(r"malloc\.(hugetlb|mmap_max)", environment.get("GLIBC_TUNABLES", ""))
-        or "malloc" in environment.get("LD_PRELOAD", "")
     ):
         return None
-    return (
-        f"JAX {jax['versions']['jax']}, {library[0]}, transparent huge pages '{mode}', "
-        "GLIBC_TUNABLES without glibc.malloc.hugetlb and mmap_max"
-    )
+    return f"JAX {jax['versions']['jax']}, {library[0]}, transparent huge pages '{mode}'"
 
 
 def _jax_collectives(facts: Facts) -> str | None:

@@ -16,6 +16,7 @@ INFO = FrameworkInfo(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     ),
+    variable_families=("AUTOGRAPH_", "KERAS_", "TENSORFLOW_", "TF_", "XLA_"),
     variables=(
         "KERAS_BACKEND",
         "TF_CPP_MIN_LOG_LEVEL",
@@ -30,7 +31,6 @@ INFO = FrameworkInfo(
         "TF_XLA_FLAGS",
         "XLA_FLAGS",
     ),
-    harmless_variables=("TF_CPP_MIN_LOG_LEVEL",),
 )
 
 

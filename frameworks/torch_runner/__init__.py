@@ -11,6 +11,18 @@ INFO = FrameworkInfo(
     compile_modes=("eager", "compile"),
     platforms=("cpu", "gpu"),
     model_module="torch_model",
+    variable_families=(
+        *("ATEN_", "C10_", "CAFFE2_", "KINETO_", "LRU_CACHE_CAPACITY", "PYTORCH_", "TORCH"),
+        *("TP_SOCKET_IFNAME", "TRITON_"),
+    ),
+    kept_variables=("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
+    # torchrun sets OMP_NUM_THREADS=1 in its ranks; a run replaces the value.
+    launcher_variables=(
+        "TORCHELASTIC_",
+        "TORCH_NCCL_ASYNC_",
+        "TP_SOCKET_IFNAME",
+        "OMP_NUM_THREADS",
+    ),
     variables=(
         "ATEN_CPU_CAPABILITY",
         "PYTORCH_ALLOC_CONF",

@@ -36,9 +36,7 @@ def _mkl(facts: Facts, *, slow: bool) -> str | None:
 def _torchrun(facts: Facts) -> str | None:
     if "torch" not in examined(facts) or cores(facts) < 2:
         return None
-    if "OMP_NUM_THREADS" in facts["environment"]:
-        return None
-    return "OMP_NUM_THREADS is not set"
+    return f"PyTorch {examined(facts)['torch']['versions']['torch']} on {cores(facts)} cores"
 
 
 def _gloo(facts: Facts) -> str | None:

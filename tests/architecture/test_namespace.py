@@ -83,8 +83,9 @@ def test_user_folders_named_like_ours_have_no_effect(run_program, tmp_path: Path
 def test_children_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text("print('from the working folder')")
     program = (
-        "import sys, pathlib; from isoscale.common.processes import launch; "
-        "process = launch.start(launch.module_command(sys.executable, 'probe'), environment={}, "
+        "import os, sys, pathlib; from isoscale.common.processes import launch; "
+        "process = launch.start(launch.module_command(sys.executable, 'probe'), "
+        "environment=os.environ, "
         "log=pathlib.Path('log')); process.wait()"
     )
     subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, check=True)

@@ -22,6 +22,7 @@ from isoscale.common.processes.ranks import environments
 from isoscale.common.program.main import define_flags
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config
+from isoscale.common.registry.environments import of_run
 
 LANES = ("stock", "tuned")
 POOL = 8
@@ -110,8 +111,7 @@ def measure_in_child(module: str, framework: str, lane: str, model: str) -> dict
     answer = subprocess.run(
         [sys.executable, "-P", "-m", module, framework, lane, model],
         env={
-            **os.environ,
-            **lookup.tweak_environment(make_config(framework, model, lane)),
+            **of_run(make_config(framework, model, lane)),
             "KERAS_BACKEND": framework,
         },
         capture_output=True,
@@ -150,11 +150,11 @@ class Workers:
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory()))
                 own = self._held.enter_context(environments(config.devices, folder=folder))
             for rank in own:
-                environment = {**lookup.tweak_environment(config), **rank}
+                environment = {**of_run(config), **rank}
                 self._processes.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "tests.benchmarks.ours", *words],
-                        env={**os.environ, **environment},
+                        env=environment,
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=subprocess.DEVNULL,

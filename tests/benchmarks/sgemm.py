@@ -6,7 +6,6 @@ product counts, because other programs can only slow a product down.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from isoscale.common.program import examine
 from isoscale.common.registry import lookup
+from isoscale.common.registry.environments import of_run
 from tests.benchmarks.ours import LANES, make_config
 
 EXAMINE = "isoscale.common.program.examine"
@@ -23,7 +23,7 @@ REPEATS = 2
 
 def rate(framework: str, lane: str) -> float:
     """Returns the FLOP/s of a framework's fastest product in a lane's environment."""
-    environment = lookup.tweak_environment(make_config(framework, "mlp_large", lane))
+    environment = of_run(make_config(framework, "mlp_large", lane))
     command = [
         sys.executable,
         "-P",
@@ -37,7 +37,7 @@ def rate(framework: str, lane: str) -> float:
             [*command, *options],
             check=True,
             capture_output=True,
-            env={**os.environ, **environment},
+            env=environment,
         )
         record = json.loads((Path(folder) / examine.RESULT).read_text())
     return record["matrix_product"]["best_flops_per_second"]

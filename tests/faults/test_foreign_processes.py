@@ -99,8 +99,12 @@ os._exit(0)
 def test_ranks_exchange_json_and_arrays_unchanged(tmp_path: Path) -> None:
     with ranks.environments(2, folder=tmp_path) as environments:
         processes = [
-            launch.start([sys.executable, "-c", EXCHANGE], environment=e, log=tmp_path / "log")
-            for e in environments
+            launch.start(
+                [sys.executable, "-c", EXCHANGE],
+                environment={**os.environ, **own},
+                log=tmp_path / "log",
+            )
+            for own in environments
         ]
         outcome = supervise(processes, run_dir=tmp_path, limits=limits(60))
     assert outcome.ok, (tmp_path / "log").read_text()

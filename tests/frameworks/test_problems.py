@@ -56,20 +56,8 @@ CASES: list[Case] = [
     (
         "page_faults",
         {**MADVISE, **ONE_JAX},
-        "'madvise'",
-        {**MADVISE, **ONE_JAX, "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}},
-    ),
-    (
-        "page_faults",
-        {**MADVISE, **ONE_JAX, "environment": {"GLIBC_TUNABLES": "glibc.malloc.check=1"}},
         "JAX 0.10.2",
         {**MADVISE, **ONE_JAX, "settings/c_library": "glibc 2.31"},  # lacks this tunable
-    ),
-    (
-        "page_faults",
-        {**MADVISE, **ONE_JAX},
-        "'madvise'",
-        {**MADVISE, **ONE_JAX, "environment": {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0"}},
     ),
     (
         "page_faults_never",
@@ -81,8 +69,8 @@ CASES: list[Case] = [
     (
         "torchrun_threads",
         ONE_TORCH,
-        "OMP_NUM_THREADS",
-        {**ONE_TORCH, "environment": {"OMP_NUM_THREADS": "4"}},
+        "4 cores",
+        {**ONE_TORCH, "machine/available_cores": [0]},
     ),
     ("gloo_loopback", ONE_TORCH, "4 CPU devices", ONE_JAX),
     (
@@ -121,5 +109,5 @@ def test_a_problem_is_found_in_its_facts_and_not_in_similar_facts(case: Case) ->
 
 
 def test_every_problem_has_a_case() -> None:
-    of_machines = {p.id for p in (*problems.PROBLEMS, *gpu_problems.PROBLEMS)} | {"environment"}
+    of_machines = {p.id for p in (*problems.PROBLEMS, *gpu_problems.PROBLEMS)}
     assert {p.id for p in lookup.problems()} - of_machines == {case[0] for case in CASES}

@@ -94,6 +94,7 @@ class TrainingSession:
         self._first_step = self._step = task.first_step
         self._saver = task.saver
         self._stop = task.stop
+        self._pinning = task.pinning
         self._save_seconds: list[float] = []
         self._saved_at: int | None = None
         self.windows: list[Window] = []
@@ -211,12 +212,14 @@ class TrainingSession:
             self._rehearse_block()
         if others and others[0][0] == "warmup":
             self._phase(*others.pop(0))
+        self._pinning.verify()
         gc.collect()
         gc.freeze()  # garbage collection inside windows skips all objects that exist now
         load = OutsideLoad(self._runner)
         for phase, steps in others:
             self._phase(phase, steps)
         outside_share = load.share()
+        self._pinning.verify()  # also threads that the windows started
         # Measured before the evaluation, which compiles another function.
         memory = peak_memory(self._runner, holds_pool=self._pool is not None)
         figures = self._figures(self._evaluate())

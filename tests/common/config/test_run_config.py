@@ -177,7 +177,7 @@ def test_cells_differ_if_any_setting_of_the_cell_differs(name: str) -> None:
         "compile_mode": "eager", "tuning": "tuned", "dataset": "digits", "input_pipeline": "timed",
         "tweaks": ("a",), "platform": "gpu", "threads_per_device": 3, "optimizer":
         OptimizerConfig(beta1=0.5), "gradient_accumulation_steps": 2, "steps_per_dispatch": 10,
-        "scenario": "breakdown",
+        "scenario": "breakdown", "env": ("TF_X=1",),
     }  # fmt: skip
     base = {**BASE, "available_cores": 8}
     assert RunConfig(**base).cell() != RunConfig(**{**base, name: changes[name]}).cell()
@@ -229,6 +229,7 @@ def test_flags_rebuild_the_settings() -> None:
         **{**BASE, "warmup_steps": 3, "seed": 7, "batch_pool": 5, "max_in_flight": 1,
            "input_pipeline": "timed", "gradient_accumulation_steps": 2, "threads_per_device": 2,
            "allow_oversubscription": True, "dataset": "digits",
+           "env": ("TF_X=a,b", "XLA_FLAGS=--c=d"),
            "optimizer": OptimizerConfig(name="sgd", learning_rate=0.25, schedule="linear",
                                         schedule_steps=50)},
     )  # fmt: skip

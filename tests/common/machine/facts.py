@@ -95,6 +95,7 @@ QUIET: dict[str, Any] = {
     "gpu_driver_fails": False,
     "cuda_of_driver": UNKNOWN,
     "environment": {},
+    "removed_variables": [],
     "tested_versions": {"jax": "0.10.2", "torch": "2.13.0", "numpy": "2.4.6"},
     "frameworks": {},
 }

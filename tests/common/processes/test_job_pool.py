@@ -33,7 +33,7 @@ def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> Job
     options = {
         "work": folder / ".work",
         "launch_of": lambda some: Launch(
-            python=sys.executable, environment={"COUNTING": some[0].team}, ranks=None
+            python=sys.executable, environment={**os.environ, "COUNTING": some[0].team}, ranks=None
         ),
         "pythons": {"any": sys.executable},
         "code_sha256": "1",
@@ -62,7 +62,7 @@ def test_jobs_of_a_group_share_a_process(tmp_path: Path) -> None:
 
 def test_all_ranks_run_each_job_and_only_rank_0_reports(tmp_path: Path) -> None:
     """Each rank has its own heartbeat file; rank 0 alone writes a result line."""
-    launch = Launch(python=sys.executable, environment={"COUNTING": ""}, ranks=2)
+    launch = Launch(python=sys.executable, environment={**os.environ, "COUNTING": ""}, ranks=2)
     pool = make_pool(tmp_path, ("a", "x", "fail"), launch_of=lambda some: launch)
     lines, _ = run(pool)
     assert len(lines) == 1

@@ -41,14 +41,14 @@ def test_workers_die_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     middle = (
         "import os, sys, time; "
         f"open({str(tmp_path / 'middle')!r}, 'w').write(str(os.getpid())); "
-        f"launch.start([sys.executable, '-c', {inner!r}], environment={{}}); time.sleep(600)"
+        f"launch.start([sys.executable, '-c', {inner!r}], environment=os.environ); time.sleep(600)"
     )
     launcher = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "import sys, time; from isoscale.common.processes import launch; "
-            f"launch.start([sys.executable, '-c', {WORKER + middle!r}], environment={{}}); "
+            "import os, sys, time; from isoscale.common.processes import launch; "
+            f"launch.start([sys.executable, '-c', {WORKER + middle!r}], environment=os.environ); "
             "time.sleep(600)",
         ],
         env=dict(os.environ),
@@ -84,15 +84,15 @@ def test_a_program_that_restarts_still_knows_whether_it_was_launched(
     launched: bool, tmp_path: Path
 ) -> None:
     first = (
-        "import sys; from isoscale.common.processes import launch; "
+        "import os, sys; from isoscale.common.processes import launch; "
         "launched = launch.die_with_launcher(); "
         "again = 'from isoscale.common.processes.launch import die_with_launcher as launched; "
         "print(launched())'; "
-        "launch.restart([sys.executable, '-c', again], environment={}, launched=launched)"
+        "launch.restart([sys.executable, '-c', again], environment=os.environ, launched=launched)"
     )
     command, log = [sys.executable, "-c", first], tmp_path / "log"
     if launched:
-        worker = launch.start(command, environment={}, log=log)
+        worker = launch.start(command, environment=os.environ, log=log)
         assert supervise([worker], run_dir=tmp_path, limits=limits(60)).ok
     else:
         log.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -109,8 +109,9 @@ def test_a_worker_behind_a_shell_script_dies_with_its_launcher(tmp_path: Path) -
         [
             sys.executable,
             "-c",
-            "import time; from isoscale.common.processes import launch; "
-            f"launch.start([{str(script)!r}, '-c', {inner!r}], environment={{}}); time.sleep(600)",
+            "import os, time; from isoscale.common.processes import launch; "
+            f"launch.start([{str(script)!r}, '-c', {inner!r}], environment=os.environ); "
+            "time.sleep(600)",
         ]
     )
     assert wait_until(lambda: pid_file.exists() and pid_file.read_text())
@@ -121,11 +122,3 @@ def test_a_worker_behind_a_shell_script_dies_with_its_launcher(tmp_path: Path) -
         assert wait_until(lambda: gone(pid), 10), "the worker outlived its launcher"
     finally:
         kill(pid)
-
-
-def test_a_worker_does_not_inherit_the_rank_variables_of_its_launcher(
-    tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setenv("RANK", "7")
-    worker = start("import os, sys; sys.exit('RANK' in os.environ)")
-    assert supervise([worker], run_dir=tmp_path, limits=limits(60)).ok

@@ -19,7 +19,7 @@ WORKER = "from isoscale.common.processes import launch; launch.die_with_launcher
 
 def start(code: str, log: Path | None = None) -> subprocess.Popen:
     """Starts a worker that runs some code."""
-    return launch.start([sys.executable, "-c", WORKER + code], environment={}, log=log)
+    return launch.start([sys.executable, "-c", WORKER + code], environment=os.environ, log=log)
 
 
 def limits(watchdog_seconds: float, compile_seconds: float | None = None) -> Limits:

@@ -16,6 +16,7 @@ from isoscale.common.disk.json_files import write_json
 from isoscale.common.measure.result import RESULT, Status, Summary
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes.limits import Limits
+from isoscale.common.registry import environments
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
@@ -50,7 +51,7 @@ def test_only_a_run_with_status_ok_is_adopted(status: Status, loss: float, tmp_p
         {"torch": Program(command=[sys.executable, "-c", program], missing=None)},
         seed=0,
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
-        environment=lambda config: {},
+        environment=environments.of_run,
     )
     run_dir = study._run_dir(0, 0)
     run_dir.mkdir(parents=True)
@@ -77,7 +78,7 @@ def study_by_time(folder: Path, monkeypatch, *, seed: int) -> tuple[Study, Store
         },
         seed=seed,
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
-        environment=lambda config: {},
+        environment=environments.of_run,
     )
     return study, store
 
@@ -111,7 +112,7 @@ def test_a_plan_of_a_million_runs_per_cell_is_read_only_as_far_as_it_runs(tmp_pa
         {},
         seed=3,
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
-        environment=lambda config: {},
+        environment=environments.of_run,
     )
     began = time.process_time()
     first = list(itertools.islice(study.pending(), 250))
@@ -133,7 +134,7 @@ def test_a_further_round_begins_after_the_runs_before_it(tmp_path: Path) -> None
         {},
         seed=0,
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
-        environment=lambda config: {},
+        environment=environments.of_run,
     )
     assert sorted(study.pending()) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     assert study.missing() == [3, 2]
