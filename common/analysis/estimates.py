@@ -17,7 +17,12 @@ LEAST_RUNS = 3
 LEAST_RUNS_FOR_ORDER = 6
 """The range of n values contains the median with probability 1 - 2^(1-n): over 95 % for n >= 6."""
 
-Method = Literal["order statistics", "t on log time", "none: fewer than 3 runs"]
+Method = Literal[
+    "order statistics",
+    "t on log time",
+    "none: fewer than 3 runs",
+    "none: runs under different conditions",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,8 @@ class Ratio:
       low, high: ends of the 95 % interval; None unless both sides have 3 runs.
       p: uncorrected p of Welch's test that the ratio is 1; None unless both sides have 3 runs.
       n: numbers of runs of numerator and denominator.
+      apart: the facts in which the conditions of the runs differ; such a ratio has no interval and
+        no test.
     """
 
     value: float
@@ -119,6 +126,7 @@ class Ratio:
     high: float | None
     p: float | None = None
     n: tuple[int, int]
+    apart: str | None = None
 
 
 def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Ratio]:

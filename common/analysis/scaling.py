@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from isoscale.common.analysis import pooling
 from isoscale.common.analysis.estimates import (
     Estimate,
     Ratio,
@@ -41,6 +42,8 @@ class CellSummary:
       items_per_second: median over runs of examples / seconds; None without a successful run.
       latency_seconds: median over runs of each run's median single-step window; None if not
         measured.
+      mixed: how the conditions of the successful runs differ, one text per fact; then the cell has
+        neither an interval nor a verdict.
       outliers: numbers of the runs with a throughput far from the others; flagged, never dropped.
       items_per_second_without_outliers: median without the outliers; None without outliers.
       speedup: throughput / throughput of ``bare``; None if bare was not measured.
@@ -54,6 +57,7 @@ class CellSummary:
     step_seconds: Estimate | None
     items_per_second: Estimate | None
     latency_seconds: Estimate | None
+    mixed: list[str]
     outliers: list[int]
     items_per_second_without_outliers: float | None
     speedup: Ratio | None
@@ -85,6 +89,23 @@ def _base_key(cell: Cell, *, global_batch_size: int) -> tuple[str, int]:
     return cell.without(*left_out), global_batch_size
 
 
+def compared(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> list[Ratio]:
+    """Returns the ratio of throughputs for each (numerator, denominator).
+
+    A ratio of cells whose runs had different conditions has neither interval nor test.
+    """
+    ratios = ratio_estimates([(a.throughputs, b.throughputs) for a, b in pairs])
+    found = []
+    for (a, b), ratio in zip(pairs, ratios, strict=True):
+        same = a.cell.framework == b.cell.framework
+        why = [*a.mixed, *b.mixed] or pooling.apart(a.ok, b.ok, same_framework=same)
+        if why:
+            names = pooling.names(dict.fromkeys(why))
+            ratio = Ratio(value=ratio.value, low=None, high=None, n=ratio.n, apart=names)
+        found.append(ratio)
+    return found
+
+
 def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[CellSummary]:
     """Returns one summary per cell, in order of first appearance.
 
@@ -97,30 +118,32 @@ def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[
     for line in results:
         groups.setdefault(line.cell, []).append(line)
     summaries = [_without_speedup(group) for group in groups.values()]
-    bases: dict[tuple[str, int], list[float]] = {}
+    bases: dict[tuple[str, int], CellSummary] = {}
     for summary in summaries:
         cell = summary.cell
         if cell.strategy == "bare" and summary.ok:
             key = _base_key(cell, global_batch_size=cell.global_batch_size)
-            bases[key] = summary.throughputs
-    compared: list[tuple[int, list[float]]] = []
+            bases[key] = summary
+    found: list[tuple[int, CellSummary]] = []
     for index, summary in enumerate(summaries):
         batch = batch_of(summary.cell, scaling)
         base = bases.get(_base_key(summary.cell, global_batch_size=batch))
         if summary.ok and base:
-            compared.append((index, base))
-    ratios = ratio_estimates([(summaries[index].throughputs, base) for index, base in compared])
-    for (index, _), speedup in zip(compared, ratios, strict=True):
+            found.append((index, base))
+    ratios = compared([(summaries[index], base) for index, base in found])
+    for (index, _), speedup in zip(found, ratios, strict=True):
         summaries[index] = _with_speedup(summaries[index], speedup)
     return summaries
 
 
 def _with_speedup(summary: CellSummary, speedup: Ratio) -> CellSummary:
     if summary.cell.strategy == "bare":
-        speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n)
+        speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n, apart=speedup.apart)
     devices = summary.cell.devices
     low, high = (None if end is None else end / devices for end in (speedup.low, speedup.high))
-    efficiency = Ratio(value=speedup.value / devices, low=low, high=high, n=speedup.n)
+    efficiency = Ratio(
+        value=speedup.value / devices, low=low, high=high, n=speedup.n, apart=speedup.apart
+    )
     return dataclasses.replace(summary, speedup=speedup, efficiency=efficiency)
 
 
@@ -130,9 +153,16 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
     for line in group:
         statuses[line.result.status] = statuses.get(line.result.status, 0) + 1
 
+    mixed = pooling.differences(ok)
+
     def estimate(values: Sequence[float | None]) -> Estimate | None:
         known = [value for value in values if value is not None]
-        return median_estimate(known) if known else None
+        found = median_estimate(known) if known else None
+        if not (found and mixed):
+            return found
+        return dataclasses.replace(
+            found, low=None, high=None, method="none: runs under different conditions"
+        )
 
     throughputs = [line.result.speed for line in ok]
     far = outliers(throughputs)
@@ -145,6 +175,7 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         step_seconds=estimate([line.result.median_step_seconds for line in ok]),
         items_per_second=estimate(throughputs),
         latency_seconds=estimate([line.result.median_latency_seconds for line in ok]),
+        mixed=mixed,
         outliers=[ok[i].run for i in far],
         items_per_second_without_outliers=median_estimate(near).median if far else None,
         speedup=None,

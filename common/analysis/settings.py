@@ -23,6 +23,7 @@ _EQUAL = (
     "input_pipeline",
     "tuning",
     "scenario",
+    "env",
 )
 _ALWAYS_NAMED = ("model", "overrides", "global_batch_size", "dtype")
 _BY_DEVICES = ("processes", "mesh", "oversubscribed")

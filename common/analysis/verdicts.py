@@ -10,9 +10,8 @@ from isoscale.common.analysis.estimates import (
     LEAST_RUNS,
     Ratio,
     corrected,
-    ratio_estimates,
 )
-from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.scaling import CellSummary, compared
 from isoscale.common.analysis.settings import Setting
 
 Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
@@ -24,7 +23,8 @@ RULE = (
     "p, corrected for all {n} tests of this report (Benjamini-Yekutieli), is at most 0.05; "
     "otherwise the verdict is 'no difference shown'. An interval is not corrected for the number "
     "of tests: it may exclude 1 although the corrected p shows no difference. A verdict and an "
-    "interval need at least 3 runs of each cell."
+    "interval need at least 3 runs of each cell, all on the same machine, in the same environment "
+    "and with the same versions."
 )
 
 Named = tuple[str, CellSummary]
@@ -78,6 +78,8 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
     runs = f"n = {a} runs each" if a == b else f"n = {a} and {b} runs"
     if a == b == 1:
         runs = "one run each"
+    if ratio.apart:
+        return f"{runs}, no interval: the runs differ in {ratio.apart}"
     if p is None:
         return f"{runs}, no interval"
     return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
@@ -237,9 +239,7 @@ def _between(setting: Setting) -> list[Verdict]:
         # Each pair is tested once: a pair at equal devices is in the list already.
         if (best[0][0], other[0]) not in asked:
             pairs.append(("at any devices", best[0], other))
-    ratios = ratio_estimates(
-        [(first[1].throughputs, other[1].throughputs) for _, first, other in pairs]
-    )
+    ratios = compared([(first[1], other[1]) for _, first, other in pairs])
     return [
         Verdict(
             question=question,

@@ -8,9 +8,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from isoscale.common.analysis.estimates import Ratio, corrected, ratio_estimates
+from isoscale.common.analysis.estimates import Ratio, corrected
 from isoscale.common.analysis.losses import loss_spread
-from isoscale.common.analysis.scaling import CellSummary, Scaling
+from isoscale.common.analysis.scaling import CellSummary, Scaling, compared
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Outcome, outcome_of, speed
 from isoscale.common.config.cell import Cell
@@ -202,10 +202,10 @@ def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list
         for setting in split_into_settings(summaries, scaling=scaling, across_lanes=True)
         if _has_lanes({cell.cell.tuning for _, cell in setting.cells})
     ]
-    asked: dict[_Key, tuple[list[float], list[float]]] = {}
+    asked: dict[_Key, tuple[CellSummary, CellSummary]] = {}
 
     def ask(cell: CellSummary, other: CellSummary) -> Change:
-        asked[_key(cell, other)] = cell.throughputs, other.throughputs
+        asked[_key(cell, other)] = cell, other
         return _UNTESTED
 
     # Two passes: the correction needs all tests of the study before it can answer the first.
@@ -230,8 +230,8 @@ def _has_lanes(lanes: set[str]) -> bool:
     return LADDER in lanes or {STOCK, TUNED} <= lanes
 
 
-def _tested(pairs: Sequence[tuple[list[float], list[float]]]) -> Iterator[Change]:
-    ratios = ratio_estimates(pairs)
+def _tested(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> Iterator[Change]:
+    ratios = compared(pairs)
     p_values = iter(corrected([ratio.p for ratio in ratios if ratio.p is not None]))
     for ratio in ratios:
         p = next(p_values) if ratio.p is not None else None

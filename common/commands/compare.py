@@ -93,7 +93,13 @@ def define_flags() -> Flags:
     fv.names("models", lookup.default_models(), "[list] models to train")
     fv.names("frameworks", None, "[list] frameworks (default: all)")
     fv.names("strategies", None, "[list] strategies (default: all)")
-    define_flag(fv, "devices", default=[1, 2], help_="[list] device counts", several=True)
+    define_flag(
+        fv,
+        "devices",
+        default=[1, 2],
+        help_="[list] device counts (without a second device: 1)",
+        several=True,
+    )
     fv.text(
         "scaling",
         "strong",

@@ -1,6 +1,7 @@
 """Defines ``RunConfig``: every setting of the computation and the measurement of one run."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -75,6 +76,7 @@ class RunConfig:
       allow_oversubscription: whether CPU devices may share cores.
       optimizer: the optimizer and its schedule.
       available_cores: number of CPU cores that the launcher may use; decides ``oversubscribed``.
+      cpu_quota: CPU limit of the launcher's container, as a number of CPUs; None: none is known.
       seed: random seed of parameters, batches and dropout.
 
     Raises:
@@ -246,6 +248,7 @@ class RunConfig:
     tweaks_left_out: tuple[tuple[str, str], ...] = option(default=(), cell="never")
     steps_per_dispatch: int = option(default=1, cell="unless default", kind="integer")
     available_cores: int = option(cell="never")
+    cpu_quota: float | None = option(default=None, cell="never")
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, DTYPES)
@@ -263,9 +266,8 @@ class RunConfig:
         if self.oversubscribed and not self.allow_oversubscription:
             raise ConfigError(
                 f"devices={self.devices} x threads_per_device={self.threads_per_device} needs "
-                f"{self.devices * self.threads_per_device} cores and {self.available_cores} are "
-                "available; choose fewer devices, or add --allow_oversubscription (its results "
-                "carry a mark)"
+                f"{self.devices * self.threads_per_device} cores and {self._usable()}; choose "
+                "fewer devices, or add --allow_oversubscription (its results carry a mark)"
             )
         if self.global_batch_size % self.devices:
             raise ConfigError(
@@ -282,10 +284,14 @@ class RunConfig:
 
     @property
     def oversubscribed(self) -> bool:
-        """Returns whether CPU devices must share cores."""
-        return (
-            self.platform == "cpu" and self.devices * self.threads_per_device > self.available_cores
-        )
+        """Returns whether CPU devices must share cores, or the time of cores."""
+        usable = min(self.available_cores, self.cpu_quota or math.inf)
+        return self.platform == "cpu" and self.devices * self.threads_per_device > usable
+
+    def _usable(self) -> str:
+        if self.cpu_quota is None or self.cpu_quota >= self.available_cores:
+            return f"{self.available_cores} are available"
+        return f"the CPU quota of this container is the time of {self.cpu_quota:g}"
 
     @property
     def processes(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from isoscale.common.machine.control_groups import cpu_quota
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.private import file_names, may_be_secret, without_paths
 from isoscale.common.machine.variables import governed, is_name
@@ -147,6 +148,26 @@ def machine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "gpus": graphics,
         "gpu_links": query("nvidia-smi", "topo", "-m") or UNKNOWN if graphics else None,
+    }
+
+
+_IDENTITY = (
+    *("cpu_model", "instruction_sets", "architecture", "physical_cores", "memory_bytes"),
+    "operating_system",
+)
+
+
+def identity(facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns what tells machines apart; runs on different machines are not pooled.
+
+    Args:
+      facts: the facts that ``machine`` returns.
+    """
+    return {
+        **{name: facts[name] for name in _IDENTITY},
+        "available_cores": len(facts["available_cores"]),
+        "cpu_quota": cpu_quota(),
+        "gpus": [gpu["name"] for gpu in facts["gpus"]],
     }
 
 

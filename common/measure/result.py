@@ -144,6 +144,8 @@ class RunOutcome:
       startup_seconds: cause -> time, from the start of the process until the model is built.
       data: facts about the data set.
       versions: package -> version.
+      machine: fact -> value, of the machine of the run (``describe.identity``).
+      environment: the environment variables that can change results or speed.
     """
 
     status: Status
@@ -156,6 +158,8 @@ class RunOutcome:
     startup_seconds: dict[str, float] | None = None
     data: dict[str, str | int] | None = None
     versions: dict[str, str] | None = None
+    machine: dict[str, Any] | None = None
+    environment: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

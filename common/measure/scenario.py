@@ -151,6 +151,6 @@ class Scenario:
           identity: fields that are known before the run.
           outcome: the session's measurements, or the error of a run without any.
           **more: fields from the program behind the runner: ``startup_seconds``, ``data``,
-            ``versions``, ``resumed_from``.
+            ``versions``, ``resumed_from``, ``machine``, ``environment``.
         """
         return self.result(**{**vars(identity), **vars(outcome), **more})  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import finish_batch
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import plain_config
+from isoscale.common.registry.environments import check_handed
 from isoscale.common.tuning.tweaks import choose, read_wish
 
 SEED = 3
@@ -196,6 +197,7 @@ def make_config(
     tuning: str,
     tweaks: Sequence[str],
     platform: str,
+    env: Sequence[str] = (),
 ) -> RunConfig:
     """Returns the configuration of one run of a case.
 
@@ -213,10 +215,12 @@ def make_config(
         gradient_accumulation_steps=case.gradient_accumulation_steps,
         dtype=dtype,
         platform=platform,
+        env=tuple(env),
         optimizer=case.optimizer,
         allow_oversubscription=True,
         seed=SEED,
     )
+    check_handed(config)
     wish = read_wish(tweaks, lookup.tweak_names())
     return choose(config, lookup.tweaks(framework), tuning=tuning, wish=wish)
 

@@ -13,6 +13,7 @@ from isoscale.common.config.framework_info import ProcessModel
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.writing import is_leftover
+from isoscale.common.machine.variables import parse_handed
 from isoscale.common.measure.runner import Runner
 from isoscale.common.parity.cases import Case, all_cases, make_config
 from isoscale.common.processes import job_pool
@@ -46,6 +47,7 @@ def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
         "--noquick_compile: compile as isoscale compare does",
     )
     fv.text("platform", "cpu", "|".join(PLATFORMS))
+    define_flag(fv, "env")
     fv.text("out_dir", out_dir, f"folder for {holds}")
     fv.boolean("resume", False, "continue an interrupted session; repeat failed runs")
     define_limit_flags(fv)
@@ -57,7 +59,7 @@ class JobFlags:
     """The validated flags of a command's jobs.
 
     Attributes:
-      tuning, tweaks, platform, quick_compile: settings of every job.
+      tuning, tweaks, platform, env, quick_compile: settings of every job.
       folder: folder for the results.
       called: name of the folder in messages.
       resume: whether to continue an interrupted session.
@@ -67,6 +69,7 @@ class JobFlags:
     tuning: str
     tweaks: list[str]
     platform: str
+    env: list[str]
     quick_compile: bool
     folder: Path
     called: str
@@ -93,6 +96,7 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
     require_choice("platform", fv.platform, PLATFORMS)
     require_choice("tuning", fv.tuning, (STOCK, TUNED))
     read_wish(fv.tweaks, lookup.tweak_names())
+    parse_handed(fv.env, families=environments.families())
     folder = check_folder(fv.out_dir, flag="--out_dir")
     names = {path.name for path in folder.glob("*")} - {LOCK}
     there = {name for name in names if not is_leftover(name)}
@@ -108,6 +112,7 @@ def read_job_flags(fv: Flags, kind: type[Job], *, result: str) -> JobFlags:
         tuning=fv.tuning,
         tweaks=fv.tweaks,
         platform=fv.platform,
+        env=sorted(fv.env),
         quick_compile=fv.quick_compile,
         folder=folder,
         called=f"--out_dir={fv.out_dir}",
@@ -121,7 +126,7 @@ class TrainingJob(Job[L]):
     """One training of a case.
 
     Attributes:
-      case, framework, strategy, devices, dtype, tuning, tweaks, platform: the configuration.
+      case, framework, strategy, devices, dtype, tuning, tweaks, platform, env: the configuration.
       global_batch_size: examples per step: the case's number, rounded up to fit the devices.
       steps: number of steps; None: the case's own number.
       quick_compile: whether XLA skips optimisation of the machine code, to compile faster.
@@ -137,6 +142,7 @@ class TrainingJob(Job[L]):
     tuning: str
     tweaks: list[str]
     platform: str
+    env: list[str]
     quick_compile: bool
 
     @property
@@ -166,6 +172,7 @@ class TrainingJob(Job[L]):
             tuning=self.tuning,
             tweaks=self.tweaks,
             platform=self.platform,
+            env=self.env,
         )
 
 

@@ -153,6 +153,7 @@ def _job(
         tuning=flags.tuning,
         tweaks=flags.tweaks,
         platform=flags.platform,
+        env=flags.env,
         quick_compile=flags.quick_compile,
         trace=own if bare and not case.dropout else None,
         frameworks={f"{name} bare": trace_of(name) for name in before if _has_model(name, case)},

@@ -197,6 +197,7 @@ def plan(
             tuning=flags.tuning,
             tweaks=flags.tweaks,
             platform=flags.platform,
+            env=flags.env,
             quick_compile=flags.quick_compile,
             name=f"{' > '.join(map(str, path))} to {last_step}",
             source=str(folder(path[:-1], first_step)) if first_step else None,

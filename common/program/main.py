@@ -309,6 +309,7 @@ def _work(
     # Closed also if a file cannot be written: the other ranks wait for this rank there.
     with contextlib.closing(runner):
         if rank == 0:
+            of_machine = describe.machine()
             result = scenario.assemble(
                 _identity(config, run_dir),
                 outcome,
@@ -316,9 +317,11 @@ def _work(
                 startup_seconds=startup.seconds,
                 data=dataset.facts,
                 versions=versions,
+                machine=describe.identity(of_machine),
+                environment=environments.recorded(),
             )
             machine = {
-                **describe.machine(),
+                **of_machine,
                 "ranks": places,
                 "framework": facts,
                 "tweaks": {

@@ -1,6 +1,7 @@
 """Builds a validated ``RunConfig`` from flags and facts of models, frameworks and strategies."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from isoscale.common.config.run_config import (
     TUNINGS,
     RunConfig,
 )
+from isoscale.common.machine.control_groups import cpu_quota
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.describe import gpus
 from isoscale.common.registry import lookup
@@ -45,6 +47,24 @@ def check_devices(platform: str, devices: int) -> None:
         raise ConfigError(
             f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"
         )
+
+
+@functools.cache
+def known_quota() -> float | None:
+    """Returns the CPU limit of the control groups; None without a limit, or if it is unknown."""
+    quota = cpu_quota()
+    return quota if isinstance(quota, float) else None
+
+
+def default_devices(platform: str, *, threads_per_device: int) -> list[int]:
+    """Returns the device counts of a study that names none: 1, and 2 on two devices or more."""
+    if platform == "gpu":
+        usable = float(_gpu_count())
+    elif platform == "cpu":
+        usable = min(len(available_cores()), known_quota() or math.inf) / threads_per_device
+    else:
+        usable = math.inf  # only the runtime of TPUs can count them
+    return [1, 2] if usable >= 2 else [1]
 
 
 def check_mesh(mesh: Mesh, info: StrategyInfo, *, strategy: str) -> None:
@@ -142,6 +162,7 @@ def build_config(
         dtype=dtype,
         compile_mode=compile_mode or info.compile_modes[0],
         available_cores=len(available_cores()),
+        cpu_quota=known_quota(),
         **settings,
     )
     check_mesh(config.mesh, strategy_info, strategy=strategy)
@@ -191,5 +212,6 @@ def plain_config(
         window_steps=steps,
         latency_steps=0,
         available_cores=len(available_cores()),
+        cpu_quota=known_quota(),
         **settings,
     )

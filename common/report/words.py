@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
+from isoscale.common.analysis import pooling
 from isoscale.common.analysis.estimates import Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.measure.training_result import TrainingResult
@@ -82,6 +83,8 @@ def marks(summary: CellSummary) -> list[str]:
     found = []
     if summary.cell.oversubscribed:
         found.append("oversubscribed")
+    if summary.mixed:
+        found.append(f"runs differ in {pooling.names(summary.mixed)}")
     if summary.disturbed:
         found.append(f"{summary.disturbed} of {len(summary.ok)} disturbed")
     unknown = sum(line.result.disturbed is None for line in summary.ok)

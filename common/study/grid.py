@@ -7,7 +7,7 @@ from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
 from isoscale.common.registry import lookup
-from isoscale.common.registry.build_config import build_config
+from isoscale.common.registry.build_config import build_config, default_devices
 from isoscale.common.study import plan
 
 SCALINGS = ("strong", "weak")
@@ -45,6 +45,9 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         lookup.preset(name)
     for name in fv.tuning:
         require_choice("tuning", name, TUNINGS)
+    devices = fv.devices
+    if not fv.given("devices"):
+        devices = default_devices(fv.platform, threads_per_device=fv.threads_per_device)
     modes = _compile_modes(fv, frameworks)
     pairs = plan.choose_pairs(
         frameworks,
@@ -97,7 +100,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
     return plan.expand(
         pairs,
         models=fv.models,
-        devices=fv.devices,
+        devices=devices,
         batches=fv.global_batch_size or [None],
         dtypes=fv.dtype,
         build=build_all,

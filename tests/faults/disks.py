@@ -70,8 +70,18 @@ def disk(shim: Path, tmp_path: Path) -> Disk:
     return Disk(shim, tmp_path)
 
 
+def handed(variables: Mapping[str, str]) -> str:
+    """Returns the flag that hands the preloaded library of some variables on to runs."""
+    return f"--env=LD_PRELOAD={variables['LD_PRELOAD']}"
+
+
 def start(folder: Path, module: str, *arguments: str, **variables: str) -> subprocess.Popen:
-    """Starts ``python -m MODULE ARGUMENTS`` in a folder; its output is captured as text."""
+    """Starts ``python -m MODULE ARGUMENTS`` in a folder; its output is captured as text.
+
+    Runs do not get LD_PRELOAD: ``quick_program`` sets it again, other programs need ``handed``.
+    """
+    if "LD_PRELOAD" in variables:
+        variables["FAULT_LIBRARY"] = variables["LD_PRELOAD"]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         cwd=folder,

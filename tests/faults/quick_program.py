@@ -19,7 +19,7 @@ from isoscale.common.config.model_spec import Arrays  # noqa: E402
 from isoscale.common.config.run_config import RunConfig  # noqa: E402
 from isoscale.common.program import main  # noqa: E402
 from isoscale.common.reference.optimizer import SLOTS, OptimizerState  # noqa: E402
-from isoscale.common.registry import lookup  # noqa: E402
+from isoscale.common.registry import environments, lookup  # noqa: E402
 from tests.common.measure.fake_runner import FakeRunner  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,7 @@ def interpreter(folder: Path) -> str:
     script.write_text(
         "#!/bin/sh\n"
         f"export PYTHONPATH={ROOT}\n"
+        '[ -z "$FAULT_LIBRARY" ] || export LD_PRELOAD="$FAULT_LIBRARY"\n'
         'if [ "$2" = -m ]; then\n'
         f'  shift 3; exec {sys.executable} -P -m tests.faults.quick_program "$@"\n'
         "fi\n"
@@ -72,6 +73,7 @@ def interpreter(folder: Path) -> str:
 
 
 if __name__ == "__main__":
+    environments.of_run = lambda *_, **__: dict(os.environ)  # keeps the libraries of tests
     lookup.load_runner = lambda config: lambda: QuickRunner(config)  # type: ignore[assignment]
     lookup.program = lambda framework: "tests.faults.quick_program"  # its ranks run it too
     sys.exit(main.main("torch"))

@@ -127,7 +127,7 @@ class Strategy(bare.Strategy):
     def __init__(self, config):
         super().__init__(config)
         warnings.warn("a warning names the file that it comes from")
-        print(sys.executable, sys.prefix, os.path.expanduser("~"), os.environ["XLA_FLAGS"])
+        print(sys.executable, sys.prefix, os.path.expanduser("~"), os.environ["CUDA_HOME"])
         {action}
 
 make = Strategy
@@ -139,7 +139,7 @@ def test_the_log_and_the_error_of_a_failed_run_hold_no_canary(secret: Path) -> N
     code = copy_of_the_code(secret / "checkout")
     actions = {
         "raises": "open(os.path.join(sys.prefix, 'missing'))",
-        "leaves": "print(os.environ['XLA_FLAGS'], sys.prefix, flush=True); os._exit(7)",
+        "leaves": "print(os.environ['CUDA_HOME'], sys.prefix, flush=True); os._exit(7)",
     }
     for name, action in actions.items():
         path = code / f"frameworks/torch_runner/strategies/{name}.py"
@@ -147,7 +147,7 @@ def test_the_log_and_the_error_of_a_failed_run_hold_no_canary(secret: Path) -> N
     faults = {
         **environment_of(code),
         **variables(secret),
-        "XLA_FLAGS": f"--xla_dump_to={secret}/dump",
+        "CUDA_HOME": f"{secret}/cuda",
     }
     status, said = run(
         secret, MAIN, "compare", f"--flagfile={secret / 'flags'}", f"--out_dir={secret / 'out'}",

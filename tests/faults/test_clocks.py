@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import environment_of
 from tests.faults.clocks import DAY, HOUR, WallClock, wall_clock
-from tests.faults.disks import start
+from tests.faults.disks import handed, start
 from tests.faults.oracle import check_no_process
 from tests.faults.quick_program import interpreter
 
@@ -125,10 +125,11 @@ def test_steps_of_the_wall_clock_change_no_duration_and_no_order(
 ) -> None:
     words = ("compare", *GRID, f"--frameworks={frameworks}", f"--strategies={strategies}", *more)
     words += ("--devices=2", "--runs=1", "--allow_oversubscription")
+    steps = wall_clock.steps()
 
     def lines(name: str, **variables: str) -> list[dict[str, Any]]:
         (tmp_path / name).mkdir()
-        code, said, elapsed = isoscale(tmp_path / name, *words, **variables)
+        code, said, elapsed = isoscale(tmp_path / name, *words, handed(steps), **variables)
         assert code == 0, said
         study = tmp_path / name / "runs/out/s"
         found = lines_of(study)
@@ -138,7 +139,7 @@ def test_steps_of_the_wall_clock_change_no_duration_and_no_order(
         check_said(said, runs=len(found), elapsed=elapsed)
         return found
 
-    stepped = lines("stepped", **wall_clock.steps())
+    stepped = lines("stepped", **steps)
     for before, after in zip([] if more else lines("control"), stepped, strict=not more):
         assert before["cell"] == after["cell"]
         for key in ("wall_seconds", "first_step_seconds", "measured_seconds"):
@@ -203,12 +204,14 @@ def test_parity_and_relay_do_not_follow_the_wall_clock(
     wall_clock: WallClock, tmp_path: Path
 ) -> None:
     parity = ("parity", "--models=mlp_digits", "--frameworks=torch", "--devices=2", "--steps=2")
-    code, said, elapsed = isoscale(tmp_path, *parity, "--out_dir=p", **wall_clock.steps())
+    steps = wall_clock.steps()
+    code, said, elapsed = isoscale(tmp_path, *parity, handed(steps), "--out_dir=p", **steps)
     assert code == 0, said
     document = json.loads((tmp_path / "p/parity.json").read_text())
     assert all(0 <= seconds <= elapsed for _, seconds in durations(document))
     relay = ("relay", "--model=mlp", "--legs=torch:ddp:2,jax:pjit:2", "--steps=12", "--out_dir=r")
-    code, said, elapsed = isoscale(tmp_path, *relay, **wall_clock.steps())
+    steps = wall_clock.steps()
+    code, said, elapsed = isoscale(tmp_path, *relay, handed(steps), **steps)
     assert code == 0, said
     document = json.loads((tmp_path / "r/relay.json").read_text())
     assert all(0 <= seconds <= elapsed for _, seconds in durations(document))

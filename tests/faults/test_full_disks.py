@@ -12,7 +12,7 @@ import pytest
 from isoscale.common.study.store import RESULTS
 from tests.conftest import ROOT, environment_of
 from tests.faults import oracle
-from tests.faults.disks import CAUSES, Disk, disk, shim, start
+from tests.faults.disks import CAUSES, Disk, disk, handed, shim, start
 from tests.faults.oracle import Ended, ended
 from tests.faults.quick_program import interpreter
 
@@ -330,7 +330,7 @@ def test_ranks_that_cannot_write_say_so_in_one_line(
     faults = disk.environment(f"{tmp_path}/{pattern}", error=error)
     more = ("--strategy=ddp", "--devices=2", "--allow_oversubscription", "--save_checkpoint=saved")
     torch = "isoscale.frameworks.torch_runner"
-    found = isoscale(tmp_path, *BY_HAND, *more, module=torch, **faults)
+    found = isoscale(tmp_path, *BY_HAND, *more, handed(faults), module=torch, **faults)
     oracle.check_said(found, code=1 if name == "saved" else 3, words=[name, CAUSES[error]])
     oracle.check_no_process(tmp_path)
     oracle.check_no_leftovers(tmp_path)
@@ -359,7 +359,8 @@ def test_parity_on_a_full_disk_stops_in_one_line_and_resumes(
 ) -> None:
     folder = tmp_path / "runs/out/parity"
     disk.fill()
-    found = isoscale(tmp_path, *PARITY, **disk.environment(f"{folder}/{name}", error=error))
+    faults = disk.environment(f"{folder}/{name}", error=error)
+    found = isoscale(tmp_path, *PARITY, handed(faults), **faults)
     if "results" in name:  # each job fails by itself
         assert found.code == 1, found
         assert "Traceback" not in found.out + found.err
@@ -369,7 +370,7 @@ def test_parity_on_a_full_disk_stops_in_one_line_and_resumes(
         oracle.check_said(found, code=3, words=words, folders=[folder])
     oracle.check_no_process(tmp_path)
     disk.free()
-    again = isoscale(tmp_path, *PARITY, *([] if kept is None else ["--resume"]))
+    again = isoscale(tmp_path, *PARITY, handed(faults), *([] if kept is None else ["--resume"]))
     assert (again.code, again.lines) == (0, []), again
     oracle.check_no_leftovers(folder)
 

@@ -87,7 +87,7 @@ def test_another_compile_mode(run_program, tmp_path: Path) -> None:
 def test_secrets_stay_out_of_the_record(run_program, tmp_path: Path) -> None:
     answer = run_program(
         "isoscale.frameworks.torch_runner", "--model=mlp_digits", "--steps=2", "--run_dir=r",
-        MY_API_TOKEN="hunter2", OMP_WAIT_POLICY="PASSIVE",
+        "--env=OMP_WAIT_POLICY=PASSIVE", MY_API_TOKEN="hunter2", OMP_PROC_BIND="close",
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     written = "".join(path.read_text() for path in (tmp_path / "r").iterdir())
@@ -95,6 +95,8 @@ def test_secrets_stay_out_of_the_record(run_program, tmp_path: Path) -> None:
     environment = json.loads((tmp_path / "r/environment.json").read_text())
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert environment["OMP_NUM_THREADS"] == "1"
+    assert "OMP_PROC_BIND" not in environment
+    assert "runs do not get these variables of this shell: OMP_PROC_BIND (" in answer.stderr
 
 
 ENVIRONMENT = {

@@ -7,9 +7,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from isoscale.common.analysis import pooling
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.records import to_record
+from isoscale.common.processes import ranks
+from isoscale.common.study.records import ResultLine
 
 UNKNOWN = "unknown"
 
@@ -89,6 +92,23 @@ def _tweaks(framework: str, cells: Sequence[Cell]) -> list[str]:
     ]
 
 
+def _environment(lines: Sequence[ResultLine]) -> list[str]:
+    """Returns the environment variables of each framework's runs, with all their values."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for line in lines:
+        if line.result.environment is None:  # of a version that did not record it
+            continue
+        values = found.setdefault(line.cell.framework, {})
+        for name, value in line.result.environment.items():
+            if name not in ranks.VARIABLES:
+                values.setdefault(name, {})[value] = None
+    return [
+        f"{framework} "
+        + (", ".join(f"{name}={' | '.join(v)!r}" for name, v in sorted(values.items())) or "none")
+        for framework, values in sorted(found.items())
+    ]
+
+
 def make_conditions(
     summaries: Sequence[CellSummary],
     machines: Sequence[dict[str, Any]],
@@ -147,6 +167,7 @@ def make_conditions(
             _joined(f"{cell.framework} {cell.compile_mode}" for cell in cells),
         ),
         ("Tuning", "; ".join(_tuning(cells)) or UNKNOWN),
+        *([("Environment", "; ".join(environment))] if (environment := _environment(ok)) else []),
         ("dtype", _of(cells, "dtype")),
         ("Optimizer", _joined(optimizers)),
         ("Data", f"{_of(cells, 'dataset')}; input pipeline: {_of(cells, 'input_pipeline')}"),
@@ -164,9 +185,17 @@ def make_conditions(
     warnings = [f"Left out of the tuned lane: {t}." for t in left_out]
     mixed = [name for name, found in versions.items() if len(found) > 1]
     if mixed:
-        warnings.append(f"Runs with different versions are mixed: {', '.join(mixed)}.")
-    if len(set(processors)) > 1:
-        warnings.append("Runs from different machines are mixed.")
+        warnings.append(
+            f"The study has runs with different versions of {', '.join(mixed)}; a comparison of "
+            "such runs of one framework has no verdict."
+        )
+    different = pooling.machine_differences(ok)
+    if different or len(set(processors)) > 1:
+        what = f" ({', '.join(different)})" if different else ""
+        warnings.append(
+            f"The study has runs from different machines{what}; a comparison of such runs has no "
+            "verdict."
+        )
     kinds = {cell.processes > 1 for cell in cells if cell.devices > 1}
     if len(kinds) > 1:
         warnings.append(

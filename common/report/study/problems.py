@@ -14,6 +14,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         "Failed": [],
         "Diverged": [],
         "Skipped": [],
+        "Runs of one cell under different conditions: the cell has no interval and no verdict": [],
         f"Disturbed: {DISTURBED}": [],
         "Outside load unknown": [],
         "Oversubscribed: devices shared cores; these cells show overhead, not scaling": [],
@@ -23,7 +24,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         "Earlier attempts of repeated runs": study.earlier_attempts(),
         "Damaged or repeated lines of results.jsonl": list(study.notes),
     }
-    failed, diverged, skipped, disturbed, unknown, shared, far, warned, *_ = kinds.values()
+    failed, diverged, skipped, mixed, disturbed, unknown, shared, far, warned, *_ = kinds.values()
     by_status = {"failed": failed, "diverged": diverged, "skipped": skipped}
     lines_of: dict[Cell, list[ResultLine]] = {}
     for line in study.lines:
@@ -31,6 +32,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
             lines_of.setdefault(line.cell, []).append(line)
     for summary in (*study.summaries, *study.ladder):
         name = names[summary.cell]
+        mixed += [f"{name}: {text}" for text in summary.mixed]
         for line in lines_of.get(summary.cell, []):
             by_status.get(line.result.status, failed).append(
                 f"{name}, run {line.run}: {line.result.error or 'no reason recorded'}"

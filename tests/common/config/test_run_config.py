@@ -151,6 +151,21 @@ def test_unknown_suggests_the_nearest_name() -> None:
     assert "did you mean" not in str(unknown("model", "zzz", ["gpt_tiny"]))
 
 
+@pytest.mark.parametrize(
+    "quota, devices, oversubscribed",
+    [(None, 2, False), (2.0, 2, False), (1.5, 2, True), (1.5, 1, False), (0.5, 1, True)],
+)
+def test_a_cpu_quota_counts_as_cores_do(quota, devices: int, oversubscribed: bool) -> None:
+    values = {**BASE, "devices": devices, "available_cores": 2, "cpu_quota": quota}
+    allowed = RunConfig(**values, allow_oversubscription=True)
+    assert allowed.cell().oversubscribed == oversubscribed
+    if oversubscribed:
+        with pytest.raises(ConfigError, match=f"quota of this container is the time of {quota}"):
+            RunConfig(**values)
+    else:
+        RunConfig(**values)
+
+
 def test_a_mesh_has_a_size_for_every_axis() -> None:
     assert dataclasses.asdict(Mesh(data=4)) == {"data": 4, "fsdp": 1, "expert": 1, "tensor": 1}
     assert Mesh(data=2, tensor=3).devices == 6

@@ -82,8 +82,8 @@ def test_mixed_versions_and_machines_are_reported(capsys) -> None:
     entries[-1]["versions"] = {"torch": "2.14.0"}
     other = {**MACHINE, "cpu_model": "Other CPU"}
     text = printed(capsys, entries, [MACHINE, other])
-    assert "different versions are mixed: torch" in text
-    assert "different machines are mixed" in text
+    assert "runs with different versions of torch" in text
+    assert "has runs from different machines" in text
 
 
 def test_a_study_without_bare_says_why_there_is_no_speedup(capsys) -> None:
