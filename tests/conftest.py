@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from isoscale.common.machine.cores import available_cores, pin
+from isoscale.common.registry import environments
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -87,12 +88,14 @@ def copy_of_the_code(folder: Path) -> Path:
 def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:
     """Returns the environment variables for programs that run the code of a folder.
 
+    Libraries that tests import add variables to this process; programs do not get these.
+
     Args:
       code: ROOT (installed), or a copy in a folder named ``isoscale``.
       **more: further variables.
     """
     path = {} if code == ROOT else {"PYTHONPATH": str(code.parent)}
-    return {**os.environ, **path, **more}
+    return {**environments.of_worker(), **path, **more}
 
 
 def bare_environment() -> dict[str, str]:

@@ -309,7 +309,7 @@ def _work(
     # Closed also if a file cannot be written: the other ranks wait for this rank there.
     with contextlib.closing(runner):
         if rank == 0:
-            of_machine = describe.machine()
+            of_machine, environment = describe.machine(), environments.recorded()
             result = scenario.assemble(
                 _identity(config, run_dir),
                 outcome,
@@ -318,7 +318,7 @@ def _work(
                 data=dataset.facts,
                 versions=versions,
                 machine=describe.identity(of_machine),
-                environment=environments.recorded(),
+                environment=environment,
             )
             machine = {
                 **of_machine,
@@ -330,7 +330,14 @@ def _work(
                 },
                 "native_libraries": describe.native_libraries(),
             }
-            write_run_dir(run_dir, config, machine, versions, session.windows)
+            write_run_dir(
+                run_dir,
+                config,
+                machine=machine,
+                environment=environment,
+                versions=versions,
+                windows=session.windows,
+            )
             # Written last: a run directory with a result is complete.
             record = result.to_record()
             write_json(run_dir / RESULT, record)

@@ -14,7 +14,6 @@ from isoscale.common.measure.result import RESULT, read_record
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, ranks
 from isoscale.common.processes.log_lines import LOG
-from isoscale.common.registry import environments
 
 
 def check_run_dir(text: str | None, config: RunConfig) -> Path:
@@ -50,7 +49,9 @@ def is_interrupted(run_dir: Path, config: RunConfig) -> bool:
 def write_run_dir(
     run_dir: Path,
     config: RunConfig,
+    *,
     machine: dict[str, Any],
+    environment: dict[str, str],
     versions: dict[str, str],
     windows: list[Window],
 ) -> None:
@@ -58,14 +59,14 @@ def write_run_dir(
 
     Args:
       run_dir: the folder.
-      config, machine, versions, windows: contents of the files.
+      config, machine, environment, versions, windows: contents of the files.
 
     Raises:
       FolderError: a file cannot be written.
     """
     write_json(run_dir / "config.json", config.to_json())
     write_json(run_dir / "machine.json", machine)
-    write_json(run_dir / "environment.json", environments.recorded())
+    write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "versions.json", versions)
     window_lines, step_lines = [], []
     for index, window in enumerate(windows):

@@ -12,6 +12,9 @@ from isoscale.common.processes import ranks
 from isoscale.common.registry import lookup
 from isoscale.common.tuning import tweaks
 
+_SHELL = dict(os.environ)
+"""The environment in which this program started; libraries add variables when they load."""
+
 
 @functools.cache
 def families() -> tuple[str, ...]:
@@ -68,17 +71,19 @@ def of_run(
 
 
 def removed(
-    present: Mapping[str, str] = os.environ, *, platform: str = "cpu", rank: bool = False
+    shell: Mapping[str, str] = _SHELL, *, platform: str = "cpu", rank: bool = False
 ) -> list[str]:
-    """Returns the names of the variables that runs do not get from an environment."""
-    stays = _inherited(present, platform=platform, rank=rank)
-    gone = [name for name in present if name not in stays and name not in ranks.VARIABLES]
+    """Returns the names of the variables that runs do not get from the user's shell."""
+    stays = _inherited(shell, platform=platform, rank=rank)
+    gone = [name for name in shell if name not in stays and name not in ranks.VARIABLES]
     return sorted(gone)
 
 
-def removed_line(config: RunConfig, *, rank: bool = False) -> str | None:
+def removed_line(
+    config: RunConfig, shell: Mapping[str, str] = _SHELL, *, rank: bool = False
+) -> str | None:
     """Returns the line that names the variables that a run does not get; None without such."""
-    names = set(removed(platform=config.platform, rank=rank)) - set(handed_on(config.env))
+    names = set(removed(shell, platform=config.platform, rank=rank)) - set(handed_on(config.env))
     return variables.removed_line(sorted(names))
 
 

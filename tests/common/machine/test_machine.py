@@ -1,10 +1,17 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from isoscale.common.machine import describe
-from isoscale.common.machine.cores import available_cores, cores_of_devices, pin
+from isoscale.common.machine.cores import (
+    MovedThreadsError,
+    Pinning,
+    available_cores,
+    cores_of_devices,
+    pin,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,36 @@ def test_pinning_restricts_this_process() -> None:
         assert len(os.sched_getaffinity(0)) == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs, both may be in use")
+def test_pinning_again_brings_all_threads_back() -> None:
+    before, end = os.sched_getaffinity(0), threading.Event()
+    first = available_cores()[0]
+    pinning = Pinning([first])
+    pinning.pin_again()  # the threads of libraries that other tests have loaded
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        assert set(pinning.places() or {}) == {str(first)}
+        pinning.verify()
+        os.sched_setaffinity(thread.native_id or 0, range(os.cpu_count() or 1))
+        assert len(pinning.places() or {}) == 2
+        with pytest.raises(MovedThreadsError, match="1 on CPU 0,1"):
+            pinning.verify()
+        pinning.pin_again()
+        pinning.verify()
+    finally:
+        end.set()
+        thread.join()
+        Pinning(sorted(before)).pin_again()
+
+
+def test_a_process_that_is_not_pinned_has_nothing_to_verify() -> None:
+    pinning = Pinning(None)
+    pinning.pin_again()
+    pinning.verify()
+    assert pinning.places() is None
 
 
 def test_the_machine_is_described() -> None:

@@ -1,6 +1,8 @@
 import dataclasses
 import math
+import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from isoscale.common.checkpoint.saver import Saver
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
+from isoscale.common.machine.cores import MovedThreadsError, Pinning, available_cores
 from isoscale.common.measure.result import Summary
 from isoscale.common.measure.scenario import Task
 from isoscale.common.measure.scenarios.training import (
@@ -306,3 +309,41 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     assert saver.failures == ["no checkpoint at step 20: parameters/steps contains NaN or infinity"]
     assert saver.saved_steps == []
     assert [step for step, _ in checkpoints_in(tmp_path)] == [16, 19]
+
+
+class MovingRunner(FakeRunner):
+    """Does in one step what libgomp does when it loads: the thread changes its cores."""
+
+    def __init__(self, at_step: int, cores: Collection[int]):
+        super().__init__()
+        self._at_step, self._cores = at_step, cores
+
+    def step(self, batch: Any) -> int:
+        if self._steps == self._at_step:
+            os.sched_setaffinity(0, self._cores)
+        return super().step(batch)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a thread can leave only one of two CPUs")
+@pytest.mark.parametrize("at_step", [0, 2, 8])  # compile, warm-up, a window
+def test_a_thread_that_leaves_its_cores_fails_the_run(at_step: int) -> None:
+    before = os.sched_getaffinity(0)
+    first, *_ = available_cores()
+    pinning = Pinning([first])
+    pinning.pin_again()  # the threads of libraries that other tests have loaded
+    runner = MovingRunner(at_step, range(os.cpu_count() or 1))
+    try:
+        task = Task(
+            config=CONFIG,
+            runner=runner,
+            dataset=digits(),
+            heartbeat=Heartbeat(None),
+            clock=runner.clock,
+            pinning=pinning,
+        )
+        with pytest.raises(MovedThreadsError, match=f"but all must be on CPU {first}: a library"):
+            TrainingSession(task).run()
+        measured = runner._steps > 1 + CONFIG.warmup_steps
+        assert measured == (at_step == 8), "found before anything is measured, if it can be"
+    finally:
+        Pinning(sorted(before)).pin_again()
