@@ -167,3 +167,35 @@ def test_a_corrupted_file_gives_one_line_and_no_traceback(
     for line in (study / "results.jsonl").read_bytes().splitlines():
         if path.name == "results.jsonl" and code == 0:
             json.loads(line)
+
+
+@pytest.mark.parametrize("more", [(), ("--env=TF_X=2",)])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_no_variable_that_only_a_study_names_reaches_a_run(
+    more: tuple[str, ...], dry_run: bool, study: Path, capsys: Any
+) -> None:
+    """LD_PRELOAD, for example, would start code of whoever wrote the study."""
+    record = json.loads((study / "study.json").read_text())
+    record["sessions"][0]["flags"] = ["--models=mlp_digits", "--env=LD_PRELOAD=/x.so"]
+    (study / "study.json").write_text(json.dumps(record))
+    flags = ["--study=s", "--resume", f"--out_dir={study.parent}", *more]
+    code = main(["compare", *flags, *(["--dry_run"] if dry_run else [])])
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert "was run with '--env=LD_PRELOAD=/x.so'; to resume it, add this flag" in said
+    # Given again, the flag is the user's own.
+    again = ["compare", *flags[:3], "--env=LD_PRELOAD=/x.so", "--dry_run", "--noreport"]
+    code = main(again)
+    assert code == 0, capsys.readouterr().err
+
+
+def test_compare_names_the_variables_that_runs_do_not_get(run_program) -> None:
+    answer = run_program(
+        "isoscale.common.commands.main", "compare", "--models=mlp_digits", "--dry_run",
+        JAX_DISABLE_JIT="1", GOMP_CPU_AFFINITY="0",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == (
+        "isoscale: runs do not get these variables of this shell: GOMP_CPU_AFFINITY, "
+        "JAX_DISABLE_JIT (--env=NAME=VALUE hands a variable on and makes it part of the cell)\n"
+    )

@@ -11,6 +11,7 @@ INFO = FrameworkInfo(
     compile_modes=("eager",),
     platforms=("cpu",),
     model_module="numpy_model",
+    variable_families=("NPY_",),
     variables=("NPY_DISABLE_CPU_FEATURES",),
 )
 
