@@ -117,8 +117,7 @@ class Ratio:
       low, high: ends of the 95 % interval; None unless both sides have 3 runs.
       p: uncorrected p of Welch's test that the ratio is 1; None unless both sides have 3 runs.
       n: numbers of runs of numerator and denominator.
-      apart: the facts in which the conditions of the runs differ; such a ratio has no interval and
-        no test.
+      unsound: why the runs must not be compared; such a ratio has neither interval nor test.
     """
 
     value: float
@@ -126,7 +125,7 @@ class Ratio:
     high: float | None
     p: float | None = None
     n: tuple[int, int]
-    apart: str | None = None
+    unsound: str | None = None
 
 
 def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Ratio]:

@@ -92,18 +92,26 @@ def _base_key(cell: Cell, *, global_batch_size: int) -> tuple[str, int]:
 def compared(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> list[Ratio]:
     """Returns the ratio of throughputs for each (numerator, denominator).
 
-    A ratio of cells whose runs had different conditions has neither interval nor test.
+    Two cells must not be compared if their runs had different conditions, or if other programs
+    disturbed all runs of a cell: the ratio then has neither interval nor test.
     """
     ratios = ratio_estimates([(a.throughputs, b.throughputs) for a, b in pairs])
-    found = []
-    for (a, b), ratio in zip(pairs, ratios, strict=True):
-        same = a.cell.framework == b.cell.framework
-        why = [*a.mixed, *b.mixed] or pooling.apart(a.ok, b.ok, same_framework=same)
-        if why:
-            names = pooling.names(dict.fromkeys(why))
-            ratio = Ratio(value=ratio.value, low=None, high=None, n=ratio.n, apart=names)
-        found.append(ratio)
-    return found
+    return [
+        ratio
+        if (why := _unsound(a, b)) is None
+        else Ratio(value=ratio.value, low=None, high=None, n=ratio.n, unsound=why)
+        for (a, b), ratio in zip(pairs, ratios, strict=True)
+    ]
+
+
+def _unsound(a: CellSummary, b: CellSummary) -> str | None:
+    same = a.cell.framework == b.cell.framework
+    different = [*a.mixed, *b.mixed] or pooling.apart(a.ok, b.ok, same_framework=same)
+    if different:
+        return f"the runs differ in {pooling.names(dict.fromkeys(different))}"
+    if any(cell.disturbed == len(cell.ok) for cell in (a, b)):
+        return "other programs disturbed all runs of a cell"
+    return None
 
 
 def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[CellSummary]:
@@ -138,11 +146,11 @@ def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[
 
 def _with_speedup(summary: CellSummary, speedup: Ratio) -> CellSummary:
     if summary.cell.strategy == "bare":
-        speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n, apart=speedup.apart)
+        speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n, unsound=speedup.unsound)
     devices = summary.cell.devices
     low, high = (None if end is None else end / devices for end in (speedup.low, speedup.high))
     efficiency = Ratio(
-        value=speedup.value / devices, low=low, high=high, n=speedup.n, apart=speedup.apart
+        value=speedup.value / devices, low=low, high=high, n=speedup.n, unsound=speedup.unsound
     )
     return dataclasses.replace(summary, speedup=speedup, efficiency=efficiency)
 

@@ -24,7 +24,7 @@ RULE = (
     "otherwise the verdict is 'no difference shown'. An interval is not corrected for the number "
     "of tests: it may exclude 1 although the corrected p shows no difference. A verdict and an "
     "interval need at least 3 runs of each cell, all on the same machine, in the same environment "
-    "and with the same versions."
+    "and with the same versions; other programs may not have disturbed all runs of a cell."
 )
 
 Named = tuple[str, CellSummary]
@@ -78,11 +78,17 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
     runs = f"n = {a} runs each" if a == b else f"n = {a} and {b} runs"
     if a == b == 1:
         runs = "one run each"
-    if ratio.apart:
-        return f"{runs}, no interval: the runs differ in {ratio.apart}"
+    if ratio.unsound:
+        return f"{runs}, no interval: {ratio.unsound}"
     if p is None:
         return f"{runs}, no interval"
     return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+
+
+def why_no_verdict(verdicts: Sequence[Verdict]) -> str:
+    """Returns the reason why none of some comparisons has a verdict."""
+    reasons = [verdict.ratio.unsound for verdict in verdicts if verdict.ratio.unsound]
+    return reasons[0] if reasons else f"a verdict needs {LEAST_RUNS} runs of each cell"
 
 
 def outcome_of(ratio: Ratio, p: float | None) -> Outcome:

@@ -91,7 +91,7 @@ def test_cells_of_two_machines_are_not_compared() -> None:
         v for vs in judge(split_into_settings(found, scaling="strong")).values() for v in vs
     )
     assert verdict.outcome == "no verdict"
-    assert verdict.ratio.apart == "cpu_model"
+    assert verdict.ratio.unsound == "the runs differ in cpu_model"
 
 
 def test_two_frameworks_may_have_other_versions_and_variables() -> None:
@@ -118,3 +118,15 @@ def test_facts_that_a_run_did_not_record_differ_from_nothing() -> None:
 def test_a_few_pages_of_memory_are_no_difference() -> None:
     less = {**MACHINE, "memory_bytes": 24 * 2**30 - 4096}
     assert summaries(lines("torch", SLOW, machine=less))[0].mixed == []
+
+
+@pytest.mark.parametrize("disturbed, outcome", [(3, "no verdict"), (2, "faster")])
+def test_a_cell_whose_runs_were_all_disturbed_wins_nothing(disturbed: int, outcome: str) -> None:
+    fast = [{**line, "disturbed": line["run"] < disturbed} for line in lines("jax", FAST)]
+    found = summaries(lines("torch", SLOW), fast)
+    (verdict,) = (
+        v for vs in judge(split_into_settings(found, scaling="strong")).values() for v in vs
+    )
+    assert verdict.outcome == outcome
+    reason = "other programs disturbed all runs of a cell"
+    assert (reason in verdict.evidence) == (outcome == "no verdict")

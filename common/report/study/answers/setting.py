@@ -18,6 +18,7 @@ from isoscale.common.analysis.verdicts import (
     ratio_text,
     speed,
     undecided,
+    why_no_verdict,
 )
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import incomplete, joined, number
@@ -130,7 +131,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
             [f"{_short(name, devices)} {_figures(cell)} ({_runs(cell)})" for name, cell in best]
         )
         return (
-            f"{where} there is no verdict: a verdict needs {LEAST_RUNS} runs of each cell. "
+            f"{where} there is no verdict: {why_no_verdict(found)}. "
             f"Measured, without an interval: {order}.{weak}"
         )
     wins = [
@@ -243,8 +244,10 @@ def glance(study: StudyData, setting: Setting) -> Glance:
         best = sorted(best, key=lambda entry: speed(entry[1]), reverse=True)
         choice = f"{_leader(best, verdicts, None)} had the highest throughput"
         fewest = min((cell for _, cell in best), key=lambda cell: len(cell.ok))
+        enough = len(fewest.ok) >= LEAST_RUNS
+        why = why_no_verdict(found) if enough else f"a cell has {_runs(fewest)} only"
         sure = (
-            f"no verdict: a cell has {_runs(fewest)} only; the throughput is "
+            f"no verdict: {why}; the throughput is "
             f"{speed(best[0][1]) / speed(best[1][1]):.2f}x that of the next cell"
         )
     else:
