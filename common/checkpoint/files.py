@@ -148,7 +148,6 @@ def _write(folder: Path, state: State, about: dict[str, Any]) -> None:
     if len(text) > LARGEST_BYTES:
         raise FolderError(f"the manifest has {len(text)} bytes, which is too large to read")
     write_atomically(folder / MANIFEST, text)  # also syncs the folder
-    os.chmod(folder, 0o755)
 
 
 def find(text: str, *, folder: Path | None = None) -> Path | None:

@@ -100,7 +100,7 @@ def read_json(path: Path, *, most: int) -> Any:
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Writes a file atomically: readers see the complete old or the complete new content.
 
-    This also holds after a crash.
+    This also holds after a crash. The mode of the file follows the umask.
 
     Args:
       path: path of the file.
@@ -120,7 +120,6 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

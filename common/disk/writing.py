@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,8 @@ OLD = ".old."
 RANKS = ".ranks-"
 """The name of the folder of the ranks' meeting file begins like this."""
 
-# The ends are those of ``tempfile`` and of ``old_name``: no other name is removed.
+# The ends are those of ``_random_end`` and of ``old_name``, and those that ``tempfile`` gave in
+# earlier versions: no other name is removed.
 _OURS = re.compile(
     rf"({re.escape(WRITING)}(.+\.)?|{re.escape(RANKS)})[a-z0-9_]{{8}}"
     rf"|{re.escape(OLD)}step_\d+\.[0-9a-f]{{8}}"
@@ -89,6 +89,9 @@ def sync(path: Path) -> None:
 def temporary_file(path: Path) -> tuple[int, Path]:
     """Creates a locked file next to ``path``; it can replace ``path``.
 
+    Its mode follows the umask of the process, as that of any new file: ``mkstemp`` would give 0600,
+    and a group could not read a shared study.
+
     Returns:
       Its descriptor, which holds the lock until it is closed, and its path.
 
@@ -96,33 +99,43 @@ def temporary_file(path: Path) -> tuple[int, Path]:
       OSError: the operating system refuses.
     """
     while True:
-        prefix = f"{WRITING}{path.name[:40]}."
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
-        if _held(descriptor, name):
-            return descriptor, Path(name)
-        os.close(descriptor)
+        name = path.parent / f"{WRITING}{path.name[:40]}.{_random_end()}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(name, flags, 0o666)
+            if _held(descriptor, name):
+                return descriptor, name
+            os.close(descriptor)
 
 
 def temporary_folder(folder: Path, *, prefix: str) -> tuple[int, Path]:
-    """Creates a locked folder of mode 0700; returns as ``temporary_file``.
+    """Creates a locked folder; returns as ``temporary_file``.
 
     Args:
       folder: an existing folder.
-      prefix: ``WRITING`` or ``RANKS``.
+      prefix: ``WRITING``, or ``RANKS``: then no other user may enter the folder (mode 0700).
 
     Raises:
       OSError: the operating system refuses.
     """
     while True:
-        name = tempfile.mkdtemp(dir=folder, prefix=prefix)
-        with contextlib.suppress(FileNotFoundError):
+        name = folder / f"{prefix}{_random_end()}"
+        try:
+            name.mkdir(0o700 if prefix == RANKS else 0o777)
+        except FileExistsError:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # remove_leftovers was faster
             descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if _held(descriptor, name):
-                return descriptor, Path(name)
+                return descriptor, name
             os.close(descriptor)
 
 
-def _held(descriptor: int, path: str) -> bool:
+def _random_end() -> str:
+    return os.urandom(4).hex()
+
+
+def _held(descriptor: int, path: Path) -> bool:
     """Locks a new file; returns False if ``remove_leftovers`` of another process was faster."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -98,7 +98,7 @@ def _new_file(path: Path) -> int:
     """
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o644)
+    return os.open(path, flags, 0o666)
 
 
 def note_signal(run_dir: Path, rank: int, number: int) -> None:

@@ -67,7 +67,7 @@ def locked(folder: Path, *, called: str) -> Iterator[Lock]:
     path = folder / LOCK
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        lock = os.open(path, flags, 0o644)
+        lock = os.open(path, flags, 0o666)
     except OSError as error:
         if path.is_symlink():
             raise FolderError(f"{path} is a link; remove it") from None

@@ -18,6 +18,8 @@ from isoscale.common.disk.writing import (
     temporary_file,
     temporary_folder,
 )
+from isoscale.common.processes.heartbeat import Heartbeat, path_for
+from isoscale.common.processes.lock import locked
 from tests.conftest import environment_of
 
 NOT_OURS = (
@@ -95,3 +97,22 @@ def test_errors_of_the_disk_are_one_line_with_path_and_reason(tmp_path: Path) ->
     assert about_disk(OSError(122, "")) == "cannot write output: disk quota exceeded"
     assert about_disk(FileNotFoundError(2, "", "a bug")) is None
     assert about_disk(ValueError("a bug")) is None
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_new_files_and_folders_follow_the_umask(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "x.json", "{}")
+        folder = temporary_folder(tmp_path, prefix=WRITING)[1]
+        private = temporary_folder(tmp_path, prefix=RANKS)[1]
+        with locked(tmp_path, called="it"):
+            pass
+        Heartbeat(path_for(tmp_path, 0)).beat("starting")
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert found.pop(private.name) == 0o700
+    assert found.pop(folder.name) == mode | (mode & 0o444) >> 2
+    assert len(found) == 4
+    assert set(found.values()) == {mode}, found
