@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -13,13 +12,12 @@ from typing import Any, NoReturn
 from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.flags import fail
 from isoscale.common.disk.writing import about_disk
+from isoscale.common.processes.streams import code_after_output, protect_streams
 
 _BY_SIGNAL = 128
 """Exit codes after a signal, as in shells: 128 + number (Ctrl-C 130, SIGTERM 143, SIGHUP 129)."""
 INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a program in order."""
-_PIPE_CLOSED = 141
-"""Exit code after the reader of standard output has gone (`isoscale ... | head`), as in shells."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -69,9 +67,10 @@ def exit_code_of(run: Callable[[], int]) -> int:
     Args:
       run: the program; returns its own exit code. A ConfigError becomes one line on standard error
         and the error's exit code, and so does an OSError of a full or read-only disk; an
-        interruption becomes one line and exit code 130, 143 or 129. If the reader of standard
-        output has gone, the exit code is 141.
+        interruption becomes one line and exit code 130, 143 or 129. Output that cannot be written
+        stops nothing; the exit code is then 141 (the reader of standard output has gone) or 3.
     """
+    protect_streams()
     _Frame.left, Interrupted.latest = False, None
     try:
         code = _guarded(run)
@@ -96,51 +95,23 @@ class _Frame:
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        code = run()
-        sys.stdout.flush()
-        return code
+        return code_after_output(run())
     except KeyboardInterrupt as error:
         return _say_interrupted(error)
     except Exception as error:
         if Interrupted.latest:  # a library that was interrupted may raise another error
             return _say_interrupted(Interrupted.latest)
         if isinstance(error, ConfigError):
-            return _fail(error)
-        if isinstance(error, BrokenPipeError) and _reader_of_output_is_gone():
-            return _PIPE_CLOSED
+            return fail(error)
         said = about_disk(error)
         if said is None:
             raise
-        return _fail(FolderError(said))
+        return fail(FolderError(said))
 
 
 def _say_interrupted(error: KeyboardInterrupt) -> int:
     print(f"isoscale: {interrupted_line(error)}", file=sys.stderr)
     return interrupted_code(error)
-
-
-def _fail(error: ConfigError) -> int:
-    """Prints an error in one line; returns its exit code, also if no output can be written."""
-    code = error.exit_code
-    with contextlib.suppress(OSError):
-        code = fail(error)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:  # otherwise the interpreter tries once more at its end, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return code
-
-
-def _reader_of_output_is_gone() -> bool:
-    """Returns whether nobody reads standard output any more; later output is then discarded."""
-    output = select.poll()
-    output.register(sys.stdout.fileno(), 0)
-    if not output.poll(0):  # POLLERR: the reader has closed the pipe
-        return False
-    # Otherwise the interpreter flushes once more at its end, and prints a traceback.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
 
 
 def leave_at_once(code: int) -> NoReturn:
@@ -150,9 +121,12 @@ def leave_at_once(code: int) -> NoReturn:
     framework may still hold Python objects. During a shutdown, gloo then aborts in about one of ten
     exits, and the other ranks can hang after one rank has failed.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
+    try:
+        code = code_after_output(code)
+    except FolderError as error:
+        code = fail(error)
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
 
 
