@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from isoscale.common.commands.report import missing_tensorboard
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
 from isoscale.common.processes import launch
@@ -324,7 +325,10 @@ def serve(request: BoardRequest) -> int:
       ConfigError, FolderError: a study cannot be read or written.
       KeyboardInterrupt: the usual end. TensorBoard has ended before this is raised.
     """
-    from isoscale.common.report.board.event_files import most_points
+    try:
+        from isoscale.common.report.board.event_files import most_points
+    except ImportError as error:
+        raise ConfigError(missing_tensorboard(error)) from None
 
     with contextlib.ExitStack() as stack:
         # TensorBoard's temporary files lie in this folder: they are removed however it ends.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from isoscale.common.commands import report
 from isoscale.common.config.errors import ConfigError, FolderError, require_whole, unknown
 from isoscale.common.config.flags import (
     Flags,
@@ -34,7 +35,7 @@ from isoscale.common.registry.interpreters import (
     find_programs,
     interpreter_flags,
 )
-from isoscale.common.report.study.data import PLOTS, StudyData, load_study
+from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.grid import read_cells
@@ -443,8 +444,5 @@ def _print_table(study: StudyData) -> None:
 
 
 def _write_views(study: StudyData) -> None:
-    from isoscale.common.report.board.event_files import write_event_files
-    from isoscale.common.report.study.write import write_report
-
-    print(f"Report:  {write_report(study)}", flush=True)
-    write_event_files(study, plots=study.folder / PLOTS)
+    print(f"Report:  {report.write(study)}", flush=True)
+    report.write_events(study)

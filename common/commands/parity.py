@@ -21,6 +21,7 @@ from isoscale.common.processes.lock import locked
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.build_config import check_devices
 from isoscale.common.registry.interpreters import find_programs
+from isoscale.common.report.drawing.cache import cache_inside
 
 MOST_PROCESSES = 1024
 
@@ -155,16 +156,16 @@ def run(argv: Sequence[str]) -> int:
         print(f"isoscale: skipped: {reason}", file=sys.stderr)
     if request.pool is None:
         raise ConfigError("nothing to run: none of the chosen frameworks is installed")
-    from isoscale.common.report.parity.page import (  # late: plotting libraries load slowly
-        print_summary,
-        run_name,
-        write_page,
-    )
-
     flags = request.matrix.flags
     environments.say_removed()
     make_folder(flags.folder, flag="--out_dir")
     with locked(flags.folder, called=flags.called):
+        with cache_inside(flags.folder):
+            from isoscale.common.report.parity.page import (  # late: plotting libraries load slowly
+                print_summary,
+                run_name,
+                write_page,
+            )
         began = time.monotonic()
         lines, kept = request.pool.run(
             resume=flags.resume,

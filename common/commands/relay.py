@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from isoscale.common.commands.report import missing_tensorboard
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import DTYPES
@@ -14,7 +15,7 @@ from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import relay
 from isoscale.common.parity.cases import all_cases, models
-from isoscale.common.parity.documents import RELAY, RelayLine
+from isoscale.common.parity.documents import RELAY, RelayDocument, RelayLine
 from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
 from isoscale.common.parity.relay import Leg, Plan, default_legs
 from isoscale.common.parity.relay_probe import RelayJob
@@ -22,6 +23,7 @@ from isoscale.common.processes.job_pool import JobPool
 from isoscale.common.processes.lock import locked
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import find_programs
+from isoscale.common.report.drawing.cache import cache_inside
 
 
 def _known() -> list[str]:
@@ -149,20 +151,28 @@ def run(argv: Sequence[str]) -> int:
             name=lambda key: " ".join(map(str, key)),
         )
         document = relay.document(plan, lines, kept=kept, seconds=time.monotonic() - began)
-        from isoscale.common.report.parity.relay_page import (
-            print_summary,
-            write_event_files,
-            write_page,
-        )
+        with request.pool.keeping(), cache_inside(flags.folder):
+            from isoscale.common.report.parity.relay_page import print_summary, write_page
 
         with request.pool.keeping():
             write_json(flags.folder / RELAY, document.to_json())
             path = write_page(flags.folder, document)
-            board = write_event_files(flags.folder, document)
+            board = _write_curves(flags.folder, document)
         request.pool.finish()
     print_summary(document)
     print(f"Page: {path}")
-    tensorboard = Path(sys.executable).with_name("tensorboard")
-    print(f"Curves: {tensorboard} --logdir={shlex.quote(str(board))}")
-    print("        then open http://localhost:6006/?smoothing=0#timeseries")
+    if board:
+        tensorboard = Path(sys.executable).with_name("tensorboard")
+        print(f"Curves: {tensorboard} --logdir={shlex.quote(str(board))}")
+        print("        then open http://localhost:6006/?smoothing=0#timeseries")
     return document.exit_code()
+
+
+def _write_curves(folder: Path, document: RelayDocument) -> Path | None:
+    """Writes the curves for TensorBoard; returns their folder; None without TensorBoard."""
+    try:
+        from isoscale.common.report.parity.relay_curves import write_event_files
+    except ImportError as error:
+        print(f"isoscale: no event files: {missing_tensorboard(error)}", file=sys.stderr)
+        return None
+    return write_event_files(folder, document)

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError, shown
+from isoscale.common.config.errors import ConfigError, in_one_line, shown
 from isoscale.common.config.flags import Flags
-from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.report.drawing.cache import cache_inside
+from isoscale.common.report.study.data import PLOTS, StudyData, load_study
 from isoscale.common.study.find import find_study, split_studies
 
 
@@ -58,10 +59,34 @@ def write(study: StudyData, *, most_drawn: int | None = None) -> Path:
       ConfigError: ``plots`` is a link.
       FolderError: the disk is full, or the folder cannot be written.
     """
-    # Imported late: reporting a wrong name does not need matplotlib.
-    from isoscale.common.report.study.write import write_report
+    with cache_inside(study.folder):
+        # Imported late: reporting a wrong name does not need matplotlib.
+        from isoscale.common.report.study.write import write_report
 
-    return write_report(study, most_drawn=most_drawn)
+        return write_report(study, most_drawn=most_drawn)
+
+
+def write_events(study: StudyData) -> None:
+    """Writes a study's event files for TensorBoard; without TensorBoard, prints one line instead.
+
+    Raises:
+      ConfigError: the records of a run are unreadable.
+      FolderError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        from isoscale.common.report.board.event_files import write_event_files
+    except ImportError as error:
+        print(f"isoscale: no event files: {missing_tensorboard(error)}", file=sys.stderr)
+    else:
+        write_event_files(study, plots=study.folder / PLOTS)
+
+
+def missing_tensorboard(error: ImportError) -> str:
+    """Returns one line for an import of TensorBoard that failed."""
+    return (
+        f"TensorBoard cannot be imported ({in_one_line(error)}); install it: "
+        f"{sys.executable} -m pip install tensorboard"
+    )
 
 
 def run(argv: Sequence[str]) -> int:
