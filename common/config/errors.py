@@ -59,8 +59,9 @@ def shown(value: object) -> str:
 def unknown(kind: str, value: str, allowed: Iterable[str], *, instead: str = "") -> ConfigError:
     """Returns the error for an unknown name.
 
-    The message lists all known names and suggests the nearest one; of many known names it has only
-    the nearest three. Example: ``unknown("model", "gpt_tinny", ["gpt_tiny"])`` reads
+    The message lists all known names and suggests up to three that are near; of many known names it
+    has only the nearest three. Upper case does not matter for nearness. Example:
+    ``unknown("model", "gpt_tinny", ["gpt_tiny"])`` reads
     ``unknown model 'gpt_tinny': did you mean 'gpt_tiny'? Known: gpt_tiny``.
 
     Args:
@@ -71,17 +72,29 @@ def unknown(kind: str, value: str, allowed: Iterable[str], *, instead: str = "")
     """
     names = sorted(allowed)
     known = instead or f"Known: {', '.join(names) or 'none'}"
-    text = str(value)[:_LONGEST_VALUE]  # comparing a long text takes minutes
+    near = suggestion(value, names)
     if instead or len(known) > _LONGEST_LIST:
         # Without all names, the reader needs the nearest ones, however far they are.
-        near = difflib.get_close_matches(text, names, 3, 0.0)
+        near = suggestion(value, names, least=0.0)
         known = instead or f"{len(names)} names are known"
-    else:
-        near = difflib.get_close_matches(text, names, 1, 0.5)
-    *first, last = [f"'{shown(name)}'" for name in near] or [""]
-    words = f"{', '.join(first)} or {last}" if first else last
-    suggestion = f": did you mean {words}?" if near else "."
-    return ConfigError(f"unknown {kind} '{shown(value)}'{suggestion} {known}")
+    return ConfigError(f"unknown {kind} '{shown(value)}'{near or '.'} {known}")
+
+
+def suggestion(value: str, names: Iterable[str], *, least: float = 0.5) -> str:
+    """Returns ``: did you mean 'x', 'y' or 'z'?`` with the nearest names; empty if none is near.
+
+    Args:
+      value: the unknown name.
+      names: the known names.
+      least: the least nearness, from 0 (nothing in common) to 1 (equal).
+    """
+    text = str(value)[:_LONGEST_VALUE].lower()  # comparing a long text takes minutes
+    by_text = {name.lower(): name for name in names}
+    near = [by_text[found] for found in difflib.get_close_matches(text, by_text, 3, least)]
+    if not near:
+        return ""
+    *first, last = [f"'{shown(name)}'" for name in near]
+    return f": did you mean {', '.join(first)} or {last}?" if first else f": did you mean {last}?"
 
 
 def require_choice(kind: str, value: str, allowed: Iterable[str]) -> str:

@@ -10,13 +10,14 @@ MAIN = "isoscale.common.commands.main"
 
 COMPARE = [
     (["--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
+    (["--models=tranformer"], "'transformer', 'transformer_small' or 'transformer_large'? Known:"),
     (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
     (["--strategies=dpd"], "unknown strategy 'dpd': did you mean 'ddp'?"),
     (["--dataset=digit"], "unknown dataset 'digit': did you mean 'digits'?"),
     (["--modles=x"], "unknown flag '--modles': did you mean '--models', "),
     (["--dtype=float16"], "unknown dtype 'float16'"),
     (["--scaling=weka"], "unknown scaling 'weka': did you mean 'weak'?"),
-    (["--platform=tpus"], "unknown platform 'tpus': did you mean 'tpu'?"),
+    (["--platform=tpus"], "unknown platform 'tpus': did you mean 'tpu', 'gpu' or 'cpu'?"),
     (["--optimizer=adam"], "unknown optimizer 'adam': did you mean 'adamw'?"),
     (["--devices=2", "--global_batch_size=7"], "global_batch_size=7 is not divisible by devices=2"),
     (["--devices=256"], "--allow_oversubscription"),
@@ -61,10 +62,14 @@ COMPARE = [
 ]
 RUNNER = [
     ([], "--model is required"),
-    (["--model=moe_tinny"], "did you mean 'moe_tiny'?"),
+    (["--model=moe_tinny"], "did you mean 'moe_tiny', 'gpt_tiny' or 'moe'?"),
     (["--model=moe_tiny", "--strategy=ddp"], "strategy 'ddp' belongs to torch, not to jax"),
     (["--model=moe_tiny", "--strategy=pjjit"], "did you mean 'pjit'?"),
-    (["--model=moe_tiny", "--devices=2"], "strategy 'bare' of jax allows at most 1; choose"),
+    (["--model=moe"], "'moe' is a family of models; choose one of its sizes: moe_tiny"),
+    (
+        ["--model=moe_tiny", "--devices=2", "--strategy=bare"],
+        "strategy 'bare' of jax allows at most 1; choose",
+    ),
     (["--model=moe_tiny", "--save_every=5"], "--save_every=5 needs --save_checkpoint=FOLDER"),
     (["--model=moe_tiny", "--resume_from=latest"], "also use --save_checkpoint=FOLDER"),
     (["--model=moe_tiny", "--resume_from=nothing"], "checkpoint 'nothing' does not exist"),

@@ -7,16 +7,24 @@ from isoscale.common.config.errors import (
     require_number,
     require_whole,
     shown,
+    suggestion,
     unknown,
 )
 from isoscale.common.config.flags import fail
 
 
 def test_a_short_list_of_known_names_is_shown_whole() -> None:
-    assert str(unknown("dtype", "float23", ["float64", "float32"])) == (
-        "unknown dtype 'float23': did you mean 'float32'? Known: float32, float64"
+    assert str(unknown("dtype", "float23", ["float64", "float32", "x"])) == (
+        "unknown dtype 'float23': did you mean 'float32' or 'float64'? Known: float32, float64, x"
     )
     assert str(unknown("study", "x", [])) == "unknown study 'x'. Known: none"
+
+
+def test_up_to_three_near_names_are_suggested_whatever_their_case() -> None:
+    names = ["tiny_1", "tiny_2", "tiny_3", "tiny_4", "Huge"]
+    assert suggestion("tiny_", names).count("tiny_") == 3
+    assert suggestion("HUGE", names) == ": did you mean 'Huge'?"
+    assert suggestion("zzz", names) == ""
 
 
 def test_of_a_long_list_the_nearest_three_names_are_shown() -> None:

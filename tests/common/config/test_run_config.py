@@ -61,8 +61,8 @@ BASE: dict[str, Any] = {
         ({"max_in_flight": 1001}, "max_in_flight=1001 must be a whole number, 1 to 1000"),
         ({"steps_per_dispatch": 0}, "steps_per_dispatch=0 must be a whole number"),
         ({"seed": -1}, "seed=-1 must be a whole number, 0 to 2147483647"),
-        ({"dtype": "float23"}, "unknown dtype 'float23': did you mean 'float32'?"),
-        ({"platform": "cpus"}, "did you mean 'cpu'?"),
+        ({"dtype": "float23"}, "unknown dtype 'float23': did you mean 'float32', "),
+        ({"platform": "cpus"}, "did you mean 'cpu', "),
         ({"input_pipeline": "time"}, "did you mean 'timed'?"),
     ],
 )
