@@ -82,6 +82,7 @@ def define_flags() -> Flags:
             "  isoscale compare --study=NAME --resume             continue a stopped study\n"
             "  isoscale compare --study=NAME --resume --runs=6    extend it to 6 runs per cell\n\n"
             f"Models:     {', '.join(lookup.presets())}\n"
+            f"Families:   {', '.join(lookup.families())} (all sizes of the family)\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
             f"Strategies: {', '.join(lookup.all_strategies())} (bare: always one device)\n"
             f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
@@ -91,7 +92,7 @@ def define_flags() -> Flags:
             "signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
-    fv.names("models", lookup.default_models(), "[list] models to train")
+    fv.names("models", lookup.default_models(), "[list] models or families to train")
     fv.names("frameworks", None, "[list] frameworks (default: all)")
     fv.names("strategies", None, "[list] strategies (default: all)")
     define_flag(
@@ -154,6 +155,9 @@ def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
     fv = define_flags()
     fv.parse(flags)
     recorded = fv.as_flags(without={"resume", "dry_run", "study", "out_dir", *interpreter_flags()})
+    # A later isoscale may have more sizes of a family; the study goes on with those that it began.
+    models = ",".join(lookup.presets_of(fv.models))
+    recorded = [f"--models={models}" if flag.startswith("--models=") else flag for flag in recorded]
     # The path of an interpreter tells about the user, and nobody may start it by resuming.
     recorded += [f"--{flag}={NOT_RECORDED}" for flag in interpreter_flags() if fv.given(flag)]
     return StudySession(

@@ -11,7 +11,7 @@ from isoscale.common.config.run_config import DTYPES, MOST_DEVICES
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import matrix
-from isoscale.common.parity.cases import all_cases, models
+from isoscale.common.parity.cases import all_cases, models, named
 from isoscale.common.parity.documents import PARITY, ParityLine
 from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
 from isoscale.common.parity.matrix import Matrix
@@ -40,6 +40,7 @@ def define_flags() -> Flags:
             "  isoscale parity --models=moe --frameworks=jax,torch --dtype=float64\n"
             "  isoscale parity --tuning=tuned --devices=1,2\n\n"
             f"Models:     {', '.join(models())}\n"
+            f"Families:   {', '.join(lookup.families())} (all sizes of the family)\n"
             f"Pieces:     {', '.join(case.name for case in cases if case.is_piece)}\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
             f"Strategies: {', '.join(lookup.all_strategies())} (bare, one device without a\n"
@@ -50,7 +51,7 @@ def define_flags() -> Flags:
             "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
-    fv.names("models", None, "[list] models, or pieces of training (default: all)")
+    fv.names("models", None, "[list] models, families, or pieces of training (default: all)")
     fv.names("frameworks", None, "[list] frameworks (default: all)")
     fv.names("strategies", None, "[list] strategies besides bare (default: all)")
     fv.integers(
@@ -105,9 +106,7 @@ def read_request(argv: Sequence[str]) -> ParityRequest | None:
     if not fv.parse(argv):
         return None
     flags = read_job_flags(fv, ParityJob, result=PARITY)
-    wanted = fv.models or models()
-    for name in wanted:
-        require_choice("model", name, all_cases())
+    wanted = named(fv.models, all_cases()) if fv.models else models()
     frameworks = fv.frameworks or list(lookup.frameworks())
     for name in frameworks:
         require_choice("framework", name, lookup.frameworks())

@@ -14,7 +14,7 @@ from isoscale.common.config.run_config import DTYPES
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import relay
-from isoscale.common.parity.cases import all_cases, models
+from isoscale.common.parity.cases import all_cases, models, named
 from isoscale.common.parity.documents import RELAY, RelayDocument, RelayLine
 from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
 from isoscale.common.parity.relay import Leg, Plan, default_legs
@@ -43,6 +43,7 @@ def define_flags() -> Flags:
             "  isoscale relay --model=gpt_tiny --legs=torch:ddp:2,jax:pjit:4 --steps=20\n"
             "  isoscale relay --model=mlp,moe,transformer_causal --all_orders --steps=30\n\n"
             f"Models: {', '.join(models())}\n"
+            f"Families: {', '.join(lookup.families())} (all sizes of the family)\n"
             f"Pieces: {', '.join(name for name in _known() if name not in models())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all differences\n"
             "are within bounds (those of isoscale parity), 1 a difference is out of bounds or a\n"
@@ -50,7 +51,7 @@ def define_flags() -> Flags:
             "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
         )
     )
-    fv.names("model", None, "[list] models or pieces to train (required)")
+    fv.names("model", None, "[list] models, families or pieces to train (required)")
     fv.names(
         "legs",
         default_legs(),
@@ -94,8 +95,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
     known = _known()
     if not fv.model:
         raise ConfigError(f"--model is required; known: {', '.join(known)}")
-    for name in fv.model:
-        require_choice("model", name, known)
+    chosen = named(fv.model, known)
     require_choice("dtype", fv.dtype, DTYPES)
     flags = read_job_flags(fv, RelayJob, result=RELAY)
     legs = [Leg.parse(text, fv.platform) for text in fv.legs]
@@ -105,7 +105,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
         raise ConfigError(f"--steps={fv.steps} must be {len(legs)} or more: one for each leg")
     relay.check_judged(fv.steps, legs=len(legs), dtype=fv.dtype)
     frameworks = list(dict.fromkeys(leg.framework for leg in legs))
-    for name in fv.model:
+    for name in chosen:
         for framework in frameworks:
             lookup.require_model_file(lookup.framework_info(framework), all_cases()[name].spec)
     programs = find_programs(fv, frameworks)
@@ -113,7 +113,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
         if program.missing:
             raise ConfigError(program.missing)
     plan = relay.plan(
-        fv.model,
+        chosen,
         legs,
         all_orders=fv.all_orders,
         dtype=fv.dtype,

@@ -141,6 +141,21 @@ def models() -> list[str]:
     return [*lookup.parity_specs(), *lookup.presets()]
 
 
+def named(names: Sequence[str], allowed: Collection[str]) -> list[str]:
+    """Returns the models and pieces that names stand for: a family means all its sizes.
+
+    Args:
+      names: names of models, pieces or families.
+      allowed: the models and pieces that the command takes.
+
+    Raises:
+      ConfigError: a name is unknown.
+    """
+    cases = {name: all_cases()[name] for name in allowed}
+    families = {n: None if c.is_piece else lookup.family_of(c.spec) for n, c in cases.items()}
+    return lookup.sizes_of(names, families)
+
+
 @functools.cache
 def all_cases() -> dict[str, Case]:
     """Returns name -> case; every framework has the same cases."""

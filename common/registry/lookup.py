@@ -97,10 +97,50 @@ def dropout_probe(spec: ModelSpec) -> DropoutProbe | None:
 
 
 def preset(name: str) -> Preset:
-    """Returns the preset of a model; raises ConfigError for an unknown model."""
+    """Returns the preset of a model.
+
+    Raises:
+      ConfigError: the model is unknown, or ``name`` is a family, which has several.
+    """
     known = presets()
-    require_choice("model", name, known)
+    if name not in known and name in _families():
+        sizes = ", ".join(_families()[name].presets)
+        raise ConfigError(f"'{name}' is a family of models; choose one of its sizes: {sizes}")
+    require_choice("model", name, [*known, *families()])
     return known[name]
+
+
+def sizes_of(names: Iterable[str], known: Mapping[str, str | None]) -> list[str]:
+    """Returns the models that names stand for, each once: the name of a family means all its sizes.
+
+    Args:
+      names: names of models or families.
+      known: model -> its family; None: the name of a family does not stand for this model. A name
+        of both a model and a family means the model.
+
+    Raises:
+      ConfigError: a name is unknown.
+    """
+    families = {family for family in known.values() if family}
+    found: dict[str, None] = {}
+    for name in names:
+        if name in known:
+            found[name] = None
+        elif name in families:
+            found |= dict.fromkeys(model for model, family in known.items() if family == name)
+        else:
+            raise unknown("model", name, {*known, *families})
+    return list(found)
+
+
+def presets_of(names: Iterable[str]) -> list[str]:
+    """Returns the presets that names of presets or families stand for, each once.
+
+    Raises:
+      ConfigError: a name is unknown.
+    """
+    all_families = _families().items()
+    return sizes_of(names, {size: name for name, family in all_families for size in family.presets})
 
 
 def size_fields() -> dict[str, tuple[Any, list[str]]]:
@@ -146,11 +186,26 @@ def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
 def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
     """Raises ConfigError if the model has no implementation for the framework."""
     family = family_of(spec)
-    if not (ROOT / "models" / family / f"{framework.model_module}.py").exists():
+    if not has_model_file(framework, family):
         raise ConfigError(
             f"model family '{family}' has no {framework.model_module}.py for framework "
             f"'{framework.name}'; choose another model or framework"
         )
+
+
+def has_model_file(framework: FrameworkInfo, family: str) -> bool:
+    """Returns whether a family has an implementation for a framework."""
+    return (ROOT / "models" / family / f"{framework.model_module}.py").exists()
+
+
+def model_summary(family: str) -> str:
+    """Returns the first line of a family's ``spec.py``."""
+    return first_line(_load(f"isoscale.models.{family}.spec"))
+
+
+def first_line(module: ModuleType) -> str:
+    """Returns the first line of a module's documentation."""
+    return (module.__doc__ or "").strip().partition("\n")[0]
 
 
 # Frameworks and strategies.
@@ -176,6 +231,11 @@ def program(framework: str) -> str:
 def framework_info(framework: str) -> FrameworkInfo:
     """Returns a framework's facts; raises ConfigError for an unknown framework."""
     return _load(_package(framework)).INFO
+
+
+def usual_strategy(framework: str, devices: int) -> str:
+    """Returns the strategy of a run that names none: ``bare``; on several devices the default."""
+    return "bare" if devices == 1 else framework_info(framework).default_strategy
 
 
 def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:

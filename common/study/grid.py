@@ -41,8 +41,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         require_choice("framework", name, lookup.frameworks())
     for name in fv.strategies or []:
         require_choice("strategy", name, lookup.all_strategies())
-    for name in fv.models:
-        lookup.preset(name)
+    models = lookup.presets_of(fv.models)
     for name in fv.tuning:
         require_choice("tuning", name, TUNINGS)
     devices = fv.devices
@@ -99,7 +98,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
 
     return plan.expand(
         pairs,
-        models=fv.models,
+        models=models,
         devices=devices,
         batches=fv.global_batch_size or [None],
         dtypes=fv.dtype,

@@ -1,0 +1,64 @@
+"""Names of models: those of sizes, and those of families, which mean all their sizes."""
+
+import pytest
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.parity.cases import all_cases, named
+from isoscale.common.program import main as program
+from isoscale.common.registry import lookup
+
+TRANSFORMERS = ["transformer_small", "transformer_large", "gpt_tiny"]
+
+
+def test_a_family_means_all_its_sizes_each_once() -> None:
+    assert lookup.presets_of(["transformer"]) == TRANSFORMERS
+    assert lookup.presets_of(["gpt_tiny", "transformer", "moe"]) == [
+        "gpt_tiny", "transformer_small", "transformer_large", "moe_tiny",
+    ]  # fmt: skip
+
+
+def test_a_size_with_the_name_of_a_family_comes_first() -> None:
+    assert lookup.sizes_of(["a"], {"a": "a", "a_large": "a"}) == ["a"]
+    assert lookup.sizes_of(["a"], {"a_small": "a", "a_large": "a", "b": None}) == [
+        "a_small", "a_large",
+    ]  # fmt: skip
+
+
+def test_in_parity_a_family_means_its_small_sizes_and_its_presets() -> None:
+    small = [n for n in lookup.parity_specs() if n.startswith("transformer_")]
+    assert len(small) == 4
+    assert named(["transformer"], all_cases()) == [*small, *TRANSFORMERS]
+    assert named(["mlp/dropout"], all_cases()) == ["mlp/dropout"]
+
+
+@pytest.mark.parametrize("find", [lookup.presets_of, lambda names: named(names, all_cases())])
+def test_an_unknown_name_gets_families_and_sizes_as_suggestions(find) -> None:
+    with pytest.raises(ConfigError, match="'transformer', 'transformer_small' or 'transformer_l"):
+        find(["gpt_tiny", "tranformer"])
+
+
+def test_one_run_trains_one_size() -> None:
+    with pytest.raises(ConfigError, match=r"'moe' is a family of models; .* sizes: moe_tiny$"):
+        lookup.preset("moe")
+
+
+def test_the_usual_strategy() -> None:
+    assert {lookup.usual_strategy(name, 1) for name in lookup.frameworks()} == {"bare"}
+    assert [lookup.usual_strategy(name, 2) for name in ("jax", "tensorflow", "torch")] == [
+        "pjit", "mirrored", "ddp",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "flags, strategy",
+    [
+        ([], "bare"),
+        (["--devices=2"], "mirrored"),
+        (["--devices=2", "--strategy=mirrored"], "mirrored"),
+    ],
+)
+def test_a_program_takes_the_usual_strategy(flags: list[str], strategy: str) -> None:
+    fv = program.define_flags("tensorflow")
+    fv.parse(["--model=mlp_digits", "--allow_oversubscription", *flags])
+    config = program.read_config(fv, "tensorflow")
+    assert (config.strategy, config.devices) == (strategy, 2 if flags else 1)
