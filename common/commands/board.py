@@ -11,7 +11,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -20,7 +19,8 @@ from urllib.parse import quote
 
 from isoscale.common.commands.report import missing_tensorboard
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags
+from isoscale.common.config.flags import Flags, split_words
+from isoscale.common.disk.folders import scratch_folder
 from isoscale.common.processes import launch
 from isoscale.common.processes.lock import VanishedError
 from isoscale.common.processes.log_lines import telling_line
@@ -28,7 +28,7 @@ from isoscale.common.processes.ports import free_port
 from isoscale.common.processes.supervise import describe_exit
 from isoscale.common.registry import environments
 from isoscale.common.report.study.data import PLOTS, load_study
-from isoscale.common.study.find import find_study, split_studies
+from isoscale.common.study.find import find_study
 from isoscale.common.study.store import RESULTS, STUDY, Store
 
 LOOPBACK = "127.0.0.1"
@@ -135,7 +135,7 @@ def read_request(argv: Sequence[str]) -> BoardRequest | None:
     Raises:
       ConfigError: bad input. Nothing has been written.
     """
-    names, flags = split_studies(argv)
+    names, flags = split_words(argv)
     fv = define_flags()
     if not fv.parse(flags):
         return None
@@ -332,11 +332,7 @@ def serve(request: BoardRequest) -> int:
 
     with contextlib.ExitStack() as stack:
         # TensorBoard's temporary files lie in this folder: they are removed however it ends.
-        folder = Path(
-            stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="isoscale-board-", ignore_cleanup_errors=True)
-            )
-        )
+        folder = stack.enter_context(scratch_folder("isoscale-board-"))
         temporary, joined, log = folder / "tmp", folder / "studies", folder / "log.txt"
         temporary.mkdir()
         joined.mkdir()

@@ -2,17 +2,15 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.config.errors import require_choice
-from isoscale.common.config.flags import Flags
+from isoscale.common.config.errors import ConfigError, require_choice, shown
+from isoscale.common.config.flags import Flags, split_words
 from isoscale.common.config.parsers import LONGEST_DURATION
-from isoscale.common.disk.folders import check_folder
+from isoscale.common.disk.folders import check_folder, scratch_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problem, system
 from isoscale.common.processes import launch
@@ -20,6 +18,7 @@ from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import supervise
 from isoscale.common.program.examine import EXAMINATION, define_size_flag
 from isoscale.common.registry import environments, lookup
+from isoscale.common.registry.catalogue import version
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
 _ACTIVITY_SECONDS = 1.0
@@ -34,6 +33,7 @@ def define_flags() -> Flags:
             "known problems of this machine with these frameworks, each with its remedy. Takes\n"
             "about 15 seconds on a CPU; writes no files.\n\n"
             "  isoscale doctor\n"
+            "  isoscale doctor jax                              only this framework\n"
             "  isoscale doctor --json > doctor.json\n"
             "  isoscale doctor --python_torch=/path/to/python   a framework in its own interpreter"
             "\n\n"
@@ -66,21 +66,13 @@ def tested_versions() -> dict[str, str] | str:
     return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
 
 
-def _version() -> str:
-    try:
-        return metadata.version("isoscale")
-    except metadata.PackageNotFoundError:  # not installed: runs from the source folder
-        return describe.UNKNOWN
-
-
 def _examine(
     python: str, framework: str, *, platform: str, size: int, seconds: int
 ) -> dict[str, Any]:
     """Examines a framework in a separate process; returns the facts found, or ``error``."""
     if sys.stderr.isatty():
         print(f"isoscale: examining {framework} ({platform}) ...", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="isoscale-doctor-") as name:
-        folder = Path(name)
+    with scratch_folder("isoscale-doctor-") as folder:
         process = launch.start(
             [
                 *launch.module_command(python, "isoscale.common.program.examine"),
@@ -89,7 +81,7 @@ def _examine(
                 f"--sgemm_size={size}",
                 f"--out_dir={folder}",
             ],
-            environment=environments.of_worker(),
+            environment={**environments.of_worker(), "TMPDIR": str(folder)},
             log=folder / "log.txt",
         )
         outcome = supervise(
@@ -104,22 +96,28 @@ def _examine(
         return {"error": outcome.explain(folder / "log.txt", otherwise="wrote no result")}
 
 
-def diagnose(fv: Flags) -> dict[str, Any]:
+def diagnose(fv: Flags, words: list[str]) -> dict[str, Any]:
     """Returns all facts about this machine and the frameworks, and the problems found in them.
+
+    Args:
+      fv: the flags.
+      words: the frameworks that stand on the command line without a flag.
 
     Raises:
       ConfigError: an unknown framework, or a path that is not a Python.
     """
-    names = fv.frameworks or list(lookup.frameworks())
+    names = words or fv.frameworks or list(lookup.frameworks())
     for name in names:
         require_choice("framework", name, lookup.frameworks())
-    out_dir = check_folder(fv.out_dir, flag="--out_dir")
+    # Without the flag, any folder will do: doctor only reads how much space is free.
+    given = fv.given("out_dir")
+    out_dir = check_folder(fv.out_dir, flag="--out_dir") if given else Path(fv.out_dir)
     programs = find_programs(fv, names)
 
     machine = describe.machine()
     machine.pop("gpus")
     facts: dict[str, Any] = {
-        "isoscale": _version(),
+        "isoscale": version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
         "settings": system.facts(out_dir),
@@ -174,9 +172,12 @@ def run(argv: Sequence[str]) -> int:
       ConfigError: bad input.
     """
     fv = define_flags()
-    if not fv.parse(list(argv)):
+    words, flags = split_words(argv)
+    if not fv.parse(flags):
         return 0
-    facts = diagnose(fv)
+    if words and fv.given("frameworks"):
+        raise ConfigError(f"name frameworks once: '{shown(words[0])}', or --frameworks=...")
+    facts = diagnose(fv, list(dict.fromkeys(words)))
     if fv.json:
         print(to_json(facts, indent=2))
     else:

@@ -1,15 +1,17 @@
 """``isoscale explain STUDY``: measures the effect of each tweak, and the gap that remains."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from isoscale.common.commands import compare, report
-from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags
+from isoscale.common.config.errors import ConfigError, suggestion
+from isoscale.common.config.flags import HELP, Flags, flag_name, split_words
+from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import find_programs
 from isoscale.common.report.study.data import StudyData, load_study
-from isoscale.common.study.find import split_studies, study_folder
+from isoscale.common.study.find import studies, study_folder
 from isoscale.common.study.store import Store
 
 USAGE = """\
@@ -21,7 +23,8 @@ Reports the effect of each tweak, and how much of the gap between frameworks rem
   isoscale explain STUDY --models=gpt_tiny      flags: those of 'isoscale compare'
   isoscale explain STUDY --nomeasure            explains existing results; runs nothing
 
-Defaults: --strategies=bare --devices=1; a new study has --runs=6. An existing study keeps its
+Defaults: --devices=1, --strategies=bare (with --devices above 1 each framework's default
+strategy, pjit for example); a new study has --runs=6. An existing study keeps its
 results: explain runs only what is missing, and new cells get as many runs as the other cells.
 --dry_run prints the plan. --study and --resume are not allowed: STUDY names the study.
 
@@ -54,19 +57,39 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
       ConfigError: the folder holds no study written by isoscale.
     """
     out_dir = Path(fv.out_dir)
+    recorded = compare.define_flags()
     if folder is None:
         runs = RUNS
         command = [f"--study={name}"]
     else:
-        runs = max(session.rounds for session in Store(folder).record().sessions)
+        sessions = Store(folder).record().sessions
+        runs = max(session.rounds for session in sessions)
+        recorded.parse([f for f in sessions[0].flags if flag_name(f) == "frameworks"])
         command = [f"--study={folder.name}", "--resume"]
         out_dir = folder.parent  # differs from --out_dir if the user gave the study's path
-    command += ["--strategies=bare", "--devices=1", "--tuning=ladder"]
+    if not fv.given("strategies"):
+        frameworks = fv.frameworks or recorded.frameworks or lookup.frameworks()
+        command.append(f"--strategies={','.join(_strategies(fv, frameworks))}")
+    command += ["--devices=1", "--tuning=ladder"]
     if not fv.given("time_budget"):
         command.append(f"--runs={runs}")
     if fv.given("out_dir") or out_dir != Path(fv.out_dir):
         command.append(f"--out_dir={out_dir}")
     return [*command, *fv.as_flags(without={"measure", "out_dir"})]
+
+
+def _strategies(fv: Flags, frameworks: Sequence[str]) -> list[str]:
+    """Returns the strategies that explain takes without ``--strategies``; says which, if not bare.
+
+    Raises:
+      ConfigError: a framework is unknown.
+    """
+    counts = fv.devices if fv.given("devices") else [1]
+    usual = (lookup.usual_strategy(name, count) for count in sorted(counts) for name in frameworks)
+    found = list(dict.fromkeys(usual))
+    if found != ["bare"]:
+        print(f"isoscale: no --strategies are given: takes {', '.join(found)}", file=sys.stderr)
+    return found
 
 
 def _has_missing_runs(command: list[str]) -> bool:
@@ -98,8 +121,8 @@ def run(argv: Sequence[str]) -> int:
     Raises:
       ConfigError: bad input.
     """
-    names, flags = split_studies(argv)
-    if any(flag in ("--help", "-help", "-h", "--helpfull") for flag in flags):
+    names, flags = split_words(argv)
+    if any(flag in HELP for flag in flags):
         print(USAGE)
         return 0
     fv = define_flags()
@@ -134,12 +157,12 @@ def run(argv: Sequence[str]) -> int:
     if study is None or not study.lanes:
         again = ["isoscale", "explain", name]
         again += [f"--out_dir={fv.out_dir}"] if fv.given("out_dir") else []
-        what = (
-            f"study '{name[:80]}' does not exist"
-            if study is None
-            else f"study '{name}' has no setting measured in several lanes"
-        )
-        raise ConfigError(f"{what}; measure it first with: {shlex.join(again)}")
+        if study is None:
+            near = suggestion(name, [path.name for path in studies(Path(fv.out_dir))])
+            what = f"study '{name[:80]}' does not exist{near}{' Or' if near else ';'}"
+        else:
+            what = f"study '{name}' has no setting measured in several lanes;"
+        raise ConfigError(f"{what} measure it first with: {shlex.join(again)}")
     _show(study, write=fv.report and not measured)
     return code
 

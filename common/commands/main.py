@@ -4,7 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from isoscale.common.config.errors import require_choice
+from isoscale.common.config.errors import ConfigError, unknown
+from isoscale.common.config.flags import HELP
 from isoscale.common.processes.frame import INTERRUPTING, exit_code_of, interrupt_on
 
 COMMANDS = {
@@ -12,6 +13,7 @@ COMMANDS = {
     "explain": "measure the effect of each tweak, and the remaining gap between frameworks",
     "parity": "show that all frameworks, strategies and device counts compute the same results",
     "relay": "train one model in several frameworks in turn, and show that results are equal",
+    "list": "list models, frameworks, strategies, data sets, tweaks, recipes",
     "tweaks": "list the tweaks of each framework, and which are available on this machine",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
     "repair": "rebuild a study's results.jsonl from the folders of its runs",
@@ -25,6 +27,9 @@ ConfigError or KeyboardInterrupt; ``main`` turns these into exit codes.
 """
 
 
+_VERSION = ("version", "--version", "-version", "-v", "-V")
+
+
 def usage() -> str:
     """Returns the help page of ``isoscale``."""
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
@@ -32,7 +37,7 @@ def usage() -> str:
         [
             "isoscale: the same models in JAX, TensorFlow and PyTorch, compared fairly.",
             "",
-            "  isoscale COMMAND [--flags]      isoscale COMMAND --help",
+            "  isoscale COMMAND [--flags]      isoscale COMMAND --help      isoscale --version",
             "",
             "Commands:",
             *lines,
@@ -55,11 +60,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     interrupt_on(*INTERRUPTING)
-    if not argv or argv[0] in ("--help", "-h", "help"):
+    command, arguments = _command(argv)
+    if command is None:
         print(usage())
         return 0
-    require_choice("command", argv[0], COMMANDS)
-    return importlib.import_module(f"isoscale.common.commands.{argv[0]}").run(argv[1:])
+    if command in _VERSION and not arguments:
+        from isoscale.common.registry.catalogue import version  # late: the help page needs no list
+
+        print(f"isoscale {version()}")
+        return 0
+    if command not in COMMANDS:
+        from isoscale.common.commands.list import KINDS
+
+        if command in KINDS:
+            raise ConfigError(f"unknown command '{command}': type 'isoscale list {command}'")
+        raise unknown("command", command, COMMANDS)
+    return importlib.import_module(f"isoscale.common.commands.{command}").run(arguments)
+
+
+def _command(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Returns (command, arguments); in any order, the word or flag for help means ``--help``.
+
+    The command is None for the help page of ``isoscale`` itself.
+    """
+    asked = [argument in (*HELP, "help") for argument in argv[:2]]
+    if not argv or all(asked):
+        return None, []
+    if any(asked) and len(argv) == 2:
+        return argv[asked.index(False)], [HELP[0]]
+    return argv[0], argv[1:]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError
-from isoscale.common.config.flags import Flags
-from isoscale.common.study.find import find_study, split_studies
+from isoscale.common.config.flags import Flags, split_words
+from isoscale.common.study.find import find_study
 
 
 def define_flags() -> Flags:
@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
       ConfigError: bad input.
     """
     fv = define_flags()
-    names, flags = split_studies(argv)
+    names, flags = split_words(argv)
     if not fv.parse(flags):
         return 0
     if len(names) != 1:

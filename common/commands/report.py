@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, in_one_line, shown
-from isoscale.common.config.flags import Flags
+from isoscale.common.config.flags import Flags, split_words
 from isoscale.common.report.drawing.cache import cache_inside
 from isoscale.common.report.study.data import PLOTS, StudyData, load_study
-from isoscale.common.study.find import find_study, split_studies
+from isoscale.common.study.find import find_study
 
 
 def define_flags() -> Flags:
@@ -99,7 +99,7 @@ def run(argv: Sequence[str]) -> int:
       ConfigError: bad input, or the report cannot be written.
     """
     fv = define_flags()
-    names, flags = split_studies(argv)
+    names, flags = split_words(argv)
     if not fv.parse(flags):
         return 0
     if len(names) > 1:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from isoscale.common.commands.list import tweak_title
 from isoscale.common.config.errors import require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import TUNED
@@ -11,6 +12,7 @@ from isoscale.common.disk.json_files import to_json
 from isoscale.common.program.main import define_flags as define_run_flags
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config
+from isoscale.common.registry.catalogue import tweak_facts
 from isoscale.common.tuning.tweaks import Tweak
 
 _WIDTH = 100
@@ -29,12 +31,13 @@ def define_flags() -> Flags:
             "  isoscale compare --tuning=tuned --tweaks=-huge-pages    tuned without one tweak\n"
             "  isoscale explain NAME                                   the effect of each tweak\n\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
-            f"Models:     {', '.join(lookup.presets())}\n\n"
+            f"Models:     {', '.join(lookup.presets())}\n"
+            f"Families:   {', '.join(lookup.families())} (all sizes of the family)\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 done, 2 bad input."
         )
     )
     fv.names("frameworks", None, "[list] frameworks (default: all)")
-    fv.names("models", None, "[list] models to show the tuned lane of (default: all)")
+    fv.names("models", None, "[list] models or families to show the tuned lane of (default: all)")
     fv.boolean("json", False, "print only one JSON document")
     return fv
 
@@ -57,7 +60,7 @@ def _lane(framework: str, model: str, devices: int) -> tuple[str, ...]:
     return build_config(
         fv,
         framework=framework,
-        strategy="bare" if devices == 1 else default,
+        strategy=lookup.usual_strategy(framework, devices),
         model=model,
         devices=devices,
         global_batch_size=None,
@@ -74,15 +77,7 @@ def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
 
     def facts(tweak: Tweak) -> dict[str, Any]:
         return {
-            "name": tweak.name,
-            "kind": tweak.kind,
-            "what": tweak.what,
-            "why": tweak.why,
-            "where": tweak.where,
-            "needs": tweak.needs,
-            "source": tweak.source,
-            "supported_by_vendor": not tweak.unsupported,
-            "missing": tweak.missing(),
+            **tweak_facts(tweak),
             "in_tuned_lane_of": [model for model, names in lanes.items() if tweak.name in names],
             "in_tuned_lane_on_two_devices_of": [
                 model for model, names in on_two.items() if tweak.name in names
@@ -93,9 +88,7 @@ def describe(framework: str, models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _text(entry: dict[str, Any]) -> str:
-    mark = "" if entry["supported_by_vendor"] else ", not supported by the vendor of the library"
-    here = f"unavailable: {entry['missing']}" if entry["missing"] else "available"
-    lines = [f"  {entry['name']}  ({entry['kind']}{mark}; {here})"]
+    lines = [f"  {tweak_title(entry)}"]
     one, two = entry["in_tuned_lane_of"], entry["in_tuned_lane_on_two_devices_of"]
     if one == two:
         lane = ", ".join(one) or "no model; --tweaks=+NAME switches it on"
@@ -136,9 +129,7 @@ def run(argv: Sequence[str]) -> int:
     frameworks = fv.frameworks or list(lookup.frameworks())
     for name in frameworks:
         require_choice("framework", name, lookup.frameworks())
-    models = fv.models or list(lookup.presets())
-    for name in models:
-        lookup.preset(name)
+    models = lookup.presets_of(fv.models) if fv.models else list(lookup.presets())
     found = {name: describe(name, models) for name in frameworks}
     if fv.json:
         print(to_json(found))

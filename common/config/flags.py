@@ -155,7 +155,7 @@ class Flags:
     def help(self) -> str:
         """Returns the help page: usage, then every flag with its default."""
         lines = [self._usage.rstrip(), "", "Flags:"]
-        width = max(len(name) for name in self._order) + 4
+        width = max(map(len, (*self._order, "flagfile"))) + 4
         for name in self._order:
             flag = self._values[name]
             default = ""
@@ -174,7 +174,7 @@ class Flags:
         Raises:
           ConfigError: a flag is unknown, a value is bad, or an argument is not a flag.
         """
-        if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv):
+        if any(argument in HELP for argument in argv) or list(argv) == ["help"]:
             print(self.help())
             return False
         settings = self._settings(_without_flag_files(argv))
@@ -241,10 +241,23 @@ class Flags:
         return "; flags look like --name=value"
 
 
+HELP = ("--help", "-help", "-h", "--helpfull")
+"""Arguments that ask for the help page."""
 _LONGEST_MESSAGE = 380
 """Characters of an error message: a few lines of a terminal."""
 _DEEPEST = 8
 """Largest depth of flag files that name flag files."""
+
+
+def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns (words, flags): words are studies, for example; all arguments after ``--`` are."""
+    words: list[str] = []
+    flags: list[str] = []
+    for index, argument in enumerate(argv):
+        if argument == "--":
+            return [*words, *argv[index + 1 :]], flags
+        (flags if argument.startswith("-") else words).append(argument)
+    return words, flags
 
 
 def flag_name(argument: str) -> str | None:

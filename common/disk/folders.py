@@ -1,6 +1,9 @@
 """Checks folders from the command line before isoscale writes into them."""
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, FolderError
@@ -48,6 +51,24 @@ def make_folder(path: Path, *, flag: str, new: bool = False) -> None:
             raise
         kind = FolderError if is_of_the_disk(error) else ConfigError
         raise kind(f"{flag}: {path} cannot be created: {reason(error)}") from None
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """Makes a folder for temporary files, in ``TMPDIR``, ``/tmp``, ...; removes it at the end.
+
+    Raises:
+      FolderError: none of these folders can be written.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise FolderError(
+            f"no folder for temporary files can be written ({reason(error)}): set TMPDIR to a "
+            "folder that can"
+        ) from None
+    with made as name:
+        yield Path(name)
 
 
 def leads_outside(root: Path, path: Path) -> bool:

@@ -2,24 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, FolderError, unknown
 from isoscale.common.disk.folders import check_inside, make_folder
 from isoscale.common.study.store import RESULTS, STUDY, Store
-
-
-def split_studies(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns (names of studies, flags); every argument after ``--`` is a name."""
-    names: list[str] = []
-    flags: list[str] = []
-    for index, argument in enumerate(argv):
-        if argument == "--":
-            return [*names, *argv[index + 1 :]], flags
-        (flags if argument.startswith("-") else names).append(argument)
-    return names, flags
 
 
 def _holds_study(folder: Path) -> bool:
@@ -55,15 +43,24 @@ def find_study(text: str | None, out_dir: str) -> Store:
 
 
 def study_folder(text: str, out_dir: Path) -> Path | None:
-    """Returns the folder of a study, by its name or path; None if the study does not exist."""
+    """Returns the folder of a study; None if the study does not exist.
+
+    Args:
+      text: the study's name, the path of its folder, or of a file in it (its report, for example).
+      out_dir: folder that holds the studies.
+    """
     candidates = [Path(text)] if text else []
+    if os.path.isfile(text):
+        candidates.append(Path(text).parent)
     try:
         candidates.insert(0, check_inside(out_dir, text, flag="STUDY"))
     except FolderError:
         raise
     except ConfigError:
         pass  # not a plain name: only a path is possible
-    return next((folder for folder in candidates if _holds_study(folder)), None)
+    found = next((folder for folder in candidates if _holds_study(folder)), None)
+    # ``.`` and ``..`` are no names of a study.
+    return found.resolve() if found and found.name in ("", "..") else found
 
 
 def _named(text: str, out_dir: Path) -> Path:

@@ -18,8 +18,9 @@ import pytest
 from isoscale.common.commands.board import links, run_filter
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.flags import split_words
 from isoscale.common.processes.ports import free_port
-from isoscale.common.study.find import find_study, split_studies
+from isoscale.common.study.find import find_study
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.commands.board_process import Board, running_board, wait_for
 from tests.common.report.board.test_event_files import PNG, lines_of_a_study
@@ -28,7 +29,7 @@ from tests.common.report.fake_study import grid_lines, make_cell, make_line, wri
 
 def test_study_names_are_separated_from_flags() -> None:
     argv = ["a", "--port=1", "b", "--", "--c"]
-    assert split_studies(argv) == (["a", "b", "--c"], ["--port=1"])
+    assert split_words(argv) == (["a", "b", "--c"], ["--port=1"])
 
 
 def test_a_study_is_found_by_name_or_path(tmp_path: Path, monkeypatch) -> None:

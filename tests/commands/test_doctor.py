@@ -230,9 +230,10 @@ def test_a_new_framework_needs_no_file_for_doctor(grown_code: Path, tmp_path: Pa
     assert {entry[name] for name in FACTS} == {"unknown"}
     assert entry["matrix_product"] == "unknown"
     assert entry["environment_set"] == {"MARK": "1"}
-    page = run(tmp_path, "--frameworks=plain", PYTHONPATH=str(grown_code.parent))
+    page = run(tmp_path, "plain", PYTHONPATH=str(grown_code.parent))
     assert page.returncode == 0, page.stderr
     assert "unknown" in page.stdout
+    assert "torch" not in page.stdout
 
 
 def test_failing_frameworks_do_not_stop_the_examination_of_other_frameworks(
@@ -266,7 +267,8 @@ def test_failing_frameworks_do_not_stop_the_examination_of_other_frameworks(
         (["--sgemm_size=big"], "--sgemm_size=big: must be a whole number"),
         (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
         (["--out_dir=" + "x" * 300], "cannot be used: File name too long"),
-        (["now"], "'now' is not a flag"),
+        (["jacks"], "unknown framework 'jacks': did you mean 'jax'?"),
+        (["jax", "--frameworks=torch"], "name frameworks once"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -234,3 +234,37 @@ def test_help_describes_the_command(run_program: Callable, tmp_path: Path) -> No
     assert "isoscale explain STUDY" in answer.stdout
     assert "explain" in run_program(MAIN).stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "flags, strategies",
+    [
+        (["--devices=2"], "pjit,mirrored,ddp"),
+        (["--devices=2", "--frameworks=torch"], "ddp"),
+        (["--devices=1,2", "--frameworks=torch,jax"], "bare,ddp,pjit"),
+        (["--devices=1"], "bare"),
+    ],
+)
+@pytest.mark.parametrize("exists", [False, True])
+def test_several_devices_take_the_default_strategy_of_each_framework(
+    flags: list[str], strategies: str, exists: bool, fake: FakeCompare, capsys: Any
+) -> None:
+    if exists:
+        write_study(out(), LINES, steps=0)
+    assert main(["explain", "mine", *flags]) == 0
+    (call,) = fake.calls
+    assert f"--strategies={strategies}" in call
+    said = capsys.readouterr().err
+    shown = strategies.replace(",", ", ")
+    assert (f"no --strategies are given: takes {shown}\n" in said) == (strategies != "bare")
+
+
+def test_the_default_strategies_are_those_of_the_studys_frameworks(
+    fake: FakeCompare, tmp_path: Path
+) -> None:
+    write_study(out(), LINES, steps=0)
+    record = json.loads((out() / "study.json").read_text())
+    record["sessions"][0]["flags"] = ["--frameworks=jax"]
+    (out() / "study.json").write_text(json.dumps(record))
+    assert main(["explain", "mine", "--devices=2"]) == 0
+    assert "--strategies=pjit" in fake.calls[0]

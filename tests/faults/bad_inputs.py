@@ -17,6 +17,7 @@ from isoscale.common.commands import (
     report,
     tweaks,
 )
+from isoscale.common.commands import list as list_
 from isoscale.common.config import parsers
 from isoscale.common.config.flags import Flags
 from isoscale.common.program import main as program
@@ -45,9 +46,9 @@ class Program:
     combined: tuple[tuple[str, ...], ...]
 
     @property
-    def takes_studies(self) -> bool:
-        """Returns whether a word of the command line names a study."""
-        return self.name in ("report", "repair", "board", "explain")
+    def takes_words(self) -> bool:
+        """Returns whether words of the command line name studies, for example."""
+        return self.name in ("report", "repair", "board", "explain", "doctor", "list")
 
 
 _MAIN = "isoscale.common.commands.main"
@@ -110,6 +111,7 @@ def programs() -> list[Program]:
             ),
         ),
         ("tweaks", ("--frameworks=jax",), tweaks.define_flags(), ()),
+        ("list", ("models",), list_.define_flags(), (("model",), ("tweaks",), ("--jsn",))),
         ("report", _STUDY, report.define_flags(), (*_STUDIES, ("--plots=-1",), ("--plots=x",))),
         ("repair", _STUDY, repair.define_flags(), _STUDIES),
         ("board", (*_STUDY, "--port=0"), board.define_flags(), (*_STUDIES, ("--host=8.8.8.8",))),
@@ -128,7 +130,7 @@ def programs() -> list[Program]:
                 flags=program.define_flags(name),
                 combined=(
                     *((f"--model={first}", *rest) for first, *rest in _MODELS),
-                    ("--devices=2",),
+                    ("--devices=2", "--strategy=bare"),
                     ("--save_every=5",),
                     ("--resume_from=latest",),
                     ("--run_dir=/etc",),
@@ -245,15 +247,15 @@ def _form(made: Program, rng: random.Random, folder: Path) -> list[str]:
         ["--help=no"],
         ["--helpxml"],
         ["--=5"],
-        ["--"] if not made.takes_studies else ["--no"],
+        ["--"] if not made.takes_words else ["--no"],
         ["-"],
         ["--\n"],
         ["--\x1b[31m=1"],
         ["--\udcff=1"],
-        ["\u2013steps=5"] if not made.takes_studies else ["--\u2013steps=5"],
+        ["\u2013steps=5"] if not made.takes_words else ["--\u2013steps=5"],
         ["--" + "x" * LONGEST_ARGUMENT],
     ]
-    if not made.takes_studies:
+    if not made.takes_words:
         forms += [[f"--{yes}", "false"], [f"--{yes}", "no"], ["word"], ["--", "--steps=5"], [""]]
     return rng.choice(forms)
 
@@ -320,7 +322,7 @@ def bad_input(seed: int, *, folder: Path, out: Path) -> tuple[str, list[str]]:
     damage = kind(made, rng, folder)
     base = [text.format(out=out) for text in made.base]
     # The last value of a flag counts: a damaged value must not stand before a good one.
-    if kind in (_name, _form) and not made.takes_studies and rng.random() < 0.5:
+    if kind in (_name, _form) and not made.takes_words and rng.random() < 0.5:
         start = 1 if made.module == _MAIN else 0
         return made.module, [*base[:start], *damage, *base[start:]]
     return made.module, [*base, *damage]

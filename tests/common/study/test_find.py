@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from isoscale.common.config.errors import ConfigError
 from isoscale.common.study import find
 from isoscale.common.study.find import find_study, new_study
 from tests.common.report.fake_study import grid_lines, write_study
@@ -52,3 +53,17 @@ def test_the_newest_study_is_the_one_that_changed_last(tmp_path: Path) -> None:
         for path in (tmp_path / name).iterdir():
             os.utime(path, (moment, moment))
     assert find_study(None, str(tmp_path)).folder.name == "new"
+
+
+def test_a_study_is_found_by_a_file_in_it_and_from_inside(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "out" / "s"
+    write_study(folder, grid_lines(runs=1, devices=(1,)), steps=0)
+    assert find_study(str(folder / "results.jsonl"), "nowhere").folder == folder
+    monkeypatch.chdir(folder)
+    assert find_study(".", "nowhere").folder == folder
+    assert find_study("results.jsonl", "nowhere").folder == folder
+    (folder / "cells").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder / "cells")
+    assert find_study("..", "nowhere").folder == folder
+    with pytest.raises(ConfigError, match=r"unknown study 'nothing\.html'"):
+        find_study("nothing.html", "nowhere")
