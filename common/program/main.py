@@ -83,8 +83,11 @@ def define_flags(framework: str) -> Flags:
         )
     )
     define_flag(fv, "model", help_="model to train (required)")
-    strategy_help = "strategy that spreads a step over the devices: " + "|".join(strategies)
-    define_flag(fv, "strategy", default="bare", help_=strategy_help)
+    strategy_help = (
+        f"strategy that spreads a step over the devices: {'|'.join(strategies)} (default: bare; "
+        f"with --devices above 1: {info.default_strategy})"
+    )
+    define_flag(fv, "strategy", default=None, help_=strategy_help)
     define_flag(fv, "devices")
     define_flag(fv, "global_batch_size")
     define_flag(fv, "dtype")
@@ -106,7 +109,7 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
     config = build_config(
         fv,
         framework=framework,
-        strategy=fv.strategy,
+        strategy=fv.strategy or lookup.usual_strategy(framework, fv.devices),
         model=fv.model,
         devices=fv.devices,
         global_batch_size=fv.global_batch_size,
@@ -379,6 +382,9 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
     _with_environment(config, argv, rank=rank, launched=launched)
+    if fv.strategy is None and config.devices > 1 and not rank and not launched:
+        taken = f"{config.strategy}, the default of {framework} on several devices"
+        print(f"isoscale: no --strategy is given: takes {taken}", file=sys.stderr)
     if checkpoints.folder:
         make_folder(checkpoints.folder, flag="--save_checkpoint")
         if rank is None or (rank == 0 and not launched):  # otherwise the launcher holds the lock
