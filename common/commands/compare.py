@@ -35,6 +35,7 @@ from isoscale.common.registry.interpreters import (
     find_programs,
     interpreter_flags,
 )
+from isoscale.common.report.drawing.cache import cache_inside
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
@@ -333,7 +334,7 @@ def run(argv: Sequence[str]) -> int:
         store = new_study(store.folder.parent, create=True)
     else:
         make_folder(store.folder, flag="--out_dir")
-    with store.locked():
+    with store.locked(), cache_inside(store.folder):
         study = make_study()
         store.print_notes()
         session = SessionRecord(

@@ -81,7 +81,12 @@ def _examine(
                 f"--sgemm_size={size}",
                 f"--out_dir={folder}",
             ],
-            environment={**environments.of_worker(), "TMPDIR": str(folder)},
+            environment={
+                **environments.of_worker(),
+                # Nothing is written elsewhere: Keras imports matplotlib, which writes into the home.
+                "TMPDIR": str(folder),
+                "MPLCONFIGDIR": str(folder),
+            },
             log=folder / "log.txt",
         )
         outcome = supervise(

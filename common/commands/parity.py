@@ -158,13 +158,13 @@ def run(argv: Sequence[str]) -> int:
     flags = request.matrix.flags
     environments.say_removed()
     make_folder(flags.folder, flag="--out_dir")
-    with locked(flags.folder, called=flags.called):
-        with cache_inside(flags.folder):
-            from isoscale.common.report.parity.page import (  # late: plotting libraries load slowly
-                print_summary,
-                run_name,
-                write_page,
-            )
+    with locked(flags.folder, called=flags.called), cache_inside(flags.folder):
+        from isoscale.common.report.parity.page import (  # late: plotting libraries load slowly
+            print_summary,
+            run_name,
+            write_page,
+        )
+
         began = time.monotonic()
         lines, kept = request.pool.run(
             resume=flags.resume,

@@ -141,7 +141,7 @@ def run(argv: Sequence[str]) -> int:
     plan, flags = request.plan, request.plan.flags
     environments.say_removed()
     make_folder(flags.folder, flag="--out_dir")
-    with locked(flags.folder, called=flags.called):
+    with locked(flags.folder, called=flags.called), cache_inside(flags.folder):
         began = time.monotonic()
         lines, kept = request.pool.run(
             resume=flags.resume,
@@ -151,7 +151,7 @@ def run(argv: Sequence[str]) -> int:
             name=lambda key: " ".join(map(str, key)),
         )
         document = relay.document(plan, lines, kept=kept, seconds=time.monotonic() - began)
-        with request.pool.keeping(), cache_inside(flags.folder):
+        with request.pool.keeping():
             from isoscale.common.report.parity.relay_page import print_summary, write_page
 
         with request.pool.keeping():

@@ -33,7 +33,11 @@ def file_names(value: str) -> str:
 
 def without_home(text: str) -> str:
     """Returns a text in which ``~`` replaces the path of the user's home."""
-    return _replaced(text, str(Path.home()), "~")
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # this user has none, as in many containers
+        return text
+    return _replaced(text, home, "~")
 
 
 def prefix_of(python: str) -> str:

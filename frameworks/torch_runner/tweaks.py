@@ -10,6 +10,7 @@ from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.disk.folders import check_folder
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.tuning.shared import (
     cache_folder,
@@ -47,7 +48,19 @@ def _preload_missing() -> str | None:
         return f"needs a folder to build in: {error}"
     # The dynamic linker reads both characters as the end of a name.
     bad = {" ", ":"} & set(folder)
-    return f"{folder!r} contains {min(bad)!r}; set XDG_CACHE_HOME" if bad else None
+    if bad:
+        return f"{folder!r} contains {min(bad)!r}; set XDG_CACHE_HOME"
+    try:
+        if not _library().exists():
+            check_folder(folder, flag="XDG_CACHE_HOME")
+    except (OSError, ConfigError):  # a read-only home
+        return f"needs a folder to build in: {folder!r} cannot be written; set XDG_CACHE_HOME"
+    return None
+
+
+def _library() -> Path:
+    digest = hashlib.sha256((_PRELOADED + platform.machine()).encode()).hexdigest()[:12]
+    return cache_folder() / f"{_NAME}{digest}.so"
 
 
 def _preload() -> dict[str, str]:
@@ -56,8 +69,7 @@ def _preload() -> dict[str, str]:
     Raises:
       ConfigError: the library cannot be built.
     """
-    digest = hashlib.sha256((_PRELOADED + platform.machine()).encode()).hexdigest()[:12]
-    library = cache_folder() / f"{_NAME}{digest}.so"
+    library = _library()
     if not library.exists():
         partial = library.with_suffix(f".{os.getpid()}")
         try:

@@ -7,6 +7,7 @@ is not another kind. ``test_kinds.py`` checks that every test exists.
 _KILLS = "tests/faults/test_kills.py::test_kills_at_random_moments_lose_double_and_repeat_nothing"
 _REAL = "tests/faults/test_kills_real.py::test_kills_of_real_runs_lose_double_and_repeat_nothing"
 _DISKS = "tests/faults/test_full_disks.py::"
+_AROUND = "tests/faults/test_surroundings.py::"
 _CLOCKS = "tests/faults/test_clocks.py::"
 _CAUSE = "tests/faults/test_true_cause.py::"
 _STORE = "tests/common/study/test_store.py::"
@@ -95,6 +96,36 @@ KINDS: dict[str, str] = {
     ),
     "the reader of the output goes": (
         "tests/common/processes/test_frame.py::test_output_into_a_closed_pipe_prints_no_traceback"
+    ),
+    "the reader of the output goes in the middle of a study": (
+        f"{_AROUND}test_a_study_survives_its_surroundings_with_its_whole_report"
+    ),
+    # Surroundings.
+    "a home or folders for temporary files that cannot be written": (
+        f"{_AROUND}test_every_command_works_in_such_surroundings"
+    ),
+    "a user without a home": (
+        "tests/common/machine/test_private.py::test_a_user_without_a_home_is_no_error"
+    ),
+    "names with blanks and letters that the output cannot show": (
+        f"{_AROUND}test_a_study_survives_its_surroundings_with_its_whole_report"
+    ),
+    "an encoding without a letter": (
+        "tests/common/processes/test_streams.py::"
+        "test_a_character_that_the_encoding_lacks_is_printed_as_its_escape"
+    ),
+    "a standard stream is closed": (
+        "tests/common/processes/test_streams.py::test_a_stream_that_is_closed_or_full_does_no_harm"
+    ),
+    "standard output goes to a full disk": (
+        "tests/common/processes/test_streams.py::"
+        "test_a_full_disk_behind_standard_output_is_one_line_at_the_end"
+    ),
+    "a strict or a wide umask": (
+        "tests/common/disk/test_writing.py::test_new_files_and_folders_follow_the_umask"
+    ),
+    "TensorBoard is missing": (
+        f"{_AROUND}test_without_tensorboard_and_output_only_the_event_files_are_missing"
     ),
     # Broken programs and settings.
     "a rank fails at import": (

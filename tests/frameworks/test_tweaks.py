@@ -54,5 +54,7 @@ def test_a_failed_build_of_the_preloaded_library_is_one_line(monkeypatch, tmp_pa
         tweak.environment()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "with space"))
     assert "set XDG_CACHE_HOME" in tweak.missing()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/none")
+    assert "'/dev/null/none/isoscale' cannot be written" in tweak.missing()
     monkeypatch.setattr(torch_tweaks.shutil, "which", lambda name: None)
     assert "C compiler" in tweak.missing()

@@ -13,7 +13,9 @@ _VARIABLE = "MPLCONFIGDIR"
 
 @contextlib.contextmanager
 def cache_inside(folder: Path) -> Iterator[None]:
-    """Lets matplotlib, if it is imported in the context, write its list of fonts into a folder.
+    """Lets matplotlib write its list of fonts into a folder, if it is imported in the context.
+
+    This also holds for the processes that are started in the context: Keras imports matplotlib.
 
     By default it writes into the home, which may be read-only or missing, then into ``/tmp``, and
     fails without both. The list names files of this machine, so it is removed at the end. A list

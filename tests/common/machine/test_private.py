@@ -49,3 +49,11 @@ def test_a_file_is_cleaned_in_its_place_and_other_bytes_stay(
 def test_the_installation_of_an_interpreter() -> None:
     assert prefix_of("/opt/venv/bin/python") == "/opt/venv"
     assert prefix_of("/opt/tools/python") == "/opt/tools"
+
+
+def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert Private({"/data": "(out_dir)"}).clean("/data/x /root/y") == "(out_dir)/x /root/y"
