@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,7 +155,10 @@ class Flags:
         return text.split("\n") if isinstance(self._values[name].value, list) else [text]
 
     def help(self) -> str:
-        """Returns the help page: usage, then every flag with its default."""
+        """Returns the help page: usage, then every flag with its default.
+
+        The flags fit the terminal; without one, they have lines of at most 100 characters.
+        """
         lines = [self._usage.rstrip(), "", "Flags:"]
         width = max(map(len, (*self._order, "flagfile"))) + 4
         for name in self._order:
@@ -161,8 +166,8 @@ class Flags:
             default = ""
             if flag.default is not None:
                 default = f" (default: {str(flag.default_as_str).strip(chr(39))})"
-            lines.append(f"  {'--' + name:<{width}} {flag.help}{default}")
-        lines.append(f"  {'--flagfile':<{width}} read flags from a file, one per line")
+            lines.append(_entry(name, f"{flag.help}{default}", indent=width + 3))
+        lines.append(_entry("flagfile", "read flags from a file, one per line", indent=width + 3))
         return "\n".join(lines)
 
     def parse(self, argv: Sequence[str]) -> bool:
@@ -241,6 +246,19 @@ class Flags:
         return "; flags look like --name=value"
 
 
+def _entry(name: str, text: str, *, indent: int) -> str:
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    return textwrap.fill(
+        text,
+        max(60, min(_WIDTH, columns)),
+        initial_indent=f"  --{name}".ljust(indent),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+_WIDTH = 100
 HELP = ("--help", "-help", "-h", "--helpfull")
 """Arguments that ask for the help page."""
 _LONGEST_MESSAGE = 380
