@@ -78,6 +78,44 @@ class Parameter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Factors:
+    """Factors of a parameter's start values: a geometric series along one of its dims.
+
+    One model then has small and large activations side by side: units in the usual range keep the
+    gradients alive, and units far outside of it reach the tails of every nonlinearity.
+
+    Attributes:
+      first, last: factor of the first index and of the last index.
+      dim: the dim along which the factors grow; None: the last dim.
+
+    Raises:
+      ValueError: a factor is not positive.
+    """
+
+    first: float = 1.0
+    last: float = 30.0
+    dim: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.first < math.inf and 0 < self.last < math.inf):
+            raise ValueError(f"{self}: both factors must be positive and finite")
+
+    def scaled(self, parameter: Parameter, values: np.ndarray) -> np.ndarray:
+        """Returns ``values`` of a parameter times the factors, with the dtype of ``values``.
+
+        Raises:
+          ValueError: the parameter lacks the dim.
+        """
+        dim = self.dim or parameter.dims[-1]
+        if dim not in parameter.dims:
+            raise ValueError(f"parameter {parameter.name}: {self}; the dims are {parameter.dims}")
+        along = parameter.dims.index(dim)
+        series = np.geomspace(self.first, self.last, parameter.shape[along])
+        shape = [-1 if index == along else 1 for index in range(len(parameter.shape))]
+        return (values * series.reshape(shape)).astype(values.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureBatch:
     """Batches of real-valued features with one label each: ``inputs`` [B, input_size]."""
 
@@ -267,6 +305,9 @@ class Family:
         path; the first size runs on every device count.
       parity_starts: name of a parity size -> ending of parameter names -> the constant that these
         parameters start with, instead of the values that their initialisers draw.
+      parity_large: ending of parameter names -> the factors of these parameters in the pieces
+        ``<parity size>/large``, which visit large activations. All other parameters with random
+        start values have the factors ``Factors()``.
       parity_optimizers: names of the parity sizes that train with every optimizer and schedule.
       parity_dropout: shows the dropout masks of the family; None: the family has no dropout.
 
@@ -278,6 +319,7 @@ class Family:
     presets: Mapping[str, Preset]
     parity_specs: Mapping[str, ModelSpec]
     parity_starts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    parity_large: Mapping[str, Factors] = dataclasses.field(default_factory=dict)
     parity_optimizers: Collection[str] = ()
     parity_dropout: DropoutProbe | None = None
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from isoscale.common.config.initializers import Normal
-from isoscale.common.config.model_spec import Arrays, ModelSpec
+from isoscale.common.config.initializers import Constant, Normal
+from isoscale.common.config.model_spec import Arrays, Factors, ModelSpec, Parameter
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import finish_batch
@@ -29,6 +29,9 @@ NARROW, WIDER = Normal(std=0.02), np.float32(10)
 SHORT = slice(2, None, 4)
 """These batches of the pool have fewer examples."""
 STEPS, PRESET_STEPS, FLOAT32_STEPS = 100, 3, 10
+LARGE_STEPS = 3
+"""Most steps of a piece with large activations. They magnify rounding in every step, so a longer
+training would compare rounding."""
 BATCH, PRESET_BATCH = 8, 4
 
 OPTIMIZER_PIECES: dict[str, dict[str, Any]] = {
@@ -67,6 +70,7 @@ class Case:
       gradient_accumulation_steps: number of parts of each device's share of a batch; a device
         computes one part after the other.
       start: ending of a parameter's name -> constant start value of that parameter.
+      large: True: the start values make activations large, and the run has few steps.
       dropout: True: the run takes the steps of ``check_dropout``.
       checks: True: parity also checks shares, restoring and blocks of steps.
     """
@@ -79,11 +83,16 @@ class Case:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     gradient_accumulation_steps: int = 1
     start: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    large: bool = False
     dropout: bool = False
     checks: bool = False
 
-    def steps(self, dtype: str) -> int:
-        """Returns the default number of steps for a dtype."""
+    def steps(self, dtype: str, wanted: int | None) -> int:
+        """Returns the number of steps for a dtype: ``wanted``, or the default if it is None."""
+        if self.large:
+            return min(wanted or LARGE_STEPS, LARGE_STEPS)
+        if wanted:
+            return wanted
         if self.preset:
             return PRESET_STEPS
         return STEPS if dtype == "float64" else FLOAT32_STEPS
@@ -111,7 +120,14 @@ class Case:
             for ending, constant in self.start.items():
                 if name.endswith(ending):
                     values[name] = np.full_like(values[name], constant)
+            if self.large and not _is_constant(parameter):
+                values[name] = self._factors(name).scaled(parameter, values[name])
         return values
+
+    def _factors(self, name: str) -> Factors:
+        """Returns the factors that make a parameter large: the family's, or the default ones."""
+        given = lookup.parity_large(self.spec)
+        return next((f for ending, f in given.items() if name.endswith(ending)), Factors())
 
     def batches(self, dtype: str) -> list[Arrays]:
         """Returns the pool of batches; some batches are short, like the last batch of an epoch.
@@ -134,6 +150,11 @@ class Case:
             for batch in batches[SHORT]
         ]
         return batches
+
+
+def _is_constant(parameter: Parameter) -> bool:
+    """Returns whether all start values of a parameter are equal, like those of a bias."""
+    return isinstance(parameter.initializer.distribution(parameter.sizes), Constant)
 
 
 def models() -> list[str]:
@@ -170,6 +191,7 @@ def all_cases() -> dict[str, Case]:
     for name, spec in specs.items():
         first = name in firsts.values()
         add(name, spec, start=starts.get(name, {}), checks=first, everywhere=first)
+        add(f"{name}/large", spec, large=True)
         if name in with_optimizers or (first and spec.auxiliary_loss_coefficient is not None):
             # Covers a loss with one sum of weights and a loss with two.
             add(f"{name}/accumulated", spec, gradient_accumulation_steps=2)
@@ -226,7 +248,7 @@ def make_config(
         spec=case.spec,
         devices=devices,
         global_batch_size=case.global_batch_size,
-        steps=steps or case.steps(dtype),
+        steps=case.steps(dtype, steps),
         gradient_accumulation_steps=case.gradient_accumulation_steps,
         dtype=dtype,
         platform=platform,

@@ -80,7 +80,8 @@ def _strategies(
 ) -> list[str]:
     """Returns the strategies that run a case on a device count; one device always has ``bare``."""
     bare = ["bare"] if devices == 1 else []
-    if devices not in matrix.devices:
+    # Large activations test the model: how devices share its work is tested without them.
+    if devices not in matrix.devices or case.large:
         return bare
     if not matrix.all_devices:
         # A model's first size and most presets run on every device count, in the dtype that proves

@@ -25,7 +25,7 @@ from isoscale.common.parity.jobs import TrainingJob, serve
 from isoscale.common.parity.tolerances import TOLERANCES, Tolerance, tolerance_of
 from isoscale.common.parity.trace import Layout, Record
 from isoscale.common.processes.heartbeat import Heartbeat
-from isoscale.common.reference.optimizer import gradients_of_step
+from isoscale.common.reference.optimizer import OptimizerState, gradients_of_step
 from isoscale.common.registry import lookup
 
 
@@ -59,6 +59,35 @@ class ParityJob(TrainingJob[ParityLine]):
         return not any(c.missing for c in line.comparisons) and super().is_done(line)
 
 
+_kept: list[tuple[RunConfig, Runner]] = []
+"""The runner of the latest small model without a distribution wrapper, and its configuration."""
+
+
+def _runner_of(case: Case, config: RunConfig) -> Runner:
+    """Returns the runner of a run, with the state of a new one.
+
+    A piece with large activations differs from its model by start values only. It uses the model's
+    runner if the model was trained in this process: this saves building and compiling.
+    """
+    if config.strategy != "bare":
+        return lookup.load_runner(config)()
+    if case.large and _kept:
+        earlier, runner = _kept[0]
+        different = {name: getattr(config, name) for name in ("model", "steps", "window_steps")}
+        if dataclasses.replace(earlier, **different) == config:
+            start = case.spec.initial_parameters(seed=config.seed)
+            zeros = {name: np.zeros_like(value) for name, value in start.items()}
+            slots = dict.fromkeys(runner.optimizer_state().slots, zeros)
+            runner.set_parameters(start)
+            runner.set_optimizer_state(OptimizerState(slots=slots, step=0))
+            return runner
+    _kept.clear()
+    runner = lookup.load_runner(config)()
+    if not case.preset:
+        _kept.append((config, runner))
+    return runner
+
+
 class Run:
     """Runs one job: trains its case and compares every step."""
 
@@ -66,10 +95,10 @@ class Run:
         self._job, self._case, self._config, self._beat = job, case, config, beat
         self._what = f"{case.name} {job.framework} {job.strategy} x{job.devices} {job.dtype}"
         beat.beat(f"building {self._what}", compiles=True)
-        self._runner: Runner = lookup.load_runner(config)()
+        self._runner: Runner = _runner_of(case, config)
         self._layout = Layout.of(case.spec)
         routed = case.spec.auxiliary_loss_coefficient is not None
-        self._tolerance: Tolerance = tolerance_of(job.dtype, routed=routed)
+        self._tolerance: Tolerance = tolerance_of(job.dtype, routed=routed, large=case.large)
         dtype = config.parameter_dtype
         decayed = [np.full(p.size, p.decay, dtype) for p in case.spec.parameters()]
         self._decayed = np.concatenate(decayed)
@@ -216,6 +245,7 @@ class Run:
                 batch=batch,
                 logits=logits,
                 metrics=metrics,
+                large=case.large,
             )
         if alone and not case.preset:
             reference.judge_update(

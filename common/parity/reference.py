@@ -38,6 +38,7 @@ def judge_forward(
     batch: Arrays,
     logits: np.ndarray,
     metrics: Sequence[dict[str, float]],
+    large: bool = False,
 ) -> None:
     """Compares logits, loss and evaluation with the reference, at equal parameters.
 
@@ -47,11 +48,15 @@ def judge_forward(
       step, parameters, batch: the step, the parameters before the step, and its batch.
       logits: result of the forward pass alone.
       metrics: loss and its parts, once from each call that returns them.
+      large: True for large activations: the difference of logits is relative to the largest logit.
     """
     expected, auxiliary = spec.reference_forward(parameters, batch)
     difference = np.abs(np.subtract(logits, expected, dtype=np.float64)).max()
     value = float(difference) if np.isfinite(difference) else np.inf
-    comparison.add("logits, absolute", step, {"": value}, tolerance.logits)
+    if large:
+        value /= max(1.0, float(np.abs(expected).max()))
+    kind = "logits, relative to the largest" if large else "logits, absolute"
+    comparison.add(kind, step, {"": value}, tolerance.logits)
     losses = {"loss": weighted_loss(expected, batch)}
     if spec.auxiliary_loss_coefficient is not None:
         total = float((auxiliary * batch["group_weights"]).sum())

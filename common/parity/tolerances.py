@@ -112,8 +112,19 @@ _ROUTED = dataclasses.replace(
 )
 
 
-def tolerance_of(dtype: str, *, routed: bool) -> Tolerance:
-    """Returns the bounds of a dtype; ``routed`` is True for a mixture of experts."""
+_LARGE = {"float64": dataclasses.replace(TOLERANCES["float64"], gradient=1e-10, logits=1e-11)}
+
+
+def tolerance_of(dtype: str, *, routed: bool, large: bool = False) -> Tolerance:
+    """Returns the bounds of a run.
+
+    Args:
+      dtype: of the run.
+      routed: True for a mixture of experts.
+      large: True for a piece with large activations.
+    """
+    if large and dtype in _LARGE:
+        return _LARGE[dtype]
     return _ROUTED if routed and dtype == "bfloat16" else TOLERANCES[dtype]
 
 

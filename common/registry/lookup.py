@@ -23,7 +23,14 @@ from isoscale.common.config.errors import (
     unknown,
 )
 from isoscale.common.config.framework_info import FrameworkInfo, ProcessModel, StrategyInfo
-from isoscale.common.config.model_spec import DropoutProbe, Family, ModelBuilder, ModelSpec, Preset
+from isoscale.common.config.model_spec import (
+    DropoutProbe,
+    Factors,
+    Family,
+    ModelBuilder,
+    ModelSpec,
+    Preset,
+)
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.data.dataset import Dataset
 from isoscale.common.machine import gpu_problems
@@ -84,6 +91,11 @@ def parity_starts() -> dict[str, Mapping[str, float]]:
     """Returns parity spec -> ending of parameter names -> constant initial value."""
     families = _families().values()
     return {name: start for family in families for name, start in family.parity_starts.items()}
+
+
+def parity_large(spec: ModelSpec) -> Mapping[str, Factors]:
+    """Returns ending of parameter names -> their factors in the family's pieces ``large``."""
+    return _families()[family_of(spec)].parity_large
 
 
 def parity_optimizers() -> set[str]:

@@ -9,11 +9,25 @@ import numpy as np
 
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.initializers import Normal, Ones, Zeros
-from isoscale.common.config.model_spec import Arrays, Parameter
+from isoscale.common.config.model_spec import Arrays, Factors, Parameter
 from isoscale.common.reference import functions as reference
 
 KERNEL = Normal(std=0.02)
 """Initialiser of every kernel and embedding, as in GPT-2."""
+
+
+LARGE_FACTORS = {
+    # From tokens whose variance is far below the epsilon of layer norm to tokens far above it.
+    "token_embedding/embedding": Factors(first=3e-3, last=400.0, dim="vocabulary"),
+    "position_embedding/embedding": Factors(first=1e-3, last=1e-3),
+    # The first head mixes many positions; the last head looks at one.
+    "query/kernel": Factors(first=0.5, last=12.0),
+    "key/kernel": Factors(first=0.5, last=12.0),
+    "value/kernel": Factors(first=0.1, last=10.0),
+    "output/kernel": Factors(first=0.1, last=10.0),
+    "head/kernel": Factors(first=1.0, last=1000.0),
+}
+"""Factors with which embeddings, attention and head visit large activations in parity."""
 
 
 def check_heads(d_model: int, num_heads: int) -> None:

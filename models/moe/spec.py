@@ -22,6 +22,7 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     MOST_LAYERS,
     Arrays,
+    Factors,
     Family,
     ModelSpec,
     Parameter,
@@ -271,4 +272,11 @@ FAMILY = Family(
     parity_specs=_PARITY_SPECS,
     # Equal probabilities: in the first step every choice is a tie.
     parity_starts={"moe_ties": {"router_kernel": 0.0}},
+    parity_large={
+        **layers.LARGE_FACTORS,
+        # The router saturates, but no probability is 0: experts with probability 0 would be ties.
+        "router_kernel": Factors(first=1.0, last=12.0),
+        "up_kernel": Factors(first=1.0, last=40.0),
+        "down_kernel": Factors(first=0.1, last=1.0),
+    },
 )

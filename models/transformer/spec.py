@@ -9,6 +9,7 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import (
     MOST_LAYERS,
     Arrays,
+    Factors,
     Family,
     ModelSpec,
     Parameter,
@@ -169,4 +170,12 @@ _PARITY_SPECS = {
     ),
 }
 
-FAMILY = Family(presets=_PRESETS, parity_specs=_PARITY_SPECS)
+FAMILY = Family(
+    presets=_PRESETS,
+    parity_specs=_PARITY_SPECS,
+    parity_large={
+        **layers.LARGE_FACTORS,
+        "up/kernel": Factors(first=1.0, last=40.0),
+        "down/kernel": Factors(first=0.1, last=1.0),
+    },
+)
