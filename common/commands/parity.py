@@ -11,7 +11,7 @@ from isoscale.common.config.run_config import DTYPES, MOST_DEVICES
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import matrix
-from isoscale.common.parity.cases import all_cases, models, named
+from isoscale.common.parity.cases import LARGE_DTYPES, LARGE_STEPS, all_cases, models, named
 from isoscale.common.parity.documents import PARITY, ParityLine
 from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
 from isoscale.common.parity.matrix import Matrix
@@ -65,10 +65,15 @@ def define_flags() -> Flags:
     fv.integer(
         "steps",
         None,
-        "steps of each run (default: 100 in float64, else 10; presets 3)",
+        "steps of each run (default: 100 in float64, else 10; presets 3); with large activations "
+        f"at most {LARGE_STEPS}",
         maximum=MOST_STEPS,
     )
-    fv.boolean("pieces", True, "test optimizers, schedules, accumulation, dropout on small models")
+    fv.boolean(
+        "pieces",
+        True,
+        "test large activations, optimizers, schedules, accumulation, dropout on small models",
+    )
     fv.integer(
         "processes",
         None,
@@ -153,6 +158,11 @@ def run(argv: Sequence[str]) -> int:
         return 0
     for reason in request.missing.values():
         print(f"isoscale: skipped: {reason}", file=sys.stderr)
+    if not request.matrix.all_cases:
+        raise ConfigError(
+            "nothing to run: pieces with large activations run in "
+            f"--dtype={','.join(LARGE_DTYPES)} only"
+        )
     if request.pool is None:
         raise ConfigError("nothing to run: none of the chosen frameworks is installed")
     flags = request.matrix.flags

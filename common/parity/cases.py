@@ -32,6 +32,8 @@ STEPS, PRESET_STEPS, FLOAT32_STEPS = 100, 3, 10
 LARGE_STEPS = 3
 """Most steps of a piece with large activations. They magnify rounding in every step, so a longer
 training would compare rounding."""
+LARGE_DTYPES = ("float64", "float32")
+"""Dtypes of these pieces. In bfloat16, rounding decides which units are saturated."""
 BATCH, PRESET_BATCH = 8, 4
 
 OPTIMIZER_PIECES: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ from isoscale.common.config.model_spec import Arrays, DropoutProbe, ModelSpec
 from isoscale.common.measure.runner import Placed, Runner, StepBlock
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.tolerances import (
+    DEAD_SHARE_BOUND,
     ROUNDED_SHARE_BOUND,
     SURPRISE_BOUND,
     Tolerance,
@@ -52,6 +53,20 @@ def check_float32_sums(
             shares[parameter.name] = float(np.mean(values.view(np.uint32) & 0xFFFF == 0))
     kind = "share of gradients rounded to bfloat16"
     comparison.add(kind, 0, shares, ROUNDED_SHARE_BOUND)
+
+
+def check_alive(comparison: Comparison, gradients: np.ndarray, layout: Layout) -> None:
+    """Checks that large activations leave gradients: two gradients of 0 are equal in any case.
+
+    Args:
+      comparison: takes the shares.
+      gradients: flat array of all gradients.
+      layout: of the flat array.
+    """
+    sizes = np.diff([*layout.starts, gradients.size])
+    shares = np.add.reduceat(gradients == 0, layout.starts) / sizes
+    kind = "gradients of exactly 0, share of a tensor"
+    comparison.add_tensors(kind, 0, layout.names, shares, DEAD_SHARE_BOUND)
 
 
 def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout: Layout) -> None:

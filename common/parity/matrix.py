@@ -1,13 +1,13 @@
 """The runs that ``isoscale parity`` compares, and the document of their results."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.machine import describe
-from isoscale.common.parity.cases import Case, all_cases, fitting_batch, select
+from isoscale.common.parity.cases import LARGE_DTYPES, Case, all_cases, fitting_batch, select
 from isoscale.common.parity.documents import Initializers, ParityDocument, ParityLine, ParityRun
 from isoscale.common.parity.jobs import JobFlags
 from isoscale.common.parity.probe import ParityJob
@@ -51,15 +51,26 @@ def cases_of(
     Args:
       models: names of models or of pieces of training.
       dtypes: all requested dtypes.
-      pieces: whether pieces of training run; they run only in the dtype that proves equality.
+      pieces: whether pieces of training run. A piece that ``models`` does not name runs only in the
+        dtype that proves equality; for those with large activations see ``LARGE_DTYPES``.
       presets: whether presets, which take long, run in the other dtypes too.
     """
     found = {}
     for dtype in dtypes:
         proves = dtype == _proving(dtypes)
-        chosen = select(all_cases(), models, pieces=pieces and proves)
-        found[dtype] = [case for case in chosen if proves or presets or not case.preset]
+        found[dtype] = [
+            case
+            for case in select(all_cases(), models, pieces=pieces)
+            if _runs_in(case, dtype, proves=proves, named=case.name in models, presets=presets)
+        ]
     return found
+
+
+def _runs_in(case: Case, dtype: str, *, proves: bool, named: bool, presets: bool) -> bool:
+    """Returns whether a selected case runs in a dtype; see ``cases_of``."""
+    if case.large:
+        return dtype in LARGE_DTYPES
+    return proves or (presets if case.preset else named)
 
 
 def _proving(dtypes: Sequence[str]) -> str:
@@ -80,7 +91,7 @@ def _strategies(
 ) -> list[str]:
     """Returns the strategies that run a case on a device count; one device always has ``bare``."""
     bare = ["bare"] if devices == 1 else []
-    # Large activations test the model: how devices share its work is tested without them.
+    # Large activations test the operations of a model. Other cases test the work of devices.
     if devices not in matrix.devices or case.large:
         return bare
     if not matrix.all_devices:
@@ -188,7 +199,7 @@ def document(
         tuning=matrix.flags.tuning,
         tweaks=matrix.flags.tweaks,
         platform=matrix.flags.platform,
-        bounds=_bounds(list(matrix.cases)),
+        bounds=_bounds(matrix.cases),
         missing=missing,
         initializers=tuple(
             Initializers(model=case.name, comparison=judge_initializers(case.spec, seed=0))
@@ -215,12 +226,14 @@ def _run(line: ParityLine) -> ParityRun:
     )
 
 
-def _bounds(dtypes: Sequence[str]) -> dict[str, Tolerance]:
-    """Returns dtype -> its bounds; adds an entry for mixtures of experts if their bounds differ."""
+def _bounds(cases: Mapping[str, Sequence[Case]]) -> dict[str, Tolerance]:
+    """Returns dtype -> its bounds; adds entries for cases that have other bounds."""
     found: dict[str, Tolerance] = {}
-    for dtype in dtypes:
+    for dtype, some in cases.items():
         found[dtype] = tolerance_of(dtype, routed=False)
         routed = tolerance_of(dtype, routed=True)
         if routed != found[dtype]:
             found[f"{dtype}, mixtures of experts"] = routed
+        if any(case.large for case in some):
+            found[f"{dtype}, large activations"] = tolerance_of(dtype, routed=False, large=True)
     return found

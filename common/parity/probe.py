@@ -121,7 +121,7 @@ class Run:
         compared = self._train()
         if self._case.checks and self._job.devices in (1, 2):
             self._check()
-        elif self._config.steps_per_dispatch > 1:
+        elif self._config.steps_per_dispatch > 1 and not self._case.large:
             self._check_block()
         return [self._own, *compared]
 
@@ -220,6 +220,8 @@ class Run:
             found, (gradients,) = runner.read_gradients(runner.gradients(placed))
             metrics.append(found)
             arrays["gradients"] = self._layout.flat(gradients)
+        if case.large and step == 0:
+            checks.check_alive(self._own, arrays["gradients"], self._layout)
         handle = runner.step(placed)
         runner.wait()
         metrics = [*runner.metrics([handle]), *metrics]

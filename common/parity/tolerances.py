@@ -112,7 +112,10 @@ _ROUTED = dataclasses.replace(
 )
 
 
-_LARGE = {"float64": dataclasses.replace(TOLERANCES["float64"], gradient=1e-10, logits=1e-11)}
+_LARGE = {
+    "float64": dataclasses.replace(TOLERANCES["float64"], gradient=1e-10, logits=1e-11),
+    "float32": dataclasses.replace(TOLERANCES["float32"], loss_steps=1, gradient=1e-3, logits=1e-4),
+}
 
 
 def tolerance_of(dtype: str, *, routed: bool, large: bool = False) -> Tolerance:
@@ -131,6 +134,9 @@ def tolerance_of(dtype: str, *, routed: bool, large: bool = False) -> Tolerance:
 ROUNDED_SHARE_BOUND = 0.99
 """Largest allowed share of entries that are bfloat16 numbers. In a tensor rounded to bfloat16, all
 entries are. In float32 sums over the 8 examples of a parity batch, at most half of them were."""
+
+DEAD_SHARE_BOUND = 0.9
+"""Largest allowed share of entries of a tensor whose gradient is exactly 0."""
 
 SURPRISE_BOUND = 9.0
 """Largest allowed -log10 of a probability: parity rejects results less likely than 1e-9."""

@@ -275,7 +275,7 @@ FAMILY = Family(
     parity_large={
         **layers.LARGE_FACTORS,
         # The router saturates, but no probability is 0: experts with probability 0 would be ties.
-        "router_kernel": Factors(first=1.0, last=12.0),
+        "router_kernel": Factors(first=1.0, last=20.0),
         "up_kernel": Factors(first=1.0, last=40.0),
         "down_kernel": Factors(first=0.1, last=1.0),
     },
