@@ -194,6 +194,5 @@ def run(argv: Sequence[str]) -> int:
             write_json(flags.folder / PARITY, document.to_json())
             path = write_page(flags.folder, document)
         request.pool.finish()
-    print_summary(document)
-    print(f"Page: {path}")
+    print_summary(document, path)
     return document.exit_code()

@@ -1,4 +1,4 @@
-"""Functions on batches and metrics that the runners of all frameworks share."""
+"""Functions on batches, metrics and gradients that the runners of all frameworks share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,3 +41,13 @@ def unroll(totals: Arrays, *, steps: int | None) -> list[dict[str, float]]:
     if steps is None:
         return [{name: float(value) for name, value in totals.items()}]
     return [{name: float(values[i]) for name, values in totals.items()} for i in range(steps)]
+
+
+def without_gradient(gradients: Mapping[str, Any]) -> ValueError:
+    """Returns the error that names the parameters on which the loss does not depend.
+
+    Args:
+      gradients: canonical name -> gradient; None: the framework has no gradient for the parameter.
+    """
+    names = ", ".join(name for name, gradient in gradients.items() if gradient is None)
+    return ValueError(f"the loss has no gradient for {names}: the model does not use it")

@@ -69,6 +69,22 @@ def check_alive(comparison: Comparison, gradients: np.ndarray, layout: Layout) -
     comparison.add_tensors(kind, 0, layout.names, shares, DEAD_SHARE_BOUND)
 
 
+def check_used(comparison: Comparison, used: np.ndarray, layout: Layout, *, last_step: int) -> None:
+    """Checks that every tensor has a gradient that is not 0 in some step.
+
+    JAX gives zeros for a parameter that the model does not use; the other frameworks give nothing,
+    which their runners report. One step is not enough: a model may start with a gradient of 0.
+
+    Args:
+      comparison: takes the result.
+      used: for each tensor, whether an entry of its gradient differed from 0 in some step.
+      layout: of the flat arrays of gradients.
+      last_step: number of the last step.
+    """
+    kind = "no gradient, 0 in every step"
+    comparison.add_tensors(kind, last_step, layout.names, np.where(used, 0.0, 1.0), 0.0)
+
+
 def check_restore(comparison: Comparison, runner: Runner, batch: Placed, layout: Layout) -> None:
     """Checks that a step repeats exactly after parameters and optimizer state are restored."""
     parameters, optimizer = runner.parameters(), runner.optimizer_state()

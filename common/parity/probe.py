@@ -103,6 +103,7 @@ class Run:
         decayed = [np.full(p.size, p.decay, dtype) for p in case.spec.parameters()]
         self._decayed = np.concatenate(decayed)
         self._own = Comparison(checks.ITSELF)
+        self._used = np.zeros(len(self._layout.names), bool)
         # The NumPy reference judges large models only in float64, the dtype that proves equality.
         proves = not case.preset or job.dtype == "float64"
         self._judged = job.alone is None and proves
@@ -191,6 +192,9 @@ class Run:
                 )
         if writer:
             writer.finish()
+        last = self._config.steps - 1
+        if job.alone is None and not case.preset and last > 0:
+            checks.check_used(self._own, self._used, self._layout, last_step=last)
         return [numpy, *compared.values()] if numpy.figures else list(compared.values())
 
     def _slots(self) -> list[str]:
@@ -220,6 +224,7 @@ class Run:
             found, (gradients,) = runner.read_gradients(runner.gradients(placed))
             metrics.append(found)
             arrays["gradients"] = self._layout.flat(gradients)
+            self._used |= np.logical_or.reduceat(arrays["gradients"] != 0, self._layout.starts)
         if case.large and step == 0:
             checks.check_alive(self._own, arrays["gradients"], self._layout)
         handle = runner.step(placed)

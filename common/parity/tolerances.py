@@ -113,7 +113,7 @@ _ROUTED = dataclasses.replace(
 
 
 _LARGE = {
-    "float64": dataclasses.replace(TOLERANCES["float64"], gradient=1e-10, logits=1e-11),
+    "float64": dataclasses.replace(TOLERANCES["float64"], gradient=1e-9, logits=1e-11),
     "float32": dataclasses.replace(TOLERANCES["float32"], loss_steps=1, gradient=1e-3, logits=1e-4),
 }
 

@@ -9,7 +9,13 @@ import tensorflow as tf
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.measure.batches import metric_names, split_scalars, stack_pool, unroll
+from isoscale.common.measure.batches import (
+    metric_names,
+    split_scalars,
+    stack_pool,
+    unroll,
+    without_gradient,
+)
 from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
@@ -94,6 +100,8 @@ class TensorFlowRunner(Runner):
         with tf.GradientTape() as tape:
             loss, metrics = self._loss(batch, dropout_seed)
         gradients = tape.gradient(loss, list(self._variables.values()))
+        if any(gradient is None for gradient in gradients):
+            raise without_gradient(dict(zip(self._variables, gradients, strict=True)))
         # Gradients of embeddings are sparse here; the optimizer's formula needs dense ones.
         return metrics, [tf.convert_to_tensor(gradient) for gradient in gradients]
 

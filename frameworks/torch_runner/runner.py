@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.measure.batches import metric_names, split_scalars
+from isoscale.common.measure.batches import metric_names, split_scalars, without_gradient
 from isoscale.common.measure.runner import Runner
 from isoscale.common.reference.optimizer import OptimizerState, learning_rate
 from isoscale.frameworks.torch_runner import optimizer as optimizers
@@ -103,7 +103,16 @@ class TorchRunner(Runner):
         return metrics
 
     def _found_gradients(self) -> list[torch.Tensor]:
-        return [p.grad for p in self._parameters if p.grad is not None]
+        """Returns the gradients of all parameters.
+
+        Raises:
+          ValueError: a parameter has no gradient. The optimizer would skip it in silence, decay
+            and moments included.
+        """
+        found = [p.grad for p in self._parameters if p.grad is not None]
+        if len(found) < len(self._parameters):
+            raise without_gradient({n: t.grad for n, t in self._canonical.tensors().items()})
+        return found
 
     def _loss_and_gradients(
         self, batch: Batch, dropout: bool | None

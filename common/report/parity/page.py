@@ -1,11 +1,14 @@
 """Shows the results of ``isoscale parity``: a table, and a page with plots over steps."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from isoscale.common.config.records import to_record
@@ -16,10 +19,15 @@ from isoscale.common.parity.reference import NUMPY
 from isoscale.common.processes.job_line import Key
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import COLORS, DASHES
-from isoscale.common.report.formats.terminal import make_table, print_table
+from isoscale.common.report.formats.terminal import terminal_width
 from isoscale.common.report.parity import jobs
 
 HTML = "parity.html"
+OUT_OF_BOUNDS, NOT_COMPARED = "OUT OF BOUNDS", "NOT COMPARED"
+TERMINAL_COLUMNS = 120
+"""Width of the tables if the output is no terminal."""
+_LEAST_COLUMNS = 110
+"""A narrower terminal shows fewer figures of a pair."""
 _LEAST_STEPS = 5
 """Smallest number of steps that a plot needs."""
 COLUMNS = (
@@ -109,14 +117,27 @@ def _figure(figure: Difference | None) -> str:
     return f"{figure.largest:.1e} @{figure.step}" if figure.largest else "0"
 
 
+def _missing(pair: Pair) -> list[str]:
+    """Returns why sides of a pair are missing."""
+    return [c.missing for _, c in pair.runs if c.missing]
+
+
+def _verdict(pair: Pair) -> str:
+    if not pair.ok:
+        return OUT_OF_BOUNDS
+    return NOT_COMPARED if _missing(pair) else ""
+
+
 def _nearest(pair: Pair) -> str:
-    entry = pair.nearest()
-    missing = [c.missing for _, c in pair.runs if c.missing]
+    entry, missing = pair.nearest(), _missing(pair)
     if entry is None:
         return "; ".join(missing)
     run, figure = entry
-    many = len({name for name, _ in pair.runs}) > 1
-    return "; ".join([f"{figure}, {run}" if many else str(figure), *missing])
+    return "; ".join([f"{figure}, {run}" if _has_several_runs(pair) else str(figure), *missing])
+
+
+def _has_several_runs(pair: Pair) -> bool:
+    return len({name for name, _ in pair.runs}) > 1
 
 
 def row(pair: Pair) -> list[str]:
@@ -127,12 +148,16 @@ def row(pair: Pair) -> list[str]:
         pair.name,
         *(_figure(pair.largest(kind)) for kind in (LOSS, GRADIENTS, PARAMETERS)),
         _nearest(pair),
-        "" if pair.ok else "OUT OF BOUNDS",
+        _verdict(pair),
     ]
 
 
-def sentences(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
-    """Returns the summary; the first step and tensor out of bounds come first."""
+def verdict(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
+    """Returns the last lines of the summary: every failure, or that all pairs are within bounds.
+
+    Differences out of bounds come first, then failed runs. With a failure, no line says that all
+    pairs are within their bounds: pairs of failed runs were not compared.
+    """
     lines = []
     outside = [
         (figure.first_outside[0], pair, run, figure)
@@ -144,29 +169,91 @@ def sentences(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
         _, pair, run, figure = min(outside, key=lambda entry: entry[0])
         count = sum(not pair.ok for pair in found)
         lines.append(
-            f"OUT OF BOUNDS: {count} of {len(found)} pairs. First: {pair.model} {pair.dtype}, "
+            f"{OUT_OF_BOUNDS}: {count} of {len(found)} pairs. First: {pair.model} {pair.dtype}, "
             f"{pair.name} ({run}): {figure}"
         )
     failed = [run for run in document.runs if run.error]
     lines += [f"FAILED: {run_name(run.key)}: {run.error} (log: {run.log})" for run in failed]
-    lines += [f"skipped: {reason}" for reason in document.missing.values()]
-    if not outside:
-        whole = len(document.runs) - len(failed)
-        lines.append(f"All {len(found)} pairs of {whole} runs are within their bounds.")
-    lines.append(jobs.said_of_runs(document, total=len(document.runs)))
+    if failed:
+        uncompared = sum(bool(_missing(pair)) for pair in found)
+        others = f"; {uncompared} pairs were not compared" if uncompared else ""
+        lines.append(f"FAILED: {len(failed)} of {len(document.runs)} runs{others}.")
+    if not lines:
+        lines.append(
+            f"All {len(found)} pairs of {len(document.runs)} runs are within their bounds at the "
+            "inputs visited."
+        )
     return lines
 
 
-def print_summary(document: ParityDocument) -> None:
-    """Prints a row for each pair, then the summary."""
+def sentences(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
+    """Returns the summary: the session, what was skipped, and the verdict."""
+    return [
+        jobs.said_of_runs(document, total=len(document.runs)),
+        *(f"skipped: {reason}" for reason in document.missing.values()),
+        *verdict(document, found),
+    ]
+
+
+def _brief(pair: Pair) -> str:
+    """Returns the verdict and the text of ``_nearest`` for the terminal, where columns are few."""
+    entry, parts = pair.nearest(), [_verdict(pair)] if _verdict(pair) else []
+    if entry is not None:
+        run, figure = entry
+        step, tensor, value, bound = figure.first_outside or figure.nearest or (0, "", 0.0, 0.0)
+        quantity = figure.kind.partition(", ")[0]
+        where = f" of {tensor}" if tensor not in ("", quantity) else ""
+        said = f"{value:.1e} (bound {bound:.0e}) {quantity}{where} @{step}" if value else "0"
+        on = f", {run.partition(' ')[2]}" if _has_several_runs(pair) and value else ""
+        parts.append(said + on)
+    return "; ".join([*parts, *_missing(pair)])
+
+
+def print_pairs(found: Sequence[Pair], *, width: int) -> None:
+    """Prints a heading for each model and a row for each pair; no line is longer than ``width``.
+
+    A narrow terminal shows, of the figures of a pair, only the one nearest to its bound.
+    """
+    chosen = range(1, 3) if width < _LEAST_COLUMNS else range(1, 6)
+    titles = [COLUMNS[index] for index in chosen]
+    shown = [(pair, [row(pair)[index] for index in chosen]) for pair in found]
+    console = Console(width=width)
+
+    def widest(index: int) -> int:
+        texts = [titles[index], *(cells[index] for _, cells in shown)]
+        return max(len(line) for text in texts for line in text.split("\n"))
+
+    widths = [widest(index) for index in range(len(titles))]
+
+    def grid(*, header: bool) -> Table:
+        # Every model has its own table; fixed widths align their columns.
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=header, expand=True)
+        for title, size in zip(titles, widths, strict=True):
+            table.add_column(title, width=size)
+        table.add_column("nearest to its bound", ratio=1, overflow="fold")
+        return table
+
+    console.print(grid(header=True))
+    for model, entries in itertools.groupby(shown, key=lambda entry: entry[0].model):
+        console.print(Text(model, style="bold", overflow="fold"))
+        table = grid(header=False)
+        for pair, cells in entries:
+            style = "bold red" if _verdict(pair) else None
+            table.add_row(*map(Text, [*cells, _brief(pair)]), style=style)
+        console.print(table)
+
+
+def print_summary(document: ParityDocument, page: Path) -> None:
+    """Prints a table for each model, then the summary; its last lines are the verdict.
+
+    Args:
+      document: the results.
+      page: path of the page with all details.
+    """
     found = pairs(document)
-    table = make_table("")
-    for name in COLUMNS:
-        table.add_column(name, no_wrap=True)
-    for pair in found:
-        table.add_row(*map(Text, row(pair)), style=None if pair.ok else "bold red")
-    print_table(table)
+    print_pairs(found, width=terminal_width(TERMINAL_COLUMNS))
     print("@N: at step N. Bounds: common/parity/tolerances.py.")
+    print(f"Page: {page}")
     print("\n".join(sentences(document, found)))
 
 
