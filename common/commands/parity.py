@@ -1,4 +1,7 @@
-"""``isoscale parity``: checks that frameworks, strategies and device counts compute the same."""
+"""``isoscale parity``: checks that frameworks, strategies and device counts compute the same.
+
+The check holds at the inputs visited: the start values and batches of the cases.
+"""
 
 import dataclasses
 import sys
@@ -31,7 +34,8 @@ def define_flags() -> Flags:
     cases = all_cases().values()
     fv = Flags(
         usage=(
-            "Shows that all frameworks, strategies and device counts compute the same results.\n"
+            "Shows that all frameworks, strategies and device counts compute the same results at\n"
+            "the inputs visited.\n"
             "Trains each model in each of them, and compares every step with the others and with\n"
             "NumPy: initial parameters (bit-identical), logits, losses, gradients, optimizer\n"
             "state, parameters. "

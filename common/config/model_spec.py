@@ -312,8 +312,9 @@ class Family:
       parity_dropout: shows the dropout masks of the family; None: the family has no dropout.
 
     Raises:
-      ValueError: ``presets`` or ``parity_specs`` is empty, the sizes have several types, or an
-        entry refers to a parity size that is not in ``parity_specs``.
+      ValueError: ``presets`` or ``parity_specs`` is empty, the sizes have several types, an entry
+        refers to a parity size that is not in ``parity_specs``, or no parameter of these sizes has
+        an ending of ``parity_large``.
     """
 
     presets: Mapping[str, Preset]
@@ -333,6 +334,10 @@ class Family:
         unknown = {*self.parity_starts, *self.parity_optimizers} - set(self.parity_specs)
         if unknown:
             raise ValueError(f"not in parity_specs: {sorted(unknown)}")
+        names = {p.name for spec in self.parity_specs.values() for p in spec.parameters()}
+        for ending in self.parity_large:
+            if not any(name.endswith(ending) for name in names):
+                raise ValueError(f"parity_large: no parameter ends with '{ending}'")
 
     @property
     def default(self) -> str:

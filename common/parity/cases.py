@@ -1,4 +1,7 @@
-"""The cases of ``isoscale parity``: every model, and every piece of training on a small model."""
+"""The cases of ``isoscale parity``: every model, and every piece of training on a small model.
+
+Parity shows equality at the inputs visited by these cases.
+"""
 
 import dataclasses
 import functools

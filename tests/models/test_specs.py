@@ -6,7 +6,7 @@ import pytest
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.initializers import Normal, Ones, Zeros
-from isoscale.common.config.model_spec import Family
+from isoscale.common.config.model_spec import Factors, Family
 from isoscale.common.registry import lookup
 from isoscale.models.mlp.spec import MlpSpec
 from isoscale.models.moe.spec import MoeSpec, reference_experts
@@ -157,6 +157,7 @@ def test_a_spec_states_the_features_of_its_model() -> None:
         ({"parity_specs": {"small": MoeSpec()}}, "MlpSpec"),
         ({"parity_starts": {"tiny": {"kernel": 0.0}}}, "tiny"),
         ({"parity_optimizers": ("tiny",)}, "tiny"),
+        ({"parity_large": {"kernels": Factors()}}, "no parameter ends with 'kernels'"),
     ],
 )
 def test_an_invalid_family_is_refused(changes: dict, message: str) -> None:

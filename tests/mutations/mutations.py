@@ -539,4 +539,167 @@ MUTATIONS = (
         new="(step + 1) % stacked.shape[0]",
         flags=(*_jax("mlp"), "--tuning=tuned"),
     ),
+    # Large activations: with the usual start values, parity does not see these bugs.
+    Mutation(
+        name="torch-relu6-for-relu",
+        path="models/mlp/torch_model.py",
+        old="functional.relu(layer(x_BF))",
+        new="functional.relu6(layer(x_BF))",
+        flags=_torch("mlp/large"),
+    ),
+    Mutation(
+        name="jax-relu6-for-relu",
+        path="models/mlp/flax_model.py",
+        old="jax.nn.relu(layer(x_BF))",
+        new="jax.nn.relu6(layer(x_BF))",
+        flags=_jax("mlp/large"),
+    ),
+    Mutation(
+        name="tensorflow-relu6-for-relu",
+        path="models/mlp/tf_model.py",
+        old="tf.nn.relu(layer(x_BF))",
+        new="tf.nn.relu6(layer(x_BF))",
+        flags=_tf("mlp/large"),
+    ),
+    Mutation(
+        name="torch-relu6-in-the-transformer",
+        path="models/layers/torch_layers.py",
+        old="functional.relu",
+        new="functional.relu6",
+        flags=_torch("transformer_causal_padded/large"),
+    ),
+    Mutation(
+        name="jax-tanh-gelu-in-the-tails",
+        path="models/layers/flax_layers.py",
+        old="functools.partial(jax.nn.gelu, approximate=False)",
+        new="lambda x: jnp.where(abs(x) > 3.5, jax.nn.gelu(x, True), jax.nn.gelu(x, False))",
+        flags=_jax("transformer_encoder_unpadded/large"),
+    ),
+    Mutation(
+        name="torch-exact-gelu-in-the-tails",
+        path="models/layers/torch_layers.py",
+        old="functools.partial(functional.gelu, approximate='tanh')",
+        new=(
+            "lambda x: torch.where(abs(x) > 4.5, functional.gelu(x), functional.gelu(x, "
+            "approximate='tanh'))"
+        ),
+        flags=_torch("moe/large"),
+    ),
+    Mutation(
+        name="tensorflow-gelu-clips-its-tanh",
+        path="models/layers/tf_layers.py",
+        old="tf.tanh(inner)",
+        new="tf.tanh(tf.clip_by_value(inner, -6.0, 6.0))",
+        flags=_tf("transformer_encoder/large"),
+    ),
+    Mutation(
+        name="jax-attention-clips-its-scores",
+        path="models/layers/flax_layers.py",
+        old="jax.nn.softmax(scores_BNTS)",
+        new="jax.nn.softmax(jnp.clip(scores_BNTS, -50.0, 50.0))",
+        flags=_jax("transformer_causal/large"),
+    ),
+    Mutation(
+        name="tensorflow-attention-clips-its-scores",
+        path="models/layers/tf_layers.py",
+        old="tf.nn.softmax(scores_BNTS)",
+        new="tf.nn.softmax(tf.clip_by_value(scores_BNTS, -50.0, 50.0))",
+        flags=_tf("transformer_encoder/large"),
+    ),
+    Mutation(
+        name="torch-attention-clips-its-queries",
+        path="models/layers/torch_layers.py",
+        old="heads(self.query(x_BTD))",
+        new="heads(self.query(x_BTD)).clamp(-8.0, 8.0)",
+        flags=_torch("transformer_encoder/large"),
+    ),
+    Mutation(
+        name="torch-router-keeps-a-least-probability",
+        path="models/moe/torch_model.py",
+        old="torch.softmax(x_BTD.to(self.router_kernel.dtype) @ self.router_kernel, -1)",
+        new=(
+            "torch.softmax(x_BTD.to(self.router_kernel.dtype) @ self.router_kernel, "
+            "-1).clamp(min=1e-06)"
+        ),
+        flags=_torch("moe/large"),
+    ),
+    Mutation(
+        name="jax-loss-overflows",
+        path=f"{JAX}/runner.py",
+        old="optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch['labels'])",
+        new=(
+            "jnp.log(jnp.exp(logits).sum(-1)) - jnp.take_along_axis(logits, "
+            "batch['labels'][..., None], -1)[..., 0]"
+        ),
+        flags=_jax("mlp/large"),
+    ),
+    Mutation(
+        name="tensorflow-loss-overflows",
+        path=f"{TF}/runner.py",
+        old=(
+            "tf.nn.sparse_softmax_cross_entropy_with_logits(batch['labels'], tf.cast(logits, "
+            "self._parameter_dtype))"
+        ),
+        new=(
+            "tf.math.log(tf.reduce_sum(tf.exp(logits), -1)) - tf.gather(logits, "
+            "batch['labels'], batch_dims=batch['labels'].shape.rank)"
+        ),
+        flags=_tf("moe_padded/large"),
+    ),
+    Mutation(
+        name="torch-loss-overflows",
+        path=f"{TORCH}/runner.py",
+        old=(
+            "functional.cross_entropy(logits.flatten(0, -2), batch['labels'].flatten(), "
+            "reduction='none')"
+        ),
+        new=(
+            "functional.nll_loss(functional.softmax(logits.flatten(0, -2), -1).log(), "
+            "batch['labels'].flatten(), reduction='none')"
+        ),
+        flags=_torch("transformer_causal/large"),
+    ),
+    Mutation(
+        name="torch-loss-overflows-in-float32",
+        path=f"{TORCH}/runner.py",
+        old=(
+            "functional.cross_entropy(logits.flatten(0, -2), batch['labels'].flatten(), "
+            "reduction='none')"
+        ),
+        new=(
+            "(logits.exp().sum(-1).log() - logits.gather(-1, batch['labels'].long()[..., "
+            "None])[..., 0]).flatten()"
+        ),
+        flags=(*_torch("transformer_encoder/large"), "--dtype=float32"),
+    ),
+    Mutation(
+        name="torch-logits-are-clipped",
+        path=f"{TORCH}/runner.py",
+        old="logits.to(self._parameter_dtype)",
+        new="logits.to(self._parameter_dtype).clamp(-50.0, 50.0)",
+        within="_loss",
+        flags=_torch("transformer_causal_padded/large"),
+    ),
+    Mutation(
+        name="tensorflow-tiny-variances-are-raised",
+        path="models/layers/tf_layers.py",
+        old="tf.math.rsqrt(variance + self.epsilon)",
+        new="tf.math.rsqrt(tf.maximum(variance, 1e-06) + self.epsilon)",
+        flags=_tf("transformer_causal/large"),
+    ),
+    Mutation(
+        name="torch-large-inputs-of-layer-norm-are-clipped",
+        path="models/layers/torch_layers.py",
+        old="super().forward(x)",
+        new="super().forward(x.clamp(-50.0, 50.0))",
+        within="forward",
+        flags=_torch("moe_padded/large"),
+    ),
+    Mutation(
+        name="jax-large-inputs-of-layer-norm-are-clipped",
+        path="models/layers/flax_layers.py",
+        old="super().__call__(x, mask=mask)",
+        new="super().__call__(jnp.clip(x, -50.0, 50.0), mask=mask)",
+        flags=_jax("moe/large"),
+    ),
 )

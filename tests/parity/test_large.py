@@ -11,6 +11,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from isoscale.common.config.initializers import Normal
+from isoscale.common.config.model_spec import Factors, Parameter
 from isoscale.common.parity.cases import LARGE_STEPS, Case, all_cases
 from isoscale.common.reference import functions as reference
 from isoscale.common.registry import lookup
@@ -172,3 +174,29 @@ def test_factors_grow_along_their_dim_and_keep_constants() -> None:
             ratio = values.astype(float) / before
             assert not np.allclose(ratio, 1)
             assert 0 < ratio.min() <= ratio.max() < math.inf
+
+
+KERNEL = Parameter(
+    name="kernel", shape=(2, 3), dims=("input", "output"), initializer=Normal(std=1.0), decay=True
+)
+
+
+@pytest.mark.parametrize(
+    "factors, expected",
+    [
+        (Factors(), [[1, 30**0.5, 30], [1, 30**0.5, 30]]),  # of a family that states none
+        (Factors(first=2.0, last=8.0, dim="input"), [[2, 2, 2], [8, 8, 8]]),
+    ],
+)
+def test_factors_are_a_geometric_series_along_a_dim(factors: Factors, expected: list) -> None:
+    values = np.full((2, 3), 2.0, np.float32)
+    scaled = factors.scaled(KERNEL, values)
+    assert scaled.dtype == np.float32
+    assert scaled / 2 == pytest.approx(np.array(expected, np.float32))
+
+
+def test_wrong_factors_are_refused() -> None:
+    with pytest.raises(ValueError, match="both factors must be positive and finite"):
+        Factors(first=0.0)
+    with pytest.raises(ValueError, match=r"parameter kernel: .*the dims are"):
+        Factors(dim="heads").scaled(KERNEL, np.ones((2, 3)))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isoscale.common.parity.cases import all_cases
+from isoscale.common.parity.cases import LARGE_STEPS, all_cases
 from isoscale.common.parity.checks import ITSELF
 from isoscale.common.parity.compare import CLIPPED_NORM, GRADIENTS, LOSS, NORM, PARAMETERS
 from isoscale.common.parity.reference import NUMPY
@@ -26,11 +26,18 @@ pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SMALL = list(lookup.parity_specs())
 SOME = "mlp,transformer_causal_padded,moe_padded"
+
+
+def _with_large(models: str) -> str:
+    """Returns the models, and their pieces with large activations."""
+    return ",".join(f"{name},{name}/large" for name in models.split(","))
+
+
 BARE = ("--strategies=bare", "--devices=1", "--nopieces")
 FLOAT64, FLOAT32 = "--dtype=float64", "--dtype=float32"
 
 RUNS = {
-    "small": [f"--models={','.join(SMALL)}", *BARE, FLOAT64, "--steps=25"],
+    "small": [f"--models={_with_large(','.join(SMALL))}", *BARE, FLOAT64, "--steps=25"],
     # With the pieces of training.
     "two devices": ["--models=mlp,moe,transformer_causal_padded", "--devices=2", FLOAT64,
                     "--steps=25"],
@@ -38,12 +45,12 @@ RUNS = {
     "one and four devices": ["--models=mlp", "--devices=1,4", FLOAT64, "--nopieces"],
     "presets": ["--models=moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp", "--devices=2",
                 FLOAT64],
-    "float32": [f"--models={SOME},mlp/sgd_unclipped", "--strategies=pjit,mirrored,ddp",
+    "float32": [f"--models={_with_large(SOME)},mlp/sgd_unclipped", "--strategies=pjit,mirrored,ddp",
                 "--devices=2", FLOAT32, "--nopieces"],
     "bfloat16": [f"--models={SOME}", *BARE, "--dtype=bfloat16"],
     # No presets: the lane changes operations and blocks of steps, and small sizes have both. One
     # entry compiles as runs do (--noquick_compile).
-    "tuned": [f"--models={SOME}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
+    "tuned": [f"--models={_with_large(SOME)}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
               "--noquick_compile"],
     "tuned on two devices": ["--models=mlp,moe_padded", "--devices=2", "--tuning=tuned", FLOAT64,
                              "--steps=10", "--nopieces"],
@@ -123,6 +130,7 @@ def _expected(name: str) -> set[tuple[str, str, str, int, str]]:
                     (case.name, framework, strategy, count, dtype)
                     for strategy in lookup.strategies(framework)
                     if strategy != "bare" and (chosen is None or strategy in chosen)
+                    if not case.large
                     for count in counts
                 }
     return expected
@@ -154,7 +162,11 @@ def test_every_run_is_compared_and_within_bounds(name: str, parity) -> None:
             wanted = {LOSS, GRADIENTS} | ({PARAMETERS} if dtype == "float64" else set())
             assert wanted <= kinds[f"{framework} bare"]
             continue
-        assert {"logits, absolute", "loss, relative", "evaluation loss, relative"} <= kinds[NUMPY]
+        large = all_cases()[case].large
+        logits = "logits, relative to the largest" if large else "logits, absolute"
+        assert {logits, "loss, relative", "evaluation loss, relative"} <= kinds[NUMPY]
+        assert ("gradients of exactly 0, share of a tensor" in kinds[ITSELF]) is large
+        assert ("no gradient, 0 in every step" in kinds[ITSELF]) is not all_cases()[case].preset
         if dtype == "float64" and not all_cases()[case].preset:
             assert {"update of parameters, absolute", "updates counted"} <= kinds[NUMPY]
         others = set(kinds) - {NUMPY, ITSELF}
@@ -171,6 +183,7 @@ def test_every_run_is_compared_and_within_bounds(name: str, parity) -> None:
 def test_every_step_is_compared(parity) -> None:
     _, document = parity("two devices")
     seen: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    large: set[tuple[int, ...]] = set()
     for run in document["runs"]:
         for comparison in run["comparisons"]:
             if all_cases()[run["case"]].dropout or comparison["against"] == ITSELF:
@@ -178,7 +191,9 @@ def test_every_step_is_compared(parity) -> None:
             for figure in comparison["figures"]:
                 # On several devices, only the first step has gradients before clipping.
                 first = run["strategy"] != "bare" and figure["kind"] == NORM
-                seen[first].add(tuple(step for step, _ in figure["by_step"]))
+                steps = tuple(step for step, _ in figure["by_step"])
+                (large if all_cases()[run["case"]].large else seen[first]).add(steps)
+    assert large == {tuple(range(LARGE_STEPS))}
     assert seen == {True: {(0,)}, False: {tuple(range(25))}}
 
 
