@@ -112,13 +112,13 @@ _ROUTED = dataclasses.replace(
 )
 
 
-# Large activations magnify rounding: a sharp softmax and a layer norm of a tiny variance have large
-# derivatives. Measured on 2026-11-28 on two cores, all parity sizes, largest difference of three
-# runs: in float64 gradients 1.3e-11 (step 2; step 0: 3e-13), losses 6.1e-14, logits 1.3e-13 of the
-# largest logit, parameters 1.6e-12. In float32 first gradients 1.8e-4, losses against NumPy 6e-7,
-# logits 2.8e-5; losses of two frameworks part to 2.7e-4 after two steps.
+# Large activations magnify rounding: a sharp softmax, and a layer norm of a tiny variance, have large
+# derivatives. Largest differences measured on 2026-11-28, on two cores, over all parity sizes:
+# float64: gradients 3e-13 in the first step and 1.3e-11 in the third, losses 6.1e-14, logits 5.5e-14
+# of the largest logit, parameters 1.6e-12. float32: first gradients 1.9e-4, first losses 4.8e-7
+# (third: 2.7e-4), losses against NumPy 4.5e-7, logits 2.8e-5 of the largest.
 _LARGE = {
-    "float64": dataclasses.replace(TOLERANCES["float64"], gradient=1e-9, logits=1e-11),
+    "float64": dataclasses.replace(TOLERANCES["float64"], gradient=2e-10),
     "float32": dataclasses.replace(TOLERANCES["float32"], loss_steps=1, gradient=1e-3, logits=1e-4),
 }
 
