@@ -13,12 +13,12 @@ from isoscale.common.config.parsers import LONGEST_DURATION
 from isoscale.common.disk.folders import check_folder, scratch_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problem, system
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import supervise
 from isoscale.common.program.examine import EXAMINATION, define_size_flag
 from isoscale.common.registry import environments, lookup
-from isoscale.common.registry.catalogue import version
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
 _ACTIVITY_SECONDS = 1.0
@@ -122,7 +122,7 @@ def diagnose(fv: Flags, words: list[str]) -> dict[str, Any]:
     machine = describe.machine()
     machine.pop("gpus")
     facts: dict[str, Any] = {
-        "isoscale": version(),
+        "isoscale": own_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
         "settings": system.facts(out_dir),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.flags import HELP
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes.frame import INTERRUPTING, exit_code_of, interrupt_on
 
 COMMANDS = {
@@ -42,7 +43,8 @@ def usage() -> str:
             "Commands:",
             *lines,
             "",
-            "One run by hand:  python -m isoscale.frameworks.jax_runner --help",
+            "Version and commit:  isoscale --version",
+            "One run by hand:     python -m isoscale.frameworks.jax_runner --help",
         ]
     )
 
@@ -65,9 +67,7 @@ def _run(argv: list[str]) -> int:
         print(usage())
         return 0
     if command in _VERSION and not arguments:
-        from isoscale.common.registry.catalogue import version  # late: the help page needs no list
-
-        print(f"isoscale {version()}")
+        print(f"isoscale {own_version()}")
         return 0
     if command not in COMMANDS:
         from isoscale.common.commands.list import KINDS
@@ -75,6 +75,7 @@ def _run(argv: list[str]) -> int:
         if command in KINDS:
             raise ConfigError(f"unknown command '{command}': type 'isoscale list {command}'")
         raise unknown("command", command, COMMANDS)
+    own_version()  # now: child processes then inherit git's answer
     return importlib.import_module(f"isoscale.common.commands.{command}").run(arguments)
 
 

@@ -15,8 +15,11 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
-"""The version of new records; a record without a version has version 1."""
+SCHEMA_VERSION = 3
+"""The version of new records; a record without a version has version 1.
+
+Version 3 adds ``isoscale``: the version and commit of the program.
+"""
 OMIT_DEFAULT = {"omit default": True}
 """Metadata of a field that is absent from the JSON object at its default value."""
 

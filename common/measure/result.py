@@ -117,6 +117,7 @@ class RunIdentity:
       parameters: number of parameters of the model.
       flops_per_step: analytic count of floating-point operations in a training step.
       run_dir: name of the run's folder; in a study's index, relative to the study's folder.
+      isoscale: version and commit of the isoscale that ran; None: unknown (an older record).
     """
 
     started: str | None = None
@@ -125,6 +126,7 @@ class RunIdentity:
     parameters: int | None = None
     flops_per_step: int | float | None = None
     run_dir: str | None = None
+    isoscale: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The results of jobs, and the documents ``parity.json`` and ``relay.json`` with these results.
 
 Each type has one form on disk. The key ``schema_version`` gives the version of a record. A record
-without this key has version 1; version 2 only adds the key.
+without this key has version 1; version 2 only adds the key; version 3 adds ``isoscale``.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from isoscale.common.config.records import (
+    OMIT_DEFAULT,
     fields_to_record,
     from_record,
     with_version,
@@ -81,7 +82,13 @@ class ParityRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Document:
-    """A document whose JSON form has a version."""
+    """A document whose JSON form has a version.
+
+    Attributes:
+      isoscale: version and commit of the isoscale that wrote it; None: unknown (an older record).
+    """
+
+    isoscale: str | None = dataclasses.field(default=None, metadata=OMIT_DEFAULT)
 
     def to_json(self) -> dict[str, Any]:
         return with_version(fields_to_record(self))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.machine import describe
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.parity.cases import LARGE_DTYPES, Case, all_cases, fitting_batch, select
 from isoscale.common.parity.documents import Initializers, ParityDocument, ParityLine, ParityRun
 from isoscale.common.parity.jobs import JobFlags
@@ -193,6 +194,7 @@ def document(
       seconds: duration of this session.
     """
     return ParityDocument(
+        isoscale=own_version(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         machine=describe.machine(),

@@ -12,6 +12,7 @@ from typing import Self
 from isoscale.common.checkpoint.files import State
 from isoscale.common.config.errors import ConfigError, require_choice, require_whole
 from isoscale.common.machine import describe
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.parity.cases import Case, all_cases, fitting_batch
 from isoscale.common.parity.compare import LOSS, PARAMETERS, Comparison
 from isoscale.common.parity.documents import RelayDocument, RelayLine, RelayRun
@@ -340,6 +341,7 @@ def document(plan: Plan, lines: Sequence[RelayLine], *, kept: int, seconds: floa
     """
     results = _Results(plan, lines)
     return RelayDocument(
+        isoscale=own_version(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         machine=describe.machine(),

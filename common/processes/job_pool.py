@@ -29,6 +29,7 @@ from isoscale.common.config.records import from_record, to_record
 from isoscale.common.disk.json_files import from_json, read_json, to_json, write_json
 from isoscale.common.disk.writing import about_disk, remove_leftovers, writing
 from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import launch, ranks
 from isoscale.common.processes.frame import leave_at_once
 from isoscale.common.processes.heartbeat import Heartbeat, doing, path_for
@@ -451,7 +452,8 @@ def serve(
 
         def report(line: Line, began: float = began) -> None:
             if rank == 0:
-                line = dataclasses.replace(line, seconds=time.monotonic() - began)
+                seconds = time.monotonic() - began
+                line = dataclasses.replace(line, seconds=seconds, isoscale=own_version())
                 path = folder / RESULTS
                 with writing(path), path.open("a", encoding="utf-8") as file:
                     file.write(to_json(to_record(line)) + "\n")

@@ -15,6 +15,7 @@ from isoscale.common.config.flags import Flags
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import MOST_STEPS, RunConfig
 from isoscale.common.disk.folders import check_folder
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.measure.result import ResumedFrom
 from isoscale.common.measure.runner import Runner
 from isoscale.common.registry import lookup
@@ -169,7 +170,7 @@ class Checkpoints:
             "framework": config.framework,
             "strategy": config.strategy,
             "devices": config.devices,
-            "versions": versions,
+            "versions": {"isoscale": own_version(), **versions},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return Saver(

@@ -27,6 +27,7 @@ from isoscale.common.disk.json_files import write_json
 from isoscale.common.disk.writing import about_disk, remove_leftovers
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import Pinning, available_cores, cores_of_devices
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.machine.private import Private
 from isoscale.common.measure.result import (
     RESULT,
@@ -239,6 +240,7 @@ def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
         parameters=config.spec.parameter_count,
         flops_per_step=config.spec.training_flops(global_batch_size=batch),
         run_dir=run_dir.name,  # without its place: a study is often published
+        isoscale=own_version(),
     )
 
 
@@ -370,6 +372,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     if not fv.parse(argv):
         return 0
     config = read_config(fv, framework)
+    own_version()  # now: ranks inherit git's answer, and the end of a run asks nobody
     checkpoints = Checkpoints.read(fv, config)
     if checkpoints.complete:
         print(f"'{checkpoints.source}' already contains all {config.total_steps} steps")

@@ -10,6 +10,7 @@ from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json, write_atomically, write_json
 from isoscale.common.disk.writing import is_leftover
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.measure.result import RESULT, read_record
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes import heartbeat, ranks
@@ -67,7 +68,7 @@ def write_run_dir(
     write_json(run_dir / "config.json", config.to_json())
     write_json(run_dir / "machine.json", machine)
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "versions.json", versions)
+    write_json(run_dir / "versions.json", {"isoscale": own_version(), **versions})
     window_lines, step_lines = [], []
     for index, window in enumerate(windows):
         record = {"window": index, **vars(window)}

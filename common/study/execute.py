@@ -13,6 +13,7 @@ from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.writing import about_disk, reason, writing
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.machine.private import Private, prefix_of
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
 from isoscale.common.measure.training_result import TrainingResult
@@ -213,6 +214,7 @@ class Study:
             cell=self._records[index],
             seed=self._seed + run,
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            isoscale=own_version(),
         )
         outcome = RunOutcome(status=status, error=error)
         return lookup.scenario(self._cells[index].scenario).assemble(identity, outcome)

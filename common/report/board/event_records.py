@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog, SourceMetadata
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -29,6 +29,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from isoscale.common.config.errors import FolderError
 from isoscale.common.config.read import MEBIBYTE, read_bytes
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.machine.own_version import own_version
 
 RECORD_OVERHEAD_BYTES = 16
 """Bytes of a record besides its content: length, and checksums of length and content."""
@@ -97,7 +98,7 @@ def event(values: Iterable[Summary.Value], *, wall_time: float, step: int = 0) -
 
 
 def encode(events: Iterable[Event], *, wall_time: float) -> bytes:
-    """Returns the content of an event file.
+    """Returns the content of an event file; its first record names the isoscale that wrote it.
 
     Args:
       events: the events, in order.
@@ -107,7 +108,11 @@ def encode(events: Iterable[Event], *, wall_time: float) -> bytes:
     writer = RecordWriter(buffer)
     # The second record makes a running TensorBoard forget an older file of the same folder.
     for record in (
-        Event(wall_time=wall_time, file_version="brain.Event:2"),
+        Event(
+            wall_time=wall_time,
+            file_version="brain.Event:2",
+            source_metadata=SourceMetadata(writer=f"isoscale {own_version()}"),
+        ),
         Event(wall_time=wall_time, session_log=SessionLog(status=SessionLog.START)),
         *events,
     ):

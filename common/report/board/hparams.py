@@ -6,10 +6,12 @@ from typing import Any
 from tensorboard.plugins.hparams import api_pb2
 
 from isoscale.common.config.cell import Cell
+from isoscale.common.machine.own_version import UNKNOWN
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.metrics import metrics_of_study
 from isoscale.common.report.board.values import finite, study_seconds
 from isoscale.common.report.study.data import StudyData
+from isoscale.common.study.records import ResultLine
 
 _LARGEST_DISCRETE = 12
 _SHOWN_COLUMNS = 5
@@ -57,6 +59,11 @@ def hparams_of(cell: Cell) -> dict[str, bool | float | str]:
     return flat
 
 
+def program_of(line: ResultLine) -> str:
+    """Returns the version and commit of the isoscale that ran a run."""
+    return clean(line.result.isoscale or UNKNOWN)
+
+
 def _hparam_info(name: str, values: Sequence[bool | float | str]) -> api_pb2.HParamInfo:
     info = api_pb2.HParamInfo(name=name)
     kinds = {type(value) for value in values}
@@ -82,6 +89,7 @@ def experiment_of(studies: Sequence[StudyData]) -> api_pb2.Experiment:
             found = hparams_of(summary.cell) | {"study": clean(study.name)}
             for name, value in found.items():
                 values.setdefault(name, []).append(value)
+        values.setdefault("isoscale", []).extend(map(program_of, study.lines))
     infos = {name: _hparam_info(name, found) for name, found in values.items()}
     # TensorBoard shows five columns by default: first the marked columns, in alphabetical order.
     # Only the most informative columns get the mark.

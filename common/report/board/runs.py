@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from isoscale.common.report.board import event_records as records
 from isoscale.common.report.board.event_records import clean
-from isoscale.common.report.board.hparams import hparams_of
+from isoscale.common.report.board.hparams import hparams_of, program_of
 from isoscale.common.report.board.metrics import metrics_of
 from isoscale.common.report.board.values import finite, whole_step
 from isoscale.common.study.records import ResultLine
@@ -48,7 +48,7 @@ def run_events(
       start: start of the run, in seconds since 1970.
     """
     begin = SessionStartInfo(group_name=group, start_time_secs=start)
-    found = hparams_of(line.cell) | {"study": study}
+    found = hparams_of(line.cell) | {"study": study, "isoscale": program_of(line)}
     for name, value in found.items():
         if isinstance(value, bool):
             begin.hparams[name].bool_value = value

@@ -30,6 +30,7 @@ _AFTER = (
     Column("wall_seconds", "wall_seconds"),
     Column("exit_warning", "exit_warning"),
     Column("run_dir", "run_dir"),
+    Column("isoscale", "isoscale"),
 )
 _TUNING_FIELDS = ("tuning", "tweaks")
 

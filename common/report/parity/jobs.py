@@ -7,20 +7,22 @@ from typing import Any
 from markupsafe import Markup
 
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.machine.own_version import UNKNOWN
 from isoscale.common.parity.documents import ParityDocument, RelayDocument
 from isoscale.common.report.drawing.plot import Plot, with_own_ids
 from isoscale.common.report.formats.templates import make_environment
 
 
 def said_of_runs(document: ParityDocument | RelayDocument, *, total: int) -> str:
-    """Returns one sentence: number of runs, duration, tuning, platform and CPU."""
+    """Returns one sentence: number of runs, duration, tuning, platform, CPU and isoscale."""
     minutes, seconds = divmod(round(document.seconds), 60)
     kept = document.kept_runs
     of_before = f" ({kept} kept from an earlier session)" if kept else ""
     return (
         f"{total} runs{of_before} in {minutes}:{seconds:02d} minutes, tuning "
         f"{document.tuning}{' ' + ','.join(document.tweaks) if document.tweaks else ''}, "
-        f"platform {document.platform}, {document.machine['cpu_model']}."
+        f"platform {document.platform}, {document.machine['cpu_model']}, isoscale "
+        f"{document.isoscale or UNKNOWN}."
     )
 
 

@@ -11,6 +11,7 @@ from isoscale.common.analysis import pooling
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.records import to_record
+from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import ranks
 from isoscale.common.study.records import ResultLine
 
@@ -129,6 +130,7 @@ def make_conditions(
     cells = [summary.cell for summary in summaries]
     ok = [line for summary in summaries for line in summary.ok]
     versions: dict[str, dict[str, None]] = {}
+    programs = dict.fromkeys(line.result.isoscale for line in ok)
     for line in ok:
         for name, version in (line.result.versions or {}).items():
             versions.setdefault(name, {})[version] = None
@@ -151,6 +153,7 @@ def make_conditions(
             "Operating system",
             _joined(machine.get("operating_system", UNKNOWN) for machine in machines),
         ),
+        ("isoscale", _program(programs)),
         (
             "Versions",
             "; ".join(f"{name} {_joined(found)}" for name, found in versions.items()) or UNKNOWN,
@@ -184,6 +187,7 @@ def make_conditions(
     ]
     warnings = [f"Left out of the tuned lane: {t}." for t in left_out]
     mixed = [name for name, found in versions.items() if len(found) > 1]
+    mixed += ["isoscale"] if len(programs) > 1 else []
     if mixed:
         warnings.append(
             f"The study has runs with different versions of {', '.join(mixed)}; a comparison of "
@@ -203,6 +207,13 @@ def make_conditions(
             "all devices. Each strategy uses its natural process model."
         )
     return Conditions(facts=facts, warnings=warnings)
+
+
+def _program(recorded: Iterable[str | None]) -> str:
+    """Returns which isoscale measured, and which one writes the report if that is another one."""
+    measured = _joined(text or UNKNOWN for text in recorded)
+    here = own_version()
+    return measured if measured == here else f"measured by {measured}; report by {here}"
 
 
 def _link(machine: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from isoscale.common.config.records import SCHEMA_VERSION
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.parity.compare import Comparison
 from isoscale.common.parity.documents import ParityDocument, RelayDocument, exit_code
@@ -23,7 +24,7 @@ def read(name: str) -> dict[str, Any]:
 def test_a_document_without_a_version_has_version_1(name: str, kind: Any) -> None:
     """Reading and writing the file adds a version; keys, their order and values stay the same."""
     written = json.loads(to_json(kind.from_json(read(name)).to_json()))
-    assert list(written.items()) == [("schema_version", 2), *read(name).items()]
+    assert list(written.items()) == [("schema_version", SCHEMA_VERSION), *read(name).items()]
 
 
 @pytest.mark.parametrize("name, kind", TYPES)
@@ -36,7 +37,7 @@ def test_a_document_survives_json(name: str, kind: Any) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"schema_version": 3}, "schema_version is 3; this isoscale reads 1 to 2"),
+        ({"schema_version": 9}, f"schema_version is 9; this isoscale reads 1 to {SCHEMA_VERSION}"),
         ({"steps": "6"}, "steps is '6'; it must be int"),
         ({"relays": [{"model": "mlp"}]}, r"relays\[0\].legs is missing"),
         ({"more": 1}, "more: RelayDocument lacks this field"),

@@ -46,12 +46,23 @@ def read(folder: Path, name: str) -> str:
 
 
 def test_the_csv_file_is_the_same_byte_for_byte(folder: Path) -> None:
+    """Except for a new last column, which is empty: nobody knows which isoscale measured."""
     found, expected = (read(folder, f"{part}/results.csv") for part in (MEASURED, WRITTEN))
-    assert found == expected
+    first, *rows = expected.splitlines()
+    assert found.splitlines() == [f"{first},isoscale", *(f"{row}," for row in rows)]
+
+
+def without_program(text: str) -> str:
+    """Returns a report without the condition that earlier versions did not write."""
+    kept = [line for line in text.splitlines(True) if "measured by unknown; report by" not in line]
+    assert len(kept) == len(text.splitlines()) - 1
+    return "".join(kept)
 
 
 def structure(folder: Path, part: str) -> Structure:
-    return read_structure(read(folder, f"{part}/report.md"), read(folder, f"{part}/results.csv"))
+    text = read(folder, f"{part}/report.md")
+    text = without_program(text) if part == MEASURED else text
+    return read_structure(text, read(folder, f"{WRITTEN}/results.csv"))  # see the test above
 
 
 def test_verdicts_figures_and_cells_are_the_same(folder: Path) -> None:
@@ -65,7 +76,9 @@ def test_verdicts_figures_and_cells_are_the_same(folder: Path) -> None:
 
 
 def page_structure(folder: Path, part: str) -> PageStructure:
-    return read_page(read(folder, f"{part}/report.html"), read(folder, f"{part}/results.csv"))
+    page = read(folder, f"{part}/report.html")
+    page = without_program(page) if part == MEASURED else page
+    return read_page(page, read(folder, f"{part}/results.csv"))
 
 
 def test_the_page_has_the_same_verdicts_figures_and_plots(folder: Path) -> None:
