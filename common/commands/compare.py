@@ -325,7 +325,7 @@ def run(argv: Sequence[str]) -> int:
         )
 
     if request.flags.dry_run:
-        from isoscale.common.report.study.tables.planned import print_plan
+        from isoscale.common.report.study.tables.plan import print_plan  # late: it needs rich
 
         print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
         return 0

@@ -57,8 +57,9 @@ def define_flags() -> Flags:
     fv.names("model", None, "[list] models, families or pieces to train (required)")
     fv.names(
         "legs",
-        default_legs(),
-        "[list] FRAMEWORK:STRATEGY:DEVICES, in order; two to six legs",
+        default_legs(lookup.frameworks()),
+        "[list] FRAMEWORK:STRATEGY:DEVICES, in order; two to six legs; the default leaves out "
+        "frameworks that are not installed",
         unique=False,
     )
     fv.boolean("all_orders", False, "run every order of the legs, not only the given order")
@@ -80,10 +81,12 @@ class RelayRequest:
     Attributes:
       plan: all trainings.
       pool: the jobs of these trainings.
+      missing: why the default legs leave out a framework, and how to install it.
     """
 
     plan: Plan
     pool: JobPool[RelayLine]
+    missing: list[str]
 
 
 def read_request(argv: Sequence[str]) -> RelayRequest | None:
@@ -101,9 +104,17 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
     chosen = named(fv.model, known)
     require_choice("dtype", fv.dtype, DTYPES)
     flags = read_job_flags(fv, RelayJob, result=RELAY)
-    legs = [Leg.parse(text, fv.platform) for text in fv.legs]
+    texts, missing = fv.legs, []
+    if not fv.given("legs"):
+        found = find_programs(fv, lookup.frameworks())
+        missing = [program.missing for program in found.values() if program.missing]
+        present = [name for name, program in found.items() if not program.missing]
+        if not present:
+            raise ConfigError(missing[0])
+        texts = default_legs(present)
+    legs = [Leg.parse(text, fv.platform) for text in texts]
     if not 2 <= len(legs) <= 6:
-        raise ConfigError(f"--legs={','.join(fv.legs)} must name two to six legs")
+        raise ConfigError(f"--legs={','.join(texts)} must name two to six legs")
     if fv.steps < len(legs):
         raise ConfigError(f"--steps={fv.steps} must be {len(legs)} or more: one for each leg")
     relay.check_judged(fv.steps, legs=len(legs), dtype=fv.dtype)
@@ -125,7 +136,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
     )
     pythons = {name: programs[name].command[0] for name in frameworks}
     pool = make_pool(plan.jobs, RelayLine, flags=flags, pythons=pythons)
-    return RelayRequest(plan=plan, pool=pool)
+    return RelayRequest(plan=plan, pool=pool, missing=missing)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -141,6 +152,8 @@ def run(argv: Sequence[str]) -> int:
     request = read_request(argv)
     if request is None:
         return 0
+    for reason in request.missing:
+        print(f"isoscale: skipped: {reason}", file=sys.stderr)
     plan, flags = request.plan, request.plan.flags
     environments.say_removed()
     make_folder(flags.folder, flag="--out_dir")

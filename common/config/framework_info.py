@@ -15,7 +15,9 @@ class FrameworkInfo:
     Attributes:
       name: ``jax``, ``tensorflow``, ``torch``, ...
       packages: names of the packages that the runner imports.
-      install: the command that installs these packages.
+      install: the command that installs these packages where isoscale is installed. pip then takes
+        the extra from the installed isoscale, which may be a checkout.
+      newest_python: newest Python that the packages have wheels for; None: no limit is known.
       default_strategy: the usual strategy of this framework for several devices.
       compile_modes: ways to compile the step, the default first.
       platforms: platforms that the runner supports.
@@ -40,6 +42,7 @@ class FrameworkInfo:
     name: str
     packages: tuple[str, ...]
     install: str
+    newest_python: tuple[int, int] | None = None
     default_strategy: str
     compile_modes: tuple[str, ...]
     platforms: tuple[str, ...]

@@ -3,7 +3,7 @@
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.problem import GIB, Facts, Problem, cores, examined, gib, number
 
-_PYTHONS = ((3, 11), (3, 13))
+_PYTHONS = ((3, 11), (3, 14))
 
 
 def _python(facts: Facts) -> str | None:
@@ -126,7 +126,7 @@ PROBLEMS = (
         severity="problem",
         topic="installation",
         evidence=_python,
-        meaning="isoscale is tested with Python 3.11 to 3.13 only.",
+        meaning="isoscale supports Python 3.11 to 3.14. TensorFlow has no packages for 3.14.",
         remedy="Create the environment with one of these versions: "
         "make PYTHON=/path/to/python3.12 setup.",
     ),
@@ -195,8 +195,8 @@ PROBLEMS = (
         evidence=_versions,
         meaning="isoscale's tests and published figures used other versions.",
         remedy="Install the tested versions: pip install --constraint constraints.txt --editable "
-        "'.[dev]'. Or keep your versions and run the parity tests (make parity) before you trust a "
-        "comparison.",
+        "'.[all,digits,dev]'. Or keep your versions and run the parity tests (make parity) before "
+        "you trust a comparison.",
     ),
     Problem(
         id="virtual_machine",

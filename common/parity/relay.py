@@ -31,10 +31,13 @@ from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import check_devices
 
 
-def default_legs() -> list[str]:
-    """Returns one leg for each framework: its default strategy on two devices, or on one."""
-    legs = []
-    for name in lookup.frameworks():
+def default_legs(frameworks: Sequence[str]) -> list[str]:
+    """Returns one leg for each framework: its default strategy on two devices, or on one.
+
+    A single framework gets a leg with ``bare`` first: a relay has two legs or more.
+    """
+    legs = [f"{name}:bare:1" for name in frameworks] if len(frameworks) == 1 else []
+    for name in frameworks:
         strategy = lookup.framework_info(name).default_strategy
         limit = lookup.strategy_info(name, strategy).max_devices
         legs.append(f"{name}:{strategy}:{min(2, limit or 2)}")
@@ -60,7 +63,7 @@ class Leg:
         match = re.fullmatch(r"(\w+):(\w+):(\d{1,9})", text, re.ASCII)
         if match is None:
             raise ConfigError(
-                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {default_legs()[0]}"
+                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {default_legs(lookup.frameworks())[0]}"
             )
         framework, strategy, count = match.groups()
         require_choice("framework", framework, lookup.frameworks())

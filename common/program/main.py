@@ -58,6 +58,7 @@ from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write
 from isoscale.common.program.startup import Startup, process_age
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.build_config import build_config
+from isoscale.common.registry.interpreters import how_to_install
 
 
 def define_flags(framework: str) -> Flags:
@@ -127,10 +128,8 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
     info = lookup.framework_info(framework)
     missing = lookup.missing_packages(info)
     if missing:
-        raise ConfigError(
-            f"framework '{framework}' is not installed in {sys.executable} (no "
-            f"{', '.join(missing)}): {info.install}"
-        )
+        version = sys.version_info[:2]
+        raise ConfigError(how_to_install(framework, sys.executable, missing, version=version)[0])
     return config
 
 

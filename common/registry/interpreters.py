@@ -14,6 +14,7 @@ from isoscale.common.registry import lookup
 _OURS = "isoscale.common"
 _LACKS = """
 import importlib.util, sys
+print(*sys.version_info[:2])
 def has(name):
     try:
         found = importlib.util.find_spec(name)
@@ -31,7 +32,7 @@ class Program:
     Attributes:
       command: interpreter and module.
       missing: missing packages and the command that installs them; None: all are installed.
-      install: the command that installs the missing packages.
+      install: the command that installs the missing packages, or another remedy.
     """
 
     command: list[str]
@@ -58,15 +59,17 @@ def _interpreter(text: str) -> str:
     return os.path.abspath(os.path.expanduser(text)) if os.sep in text else text
 
 
-def _missing_packages(framework: str, path: str) -> list[str]:
-    """Returns the packages of a framework that an interpreter lacks; imports none of them.
+def _missing_packages(framework: str, path: str) -> tuple[tuple[int, ...], list[str]]:
+    """Returns an interpreter's version, and the packages of a framework that it lacks.
+
+    Imports none of the packages.
 
     Raises:
       ConfigError: ``path`` is not a Python interpreter.
     """
     info = lookup.framework_info(framework)
     if path == sys.executable:
-        return lookup.missing_packages(info)
+        return sys.version_info[:2], lookup.missing_packages(info)
     try:
         answer = subprocess.run(
             [path, "-P", "-c", _LACKS, *info.packages, _OURS],
@@ -76,22 +79,39 @@ def _missing_packages(framework: str, path: str) -> list[str]:
             timeout=10,
             cwd="/",
         )
-    except (OSError, subprocess.SubprocessError):
+        version, _, lacks = answer.stdout.partition("\n")
+        return tuple(map(int, version.split())), lacks.split()
+    except (OSError, ValueError, subprocess.SubprocessError):
         raise ConfigError(
             f"--python_{framework}={path} is not a Python interpreter, or does not start"
         ) from None
-    return answer.stdout.split()
 
 
-def _missing(framework: str, path: str, lacks: list[str]) -> tuple[str, str]:
-    """Returns (a message on missing packages, the command that installs them)."""
-    if lacks == [_OURS]:
-        here = lookup.ROOT if (lookup.ROOT / "pyproject.toml").exists() else "isoscale"
+def how_to_install(
+    framework: str, path: str, lacks: list[str], *, version: tuple[int, ...]
+) -> tuple[str, str]:
+    """Returns (a message on missing packages, the command that installs them).
+
+    Args:
+      framework: name of the framework.
+      path: the interpreter.
+      lacks: the packages that the interpreter lacks.
+      version: major and minor version of the interpreter.
+    """
+    info = lookup.framework_info(framework)
+    names = ", ".join(name for name in lacks if name != _OURS)
+    here = lookup.ROOT if (lookup.ROOT / "pyproject.toml").exists() else "isoscale"
+    if names and info.newest_python is not None and version > info.newest_python:
+        newest = ".".join(map(str, info.newest_python))
+        what = f"{framework} has no packages for Python {'.'.join(map(str, version))} ({path})"
+        install = f"add --python_{framework}=PATH, a Python {newest} with isoscale[{framework}]"
+    elif not names:
         what, install = f"isoscale is not installed in {path}", f"{path} -m pip install {here}"
     else:
-        names = ", ".join(name for name in lacks if name != _OURS)
         what = f"{framework} is not installed in {path} (no {names})"
-        install = lookup.framework_info(framework).install
+        install = f"{path} -m {info.install}"
+        if _OURS in lacks:  # pip would look for isoscale in an index
+            install = install.replace("isoscale[", f"{here}[")
     return f"{what}: {install}", install
 
 
@@ -104,8 +124,10 @@ def find_programs(fv: Flags, frameworks: Sequence[str]) -> dict[str, Program]:
     programs = {}
     for name in frameworks:
         path = _interpreter(getattr(fv, f"python_{name}") or sys.executable)
-        lacks = _missing_packages(name, path)
-        missing, install = _missing(name, path, lacks) if lacks else (None, None)
+        version, lacks = _missing_packages(name, path)
+        missing, install = None, None
+        if lacks:
+            missing, install = how_to_install(name, path, lacks, version=version)
         command = module_command(path, lookup.program(name))
         programs[name] = Program(command=command, missing=missing, install=install)
     return programs

@@ -163,6 +163,7 @@ class Study:
         if program.missing:
             # Without the path of an interpreter: a study is often published.
             missing = program.missing.replace(program.command[0], Path(program.command[0]).name)
+            missing = self._private(program.command[0]).clean(missing)
             attempt = _Attempt(result=self._without_figures(index, run, "skipped", missing))
         else:
             if leads_outside(self._store.folder, run_dir):

@@ -9,7 +9,7 @@ from isoscale.common.processes import ranks
 INFO = FrameworkInfo(
     name="jax",
     packages=("jax", "flax", "optax"),
-    install="pip install jax flax optax",
+    install="pip install 'isoscale[jax]'",
     default_strategy="pjit",
     compile_modes=("jit",),
     platforms=("cpu", "gpu", "tpu"),

@@ -6,7 +6,8 @@ from isoscale.common.config.run_config import RunConfig
 INFO = FrameworkInfo(
     name="tensorflow",
     packages=("tensorflow",),
-    install="pip install tensorflow",
+    install="pip install 'isoscale[tensorflow]'",
+    newest_python=(3, 13),
     default_strategy="mirrored",
     compile_modes=("graph", "xla"),
     platforms=("cpu", "gpu"),

@@ -6,7 +6,7 @@ from isoscale.common.config.run_config import RunConfig
 INFO = FrameworkInfo(
     name="torch",
     packages=("torch",),
-    install="pip install torch==2.13.0",
+    install="pip install 'isoscale[torch]'",
     default_strategy="ddp",
     compile_modes=("eager", "compile"),
     platforms=("cpu", "gpu"),

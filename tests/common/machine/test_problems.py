@@ -24,11 +24,11 @@ from tests.common.machine.facts import (
 )
 
 CASES: list[Case] = [
-    ("python_version", {"machine/python": "3.10.14"}, "3.10.14", {"machine/python": "3.13.1"}),
+    ("python_version", {"machine/python": "3.10.14"}, "3.10.14", {"machine/python": "3.14.1"}),
     (
         "python_version",
-        {"frameworks/jax": {**JAX, "interpreter": {**ELSEWHERE, "python": "3.14.0"}}},
-        "jax: Python 3.14.0",
+        {"frameworks/jax": {**JAX, "interpreter": {**ELSEWHERE, "python": "3.15.0"}}},
+        "jax: Python 3.15.0",
         ONE_JAX,
     ),
     ("few_cores", {"machine/available_cores": [2]}, "1 physical", {}),

@@ -28,4 +28,6 @@ def test_compile_costs_order_torch_before_jax_before_tensorflow() -> None:
 
 
 def test_default_legs_use_the_default_strategy_of_each_framework() -> None:
-    assert default_legs() == ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
+    legs = default_legs(lookup.frameworks())
+    assert legs == ["jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2"]
+    assert default_legs(["torch"]) == ["torch:bare:1", "torch:ddp:2"]

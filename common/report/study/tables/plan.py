@@ -1,7 +1,8 @@
-"""The table of a study's plan, for the terminal."""
+"""The plan of a study, as ``isoscale compare --dry_run`` prints it."""
 
 import math
 import sys
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,9 @@ _SHOWN_CELLS = 200
 """Most cells that ``--dry_run`` lists: the layout of a longer table takes seconds."""
 
 
-def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: float | None) -> None:
+def print_plan(
+    study: Study, programs: Mapping[str, Program], *, budget_seconds: float | None
+) -> None:
     """Prints the planned cells and an estimate of their duration; runs nothing."""
     rate = plan.matrix_product_rate()
     table = Table(
@@ -54,6 +57,9 @@ def print_plan(study: Study, programs: dict[str, Program], *, budget_seconds: fl
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if cells > _SHOWN_CELLS:
         print(f"The table shows the first {_SHOWN_CELLS} cells.")
+    for program in programs.values():
+        if program.missing:
+            print(f"Skipped: {program.missing}")
     print(f"{cells} cells, {total} runs to do.")
     print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
     if budget_seconds is not None:
