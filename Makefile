@@ -1,17 +1,19 @@
-# `make compare` and `make test` work on a fresh machine: both first run `make setup`.
+# `make compare` and `make test` work on a fresh machine: both first install what they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools_installed
+SHELL := bash
 
 # Checks Python first: a wrong version is one line, and make exits with 2.
 ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),compare)),)
-ifneq ($(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null),True)
-$(error isoscale needs Python 3.11 to 3.13; '$(PYTHON)' is $(or $(shell $(PYTHON) -V 2>/dev/null),not found); choose another with: make PYTHON=/path/to/python3.12)
+ifneq ($(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null),True)
+$(error isoscale needs Python 3.11 to 3.14; '$(PYTHON)' is $(or $(shell $(PYTHON) -V 2>/dev/null),not found); choose another with: make PYTHON=/path/to/python3.12)
 endif
 endif
 
-.PHONY: compare board doctor test setup test-fast parity mutations faults lint types benchmark clean help
+.PHONY: compare board doctor test setup tools test-fast parity mutations faults lint types benchmark clean help
 
 .DEFAULT_GOAL := compare
 
@@ -33,36 +35,51 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --
 test: lint types ## check style and types, then run all tests
 	$(PYTEST)
 
-test-fast: setup ## run the tests that take seconds
+test-fast: tools ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 parity: setup ## show that all frameworks, strategies and device counts compute the same results
 	$(BIN)/isoscale parity $(FLAGS)
 
-mutations: setup ## plant bugs, one at a time, and check that parity or a test finds each
+mutations: tools ## plant bugs, one at a time, and check that parity or a test finds each
 	$(BIN)/python -m tests.mutations
 
-faults: setup ## run all tests of faults: kills, attacks, damaged files, full disks
+faults: tools ## run all tests of faults: kills, attacks, damaged files, full disks
 	$(PYTEST) --long tests/faults
 
 benchmark: setup ## compare runners with hand-written steps, Keras and each other; write the tables
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.report_speed
 
-lint: setup ## check style
+lint: tools ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: setup ## check types
+types: tools ## check types
 	env -u MYPYPATH -u PYTHONPATH $(BIN)/mypy
 
-setup: $(STAMP) ## create .venv and install the pinned dependencies
+setup: $(STAMP) ## create .venv and install isoscale and the frameworks, with pinned versions
+
+tools: $(TOOLS) ## also install the tools of the tests
+
+# pip prints several lines for each package: here each package has one. Errors of pip stay visible.
+FRAMEWORKS := '.[all,digits]'
+SHOWN := ^ *Collecting [^ ]+|^Installing collected packages
+PIP = set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	--constraint constraints.txt --editable $(1) | (grep --line-buffered -oE '$(SHOWN)' || true)
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(VENV)
-	mkdir -p $(VENV)/tree/isoscale
-	ln -s ../../../common ../../../models ../../../frameworks ../../../runs $(VENV)/tree/isoscale
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "Creating $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@mkdir -p $(VENV)/tree/isoscale
+	@ln -s ../../../common ../../../models ../../../frameworks ../../../runs $(VENV)/tree/isoscale
+	@echo "Getting isoscale, the frameworks and what they need (a minute or more)"
+	@$(call PIP,$(FRAMEWORKS))
 	@touch $(STAMP)
+
+$(TOOLS): $(STAMP)
+	@echo "Getting the tools of the tests"
+	@$(call PIP,'.[dev]')
+	@touch $(TOOLS)
 
 clean: ## remove the environment and caches; keep results
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .mypy_cache

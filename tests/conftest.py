@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from isoscale.common.machine.cores import available_cores, pin
+from isoscale.common.machine.own_version import COMMIT_FILE, UNKNOWN, commit_of
 from isoscale.common.registry import environments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,15 +32,16 @@ _CORES = available_cores()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run long proofs (make faults)")
+    parser.addoption("--network", action="store_true", help="also ask the package index")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests: fast tests first, tests that need two cores last; leaves out long proofs."""
-    if not items[0].config.getoption("--long") if items else False:
-        chosen = [item for item in items if item.get_closest_marker("long") is None]
-        left_out = [item for item in items if item.get_closest_marker("long") is not None]
-        items[0].config.hook.pytest_deselected(items=left_out)
-        items[:] = chosen
+    """Sorts the tests: fast tests first, tests that need two cores last; leaves out some kinds."""
+    for kind in ("long", "network"):
+        if items and not items[0].config.getoption(f"--{kind}"):
+            left_out = [item for item in items if item.get_closest_marker(kind) is not None]
+            items[0].config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
@@ -83,6 +85,37 @@ def copy_of_the_code(folder: Path) -> Path:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / "isoscale" / name, ignore=ignore)
     return folder / "isoscale"
+
+
+def build_wheel(folder: Path) -> Path:
+    """Builds a wheel without a network; returns its path.
+
+    Builds from a copy, because the folder of an earlier build could add files.
+
+    Args:
+      folder: an empty folder; receives the copy and the wheel.
+    """
+    code = copy_of_the_code(folder)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, code)
+    (code / "runs").mkdir()
+    for file in [*(ROOT / "runs").glob("*.py"), *(ROOT / "runs").glob("*.flags")]:
+        shutil.copy(file, code / "runs")
+    (code / "runs/out/study").mkdir(parents=True)
+    (code / "runs/out/study/secret.flags").write_text("--models=gpt_tiny")
+    commit = commit_of(ROOT)  # the copy has no git history
+    if commit != UNKNOWN:
+        (code / "common" / COMMIT_FILE).write_text(commit)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+            *(f"--wheel-dir={folder}", str(code)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def environment_of(code: Path = ROOT, **more: str) -> dict[str, str]:

@@ -62,8 +62,9 @@ class Leg:
         """
         match = re.fullmatch(r"(\w+):(\w+):(\d{1,9})", text, re.ASCII)
         if match is None:
+            example = default_legs(lookup.frameworks())[0]
             raise ConfigError(
-                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {default_legs(lookup.frameworks())[0]}"
+                f"--legs: '{text[:80]}' is not FRAMEWORK:STRATEGY:DEVICES, like {example}"
             )
         framework, strategy, count = match.groups()
         require_choice("framework", framework, lookup.frameworks())

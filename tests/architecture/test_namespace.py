@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CODE, ROOT, copy_of_the_code, environment_of
+from tests.conftest import CODE, ROOT, build_wheel, copy_of_the_code, environment_of
 
 PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
 
@@ -119,30 +119,11 @@ def test_mypy_sees_errors_across_packages(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_contains_code_recipes_and_templates(tmp_path: Path) -> None:
-    """Builds from a copy, because the folder of an earlier build could add files."""
-    code = copy_of_the_code(tmp_path)
-    for name in ("pyproject.toml", "README.md", "runs"):
-        source = ROOT / name
-        if source.is_dir():
-            (code / name).mkdir()
-            for file in [*source.glob("*.py"), *source.glob("*.flags")]:
-                (code / name / file.name).write_bytes(file.read_bytes())
-        else:
-            (code / name).write_bytes(source.read_bytes())
-    (code / "runs/out/study").mkdir(parents=True)
-    (code / "runs/out/study/secret.flags").write_text("--models=gpt_tiny")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
-            *(f"--wheel-dir={tmp_path}", str(code)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = build_wheel(tmp_path)
     names = set(zipfile.ZipFile(wheel).namelist())
     files = {str(path.relative_to(ROOT)) for top in CODE for path in (ROOT / top).rglob("*.py")}
     files |= {f"runs/{path.name}" for path in (ROOT / "runs").glob("*.flags")}
     files |= {str(p.relative_to(ROOT)) for p in (ROOT / "common").rglob("templates/*")}
     assert {f"isoscale/{file}" for file in files} <= names
     assert not [name for name in names if "secret" in name or not name.startswith("isoscale")]
+    assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
