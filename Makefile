@@ -63,7 +63,7 @@ tools: $(TOOLS) ## also install the tools of the tests
 
 # pip prints several lines for each package: here each package has one. Errors of pip stay visible.
 FRAMEWORKS := '.[all,digits]'
-SHOWN := ^ *Collecting [^ ]+|^Installing collected packages
+SHOWN := ^ *(Collecting|Processing) [^ ]+|^Installing collected packages
 PIP = set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt --editable $(1) | (grep --line-buffered -oE '$(SHOWN)' || true)
 

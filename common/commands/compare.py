@@ -79,6 +79,7 @@ def define_flags() -> Flags:
             "rounds of random order, and compares time per step, throughput, scaling, memory,\n"
             "compile time and loss.\n\n"
             "  isoscale compare                                   the default comparison\n"
+            "  isoscale compare --recipe=quick                    a first look in about a minute\n"
             "  isoscale compare --models=gpt_tiny --devices=1,2 --runs=6\n"
             "  isoscale compare --study=NAME --resume             continue a stopped study\n"
             "  isoscale compare --study=NAME --resume --runs=6    extend it to 6 runs per cell\n\n"
@@ -86,12 +87,14 @@ def define_flags() -> Flags:
             f"Families:   {', '.join(lookup.families())} (all sizes of the family)\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n"
             f"Strategies: {', '.join(lookup.all_strategies())} (bare: always one device)\n"
-            f"Data sets:  {', '.join(lookup.data_sources())}\n\n"
+            f"Data sets:  {', '.join(lookup.data_sources())}\n"
+            f"Recipes:    {', '.join(lookup.recipes())}\n\n"
             "Flags marked [list] take values separated by commas. Exit code: 0 all runs ok or\n"
             "skipped, 1 a run failed or diverged, or the report failed, 2 bad input, 3 the study\n"
             "is in use or its folder cannot be written, 128 + N after\n"
             "signal N (Ctrl-C 130, SIGTERM 143)."
-        )
+        ),
+        recipes=lookup.recipes(),
     )
     fv.names("models", lookup.default_models(), "[list] models or families to train")
     fv.names("frameworks", None, "[list] frameworks (default: all)")
@@ -278,7 +281,7 @@ def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None
     """
     for flag in recorded:
         word = flag_name(flag)
-        if word == "flagfile":
+        if word in ("flagfile", "recipe"):
             raise ConfigError(
                 f"study '{name}' records {flag[:200]!r}: isoscale does not read files that a study "
                 "names"

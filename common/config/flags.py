@@ -6,13 +6,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from isoscale.common.config.errors import LARGEST, ConfigError, shown, unknown
+from isoscale.common.config.errors import LARGEST, ConfigError, require_choice, shown, unknown
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.options import FIELD, flag_default, options_of
 from isoscale.common.config.parsers import (
@@ -36,9 +36,11 @@ class Flags:
 
     Args:
       usage: the text at the top of the help page.
+      recipes: name -> flag file that ``--recipe=NAME`` reads; None: the program has no recipes.
     """
 
-    def __init__(self, *, usage: str):
+    def __init__(self, *, usage: str, recipes: Mapping[str, Path] | None = None):
+        self._recipes = recipes
         self._values = flags.FlagValues()
         self._usage = usage
         self._order: list[str] = []
@@ -167,6 +169,9 @@ class Flags:
             if flag.default is not None:
                 default = f" (default: {str(flag.default_as_str).strip(chr(39))})"
             lines.append(_entry(name, f"{flag.help}{default}", indent=width + 3))
+        if self._recipes is not None:
+            recipes = f"flags of a recipe; later flags win: {', '.join(self._recipes)}"
+            lines.append(_entry("recipe", recipes, indent=width + 3))
         lines.append(_entry("flagfile", "read flags from a file, one per line", indent=width + 3))
         return "\n".join(lines)
 
@@ -182,7 +187,7 @@ class Flags:
         if any(argument in HELP for argument in argv) or list(argv) == ["help"]:
             print(self.help())
             return False
-        settings = self._settings(_without_flag_files(argv))
+        settings = self._settings(_without_flag_files(argv, recipes=self._recipes))
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 self._values(["program", *(f"--{name}={value}" for name, value in settings)])
@@ -220,7 +225,8 @@ class Flags:
             elif name == "help":
                 raise ConfigError(f"--help={shown(value)}: --help takes no value")
             elif name not in self._order:
-                names = [f"--{name}" for name in (*self._order, "flagfile", "help")]
+                own = ["flagfile", "help"] + (["recipe"] if self._recipes is not None else [])
+                names = [f"--{name}" for name in (*self._order, *own)]
                 raise unknown("flag", f"--{name}", names, instead="All flags: --help")
             elif not separator and self._is_boolean(name):
                 value = "true"
@@ -283,25 +289,36 @@ def flag_name(argument: str) -> str | None:
     return argument.lstrip("-").partition("=")[0] if argument.startswith("-") else None
 
 
-def _without_flag_files(argv: Sequence[str], *, inside: tuple[Path, ...] = ()) -> list[str]:
-    """Returns the arguments with the flags of each ``--flagfile`` in its place.
+def _without_flag_files(
+    argv: Sequence[str], *, recipes: Mapping[str, Path] | None, inside: tuple[Path, ...] = ()
+) -> list[str]:
+    """Returns the arguments with the flags of each ``--flagfile`` and ``--recipe`` in its place.
+
+    Of a flag that is given twice, the later one counts: a flag after a recipe changes the recipe.
 
     absl would read a device or a pipe without end. The format of a file is that of absl: one flag
     per line; lines that begin with ``#`` or ``//`` are comments.
 
     Args:
       argv: the arguments.
+      recipes: name -> flag file; None: ``--recipe`` is no flag of the program.
       inside: the flag files that contain these arguments, the innermost last.
 
     Raises:
-      ConfigError: a flag file is not a regular text file of at most 1 MiB, or names itself.
+      ConfigError: a flag file is not a regular text file of at most 1 MiB, or names itself; or the
+        recipe is unknown.
     """
     found: list[str] = []
     for argument in argv:
-        if flag_name(argument) != "flagfile":
+        name, value = flag_name(argument), argument.partition("=")[2]
+        if name == "recipe" and recipes is not None:
+            if not value:
+                raise ConfigError(f"--recipe must be --recipe=NAME; known: {', '.join(recipes)}")
+            require_choice("recipe", value, recipes)
+            name, value = "flagfile", str(recipes[value])
+        if name != "flagfile":
             found.append(argument)
             continue
-        value = argument.partition("=")[2]
         if not value:
             raise ConfigError("--flagfile must be --flagfile=PATH")
         path = Path(os.path.abspath(os.path.expanduser(value)))
@@ -315,7 +332,7 @@ def _without_flag_files(argv: Sequence[str], *, inside: tuple[Path, ...] = ()) -
         chosen = [line for line in lines if line and not line.startswith(("#", "//"))]
         if any(line.lstrip("-").startswith("help") for line in chosen):
             raise ConfigError("--help must be on the command line, not in a file")
-        found += _without_flag_files(chosen, inside=(*inside, path))
+        found += _without_flag_files(chosen, recipes=recipes, inside=(*inside, path))
     return found
 
 

@@ -419,6 +419,14 @@ def missing_packages(info: FrameworkInfo) -> list[str]:
     return [name for name, spec in found.items() if spec is None or spec.origin is None]
 
 
+# Recipes.
+
+
+def recipes() -> dict[str, Path]:
+    """Returns name -> flag file, for each recipe that ``isoscale compare`` brings along."""
+    return {path.stem: path for path in sorted((ROOT / "runs").glob("*.flags"))}
+
+
 # Scenarios.
 
 

@@ -133,6 +133,55 @@ def test_flag_files_are_read(tmp_path) -> None:
     assert (fv.steps, fv.models) == (8, ["p", "q"])
 
 
+def with_recipes(folder: Path) -> Flags:
+    (folder / "small.flags").write_text("# a comment\n--steps=7\n--models=p,q\n")
+    fv = Flags(usage="a program", recipes={"small": folder / "small.flags"})
+    fv.integer("steps", 1, "")
+    fv.names("models", None, "")
+    return fv
+
+
+@pytest.mark.parametrize(
+    "argv, steps",
+    [
+        (["--recipe=small"], 7),
+        (["--recipe=small", "--steps=8"], 8),
+        (["--steps=8", "--recipe=small"], 7),
+        (["--steps=8", "--recipe=small", "--steps=9"], 9),
+    ],
+)
+def test_a_later_flag_wins_over_a_recipe(tmp_path: Path, argv: list[str], steps: int) -> None:
+    fv = with_recipes(tmp_path)
+    fv.parse(argv)
+    assert (fv.steps, fv.models) == (steps, ["p", "q"])
+    # The record of a study has the flags of the recipe and not its name, which may change.
+    assert fv.as_flags(without=set()) == [f"--steps={steps}", "--models=p,q"]
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("--recipe=smal", "unknown recipe 'smal': did you mean 'small'? Known: small"),
+        ("--recipe=../small", "unknown recipe '../small'"),
+        ("--recipe", "--recipe must be --recipe=NAME; known: small"),
+        ("--recpe=small", "unknown flag '--recpe': did you mean '--recipe'"),
+    ],
+)
+def test_an_unknown_recipe_is_refused(tmp_path: Path, argument: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        with_recipes(tmp_path).parse([argument])
+    assert message in str(error.value)
+    with pytest.raises(ConfigError, match="unknown flag '--recipe'"):
+        make().parse(["--recipe=small"])  # a program without recipes
+
+
+def test_help_lists_recipes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with_recipes(tmp_path).parse(["--help"])
+    assert "later flags win: small" in capsys.readouterr().out
+    make().parse(["--help"])
+    assert "--recipe" not in capsys.readouterr().out
+
+
 def test_help_lists_every_flag(capsys: pytest.CaptureFixture) -> None:
     assert not make().parse(["--help"])
     text = capsys.readouterr().out
