@@ -47,7 +47,7 @@ mutations: tools ## plant bugs, one at a time, and check that parity or a test f
 faults: tools ## run all tests of faults: kills, attacks, damaged files, full disks
 	$(PYTEST) --long tests/faults
 
-benchmark: setup ## compare runners with hand-written steps, Keras and each other; write the tables
+benchmark: tools ## compare runners with hand-written steps, Keras and each other; write the tables
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.report_speed
 

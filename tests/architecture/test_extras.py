@@ -132,7 +132,8 @@ def test_no_package_that_an_extra_needs_needs_another_framework() -> None:
 
 def resolve(extra: str, *, python: str) -> set[str]:
     """Returns the packages that pip would install for an extra on Linux; downloads no wheel."""
-    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 27, 28)]
+    tags = ("1", "2010", "2014", *(f"_2_{minor}" for minor in (5, 12, 17, 24, 27, 28)))
+    platforms = [f"--platform=manylinux{tag}_x86_64" for tag in tags]
     requirements = PROJECT["optional-dependencies"]
     wanted = PROJECT["dependencies"] + requirements[extra]
     for _ in range(3):  # isoscale[jax] -> the requirements of this extra
