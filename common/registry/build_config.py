@@ -127,6 +127,7 @@ def build_config(
     spec = _spec(model, overrides)
     lookup.require_model_file(info, spec)
     batch = global_batch_size or preset.global_batch_size
+    lookup.require_data_packages(fv.dataset)
     lookup.data_source(fv.dataset).check(spec, global_batch_size=batch)
     if strategy_info.max_devices is not None and devices > strategy_info.max_devices:
         raise ConfigError(

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -367,8 +368,11 @@ def _imports(info: FrameworkInfo, *, broken_by: tuple[type[Exception], ...]) -> 
         yield
     except broken_by as error:
         first = in_one_line(root_of(error))
+        # pip would find a broken package installed, and do nothing.
+        remove = f"pip uninstall {' '.join(info.packages)}"
         raise BrokenFrameworkError(
-            f"{info.name} is installed but broken ({first}); install it again: {info.install}"
+            f"{info.name} is installed but broken ({first}); install it again: {remove}, then "
+            f"{info.install}"
         ) from error
 
 
@@ -413,9 +417,14 @@ def load_examination(framework: str) -> ModuleType | None:
 
 def missing_packages(info: FrameworkInfo) -> list[str]:
     """Returns the packages of a framework that this interpreter does not have."""
+    return _absent(info.packages)
+
+
+def _absent(packages: Iterable[str]) -> list[str]:
+    """Returns the packages that this interpreter does not have; imports none."""
     # A module spec without an origin is a folder without __init__.py, for example in the working
     # folder. It is not an installed package.
-    found = {name: importlib.util.find_spec(name) for name in info.packages}
+    found = {name: importlib.util.find_spec(name) for name in packages}
     return [name for name, spec in found.items() if spec is None or spec.origin is None]
 
 
@@ -448,6 +457,21 @@ def data_source(name: str) -> ModuleType:
     """Returns the module of a data set; raises ConfigError for an unknown data set."""
     require_choice("dataset", name, data_sources())
     return _load(f"isoscale.common.data.sources.{name}")
+
+
+def require_data_packages(name: str) -> None:
+    """Raises ConfigError if this interpreter lacks a package of a data set, or for an unknown name.
+
+    The module of a data set may name packages that isoscale does not require, as ``PACKAGES``, and
+    the command that installs them, as ``INSTALL``.
+    """
+    source = data_source(name)
+    lacks = _absent(getattr(source, "PACKAGES", ()))
+    if lacks:
+        raise ConfigError(
+            f"dataset '{name}' needs {', '.join(lacks)}, which {sys.executable} lacks: "
+            f"{sys.executable} -m {source.INSTALL}"
+        )
 
 
 def load_dataset(config: RunConfig) -> Dataset:

@@ -5,8 +5,6 @@ split is the same for every seed: 1,437 images for training, 360 held out.
 """
 
 import hashlib
-import importlib.util
-import sys
 
 import numpy as np
 
@@ -14,21 +12,18 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import FeatureBatch, ModelSpec
 from isoscale.common.data.dataset import Dataset, finish_batch, generator
 
+PACKAGES = ("sklearn",)
+INSTALL = "pip install 'isoscale[digits]'"
 TRAINING_IMAGES = 1437
 PIXELS, CLASSES = 64, 10
 
 
 def check(spec: ModelSpec, *, global_batch_size: int) -> None:
-    """Raises ConfigError unless the data is installed, and the model and the batch fit it.
+    """Raises ConfigError unless the model and the batch fit the data.
 
     The model must have 64 features and 10 classes. The training images must fill at least one
     batch.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise ConfigError(
-            f"dataset 'digits' needs scikit-learn, which {sys.executable} lacks: "
-            f"{sys.executable} -m pip install 'isoscale[digits]'"
-        )
     kind = spec.batch_kind()
     if not isinstance(kind, FeatureBatch):
         raise ConfigError("dataset 'digits' has images; the model takes tokens (use mlp_digits)")
