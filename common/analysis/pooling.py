@@ -11,6 +11,7 @@ from isoscale.common.measure.result import RunResult
 from isoscale.common.study.records import ResultLine
 
 _NOT_SET = "not set"
+_OWN = "isoscale"
 
 
 def _plain(name: str, value: Any) -> str:
@@ -24,6 +25,12 @@ def _plain(name: str, value: Any) -> str:
 def machine_facts(result: RunResult) -> dict[str, str]:
     """Returns fact -> value, of the machine of a run; {} if it was not recorded."""
     return {name: _plain(name, value) for name, value in (result.machine or {}).items()}
+
+
+def _versions(result: RunResult) -> dict[str, str]:
+    """Returns package -> version of a run; also that of isoscale, with its commit."""
+    own = {_OWN: result.isoscale} if result.isoscale else {}
+    return {**own, **(result.versions or {})}
 
 
 def _differences(facts: Sequence[tuple[str, Mapping[str, str]]], absent: str | None) -> list[str]:
@@ -52,7 +59,7 @@ def differences(lines: Sequence[ResultLine]) -> list[str]:
     environments = [(name, r.environment) for name, r in named if r.environment is not None]
     return [
         *_differences([(name, machine_facts(result)) for name, result in named], None),
-        *_differences([(name, result.versions or {}) for name, result in named], None),
+        *_differences([(name, _versions(result)) for name, result in named], None),
         *_differences(environments, _NOT_SET),
     ]
 
@@ -77,7 +84,7 @@ def apart(
     """Returns how the conditions of two cells differ, one text per fact.
 
     Environment variables may differ: each cell has its own. So may the versions of two frameworks,
-    which can have their own interpreters.
+    which can have their own interpreters; but not that of isoscale.
 
     Args:
       ours, theirs: the runs of the two cells.
@@ -86,6 +93,9 @@ def apart(
     sides = [("one cell", ours), ("the other", theirs)]
     listed = [(name, line.result) for name, lines in sides for line in lines]
     found = _differences([(name, machine_facts(result)) for name, result in listed], None)
-    if same_framework:
-        found += _differences([(name, result.versions or {}) for name, result in listed], None)
-    return found
+    versions = [(name, _versions(result)) for name, result in listed]
+    if not same_framework:
+        versions = [
+            (name, {k: v for k, v in known.items() if k == _OWN}) for name, known in versions
+        ]
+    return [*found, *_differences(versions, None)]

@@ -83,7 +83,7 @@ def _examine(
             ],
             environment={
                 **environments.of_worker(),
-                # Nothing is written elsewhere: Keras imports matplotlib, which writes into the home.
+                # Nothing is written elsewhere: Keras imports matplotlib, which writes a cache.
                 "TMPDIR": str(folder),
                 "MPLCONFIGDIR": str(folder),
             },

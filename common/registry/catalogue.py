@@ -1,24 +1,14 @@
 """Describes, for lists, everything that a user can name: models, strategies, tweaks, ..."""
 
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.read import MEBIBYTE, read_text
-from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.registry import lookup
 from isoscale.common.tuning.tweaks import Tweak
 
 Facts = dict[str, Any]
-
-
-def version() -> str:
-    """Returns the version of isoscale."""
-    try:
-        return metadata.version("isoscale")
-    except metadata.PackageNotFoundError:  # not installed: runs from the source folder
-        return UNKNOWN
 
 
 def models() -> list[Facts]:

@@ -27,7 +27,7 @@ def lines(framework: str, rates: list[float], **of_last: Any) -> list[dict[str, 
         {
             "cell": cell, "run": run, "status": "ok", "error": None, "items_per_second": rate,
             "step_seconds": {"median": 64 / rate}, "machine": MACHINE, "environment": ENVIRONMENT,
-            "versions": VERSIONS,
+            "versions": VERSIONS, "isoscale": "0.1.0 (commit 0123456789ab)",
         }
         for run, rate in enumerate(rates)
     ]  # fmt: skip
@@ -52,6 +52,7 @@ CHANGES = [
     ("gpus", {"machine": {**MACHINE, "gpus": ["H100"]}}),
     ("torch", {"versions": {**VERSIONS, "torch": "2.12.0"}}),
     ("OMP_NUM_THREADS", {"environment": {"OMP_NUM_THREADS": "2"}}),
+    ("isoscale", {"isoscale": "0.1.0 (commit 0123456789ab modified)"}),
     ("TF_X", {"environment": {**ENVIRONMENT, "TF_X": "1"}}),
 ]
 
