@@ -29,7 +29,7 @@ from isoscale.common.processes.frame import (
     interrupted_line,
 )
 from isoscale.common.processes.lock import VanishedError
-from isoscale.common.registry import environments, lookup
+from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.interpreters import (
     define_interpreter_flags,
     find_programs,
@@ -57,7 +57,7 @@ GRID = {
     "time_budget",
 }
 NOT_RECORDED = "PATH"
-"""Stands in a study's record for the path of an interpreter."""
+"""Stands in a study's record for the path of an interpreter, or of the user's own folder."""
 # Flags that change neither the cells of a session nor how a run is measured.
 HOUSEKEEPING = {
     "study",
@@ -66,6 +66,7 @@ HOUSEKEEPING = {
     "dry_run",
     "report",
     *limits.FLAGS,
+    extra.FLAG,
     "allow_oversubscription",
     *(f"python_{name}" for name in lookup.frameworks()),
 }
@@ -149,6 +150,7 @@ def define_flags() -> Flags:
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
     limits.define_limit_flags(fv)
     define_interpreter_flags(fv)
+    extra.define_extra_flag(fv)
     define_training_flags(fv)
     define_size_flags(fv, lookup.size_fields())
     return fv
@@ -158,15 +160,19 @@ def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
     """Returns the session that some flags plan; ``rounds`` is used without ``--runs``."""
     fv = define_flags()
     fv.parse(flags)
-    recorded = fv.as_flags(without={"resume", "dry_run", "study", "out_dir", *interpreter_flags()})
+    cells = read_cells(fv)
+    unrecorded = {"resume", "dry_run", "study", "out_dir", extra.FLAG, *interpreter_flags()}
+    recorded = fv.as_flags(without=unrecorded)
     # A later isoscale may have more sizes of a family; the study goes on with those that it began.
     models = ",".join(lookup.presets_of(fv.models))
     recorded = [f"--models={models}" if flag.startswith("--models=") else flag for flag in recorded]
     # The path of an interpreter tells about the user, and nobody may start it by resuming.
     recorded += [f"--{flag}={NOT_RECORDED}" for flag in interpreter_flags() if fv.given(flag)]
+    if any(map(lookup.extra_digests, cells)):
+        recorded.append(f"--{extra.FLAG}={NOT_RECORDED}")
     return StudySession(
         flags=recorded,
-        cells=read_cells(fv),
+        cells=cells,
         rounds=fv.runs or rounds,
     )
 
@@ -290,6 +296,11 @@ def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None
             raise ConfigError(
                 f"study '{name}' was run with --{word}; to resume it, add --{word}=PATH (isoscale "
                 "starts no program that only a study names)"
+            )
+        if word == extra.FLAG and extra.folder() is None:
+            raise ConfigError(
+                f"study '{name}' used a folder of own models, data sets or strategies; to resume "
+                f"it, add --{extra.FLAG}=FOLDER (isoscale imports nothing that only a study names)"
             )
         if word == "env" and flag.partition("=")[2] not in typed.env:
             raise ConfigError(

@@ -8,12 +8,14 @@ from isoscale.common.config.errors import ConfigError, unknown
 from isoscale.common.config.flags import HELP
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes.frame import INTERRUPTING, exit_code_of, interrupt_on
+from isoscale.common.registry import extra
 
 COMMANDS = {
     "compare": "run models x frameworks x strategies x devices, and compare them",
     "explain": "measure the effect of each tweak, and the remaining gap between frameworks",
     "parity": "show that all frameworks, strategies and device counts compute the same results",
     "relay": "train one model in several frameworks in turn, and show that results are equal",
+    "new": "write a small model of your own, as a start: isoscale new model NAME",
     "list": "list models, frameworks, strategies, data sets, tweaks, recipes",
     "tweaks": "list the tweaks of each framework, and which are available on this machine",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
@@ -75,6 +77,7 @@ def _run(argv: list[str]) -> int:
         if command in KINDS:
             raise ConfigError(f"unknown command '{command}': type 'isoscale list {command}'")
         raise unknown("command", command, COMMANDS)
+    extra.take(arguments, create=command == "new")
     own_version()  # now: child processes then inherit git's answer
     return importlib.import_module(f"isoscale.common.commands.{command}").run(arguments)
 

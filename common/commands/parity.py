@@ -171,6 +171,14 @@ def run(argv: Sequence[str]) -> int:
         raise ConfigError("nothing to run: none of the chosen frameworks is installed")
     flags = request.matrix.flags
     environments.say_removed()
+    for family in sorted(
+        {lookup.family_of(c.spec) for c in request.matrix.all_cases if not c.spec.has_reference}
+    ):
+        print(
+            f"isoscale: model family '{family}' has no reference_forward: its logits and losses "
+            "are not compared with NumPy",
+            file=sys.stderr,
+        )
     make_folder(flags.folder, flag="--out_dir")
     with locked(flags.folder, called=flags.called), cache_inside(flags.folder):
         from isoscale.common.report.parity.page import (  # late: plotting libraries load slowly

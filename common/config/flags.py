@@ -332,6 +332,8 @@ def _without_flag_files(
         chosen = [line for line in lines if line and not line.startswith(("#", "//"))]
         if any(line.lstrip("-").startswith("help") for line in chosen):
             raise ConfigError("--help must be on the command line, not in a file")
+        if any(flag_name(line) == "extra" for line in chosen):  # other flags depend on it
+            raise ConfigError("--extra must be on the command line, not in a file")
         found += _without_flag_files(chosen, recipes=recipes, inside=(*inside, path))
     return found
 

@@ -166,8 +166,16 @@ class ModelSpec:
         raise NotImplementedError
 
     def reference_forward(self, parameters: Arrays, batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (logits, auxiliary loss of each group [B]), computed in NumPy float64."""
+        """Returns (logits, auxiliary loss of each group [B]), computed in NumPy float64.
+
+        A user's own model may lack this function: parity then compares it with no reference.
+        """
         raise NotImplementedError
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the family has a ``reference_forward``."""
+        return type(self).reference_forward is not ModelSpec.reference_forward
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from isoscale.common.processes.job_line import Line
 from isoscale.common.processes.job_pool import WORK, Job, JobPool, L, Launch
 from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import LOCK
-from isoscale.common.registry import environments, lookup
+from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags
 from isoscale.common.tuning.tweaks import read_wish
 
@@ -52,6 +52,7 @@ def define_job_flags(fv: Flags, *, out_dir: str, holds: str) -> None:
     fv.boolean("resume", False, "continue an interrupted session; repeat failed runs")
     define_limit_flags(fv)
     define_interpreter_flags(fv)
+    extra.define_extra_flag(fv)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,6 +225,7 @@ def _code_sha256() -> str:
     for top in ("common", "models", "frameworks"):
         for path in sorted((lookup.ROOT / top).rglob("*.py")):
             code.update(path.read_bytes())
+    code.update(extra.digest().encode())
     return code.hexdigest()
 
 

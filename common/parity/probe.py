@@ -106,7 +106,7 @@ class Run:
         self._used = np.zeros(len(self._layout.names), bool)
         # The NumPy reference judges large models only in float64, the dtype that proves equality.
         proves = not case.preset or job.dtype == "float64"
-        self._judged = job.alone is None and proves
+        self._judged = job.alone is None and proves and case.spec.has_reference
 
     @property
     def leads(self) -> bool:

@@ -56,7 +56,7 @@ from isoscale.common.processes.supervise import supervise, vanished
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write_run_dir
 from isoscale.common.program.startup import Startup, process_age
-from isoscale.common.registry import environments, lookup
+from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.build_config import build_config
 from isoscale.common.registry.interpreters import how_to_install
 
@@ -101,6 +101,7 @@ def define_flags(framework: str) -> Flags:
     define_checkpoint_flags(fv)
     define_training_flags(fv, platforms=info.platforms)
     define_size_flags(fv, lookup.size_fields())
+    extra.define_extra_flag(fv)
     return fv
 
 
@@ -224,6 +225,7 @@ def _private(run_dir: Path) -> Private:
         sys.prefix: "python",
         str(run_dir): run_dir.name,
         str(run_dir.absolute()): run_dir.name,
+        **extra.private_folder(),
     }
     return Private(folders, environments.private_variables())
 
@@ -291,6 +293,7 @@ def _work(
     startup.mark("build")
     facts = runner.describe()
     versions = {"python": sys.version.split()[0], **facts.pop("versions")}
+    versions |= lookup.extra_digests(config)
 
     scenario = lookup.scenario(config.scenario)
     task = Task(
@@ -367,6 +370,7 @@ def main(framework: str, argv: Sequence[str] | None = None) -> int:
 def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     interrupt_on(*INTERRUPTING)
     held = contextlib.ExitStack()  # holds the lock until this process ends
+    extra.take(argv)
     fv = define_flags(framework)
     if not fv.parse(argv):
         return 0

@@ -18,6 +18,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 import types
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -83,6 +84,12 @@ def folder() -> Path | None:
     return Path(text) if text else None
 
 
+def private_folder() -> dict[str, str]:
+    """Returns path of the folder -> its name in records; {} without a folder."""
+    found = folder()
+    return {} if found is None else {str(found): "(extra)"}
+
+
 def load(*parts: str) -> types.ModuleType:
     """Imports a file of the folder, for example ``load("models", "mine", "spec")``.
 
@@ -104,6 +111,9 @@ def load(*parts: str) -> types.ModuleType:
 def _first(error: Exception) -> str:
     if isinstance(error, SyntaxError) and error.lineno:
         return f"line {error.lineno}: {in_one_line(error)}"
+    if isinstance(error, NotImplementedError) and error.__traceback__:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        return f"the class of the sizes lacks the function {frame.f_code.co_name}()"
     return in_one_line(error)
 
 
@@ -181,8 +191,14 @@ def require_defined(path: Path, *wanted: str, contract: str) -> None:
 
 @functools.cache
 def digest(*parts: str) -> str:
-    """Returns the first 12 digits of the SHA-256 of a file, or of all Python files of a folder."""
-    top = (folder() or Path()).joinpath(*parts)
+    """Returns the first 12 digits of the SHA-256 of a file, or of all Python files of a folder.
+
+    Without a folder of the user, the result is empty.
+    """
+    found = folder()
+    if found is None:
+        return ""
+    top = found.joinpath(*parts)
     paths = sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
     content = hashlib.sha256()
     for path in paths:

@@ -39,43 +39,17 @@ from isoscale.common.machine import problems as machine_problems
 from isoscale.common.machine.problem import Problem
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.scenario import Scenario
+from isoscale.common.registry import places
 from isoscale.common.tuning.tweaks import Tweak
 
-ROOT = Path(__file__).resolve().parents[2]
-
-_SUFFIX = "_runner"
-
-
-BY_NAME = (
-    "isoscale.common.data.sources",
-    "isoscale.common.measure.scenarios",
-    "isoscale.models",
-    "isoscale.frameworks",
-)
-"""The packages whose modules are found and imported by name.
-
-Besides, ``commands/main.py`` imports the file of a command.
-"""
-
-
-def _load(name: str) -> ModuleType:
-    """Imports one of our own modules by its name."""
-    assert name.startswith(tuple(f"{package}." for package in BY_NAME)), name
-    return importlib.import_module(name)
-
-
-@functools.cache
-def _modules(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
-
+ROOT = places.ROOT
 
 # Models.
 
 
 @functools.cache
 def _families() -> dict[str, Family]:
-    names = sorted(path.parent.name for path in (ROOT / "models").glob("*/spec.py"))
-    return {n: _load(f"isoscale.models.{n}.spec").FAMILY for n in names}
+    return {name: places.family(name) for name in places.families()}
 
 
 def presets() -> dict[str, Preset]:
@@ -192,8 +166,7 @@ def model_builder(framework: FrameworkInfo, spec: ModelSpec) -> ModelBuilder:
       ConfigError: the family has no implementation for the framework.
     """
     require_model_file(framework, spec)
-    name = f"isoscale.models.{family_of(spec)}.{framework.model_module}"
-    return _load(name).build
+    return places.family_module(family_of(spec), framework.model_module).build
 
 
 def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
@@ -206,14 +179,19 @@ def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
         )
 
 
+def has_model(framework: str, model: str) -> bool:
+    """Returns whether a preset has an implementation for a framework."""
+    return has_model_file(framework_info(framework), family_of(preset(model).spec))
+
+
 def has_model_file(framework: FrameworkInfo, family: str) -> bool:
     """Returns whether a family has an implementation for a framework."""
-    return (ROOT / "models" / family / f"{framework.model_module}.py").exists()
+    return places.has_model(family, framework.model_module)
 
 
 def model_summary(family: str) -> str:
     """Returns the first line of a family's ``spec.py``."""
-    return first_line(_load(f"isoscale.models.{family}.spec"))
+    return first_line(places.family_module(family, "spec"))
 
 
 def first_line(module: ModuleType) -> str:
@@ -227,13 +205,13 @@ def first_line(module: ModuleType) -> str:
 @functools.cache
 def frameworks() -> tuple[str, ...]:
     """Returns the names of all frameworks."""
-    paths = (ROOT / "frameworks").glob(f"*{_SUFFIX}/__init__.py")
-    return tuple(sorted(path.parent.name.removesuffix(_SUFFIX) for path in paths))
+    paths = (ROOT / "frameworks").glob(f"*{places.SUFFIX}/__init__.py")
+    return tuple(sorted(path.parent.name.removesuffix(places.SUFFIX) for path in paths))
 
 
 def _package(framework: str) -> str:
     require_choice("framework", framework, frameworks())
-    return f"isoscale.frameworks.{framework}{_SUFFIX}"
+    return f"isoscale.frameworks.{framework}{places.SUFFIX}"
 
 
 def program(framework: str) -> str:
@@ -243,7 +221,7 @@ def program(framework: str) -> str:
 
 def framework_info(framework: str) -> FrameworkInfo:
     """Returns a framework's facts; raises ConfigError for an unknown framework."""
-    return _load(_package(framework)).INFO
+    return places.load(_package(framework)).INFO
 
 
 def usual_strategy(framework: str, devices: int) -> str:
@@ -253,14 +231,14 @@ def usual_strategy(framework: str, devices: int) -> str:
 
 def framework_environment(framework: str, config: RunConfig) -> dict[str, str]:
     """Returns the environment variables to set before the framework is imported."""
-    return _load(_package(framework)).environment(config)
+    return places.load(_package(framework)).environment(config)
 
 
 @functools.cache
 def tweaks(framework: str) -> tuple[Tweak, ...]:
     """Returns a framework's tweaks, in the order of activation."""
     name = f"{_package(framework)}.tweaks"
-    return _load(name).TWEAKS if importlib.util.find_spec(name) else ()
+    return places.load(name).TWEAKS if importlib.util.find_spec(name) else ()
 
 
 def problems() -> tuple[Problem, ...]:
@@ -273,7 +251,7 @@ def problems() -> tuple[Problem, ...]:
         problem
         for name in names
         if importlib.util.find_spec(name)
-        for problem in _load(name).PROBLEMS
+        for problem in places.load(name).PROBLEMS
     ]
     return (*of_frameworks, *machine_problems.PROBLEMS, *gpu_problems.PROBLEMS)
 
@@ -293,14 +271,10 @@ def tweaks_in_force(config: RunConfig) -> list[Tweak]:
     return [tweak for tweak in tweaks(config.framework) if tweak.name in config.tweaks]
 
 
-def _strategy_folder(framework: str) -> Path:
-    require_choice("framework", framework, frameworks())
-    return ROOT / "frameworks" / f"{framework}{_SUFFIX}" / "strategies"
-
-
 def strategies(framework: str) -> list[str]:
     """Returns the names of a framework's strategies."""
-    return _modules(_strategy_folder(framework))
+    require_choice("framework", framework, frameworks())
+    return places.strategies(framework)
 
 
 def strategies_of(process_model: ProcessModel) -> list[str]:
@@ -350,11 +324,14 @@ def strategy_info(framework: str, strategy: str) -> StrategyInfo:
                 f"has {', '.join(known)}"
             )
         raise unknown("strategy", strategy, known)
-    path = _strategy_folder(framework) / f"{strategy}.py"
+    path = places.strategy_path(framework, strategy)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
-            return StrategyInfo(**ast.literal_eval(node.value))
-    raise RuntimeError(f"{path} has no literal INFO")
+            try:
+                return StrategyInfo(**ast.literal_eval(node.value))
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{path}: INFO is wrong: {in_one_line(error)}") from None
+    raise ConfigError(f"{path} has no literal INFO = {{...}} at its top")
 
 
 class BrokenFrameworkError(RuntimeError):
@@ -395,8 +372,8 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
         _import_packages(info)
     # Our own modules use names that an old framework may lack.
     with _imports(info, broken_by=(ImportError,)):
-        runner_class = _load(f"{package}.runner").RUNNER
-        strategy = _load(f"{package}.strategies.{config.strategy}").make
+        runner_class = places.load(f"{package}.runner").RUNNER
+        strategy = places.strategy_module(config.framework, config.strategy).make
         build = model_builder(info, config.spec)
     return lambda: runner_class(config, build_model=build, make_strategy=strategy)
 
@@ -410,7 +387,7 @@ def load_examination(framework: str) -> ModuleType | None:
     name, info = f"{_package(framework)}.examine", framework_info(framework)
     with _imports(info, broken_by=(ImportError, OSError)):
         if importlib.util.find_spec(name) is not None:
-            return _load(name)
+            return places.load(name)
         _import_packages(info)
     return None
 
@@ -445,9 +422,9 @@ def scenario(name: str) -> Scenario:
     Raises:
       ConfigError: the scenario is unknown.
     """
-    known = _modules(ROOT / "common" / "measure" / "scenarios")
+    known = places.modules(ROOT / "common" / "measure" / "scenarios")
     require_choice("scenario", name, known)
-    return _load(f"isoscale.common.measure.scenarios.{name}").SCENARIO
+    return places.load(f"isoscale.common.measure.scenarios.{name}").SCENARIO
 
 
 # Data.
@@ -456,7 +433,7 @@ def scenario(name: str) -> Scenario:
 def data_source(name: str) -> ModuleType:
     """Returns the module of a data set; raises ConfigError for an unknown data set."""
     require_choice("dataset", name, data_sources())
-    return _load(f"isoscale.common.data.sources.{name}")
+    return places.data_module(name)
 
 
 def require_data_packages(name: str) -> None:
@@ -474,6 +451,16 @@ def require_data_packages(name: str) -> None:
         )
 
 
+def extra_digests(config: RunConfig) -> dict[str, str]:
+    """Returns the user's own parts of a run -> digest of their files; {} if there are none."""
+    return places.digests(
+        family=family_of(config.spec),
+        dataset=config.dataset,
+        framework=config.framework,
+        strategy=config.strategy,
+    )
+
+
 def load_dataset(config: RunConfig) -> Dataset:
     """Returns the data of a run."""
     return data_source(config.dataset).load(
@@ -487,4 +474,4 @@ def load_dataset(config: RunConfig) -> Dataset:
 
 def data_sources() -> list[str]:
     """Returns the names of all data sets."""
-    return _modules(ROOT / "common" / "data" / "sources")
+    return places.data_sources()

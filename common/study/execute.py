@@ -20,7 +20,7 @@ from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import ProcessOutcome, supervise
-from isoscale.common.registry import environments, lookup
+from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.records import MOST_RUNS, ResultLine, read_result
@@ -197,6 +197,7 @@ class Study:
             prefix_of(python): "python",
             str(self._store.folder.resolve()): ".",
             str(self._store.folder.resolve().parent): "(out_dir)",
+            **extra.private_folder(),
         }
         return Private(folders, environments.private_variables())
 

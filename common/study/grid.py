@@ -92,11 +92,13 @@ def read_cells(fv: Flags) -> list[RunConfig]:
 
     def build_all(**cell: Any) -> list[RunConfig]:
         found: list[RunConfig] = []
+        if not fv.given("frameworks") and not lookup.has_model(cell["framework"], cell["model"]):
+            return found  # a user's own family may be written for some frameworks only
         for tuning in fv.tuning:
             found += ladder(**cell) if tuning == LADDER else [build(**cell, tuning=tuning)]
         return found
 
-    return plan.expand(
+    cells = plan.expand(
         pairs,
         models=models,
         devices=devices,
@@ -105,3 +107,8 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         build=build_all,
         max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
     )
+    if not cells:
+        raise ConfigError(
+            f"--models={','.join(fv.models)}: none of the chosen frameworks has these models"
+        )
+    return cells
