@@ -92,15 +92,19 @@ class Case:
     dropout: bool = False
     checks: bool = False
 
-    def steps(self, dtype: str, wanted: int | None) -> int:
-        """Returns the number of steps for a dtype: ``wanted``, or the default if it is None."""
-        if self.large:
-            return min(wanted or LARGE_STEPS, LARGE_STEPS)
-        if wanted:
-            return wanted
+    def steps(self, dtype: str) -> int:
+        """Returns the default number of steps for a dtype."""
         if self.preset:
             return PRESET_STEPS
         return STEPS if dtype == "float64" else FLOAT32_STEPS
+
+    def trained_steps(self, configured: int) -> int:
+        """Returns how many steps a run trains, of those that its configuration has.
+
+        A piece with large activations has the configuration of its model, so that both have the
+        same compiled functions, but trains fewer steps.
+        """
+        return min(configured, LARGE_STEPS) if self.large else configured
 
     @property
     def model(self) -> str:
@@ -253,7 +257,7 @@ def make_config(
         spec=case.spec,
         devices=devices,
         global_batch_size=case.global_batch_size,
-        steps=case.steps(dtype, steps),
+        steps=steps or case.steps(dtype),
         gradient_accumulation_steps=case.gradient_accumulation_steps,
         dtype=dtype,
         platform=platform,

@@ -73,8 +73,7 @@ def _runner_of(case: Case, config: RunConfig) -> Runner:
         return lookup.load_runner(config)()
     if case.large and _kept:
         earlier, runner = _kept[0]
-        different = {name: getattr(config, name) for name in ("model", "steps", "window_steps")}
-        if dataclasses.replace(earlier, **different) == config:
+        if dataclasses.replace(earlier, model=config.model) == config:
             start = case.spec.initial_parameters(seed=config.seed)
             zeros = {name: np.zeros_like(value) for name, value in start.items()}
             slots = dict.fromkeys(runner.optimizer_state().slots, zeros)
@@ -170,7 +169,8 @@ class Run:
                 kinds += ["parameters", *([] if case.preset else self._slots())]
             writer = trace.Writer(Path(job.trace), tuple(kinds))
         state = self._read_state()
-        for step in range(self._config.steps):
+        steps = case.trained_steps(self._config.steps)
+        for step in range(steps):
             self._beat.beat(f"step {step} of {self._what}", compiles=step == 0)
             record, state = self._step(step, batches[step % len(batches)], state, numpy)
             if not self.leads:
@@ -192,9 +192,8 @@ class Run:
                 )
         if writer:
             writer.finish()
-        last = self._config.steps - 1
-        if job.alone is None and not case.preset and last > 0:
-            checks.check_used(self._own, self._used, self._layout, last_step=last)
+        if job.alone is None and not case.preset and steps > 1:
+            checks.check_used(self._own, self._used, self._layout, last_step=steps - 1)
         return [numpy, *compared.values()] if numpy.figures else list(compared.values())
 
     def _slots(self) -> list[str]:

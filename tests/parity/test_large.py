@@ -87,8 +87,8 @@ def share(values: np.ndarray) -> float:
 def test_every_parity_size_has_a_piece_with_large_activations() -> None:
     assert [f"{name}/large" for name in lookup.parity_specs()] == LARGE
     for name in LARGE:
-        assert all_cases()[name].steps("float64", 25) == LARGE_STEPS
-        assert all_cases()[name].steps("float64", 2) == 2
+        assert all_cases()[name].trained_steps(25) == LARGE_STEPS
+        assert all_cases()[name].trained_steps(2) == 2
 
 
 @pytest.mark.parametrize("name", LARGE)
