@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isoscale.common.registry import lookup
+from isoscale.common.registry import lookup, places
 from tests.conftest import CODE, ROOT, bare_environment
 
 OURS = "isoscale."
@@ -156,17 +156,24 @@ def test_only_the_registry_and_main_import_modules_by_name(path: Path) -> None:
 
 
 def test_the_registry_imports_only_listed_packages_by_name() -> None:
-    """``lookup.BY_NAME`` lists the packages whose modules the registry may import."""
-    text = (ROOT / "common/registry/lookup.py").read_text()
-    calls = re.findall(r"import_module\((.*?)\)", text)
-    assert calls == ["name", "package"]  # in ``_load``; and the packages of a framework
-    for package in lookup.BY_NAME:
+    """``places.BY_NAME`` lists the packages whose modules the registry may import."""
+    calls = {
+        path.stem: found
+        for path in sorted((ROOT / "common/registry").glob("*.py"))
+        if (found := re.findall(r"import_module\((.*)\)$", path.read_text(), re.MULTILINE))
+    }
+    assert calls == {
+        "extra": ['".".join((PACKAGE, *parts))'],  # the user's own folder
+        "lookup": ["package"],  # the packages of a framework
+        "places": ["name"],
+    }
+    for package in places.BY_NAME:
         parts = package.split(".")
         assert (ROOT / Path(*parts[1:])).is_dir()
         if parts[1] == "common":
             assert FLOORS[parts[2]] < FLOORS["registry"]
     with pytest.raises(AssertionError, match=r"isoscale.common.report"):
-        lookup._load("isoscale.common.report.words")
+        places.load("isoscale.common.report.words")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
@@ -200,7 +207,7 @@ import importlib, pkgutil, sys
 import isoscale.common
 for module in pkgutil.walk_packages(isoscale.common.__path__, "isoscale.common."):
     importlib.import_module(module.name)
-from isoscale.common.registry import lookup
+from isoscale.common.registry import lookup, places
 from isoscale.common.commands import main
 for framework in lookup.frameworks():
     lookup.framework_info(framework)
