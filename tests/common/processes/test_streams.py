@@ -26,7 +26,7 @@ END
 
 def run(shell: str, folder: Path, *, code: int = 0, leaves: bool = False, **variables: str):
     """Runs the program behind a line of shell in which ``$@`` stands for the program."""
-    end = "leave_at_once(exit_code_of(run))" if leaves else "sys.exit(exit_code_of(run))"
+    end = "exit_code_of(lambda: leave_at_once(run()))" if leaves else "sys.exit(exit_code_of(run))"
     program = PROGRAM.replace("CODE", str(code)).replace("END", end)
     answer = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {shell}", "bash", sys.executable, "-c", program],
