@@ -310,7 +310,8 @@ class Family:
     Attributes:
       presets: name -> size, for users; the first one is the family's default.
       parity_specs: name -> small size, for ``isoscale parity``. Together the sizes run every code
-        path; the first size runs on every device count.
+        path; the first size runs on every device count. The name of the family is not one of them:
+        it means all sizes.
       parity_starts: name of a parity size -> ending of parameter names -> the constant that these
         parameters start with, instead of the values that their initialisers draw.
       parity_large: ending of parameter names -> the factors of these parameters in the pieces

@@ -153,7 +153,7 @@ class MlpDropoutProbe:
 
 FAMILY = Family(
     presets=_PRESETS,
-    parity_specs={"mlp": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)},
-    parity_optimizers=("mlp",),  # one model is enough; this is the cheapest
+    parity_specs={"mlp_plain": MlpSpec(input_size=24, hidden_sizes=(32, 16), num_classes=8)},
+    parity_optimizers=("mlp_plain",),  # one model is enough; this is the cheapest
     parity_dropout=MlpDropoutProbe(),
 )

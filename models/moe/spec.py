@@ -247,7 +247,7 @@ _PARITY = MoeSpec(
     sequence_length=12,
 )
 _PARITY_SPECS = {
-    "moe": _PARITY,
+    "moe_plain": _PARITY,
     "moe_padded": dataclasses.replace(
         _PARITY, num_layers=1, variable_length=True, top_k=3, capacity_factor=0.8
     ),

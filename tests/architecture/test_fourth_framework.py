@@ -65,7 +65,7 @@ def test_parity_compares_a_new_framework_with_the_other_frameworks(
     isoscale, tmp_path: Path
 ) -> None:
     isoscale(
-        "parity", "--frameworks=numpy,torch", "--models=mlp", "--strategies=bare",
+        "parity", "--frameworks=numpy,torch", "--models=mlp_plain", "--strategies=bare",
         "--devices=1", "--steps=5", "--dtype=float64", "--out_dir=parity",
     )  # fmt: skip
     document = json.loads((tmp_path / "parity/parity.json").read_text())
@@ -74,9 +74,9 @@ def test_parity_compares_a_new_framework_with_the_other_frameworks(
         for run in document["runs"]
         if run["framework"] == "torch"
     }
-    assert "numpy bare" in against["mlp"]
-    assert "numpy bare" in against["mlp/accumulated"]
-    assert "mlp/dropout" in against
+    assert "numpy bare" in against["mlp_plain"]
+    assert "numpy bare" in against["mlp_plain/accumulated"]
+    assert "mlp_plain/dropout" in against
 
 
 def test_tweaks_and_doctor_list_the_entries_of_a_new_framework(isoscale) -> None:

@@ -18,8 +18,8 @@ from tests.conftest import ROOT, copy_of_the_code, interrupted
 pytestmark = pytest.mark.slow
 
 MAIN = "isoscale.common.commands.main"
-TORCH = ("--models=mlp", "--frameworks=torch", "--strategies=bare", "--devices=1", "--nopieces",
-         "--dtype=float64", "--steps=3")  # fmt: skip
+TORCH = ("--models=mlp_plain", "--frameworks=torch", "--strategies=bare", "--devices=1",
+         "--nopieces", "--dtype=float64", "--steps=3")  # fmt: skip
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def test_a_difference_exits_with_1_and_names_step_and_tensor(
     answer = run_program(MAIN, "parity", *TORCH, "--steps=5", code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
-    assert "First: mlp float64, torch - NumPy" in line
+    assert "First: mlp_plain float64, torch - NumPy" in line
     assert "update of parameters of dense_0/kernel at step 0: " in line
     page = (tmp_path / "runs/out/parity/parity.html").read_text()
     assert "dense_0/kernel at step 0" in page
-    assert page.count("<svg") == 1  # mlp in float64
+    assert page.count("<svg") == 1  # mlp_plain in float64
     assert not any(word in page for word in ("<script", "src=", "href=http"))
 
 
@@ -75,11 +75,15 @@ def test_a_failed_run_exits_with_1_and_the_other_runs_continue(run_program, code
            'if config.name == "adamw" and config.schedule != "constant":\n'
            '        raise RuntimeError("out of luck")\n'
            '    if config.name == "adamw":')  # fmt: skip
-    flags = ("--models=mlp,mlp/adamw_linear_clipped,mlp/sgd_unclipped", *TORCH[1:4], *TORCH[5:])
+    flags = (
+        "--models=mlp_plain,mlp_plain/adamw_linear_clipped,mlp_plain/sgd_unclipped",
+        *TORCH[1:4],
+        *TORCH[5:],
+    )
     answer = run_program(MAIN, "parity", *flags, "--nopieces", code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     line = next(x for x in answer.stdout.splitlines() if x.startswith("FAILED"))
-    assert "mlp/adamw_linear_clipped torch bare devices=1 float64" in line
+    assert "mlp_plain/adamw_linear_clipped torch bare devices=1 float64" in line
     assert "RuntimeError: out of luck" in line
     assert answer.stdout.splitlines()[-1] == "FAILED: 1 of 3 runs."
     assert "within" not in answer.stdout
@@ -134,7 +138,7 @@ def test_a_framework_that_is_not_installed_is_skipped(run_program, tmp_path: Pat
 def test_ctrl_c_ends_all_processes_and_resume_continues(
     run_program, code: Path, tmp_path: Path
 ) -> None:
-    flags = ("--frameworks=torch", "--models=mlp,moe", *TORCH[2:])
+    flags = ("--frameworks=torch", "--models=mlp_plain,moe_plain", *TORCH[2:])
 
     def probes() -> list[psutil.Process]:
         found = []
@@ -188,7 +192,7 @@ def test_ctrl_c_ends_all_processes_and_resume_continues(
         (["--platform=gpu", "--devices=99"], "this machine shows"),
         (["--out_dir=/proc/nope"], "/proc/nope"),
         (["--python_jax=/no/python"], "--python_jax=/no/python is not a Python"),
-        (["mlp"], "'mlp' is not a flag"),
+        (["mlp_plain"], "'mlp_plain' is not a flag"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -199,14 +203,14 @@ def test_bad_input(arguments: list[str], message: str, run_program, tmp_path: Pa
 def test_help(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "parity", "--help")
     assert answer.returncode == 0
-    for text in ("--models", "moe_padded", "mlp/dropout", "Exit code", "pjit"):
+    for text in ("--models", "moe_padded", "mlp_plain/dropout", "Exit code", "pjit"):
         assert text in answer.stdout
     assert not list(tmp_path.iterdir())
 
 
 def test_the_batch_is_rounded_up_to_a_multiple_of_the_devices(run_program) -> None:
-    flags = ("--models=mlp", "--frameworks=torch", "--devices=3", "--nopieces", "--dtype=float64",
-             "--steps=3")  # fmt: skip
+    flags = ("--models=mlp_plain", "--frameworks=torch", "--devices=3", "--nopieces",
+             "--dtype=float64", "--steps=3")  # fmt: skip
     answer = run_program(MAIN, "parity", *flags)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "torch, N devices - bare" in answer.stdout

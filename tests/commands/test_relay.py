@@ -16,7 +16,7 @@ from tests.conftest import ROOT, copy_of_the_code, interrupted
 pytestmark = pytest.mark.slow
 
 MAIN = "isoscale.common.commands.main"
-MODELS = ("mlp", "moe", "transformer_causal")
+MODELS = ("mlp_plain", "moe_plain", "transformer_causal")
 FRAMEWORKS = ("jax:pjit:2", "tensorflow:mirrored:2", "torch:ddp:2")
 LEGS = ("--legs=torch:ddp:2,jax:pjit:2", "--steps=6", "--out_dir=relay")
 SHORT = ("--legs=torch:ddp:2,torch:bare:1", "--steps=6", "--out_dir=relay")
@@ -74,7 +74,7 @@ def test_relay_writes_a_page_plots_and_curves(all_orders) -> None:
     assert {path.name for path in (folder / "plots").iterdir()} == {
         f"relay_{model}.{ending}" for model in MODELS for ending in ("svg", "png")
     }
-    runs = {path.parent.name for path in (folder / "tensorboard/moe").rglob("events.out*")}
+    runs = {path.parent.name for path in (folder / "tensorboard/moe_plain").rglob("events.out*")}
     assert len(runs) == 6 + 3
     assert "relay-jax_pjit_2-tensorflow_mirrored_2-torch_ddp_2" in runs
 
@@ -93,7 +93,7 @@ def test_a_difference_exits_with_1_and_names_the_step(
     assert text.count(good) == 1
     bad = "{slot: {n: 0 * v for n, v in a.items()} for slot, a in state.slots.items()}"
     path.write_text(text.replace(good, f"OptimizerState(slots={bad},"))
-    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, *flags, code=code)
+    answer = run_program(MAIN, "relay", "--model=mlp_plain", *SHORT, *flags, code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (line,) = [x for x in answer.stdout.splitlines() if x.startswith("OUT OF BOUNDS")]
     # The first step after the hand-over is the first to use the moments; the next loss shows it.
@@ -109,7 +109,7 @@ def test_a_difference_exits_with_1_and_names_the_step(
             "strategies/ddp.py",
             "def __init__(",
             "def __init__x(",
-            "rank 0 failed in 'building mlp torch:ddp:2': AttributeError: ",
+            "rank 0 failed in 'building mlp_plain torch:ddp:2': AttributeError: ",
         ),
         # After one step the parameters are not finite: no checkpoint, and the next leg stops.
         (
@@ -128,20 +128,25 @@ def test_a_failed_leg_exits_with_3(
     text = broken.read_text()
     assert good in text
     broken.write_text("import math\n" + text.replace(good, bad))
-    answer = run_program(MAIN, "relay", "--model=mlp", *SHORT, code=code)
+    answer = run_program(MAIN, "relay", "--model=mlp_plain", *SHORT, code=code)
     assert answer.returncode == 1, answer.stdout + answer.stderr
-    (line,) = [x for x in answer.stdout.splitlines() if x.startswith("FAILED: mlp torch:ddp:2 > ")]
+    (line,) = [
+        x for x in answer.stdout.splitlines() if x.startswith("FAILED: mlp_plain torch:ddp:2 > ")
+    ]
     assert message in line
     assert "All within" not in answer.stdout
 
 
 def test_an_interrupted_relay_can_be_resumed(tmp_path: Path, run_program) -> None:
-    flags = ("--model=mlp,mlp/sgd_cosine_clipped,mlp/accumulated,mlp/adamw_linear_clipped", *LEGS)
+    flags = (
+        "--model=mlp_plain,mlp_plain/sgd_cosine_clipped,mlp_plain/accumulated,mlp_plain/adamw_linear_clipped",
+        *LEGS,
+    )
     work = tmp_path / "relay/.work"
     said = interrupted("relay", *flags, signal_number=signal.SIGTERM, work=work, folder=tmp_path)
     assert "of 16 runs are kept in" in said
     # The output of a finished job is deleted: the job runs again in spite of its result line.
-    (gone,) = work.glob("outputs/mlp/torch_ddp_2-to-3")
+    (gone,) = work.glob("outputs/mlp_plain/torch_ddp_2-to-3")
     shutil.rmtree(gone)
     answer = run_program(MAIN, "relay", *flags, "--resume")
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -163,7 +168,7 @@ def test_relay_and_parity_do_not_replace_foreign_files(
     path.parent.mkdir(parents=True)
     probe = {"relay": "probe", "parity": "relay_probe"}[command]
     path.write_text(json.dumps({"module": f"isoscale.common.parity.{probe}"}))
-    flags = ("--model=mlp",) if command == "relay" else ()
+    flags = ("--model=mlp_plain",) if command == "relay" else ()
     answer = run_program(MAIN, command, *flags, "--out_dir=mine")
     assert answer.returncode == 2
     expected = f"holds '{Path(there).parts[0]}' but no {command}.json; choose an empty folder"
@@ -176,24 +181,33 @@ def test_relay_and_parity_do_not_replace_foreign_files(
     [
         ((), "--model is required"),
         (("--model=mpl",), "unknown model 'mpl': did you mean 'mlp', "),
-        (("--model=mlp", "--legs=torch:ddp:2"), "--legs=torch:ddp:2 must name two to six legs"),
-        (("--model=mlp", "--legs=torch:ddp,jax:pjit:2"), "is not FRAMEWORK:STRATEGY:DEVICES"),
-        (("--model=mlp", "--legs=torch:dpd:2,jax:pjit:2"), "did you mean 'ddp'?"),
         (
-            ("--model=mlp", "--legs=torch:bare:2,jax:pjit:2"),
+            ("--model=mlp_plain", "--legs=torch:ddp:2"),
+            "--legs=torch:ddp:2 must name two to six legs",
+        ),
+        (("--model=mlp_plain", "--legs=torch:ddp,jax:pjit:2"), "is not FRAMEWORK:STRATEGY:DEVICES"),
+        (("--model=mlp_plain", "--legs=torch:dpd:2,jax:pjit:2"), "did you mean 'ddp'?"),
+        (
+            ("--model=mlp_plain", "--legs=torch:bare:2,jax:pjit:2"),
             "2 devices; strategy 'bare' of torch allows at most 1",
         ),
-        (("--model=mlp", "--steps=2"), "--steps=2 must be 3 or more"),
-        (("--model=mlp", "--dtype=float16"), "unknown dtype 'float16'"),
-        (("--model=mlp/dropout",), "unknown model 'mlp/dropout'"),
-        (("--model=mlp", "--dtype=float32"), "--steps=13 or fewer"),
-        (("--model=mlp", "--dtype=float32", "--steps=3"), "Type --steps=4 or more"),
+        (("--model=mlp_plain", "--steps=2"), "--steps=2 must be 3 or more"),
+        (("--model=mlp_plain", "--dtype=float16"), "unknown dtype 'float16'"),
+        (("--model=mlp_plain/dropout",), "unknown model 'mlp_plain/dropout'"),
+        (("--model=mlp_plain", "--dtype=float32"), "--steps=13 or fewer"),
+        (("--model=mlp_plain", "--dtype=float32", "--steps=3"), "Type --steps=4 or more"),
         (
-            ("--model=mlp", "--legs=torch:ddp:257,jax:pjit:2"),
+            ("--model=mlp_plain", "--legs=torch:ddp:257,jax:pjit:2"),
             "devices=257 must be a whole number, 1 to 256",
         ),
-        (("--model=mlp", f"--legs=torch:ddp:{'1' * 4000},jax:pjit:2"), "is not FRAMEWORK:STRATEGY"),
-        (("--model=mlp", "--resume"), "--resume: --out_dir=runs/out/relay contains no interrupted"),
+        (
+            ("--model=mlp_plain", f"--legs=torch:ddp:{'1' * 4000},jax:pjit:2"),
+            "is not FRAMEWORK:STRATEGY",
+        ),
+        (
+            ("--model=mlp_plain", "--resume"),
+            "--resume: --out_dir=runs/out/relay contains no interrupted",
+        ),
     ],
 )
 def test_bad_input(flags: tuple[str, ...], message: str, run_program, tmp_path: Path) -> None:

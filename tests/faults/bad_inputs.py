@@ -93,13 +93,13 @@ def programs() -> list[Program]:
         ("explain", ("new", "--dry_run"), explain.define_flags(), (("other",), ("--study=x",))),
         (
             "parity",
-            ("--models=mlp",),
+            ("--models=mlp_plain",),
             parity.define_flags(),
             (("--resume",), ("--out_dir=/etc",), ("--strategies=bare,ddp", "--frameworks=jax")),
         ),
         (
             "relay",
-            ("--model=mlp",),
+            ("--model=mlp_plain",),
             relay.define_flags(),
             (
                 ("--steps=2",),

@@ -209,7 +209,13 @@ def test_parity_and_relay_do_not_follow_the_wall_clock(
     assert code == 0, said
     document = json.loads((tmp_path / "p/parity.json").read_text())
     assert all(0 <= seconds <= elapsed for _, seconds in durations(document))
-    relay = ("relay", "--model=mlp", "--legs=torch:ddp:2,jax:pjit:2", "--steps=12", "--out_dir=r")
+    relay = (
+        "relay",
+        "--model=mlp_plain",
+        "--legs=torch:ddp:2,jax:pjit:2",
+        "--steps=12",
+        "--out_dir=r",
+    )
     steps = wall_clock.steps()
     code, said, elapsed = isoscale(tmp_path, *relay, handed(steps), **steps)
     assert code == 0, said

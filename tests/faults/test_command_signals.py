@@ -31,12 +31,12 @@ COMMANDS = {
         "finished runs are kept; continue with: isoscale compare --study=s --resume",
     ),
     "parity": (
-        ("parity", "--models=mlp", "--frameworks=torch", "--devices=1", "--nopieces", *JOBS),
+        ("parity", "--models=mlp_plain", "--frameworks=torch", "--devices=1", "--nopieces", *JOBS),
         "runs/out/parity/.work/*/heartbeat.0",
         "runs/out/parity/.work; repeat the command with --resume to continue",
     ),
     "relay": (
-        ("relay", "--model=mlp", "--legs=torch:bare:1,torch:ddp:1", *JOBS),
+        ("relay", "--model=mlp_plain", "--legs=torch:bare:1,torch:ddp:1", *JOBS),
         "runs/out/relay/.work/*/heartbeat.0",
         "runs/out/relay/.work; repeat the command with --resume to continue",
     ),

@@ -337,8 +337,8 @@ def test_ranks_that_cannot_write_say_so_in_one_line(
 
 
 PARITY = (
-    "parity", "--models=mlp", "--frameworks=torch", "--devices=1,2", "--dtype=float64", "--steps=2",
-    "--nopieces", "--processes=1",
+    "parity", "--models=mlp_plain", "--frameworks=torch", "--devices=1,2", "--dtype=float64",
+    "--steps=2", "--nopieces", "--processes=1",
 )  # fmt: skip
 
 

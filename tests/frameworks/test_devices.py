@@ -16,7 +16,7 @@ from isoscale.common.parity.cases import all_cases, make_config
 from isoscale.common.registry import lookup
 framework, strategy, process_model = sys.argv[1:]
 config = make_config(
-    all_cases()["mlp"], framework=framework, strategy=strategy, devices=2, dtype="float32",
+    all_cases()["mlp_plain"], framework=framework, strategy=strategy, devices=2, dtype="float32",
     steps=1, tuning="stock", tweaks=[], platform="cpu",
 )
 config = dataclasses.replace(config, process_model=process_model)
@@ -46,7 +46,7 @@ def test_jax_sees_only_the_devices_of_its_process(
 ) -> None:
     """JAX reserves memory on every GPU that it sees."""
     config = make_config(
-        all_cases()["mlp"], framework="jax", strategy="pjit", devices=2, dtype="float32",
+        all_cases()["mlp_plain"], framework="jax", strategy="pjit", devices=2, dtype="float32",
         steps=1, tuning="stock", tweaks=[], platform="cpu",
     )  # fmt: skip
     config = dataclasses.replace(config, process_model=process_model)

@@ -244,7 +244,7 @@ def test_tied_embeddings_replace_the_head() -> None:
 
 
 def test_a_causal_model_does_not_look_ahead() -> None:
-    for name in ("transformer_causal", "moe"):
+    for name in ("transformer_causal", "moe_plain"):
         spec = lookup.parity_specs()[name]
         parameters = spec.initial_parameters(seed=0)
         tokens = np.random.default_rng(0).integers(40, size=(1, 12))

@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 pytestmark = [pytest.mark.parity, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SMALL = list(lookup.parity_specs())
-SOME = "mlp,transformer_causal_padded,moe_padded"
+SOME = "mlp_plain,transformer_causal_padded,moe_padded"
 
 
 def _with_large(models: str) -> str:
@@ -39,28 +39,29 @@ FLOAT64, FLOAT32 = "--dtype=float64", "--dtype=float32"
 RUNS = {
     "small": [f"--models={_with_large(','.join(SMALL))}", *BARE, FLOAT64, "--steps=25"],
     # With the pieces of training.
-    "two devices": ["--models=mlp,moe,transformer_causal_padded", "--devices=2", FLOAT64,
-                    "--steps=25"],
+    "two devices": ["--models=mlp_plain,moe_plain,transformer_causal_padded", "--devices=2",
+                    FLOAT64, "--steps=25"],
     # With the default number of steps.
-    "one and four devices": ["--models=mlp", "--devices=1,4", FLOAT64, "--nopieces"],
+    "one and four devices": ["--models=mlp_plain", "--devices=1,4", FLOAT64, "--nopieces"],
     "presets": ["--models=moe_tiny,mlp_digits", "--strategies=pjit,mirrored,ddp", "--devices=2",
                 FLOAT64],
-    "float32": [f"--models={_with_large(SOME)},mlp/sgd_unclipped", "--strategies=pjit,mirrored,ddp",
+    "float32": [f"--models={_with_large(SOME)},mlp_plain/sgd_unclipped",
+                "--strategies=pjit,mirrored,ddp",
                 "--devices=2", FLOAT32, "--nopieces"],
     "bfloat16": [f"--models={SOME}", *BARE, "--dtype=bfloat16"],
     # No presets: the lane changes operations and blocks of steps, and small sizes have both. One
     # entry compiles as runs do (--noquick_compile).
     "tuned": [f"--models={_with_large(SOME)}", *BARE, "--tuning=tuned", FLOAT64, "--steps=10",
               "--noquick_compile"],
-    "tuned on two devices": ["--models=mlp,moe_padded", "--devices=2", "--tuning=tuned", FLOAT64,
-                             "--steps=10", "--nopieces"],
+    "tuned on two devices": ["--models=mlp_plain,moe_padded", "--devices=2", "--tuning=tuned",
+                             FLOAT64, "--steps=10", "--nopieces"],
     # Tweaks outside the lanes, or outside the lane of these models.
     "onednn-linear": [f"--models={SOME}", "--frameworks=torch", *BARE, FLOAT32,
                       "--tweaks=+onednn-linear"],
-    "foreach-optimizer": ["--models=mlp,mlp/sgd_unclipped", "--frameworks=torch", *BARE, FLOAT64,
-                          "--tweaks=+foreach-optimizer"],
-    "compile": ["--models=mlp", "--frameworks=torch", *BARE, FLOAT64, "--tweaks=+compile"],
-    "one-bucket": ["--models=mlp,moe", "--frameworks=torch", "--devices=2", FLOAT64,
+    "foreach-optimizer": ["--models=mlp_plain,mlp_plain/sgd_unclipped", "--frameworks=torch",
+                          *BARE, FLOAT64, "--tweaks=+foreach-optimizer"],
+    "compile": ["--models=mlp_plain", "--frameworks=torch", *BARE, FLOAT64, "--tweaks=+compile"],
+    "one-bucket": ["--models=mlp_plain,moe_plain", "--frameworks=torch", "--devices=2", FLOAT64,
                    "--tweaks=+one-bucket", "--nopieces"],
     "kernel-gradient": ["--models=transformer_causal_padded", "--frameworks=jax",
                         "--strategies=pjit", "--devices=2", "--dtype=float64,float32,bfloat16",
@@ -206,7 +207,7 @@ def test_shares_restoring_and_blocks_are_checked(name: str, parity) -> None:
     _, document = parity(name)
     checked = 0
     for run in document["runs"]:
-        blocks = name == "tuned" and run["framework"] != "torch" and run["case"] == "mlp"
+        blocks = name == "tuned" and run["framework"] != "torch" and run["case"] == "mlp_plain"
         shares = name == "two devices" and all_cases()[run["case"]].checks
         if blocks or (shares and run["devices"] <= 2):
             assert wanted <= _kinds(run)[ITSELF], (run["case"], run["framework"])
@@ -233,8 +234,8 @@ def test_cases_contain_overflow_unused_experts_ties_and_a_short_batch(monkeypatc
         if isinstance(case.spec, moe.MoeSpec) and not case.preset:
             seen[name] = set()
             case.spec.reference_forward(case.initial(), case.batches("float64")[0])
-    assert "dropped" in seen["moe"] & seen["moe_padded"]
+    assert "dropped" in seen["moe_plain"] & seen["moe_padded"]
     assert "unused" in seen["moe_unused"]
     assert "tied" in seen["moe_ties"]
-    short = all_cases()["mlp"].batches("float64")[2]
+    short = all_cases()["mlp_plain"].batches("float64")[2]
     assert short["weights"].sum() == 5

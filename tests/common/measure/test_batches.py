@@ -31,5 +31,5 @@ def test_metrics_of_a_step_and_of_a_block() -> None:
 
 def test_metric_names_follow_from_the_model() -> None:
     specs = lookup.parity_specs()
-    assert batches.metric_names(specs["mlp"]) == ["loss"]
-    assert batches.metric_names(specs["moe"]) == ["loss", "cross_entropy", "auxiliary_loss"]
+    assert batches.metric_names(specs["mlp_plain"]) == ["loss"]
+    assert batches.metric_names(specs["moe_plain"]) == ["loss", "cross_entropy", "auxiliary_loss"]

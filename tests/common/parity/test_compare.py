@@ -20,7 +20,7 @@ from isoscale.common.parity.tolerances import TOLERANCES, absolute_differences, 
 from isoscale.common.parity.trace import Layout, Record
 from isoscale.common.registry import lookup
 
-SPEC = lookup.parity_specs()["mlp"]
+SPEC = lookup.parity_specs()["mlp_plain"]
 LAYOUT = Layout.of(SPEC)
 FLOAT64, FLOAT32 = TOLERANCES["float64"], TOLERANCES["float32"]
 

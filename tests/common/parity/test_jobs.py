@@ -20,7 +20,7 @@ def test_jobs_of_one_group_have_the_same_process_model(tmp_path: Path) -> None:
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
     )
     matrix = Matrix(
-        cases=cases_of(["mlp"], ["float64"], pieces=False, presets=False),
+        cases=cases_of(["mlp_plain"], ["float64"], pieces=False, presets=False),
         strategies=None,
         devices=[1],
         all_devices=True,

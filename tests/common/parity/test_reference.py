@@ -81,7 +81,7 @@ def test_errors_of_the_forward_pass_are_found(changes: dict[str, float], kinds: 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_errors_of_an_update_are_found(name: str) -> None:
     optimizer = OptimizerConfig(name=name, clip_norm=0.1)
-    spec = lookup.parity_specs()["mlp"]
+    spec = lookup.parity_specs()["mlp_plain"]
     layout, decayed = Layout.of(spec), {p.name for p in spec.parameters() if p.decay}
     parameters = {n: v.astype(float) for n, v in spec.initial_parameters(seed=0).items()}
     random = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from isoscale.common.parity import trace
 from isoscale.common.parity.trace import Layout, Record
 from isoscale.common.registry import lookup
 
-SPEC = lookup.parity_specs()["mlp"]
+SPEC = lookup.parity_specs()["mlp_plain"]
 
 
 def test_flat_arrays_follow_the_spec() -> None:

@@ -28,13 +28,20 @@ def test_in_parity_a_family_means_its_small_sizes_and_its_presets() -> None:
     small = [n for n in lookup.parity_specs() if n.startswith("transformer_")]
     assert len(small) == 4
     assert named(["transformer"], all_cases()) == [*small, *TRANSFORMERS]
-    assert named(["mlp/dropout"], all_cases()) == ["mlp/dropout"]
+    assert named(["mlp_plain/dropout"], all_cases()) == ["mlp_plain/dropout"]
 
 
 @pytest.mark.parametrize("find", [lookup.presets_of, lambda names: named(names, all_cases())])
 def test_an_unknown_name_gets_families_and_sizes_as_suggestions(find) -> None:
     with pytest.raises(ConfigError, match="'transformer', 'transformer_small' or 'transformer_l"):
         find(["gpt_tiny", "tranformer"])
+
+
+def test_no_size_has_the_name_of_a_family() -> None:
+    """Otherwise this name would mean one size in one command, and all sizes in another one."""
+    assert not {*lookup.families()} & {*lookup.presets(), *lookup.parity_specs()}
+    assert named(["mlp"], all_cases()) == ["mlp_plain", *lookup.presets_of(["mlp"])]
+    assert "moe_plain" in named(["moe"], all_cases())
 
 
 def test_one_run_trains_one_size() -> None:
