@@ -54,6 +54,6 @@ def run(argv: Sequence[str]) -> int:
     paths = write_model(folder, name, [lookup.framework_info(name) for name in names])
     print(*(f"wrote {path}" for path in paths), sep="\n")
     flag = f"--{extra.FLAG}={shlex.quote(str(folder))}"
-    print(f"Check it:   isoscale parity --models={name} --devices=1,2 {flag}")
+    print(f"Check it:   isoscale parity --models={name}_tiny --devices=1,2 {flag}")
     print(f"Measure it: isoscale compare --models={name}_small --runs=3 {flag}")
     return 0

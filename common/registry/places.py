@@ -75,6 +75,10 @@ def family(name: str) -> Family:
     found = extra.load(MODELS, name, "spec").FAMILY
     if not isinstance(found, Family):
         raise ConfigError(f"{path}: FAMILY must be a Family, not {type(found).__name__}")
+    if name in {*found.presets, *found.parity_specs}:
+        raise ConfigError(
+            f"{path}: no size may have the name of the family, '{name}', which means all sizes"
+        )
     kind = found.spec_class
     for method in ("parameters", "batch_kind", "forward_flops"):
         if getattr(kind, method) is getattr(ModelSpec, method):

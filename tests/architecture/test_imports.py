@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isoscale.common.registry import lookup, places
+from isoscale.common.registry import places
 from tests.conftest import CODE, ROOT, bare_environment
 
 OURS = "isoscale."

@@ -41,7 +41,7 @@ def refused(answer: subprocess.CompletedProcess) -> str:
 @pytest.mark.slow
 def test_a_new_model_computes_the_same_in_all_frameworks(own: Path, run_program: Run) -> None:
     answer = run_program(
-        MAIN, "parity", "--models=my_net", "--dtype=float64", "--devices=1,2", "--steps=3",
+        MAIN, "parity", "--models=my_net_tiny", "--dtype=float64", "--devices=1,2", "--steps=3",
         "--nopieces", f"--extra={own}",
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -102,7 +102,7 @@ def test_a_model_of_one_framework_is_compared_and_resumed(own: Path, run_program
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "extra model my_net" in answer.stdout.partition("marks")[2].partition("Machine")[0]
     answer = run_program(
-        MAIN, "parity", "--models=my_net", "--dtype=float64", "--devices=1", "--steps=2",
+        MAIN, "parity", "--models=my_net_tiny", "--dtype=float64", "--devices=1", "--steps=2",
         "--nopieces", f"--extra={own}",
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -140,6 +140,7 @@ WRONG = [
     (_edit("spec.py", "import numpy", "import no_such_package, numpy"),
      "spec.py cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
     (_edit("spec.py", "def batch_kind(self)", "def batch_kind(self"), "cannot be read: line "),
+    (_edit("spec.py", '"my_net_tiny"', '"my_net"'), "no size may have the name of the family"),
     (_edit("torch_model.py", "def build(", "def builds("),
      "torch_model.py lacks build: def build(spec, *, dtype, param_dtype, tweaks)"),
     (_write("models/mlp/spec.py", ""), "isoscale has a model family 'mlp'; choose another name"),

@@ -53,7 +53,7 @@ def test_without_a_framework_all_is_planned_and_nothing_runs(
     listed = run_program(MAIN, "tweaks")
     assert listed.returncode == 0, listed.stderr
     for command in ("parity", "relay"):
-        model = "--model=mlp" if command == "relay" else "--models=mlp"
+        model = "--model=mlp_plain" if command == "relay" else "--models=mlp_plain"
         refused = run_program(MAIN, command, model)
         assert refused.returncode == 2
         assert "isoscale[jax]" in refused.stderr
@@ -101,12 +101,12 @@ def test_the_other_commands_skip_the_others(
     found = json.loads(doctor.stdout)["frameworks"]
     missing = {name for name, entry in found.items() if entry["status"] == "missing"}
     assert (doctor.returncode, missing) == (0, {"jax", "tensorflow"}), doctor.stdout
-    flags = ("--models=mlp", "--steps=3", "--devices=1", "--dtype=float64", "--nopieces")
+    flags = ("--models=mlp_plain", "--steps=3", "--devices=1", "--dtype=float64", "--nopieces")
     parity = run_program(MAIN, "parity", *flags)
     assert parity.returncode == 0, parity.stdout + parity.stderr
     check_others_are_named(parity.stderr, "torch")
     assert "torch - NumPy" in parity.stdout
-    relay = run_program(MAIN, "relay", "--model=mlp", "--steps=4")
+    relay = run_program(MAIN, "relay", "--model=mlp_plain", "--steps=4")
     assert relay.returncode == 0, relay.stdout + relay.stderr
     check_others_are_named(relay.stderr, "torch")
     assert "torch:bare:1 > torch:ddp:2" in relay.stdout

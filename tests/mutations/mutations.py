@@ -545,21 +545,21 @@ MUTATIONS = (
         path="models/mlp/torch_model.py",
         old="functional.relu(layer(x_BF))",
         new="functional.relu6(layer(x_BF))",
-        flags=_torch("mlp/large"),
+        flags=_torch("mlp_plain/large"),
     ),
     Mutation(
         name="jax-relu6-for-relu",
         path="models/mlp/flax_model.py",
         old="jax.nn.relu(layer(x_BF))",
         new="jax.nn.relu6(layer(x_BF))",
-        flags=_jax("mlp/large"),
+        flags=_jax("mlp_plain/large"),
     ),
     Mutation(
         name="tensorflow-relu6-for-relu",
         path="models/mlp/tf_model.py",
         old="tf.nn.relu(layer(x_BF))",
         new="tf.nn.relu6(layer(x_BF))",
-        flags=_tf("mlp/large"),
+        flags=_tf("mlp_plain/large"),
     ),
     Mutation(
         name="torch-relu6-in-the-transformer",
@@ -583,7 +583,7 @@ MUTATIONS = (
             "lambda x: torch.where(abs(x) > 4.5, functional.gelu(x), functional.gelu(x, "
             "approximate='tanh'))"
         ),
-        flags=_torch("moe/large"),
+        flags=_torch("moe_plain/large"),
     ),
     Mutation(
         name="tensorflow-gelu-clips-its-tanh",
@@ -621,7 +621,7 @@ MUTATIONS = (
             "torch.softmax(x_BTD.to(self.router_kernel.dtype) @ self.router_kernel, "
             "-1).clamp(min=1e-06)"
         ),
-        flags=_torch("moe/large"),
+        flags=_torch("moe_plain/large"),
     ),
     Mutation(
         name="jax-loss-overflows",
@@ -631,7 +631,7 @@ MUTATIONS = (
             "jnp.log(jnp.exp(logits).sum(-1)) - jnp.take_along_axis(logits, "
             "batch['labels'][..., None], -1)[..., 0]"
         ),
-        flags=_jax("mlp/large"),
+        flags=_jax("mlp_plain/large"),
     ),
     Mutation(
         name="tensorflow-loss-overflows",
@@ -700,6 +700,6 @@ MUTATIONS = (
         path="models/layers/flax_layers.py",
         old="super().__call__(x, mask=mask)",
         new="super().__call__(jnp.clip(x, -50.0, 50.0), mask=mask)",
-        flags=_jax("moe/large"),
+        flags=_jax("moe_plain/large"),
     ),
 )

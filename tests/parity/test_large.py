@@ -145,12 +145,12 @@ def test_the_watched_functions_are_those_of_the_families(monkeypatch) -> None:
             for field in dataclasses.fields(Visited)
             if getattr(visit(all_cases()[f"{name}/large"], monkeypatch), field.name).size
         }
-        for name in ("mlp", "transformer_encoder", "transformer_causal", "moe")
+        for name in ("mlp_plain", "transformer_encoder", "transformer_causal", "moe_plain")
     }
-    assert sizes["mlp"] == {"activated", "logits"}
+    assert sizes["mlp_plain"] == {"activated", "logits"}
     assert sizes["transformer_encoder"] == {"activated", "logits", "attended", "variances"}
     assert sizes["transformer_causal"] == sizes["transformer_encoder"]
-    assert sizes["moe"] == {*sizes["transformer_encoder"], "routed"}
+    assert sizes["moe_plain"] == {*sizes["transformer_encoder"], "routed"}
 
 
 @pytest.mark.parametrize("name", lookup.parity_specs())

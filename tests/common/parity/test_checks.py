@@ -13,7 +13,7 @@ from isoscale.common.parity.compare import Comparison, Difference
 from isoscale.common.parity.trace import Layout
 from isoscale.common.reference.optimizer import OptimizerState
 
-LAYOUT = Layout.of(all_cases()["mlp"].spec)
+LAYOUT = Layout.of(all_cases()["mlp_plain"].spec)
 ZEROS = int(LAYOUT.starts[1])  # entries of the first tensor
 
 
@@ -24,7 +24,7 @@ def figure(comparison: Comparison) -> Difference:
 
 @pytest.mark.parametrize("share, ok", [(0.0, True), (0.85, True), (0.95, False), (1.0, False)])
 def test_a_tensor_whose_gradients_vanish_is_named(share: float, ok: bool) -> None:
-    gradients = np.ones(all_cases()["mlp"].spec.parameter_count)
+    gradients = np.ones(all_cases()["mlp_plain"].spec.parameter_count)
     gradients[: round(share * ZEROS)] = 0
     comparison = Comparison("itself")
     check_alive(comparison, gradients, LAYOUT)
@@ -80,7 +80,7 @@ def runner_of(monkeypatch):
 
 
 def test_a_large_piece_takes_the_runner_of_its_model_with_a_new_state(runner_of) -> None:
-    model, large = all_cases()["mlp"], all_cases()["mlp/large"]
+    model, large = all_cases()["mlp_plain"], all_cases()["mlp_plain/large"]
     first = runner_of(model)
     assert runner_of(large) is first
     assert first.state.step == 0
@@ -92,10 +92,10 @@ def test_a_large_piece_takes_the_runner_of_its_model_with_a_new_state(runner_of)
 
 
 def test_only_the_same_program_is_taken_over(runner_of) -> None:
-    model, large = all_cases()["mlp"], all_cases()["mlp/large"]
+    model, large = all_cases()["mlp_plain"], all_cases()["mlp_plain/large"]
     first = runner_of(model)
     others = [
-        (all_cases()["moe/large"], {}),
+        (all_cases()["moe_plain/large"], {}),
         (large, {"dtype": "float32"}),
         (large, {"tweaks": ["+foreach-optimizer"]}),
         (dataclasses.replace(large, global_batch_size=16), {}),
