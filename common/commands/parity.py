@@ -96,12 +96,14 @@ class ParityRequest:
       matrix: the cases, and the frameworks, strategies and devices that train them.
       pool: the jobs of all runs; None: no framework is installed.
       missing: framework -> why it cannot run here.
+      missing_in_public: the same, for documents.
       processes: concurrent worker processes; None: the pool decides.
     """
 
     matrix: Matrix
     pool: JobPool[ParityLine] | None
     missing: dict[str, str]
+    missing_in_public: dict[str, str]
     processes: int | None
 
 
@@ -143,6 +145,7 @@ def read_request(argv: Sequence[str]) -> ParityRequest | None:
         matrix=found,
         pool=make_pool(jobs, ParityLine, flags=flags, pythons=pythons) if jobs else None,
         missing={name: p.missing for name, p in programs.items() if p.missing},
+        missing_in_public={n: p.missing_in_public for n, p in programs.items() if p.missing},
         processes=fv.processes,
     )
 
@@ -198,7 +201,7 @@ def run(argv: Sequence[str]) -> int:
         document = matrix.document(
             request.matrix,
             lines,
-            missing=request.missing,
+            missing=request.missing_in_public,
             kept=kept,
             seconds=time.monotonic() - began,
         )

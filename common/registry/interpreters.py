@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
+from isoscale.common.machine.private import Private, prefix_of
 from isoscale.common.processes.launch import module_command
 from isoscale.common.registry import lookup
 
@@ -38,6 +40,13 @@ class Program:
     command: list[str]
     missing: str | None
     install: str | None = None
+
+    @property
+    def missing_in_public(self) -> str:
+        """``missing`` without paths: documents are often published."""
+        python = self.command[0]
+        text = (self.missing or "").replace(python, Path(python).name)
+        return Private({str(lookup.ROOT): "isoscale", prefix_of(python): "python"}).clean(text)
 
 
 def define_interpreter_flags(fv: Flags) -> None:

@@ -161,10 +161,8 @@ class Study:
         run_dir = self._run_dir(index, run)
         program = self._programs[config.framework]
         if program.missing:
-            # Without the path of an interpreter: a study is often published.
-            missing = program.missing.replace(program.command[0], Path(program.command[0]).name)
-            missing = self._private(program.command[0]).clean(missing)
-            attempt = _Attempt(result=self._without_figures(index, run, "skipped", missing))
+            skipped = self._without_figures(index, run, "skipped", program.missing_in_public)
+            attempt = _Attempt(result=skipped)
         else:
             if leads_outside(self._store.folder, run_dir):
                 raise FolderError(f"{run_dir} is a link that leads out of the study")

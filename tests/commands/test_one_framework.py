@@ -106,6 +106,9 @@ def test_the_other_commands_skip_the_others(
     assert parity.returncode == 0, parity.stdout + parity.stderr
     check_others_are_named(parity.stderr, "torch")
     assert "torch - NumPy" in parity.stdout
+    document = json.loads((tmp_path / "runs/out/parity/parity.json").read_text())
+    assert set(document["missing"]) == {"jax", "tensorflow"}
+    assert all("/" not in reason for reason in document["missing"].values())  # no path of a user
     relay = run_program(MAIN, "relay", "--model=mlp_plain", "--steps=4")
     assert relay.returncode == 0, relay.stdout + relay.stderr
     check_others_are_named(relay.stderr, "torch")
