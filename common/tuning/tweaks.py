@@ -2,7 +2,7 @@
 
 Each framework lists its tweaks in ``frameworks/<name>_runner/tweaks.py`` as ``TWEAKS``, in the
 order in which a run switches them on. This file chooses the tweaks of a run: ``--tuning`` names a
-lane (``stock``: no tweaks; ``tuned``: all tweaks that pay on this machine), and
+lane (``stock``: no tweaks; ``tuned``: the tweaks that a fixed rule chooses), and
 ``--tweaks=+name,-name`` changes the lane. Settings without which results would be wrong are not
 tweaks; they are on in every lane.
 """

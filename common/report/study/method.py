@@ -3,6 +3,7 @@
 import statistics
 
 from isoscale.common.analysis.verdicts import RULE
+from isoscale.common.config.run_config import TUNED
 from isoscale.common.registry import lookup
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
@@ -49,6 +50,12 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         paragraphs.append(
             "CPU devices of one machine share caches and memory bandwidth. Separate machines or "
             "accelerators do not share them."
+        )
+    if any(summary.cell.tuning == TUNED for summary in study.summaries):
+        paragraphs.append(
+            "The tuned lane has the tweaks that a fixed rule chooses for the model and strategy, "
+            "from measurements on other machines. The rule was not calibrated on this machine: "
+            "another choice may be faster here. 'isoscale explain' measures each tweak."
         )
     pairs = ((summary.cell.framework, summary.cell.strategy) for summary in study.summaries)
     paragraphs += lookup.strategy_notes(pairs)
