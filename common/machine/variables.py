@@ -29,6 +29,9 @@ FAMILIES = (
 )
 """How the names begin that belong to no single framework; ``FrameworkInfo`` has the others."""
 
+EARLY = ("GLIBC_TUNABLES", "JEMALLOC_", "LD_", "MALLOC_", "MIMALLOC_", "PYTHON", "TCMALLOC_")
+"""How the names begin that are read before a Python program can change them."""
+
 VISIBLE_DEVICES = (
     *("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
 )

@@ -78,3 +78,21 @@ def test_a_variable_that_the_user_hands_on_and_that_moves_threads_fails_the_run(
     (rank,) = json.loads((tmp_path / "s/machine.json").read_text())["ranks"]
     assert len(rank["pinned_cores"]) == 2
     assert list(rank["threads_by_cpus"]) == [",".join(map(str, rank["pinned_cores"]))]
+
+
+def test_what_the_start_up_of_python_sets_does_not_reach_a_framework(
+    run_program, tmp_path: Path
+) -> None:
+    """Some installations set variables in ``sitecustomize``, in every process anew."""
+    (tmp_path / "site").mkdir()
+    path = tmp_path / "site/sitecustomize.py"
+    run = (lookup.program("jax"), "--model=mlp_digits", "--steps=2")
+    path.write_text("import os; os.environ['JAX_DISABLE_JIT'] = '1'")
+    answer = run_program(*run, "--run_dir=r", PYTHONPATH=str(path.parent))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "JAX_DISABLE_JIT" not in json.loads((tmp_path / "r/environment.json").read_text())
+    # Too late: the C library has read it.
+    path.write_text("import os; os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.check=1'")
+    answer = run_program(*run, "--run_dir=s", PYTHONPATH=str(path.parent))
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert "sets GLIBC_TUNABLES (sitecustomize, ...)" in answer.stderr
