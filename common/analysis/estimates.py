@@ -127,6 +127,12 @@ class Ratio:
     n: tuple[int, int]
     unsound: str | None = None
 
+    def inverse(self) -> "Ratio":
+        """Returns the ratio of denominator to numerator."""
+        low, high = (None if end is None else 1 / end for end in (self.high, self.low))
+        a, b = self.n
+        return dataclasses.replace(self, value=1 / self.value, low=low, high=high, n=(b, a))
+
 
 def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Ratio]:
     """Returns the ratio of typical values for each (numerator, denominator).

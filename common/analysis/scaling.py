@@ -46,6 +46,7 @@ class CellSummary:
         neither an interval nor a verdict.
       outliers: numbers of the runs with a throughput far from the others; flagged, never dropped.
       items_per_second_without_outliers: median without the outliers; None without outliers.
+      base: the cell of ``bare`` that the speedup compares with; None if it was not measured.
       speedup: throughput / throughput of ``bare``; None if bare was not measured.
       efficiency: speedup / devices.
     """
@@ -60,6 +61,7 @@ class CellSummary:
     mixed: list[str]
     outliers: list[int]
     items_per_second_without_outliers: float | None
+    base: "CellSummary | None" = None
     speedup: Ratio | None
     efficiency: Ratio | None
 
@@ -139,12 +141,12 @@ def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[
         if summary.ok and base:
             found.append((index, base))
     ratios = compared([(summaries[index], base) for index, base in found])
-    for (index, _), speedup in zip(found, ratios, strict=True):
-        summaries[index] = _with_speedup(summaries[index], speedup)
+    for (index, base), speedup in zip(found, ratios, strict=True):
+        summaries[index] = _with_speedup(summaries[index], base, speedup)
     return summaries
 
 
-def _with_speedup(summary: CellSummary, speedup: Ratio) -> CellSummary:
+def _with_speedup(summary: CellSummary, base: CellSummary, speedup: Ratio) -> CellSummary:
     if summary.cell.strategy == "bare":
         speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n, unsound=speedup.unsound)
     devices = summary.cell.devices
@@ -152,7 +154,7 @@ def _with_speedup(summary: CellSummary, speedup: Ratio) -> CellSummary:
     efficiency = Ratio(
         value=speedup.value / devices, low=low, high=high, n=speedup.n, unsound=speedup.unsound
     )
-    return dataclasses.replace(summary, speedup=speedup, efficiency=efficiency)
+    return dataclasses.replace(summary, base=base, speedup=speedup, efficiency=efficiency)
 
 
 def _without_speedup(group: list[ResultLine]) -> CellSummary:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from statistics import geometric_mean, median
 from typing import Literal
 
+from isoscale.common.analysis.correction import Tested, Tests, in_one_family
 from isoscale.common.analysis.estimates import (
     CONFIDENCE,
     LEAST_RUNS,
     Ratio,
-    corrected,
 )
-from isoscale.common.analysis.scaling import CellSummary, compared
+from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting
 
 Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
@@ -176,19 +176,16 @@ def device_counts(setting: Setting) -> list[int]:
     return sorted({cell.cell.devices for _, cell in comparable(setting)})
 
 
-def judge(settings: Sequence[Setting]) -> dict[str, list[Verdict]]:
-    """Returns setting title -> its verdicts; corrects all tests of the study together."""
-    found = {setting.title: [*_between(setting), *_against_bare(setting)] for setting in settings}
-    tests = [v.ratio.p for verdicts in found.values() for v in verdicts if v.ratio.p is not None]
-    p_values = iter(corrected(tests))
-    judged: dict[str, list[Verdict]] = {}
-    for title, verdicts in found.items():
-        judged[title] = []
-        for verdict in verdicts:
-            p = next(p_values) if verdict.ratio.p is not None else None
-            outcome = outcome_of(verdict.ratio, p)
-            judged[title].append(dataclasses.replace(verdict, p=p, outcome=outcome))
-    return judged
+def judge(settings: Sequence[Setting], tests: Tests | None = None) -> dict[str, list[Verdict]]:
+    """Returns setting title -> its verdicts.
+
+    Args:
+      settings: the settings of a study.
+      tests: the tests of the report; None: those of the settings are corrected by themselves.
+    """
+    if tests is None:
+        return in_one_family(lambda own: judge(settings, own))[0]
+    return {s.title: [*_between(s, tests), *_against_bare(s, tests)] for s in settings}
 
 
 def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -225,7 +222,7 @@ def not_shown_slower(verdicts: Sequence[Verdict], name: str) -> list[str]:
     ]
 
 
-def _between(setting: Setting) -> list[Verdict]:
+def _between(setting: Setting, tests: Tests) -> list[Verdict]:
     pairs: list[tuple[Question, Named, Named]] = []
     for devices in device_counts(setting):
         best = champions(setting, devices)
@@ -245,34 +242,39 @@ def _between(setting: Setting) -> list[Verdict]:
         # Each pair is tested once: a pair at equal devices is in the list already.
         if (best[0][0], other[0]) not in asked:
             pairs.append(("at any devices", best[0], other))
-    ratios = compared([(first[1], other[1]) for _, first, other in pairs])
     return [
-        Verdict(
-            question=question,
-            subject=first[0],
-            other=other[0],
-            subject_cell=first[1],
-            other_cell=other[1],
-            ratio=ratio,
-            p=None,
-            outcome="no verdict",
-        )
-        for (question, first, other), ratio in zip(pairs, ratios, strict=True)
+        _verdict(question, first, other[0], tests.ask(first[1], other[1]), other[1])
+        for question, first, other in pairs
     ]
 
 
-def _against_bare(setting: Setting) -> list[Verdict]:
+def _against_bare(setting: Setting, tests: Tests) -> list[Verdict]:
     return [
-        Verdict(
-            question="against bare",
-            subject=name,
-            other=f"{cell.cell.framework} bare on 1 device",
-            subject_cell=cell,
-            other_cell=None,
-            ratio=cell.speedup,
-            p=None,
-            outcome="no verdict",
+        _verdict(
+            "against bare",
+            (name, cell),
+            f"{cell.cell.framework} bare on 1 device",
+            tests.ask(cell, cell.base),
         )
         for name, cell in comparable(setting)
-        if cell.speedup is not None and cell.cell.devices > 1
+        if cell.base is not None and cell.cell.devices > 1
     ]
+
+
+def _verdict(
+    question: Question,
+    subject: Named,
+    other: str,
+    tested: Tested,
+    other_cell: CellSummary | None = None,
+) -> Verdict:
+    return Verdict(
+        question=question,
+        subject=subject[0],
+        other=other,
+        subject_cell=subject[1],
+        other_cell=other_cell,
+        ratio=tested.ratio,
+        p=tested.p,
+        outcome=outcome_of(tested.ratio, tested.p),
+    )

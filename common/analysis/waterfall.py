@@ -8,12 +8,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from isoscale.common.analysis.estimates import Ratio, corrected
+from isoscale.common.analysis.correction import Tests, in_one_family
+from isoscale.common.analysis.estimates import Ratio
 from isoscale.common.analysis.losses import loss_spread
-from isoscale.common.analysis.scaling import CellSummary, Scaling, compared
+from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Outcome, outcome_of, speed
-from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED
 
 # Fields that may differ between the cells of a waterfall.
@@ -186,56 +186,40 @@ class Lanes:
             yield from (*gap.stock.changes.values(), *gap.tuned.changes.values())
 
 
-def compare_lanes(summaries: Sequence[CellSummary], *, scaling: Scaling) -> list[Lanes]:
+def compare_lanes(
+    summaries: Sequence[CellSummary], *, scaling: Scaling, tests: Tests | None = None
+) -> list[Lanes]:
     """Returns the settings that were measured in more than one lane.
 
-    All tests are corrected together: every step against the previous step, tuned against stock, and
-    every pair of frameworks in both lanes. Since every pair counts, the correction also covers the
-    choice of the fastest and the slowest framework.
+    Tests every step against the previous step, tuned against stock, and every pair of frameworks in
+    both lanes. Since every pair counts, the correction also covers the choice of the fastest and
+    the slowest framework.
 
     Args:
       summaries: all cells of a study.
       scaling: ``strong`` or ``weak``.
+      tests: the tests of the report; None: those of the lanes are corrected by themselves.
     """
-    settings = [
-        setting
+    if tests is None:
+        own = in_one_family(lambda t: compare_lanes(summaries, scaling=scaling, tests=t))
+        return own[0]
+
+    def test(cell: CellSummary, other: CellSummary) -> Change:
+        found = tests.ask(cell, other)
+        return Change(ratio=found.ratio, p=found.p, outcome=outcome_of(found.ratio, found.p))
+
+    return [
+        _lanes(setting, test)
         for setting in split_into_settings(summaries, scaling=scaling, across_lanes=True)
         if _has_lanes({cell.cell.tuning for _, cell in setting.cells})
     ]
-    asked: dict[_Key, tuple[CellSummary, CellSummary]] = {}
-
-    def ask(cell: CellSummary, other: CellSummary) -> Change:
-        asked[_key(cell, other)] = cell, other
-        return _UNTESTED
-
-    # Two passes: the correction needs all tests of the study before it can answer the first.
-    for setting in settings:
-        _lanes(setting, ask)
-    answers = dict(zip(asked, _tested(list(asked.values())), strict=True))
-    return [_lanes(setting, lambda a, b: answers[_key(a, b)]) for setting in settings]
 
 
-_Key = tuple[Cell, Cell]
 _Test = Callable[[CellSummary, CellSummary], Change]
-_UNTESTED = Change(
-    ratio=Ratio(value=1.0, low=None, high=None, n=(0, 0)), p=None, outcome="no verdict"
-)
-
-
-def _key(cell: CellSummary, other: CellSummary) -> _Key:
-    return cell.cell, other.cell
 
 
 def _has_lanes(lanes: set[str]) -> bool:
     return LADDER in lanes or {STOCK, TUNED} <= lanes
-
-
-def _tested(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> Iterator[Change]:
-    ratios = compared(pairs)
-    p_values = iter(corrected([ratio.p for ratio in ratios if ratio.p is not None]))
-    for ratio in ratios:
-        p = next(p_values) if ratio.p is not None else None
-        yield Change(ratio=ratio, p=p, outcome=outcome_of(ratio, p))
 
 
 def _lanes(setting: Setting, test: _Test) -> Lanes:

@@ -157,15 +157,16 @@ _IDENTITY = (
 )
 
 
-def identity(facts: dict[str, Any]) -> dict[str, Any]:
+def identity(facts: dict[str, Any], *, usable_cores: int) -> dict[str, Any]:
     """Returns what tells machines apart; runs on different machines are not pooled.
 
     Args:
       facts: the facts that ``machine`` returns.
+      usable_cores: number of cores that this process could use before it was pinned.
     """
     return {
         **{name: facts[name] for name in _IDENTITY},
-        "available_cores": len(facts["available_cores"]),
+        "usable_cores": usable_cores,
         "cpu_quota": cpu_quota(),
         "gpus": [gpu["name"] for gpu in facts["gpus"]],
     }

@@ -336,7 +336,7 @@ def _work(
                 startup_seconds=startup.seconds,
                 data=dataset.facts,
                 versions=versions,
-                machine=describe.identity(of_machine),
+                machine=describe.identity(of_machine, usable_cores=config.available_cores),
                 environment=environment,
             )
             machine = {

@@ -9,7 +9,7 @@ from isoscale.common.analysis.losses import LossSpread
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.study.answers.headline import headline
-from isoscale.common.report.study.answers.lanes import introduction, sentences
+from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.answers.setting import Glance, answer, glance
 from isoscale.common.report.study.conditions import Conditions
 from isoscale.common.report.study.data import StudyData
@@ -173,7 +173,7 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
         glances=[glance(study, setting) for setting in study.settings],
         overview=overview_plots(study.settings, frameworks),
         sentences_first=len(sections) <= SENTENCES_FIRST,
-        about_lanes=introduction(study.lanes),
+        about_lanes=INTRODUCTION,
         lanes=[
             LaneSection(
                 title=found.setting.title,

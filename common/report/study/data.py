@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.analysis.correction import in_one_family
 from isoscale.common.analysis.losses import LossSpread, loss_spread
 from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
@@ -64,6 +65,7 @@ class StudyData:
     verdicts: dict[str, list[Verdict]]
     losses: dict[str, LossSpread]
     lanes: list[Lanes]
+    tests: int
     notes: list[str]
 
     @property
@@ -213,6 +215,12 @@ def load_study(store: Store) -> StudyData:
     measured = summarize_cells(lines, scaling=record.scaling)
     summaries = [summary for summary in measured if summary.cell.tuning != LADDER]
     settings = split_into_settings(summaries, scaling=record.scaling)
+    (verdicts, lanes), tests = in_one_family(
+        lambda family: (
+            judge(settings, family),
+            compare_lanes(measured, scaling=record.scaling, tests=family),
+        )
+    )
     return StudyData(
         folder=store.folder,
         record=record,
@@ -220,8 +228,9 @@ def load_study(store: Store) -> StudyData:
         summaries=summaries,
         ladder=[summary for summary in measured if summary.cell.tuning == LADDER],
         settings=settings,
-        verdicts=judge(settings),
+        verdicts=verdicts,
         losses={setting.title: loss_spread(setting) for setting in settings},
-        lanes=compare_lanes(measured, scaling=record.scaling),
+        lanes=lanes,
+        tests=tests.count,
         notes=store.notes,
     )

@@ -11,7 +11,6 @@ from isoscale.common.report.study.drift import Drift
 
 def method(study: StudyData, drifted: Drift | None) -> list[str]:
     """Returns the paragraphs."""
-    count = sum(verdict.p is not None for found in study.verdicts.values() for verdict in found)
     clocks = [
         line.result.clock_reading_seconds
         for line in study.lines
@@ -32,11 +31,10 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "Figures are medians over runs with a 95 % interval: with 6 or more runs an interval from "
         "order statistics, with 3 to 5 runs a t interval on log time, marked (t). With fewer than "
         "3 runs a figure has no interval.",
-        RULE.format(n=count)
+        RULE.format(n=study.tests)
         + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
         "second as B. The comparison of frameworks takes the fastest strategy of each framework; "
         "further tests compare this strategy with the other strategies of its framework. "
-        + ("The section 'Stock and tuned' corrects its tests separately. " if study.lanes else "")
         + "Ratios are ratios of throughput over all windows of a run; time per step is the median "
         "over windows.",
         "Speedup is throughput divided by the throughput of the same framework's bare step on one "

@@ -12,7 +12,7 @@ from tests.common.report.fake_study import make_cell, read_lines
 
 MACHINE = {
     "cpu_model": "A", "instruction_sets": ["avx2", "avx512f"], "memory_bytes": 24 * 2**30,
-    "operating_system": "Linux-6.1", "available_cores": 2, "cpu_quota": None, "gpus": [],
+    "operating_system": "Linux-6.1", "usable_cores": 2, "cpu_quota": None, "gpus": [],
 }  # fmt: skip
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 VERSIONS = {"torch": "2.13.0", "python": "3.11.7"}
@@ -47,7 +47,7 @@ CHANGES = [
     ("instruction_sets", {"machine": {**MACHINE, "instruction_sets": ["avx2"]}}),
     ("memory_bytes", {"machine": {**MACHINE, "memory_bytes": 48 * 2**30}}),
     ("operating_system", {"machine": {**MACHINE, "operating_system": "Linux-6.2"}}),
-    ("available_cores", {"machine": {**MACHINE, "available_cores": 4}}),
+    ("usable_cores", {"machine": {**MACHINE, "usable_cores": 4}}),
     ("cpu_quota", {"machine": {**MACHINE, "cpu_quota": 1.5}}),
     ("gpus", {"machine": {**MACHINE, "gpus": ["H100"]}}),
     ("torch", {"versions": {**VERSIONS, "torch": "2.12.0"}}),

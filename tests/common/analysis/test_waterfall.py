@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from isoscale.common.analysis.correction import in_one_family
 from isoscale.common.analysis.estimates import corrected, ratio_estimates
 from isoscale.common.analysis.scaling import summarize_cells
 from isoscale.common.analysis.waterfall import Gap, Lanes, Waterfall, compare_lanes
@@ -99,12 +100,15 @@ def test_stock_and_tuned_without_tweaks_show_no_difference() -> None:
 def test_p_values_of_all_comparisons_of_a_study_are_corrected_together() -> None:
     lines = ladder_lines(TWEAKS, SECONDS)
     other = ladder_lines(TWEAKS, SECONDS, model="gpt_tiny")
-    both = lanes([*lines, *other])
+    summaries = summarize_cells(read_lines([*lines, *other]), scaling="strong")
+    both, tests = in_one_family(lambda t: compare_lanes(summaries, scaling="strong", tests=t))
     # jax: 3 steps and the total. Other frameworks: one step, equal to the total. Pairs: 2 x 3.
-    changes = {id(change): change for found in both for change in found.changes}
-    assert len(changes) == 2 * (4 + 1 + 1 + 6)
-    raw = [change.ratio.p for change in changes.values()]
-    assert [change.p for change in changes.values()] == pytest.approx(corrected(raw))
+    assert tests.count == 2 * (4 + 1 + 1 + 6)
+    raw = [answer.ratio.p for answer in (tests._answers or {}).values()]
+    expected = dict(zip(raw, corrected(raw), strict=True))
+    for found in both:
+        for change in found.changes:
+            assert change.p == pytest.approx(expected[change.ratio.p])
     alone = of(only(lines), "jax").steps[1].change
     among = of(both[0], "jax").steps[1].change
     assert alone.ratio == among.ratio

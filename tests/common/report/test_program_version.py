@@ -51,8 +51,8 @@ def test_the_conditions_name_it(
 ) -> None:
     study = make_study(tmp_path / "s", *programs)
     assert condition(study) == expected
-    warning = "Runs with different versions are mixed: isoscale."
-    assert (warning in study.conditions().warnings) == mixed
+    warned = any("different versions of isoscale" in w for w in study.conditions().warnings)
+    assert warned == mixed
 
 
 def test_the_report_and_the_table_name_it(tmp_path: Path) -> None:

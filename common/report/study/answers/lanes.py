@@ -13,7 +13,7 @@ INTRODUCTION = (
     "The rungs lead from stock (the installed packages, without tweaks) to tuned; each rung adds "
     "one tweak. A change is the examples per second of a rung, divided by those of the rung "
     "before: above 1, the tweak makes training faster. A change is called shown by the same rule "
-    "as the other comparisons of this report, with p corrected for all {n} tests of this section "
+    "as the other comparisons of this report, with p corrected for all tests of this report "
     "together. "
     "A gap is the throughput of the fastest framework, divided by that of the slowest. In both "
     "lanes, the same strategy stands for a framework: the one with the shortest median step in "
@@ -21,12 +21,6 @@ INTRODUCTION = (
     "of a gap that remains is log(gap in tuned) / log(gap in stock), because changes of speed "
     "multiply."
 )
-
-
-def introduction(lanes: Sequence[Lanes]) -> str:
-    """Returns the paragraph that explains the section about lanes."""
-    tests = {id(c) for found in lanes for c in found.changes if c.p is not None}
-    return INTRODUCTION.format(n=len(tests))
 
 
 def sentences(lanes: Lanes) -> list[str]:

@@ -11,7 +11,7 @@ from isoscale.common.analysis.waterfall import Lanes
 from isoscale.common.measure.conditions import DISTURBED
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import make_table, print_table
-from isoscale.common.report.study.answers.lanes import introduction, sentences
+from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.conditions import make_conditions
 from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
 from isoscale.common.report.study.tables.lanes import rows
@@ -78,7 +78,7 @@ def print_lanes(found: Sequence[Lanes]) -> None:
             table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
         print_table(table)
         print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
-    print(introduction(found))
+    print(INTRODUCTION)
 
 
 def print_comparison(
