@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The order of the folders within the fast and within the slow tests. A worker runs whole files.
 _ORDER = (
-    "common", "models", "architecture", "parity", "frameworks", "commands", "faults", "mutations",
+    "common", "models", "architecture", "documents", "parity", "frameworks", "commands",
+    "faults", "mutations",
 )  # fmt: skip
 _CORES = available_cores()
 
