@@ -105,23 +105,24 @@ def test_weights_are_unchanged_after_loading_and_saving_a_checkpoint(
         np.testing.assert_array_equal(value, parameters[name], err_msg=name)
 
 
-README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+PAGE = (ROOT / "docs/checkpoints.md").read_text()
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 
 
-def readme(word: str) -> str:
-    """Returns the only Python snippet of the README that contains ``word``."""
-    (found,) = [text for text in README if word in text]
+def snippet(word: str) -> str:
+    """Returns the only Python snippet of docs/checkpoints.md that contains ``word``."""
+    (found,) = [text for text in SNIPPETS if word in text]
     return found
 
 
-def test_the_code_of_the_readme_gives_equal_logits_in_all_frameworks(tmp_path: Path) -> None:
-    """All frameworks compute the same logits from one gpt_tiny checkpoint, by the README's code."""
+def test_the_code_in_the_documents_gives_equal_logits_in_all_frameworks(tmp_path: Path) -> None:
+    """All frameworks compute the same logits from one gpt_tiny checkpoint."""
     spec = spec_of("gpt_tiny")
     start = some_parameters(spec)
     write_weights(tmp_path / "saved", start, model="gpt_tiny", spec=spec, came_from="test")
     logits = {}
     for framework in lookup.frameworks():
-        lines = readme(f"isoscale.frameworks.{framework}_runner.weights import load_model")
+        lines = snippet(f"isoscale.frameworks.{framework}_runner.weights import load_model")
         assert len([line for line in lines.splitlines() if line]) == 1 + 3  # the framework's import
         detach = ".detach()" if framework == "torch" else ""
         save = f"import numpy as np\nnp.save('{framework}.npy', logits{detach})\n"
@@ -131,7 +132,7 @@ def test_the_code_of_the_readme_gives_equal_logits_in_all_frameworks(tmp_path: P
     expected, _ = spec.reference_forward(start, {"tokens": tokens})
     for framework, found in logits.items():
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=framework)
-    lines = readme("torch_runner.weights import load_model") + readme("save_state_dict")
+    lines = snippet("torch_runner.weights import load_model") + snippet("save_state_dict")
     run(lines, tmp_path)
     for name, value in read_weights(tmp_path / "imported").parameters.items():
         np.testing.assert_array_equal(value, start[name], err_msg=name)
