@@ -105,6 +105,7 @@ class Flags:
         """Defines a flag that may be repeated; its value is the list of the different texts."""
         serializer: Any = flags.ArgumentSerializer()
         flags.DEFINE_multi(Text(), serializer, name, [], help_, flag_values=self._values)
+        self._values[name].help = help_  # without absl's own remark
         self._order.append(name)
 
     def integers(
@@ -166,7 +167,7 @@ class Flags:
         for name in self._order:
             flag = self._values[name]
             default = ""
-            if flag.default is not None:
+            if flag.default not in (None, []):
                 default = f" (default: {str(flag.default_as_str).strip(chr(39))})"
             lines.append(_entry(name, f"{flag.help}{default}", indent=width + 3))
         if self._recipes is not None:
