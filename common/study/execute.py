@@ -275,7 +275,7 @@ class Study:
         began = time.monotonic()
         durations = self._store.durations(self._records)
         begun: list[int] = []
-        with StudyProgress() as progress:
+        with StudyProgress(cells=self._records) as progress:
             while True:
                 # A further round does not repeat the failed runs of earlier rounds: its budget is
                 # for one run per cell.

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -45,8 +45,37 @@ def _said(line: ResultLine) -> str:
     return ", ".join([step, f"{result.speed:.0f} examples/s", *marks])
 
 
-def _name(cell: Cell) -> str:
-    return f"{cell.model} {cell.framework} {cell.strategy} devices={cell.devices}"
+# What a name says besides framework and devices, if cells of the same name would differ in it.
+_SAID: dict[str, Callable[[Cell], str]] = {
+    "overrides": lambda cell: " ".join(f"{name}={size}" for name, size in cell.overrides.items()),
+    "global_batch_size": lambda cell: f"batch={cell.global_batch_size}",
+    "dtype": lambda cell: cell.dtype,
+    "compile_mode": lambda cell: cell.compile_mode,
+    "tuning": lambda cell: cell.tuning,
+    "tweaks": lambda cell: " ".join(f"+{name}" for name in cell.tweaks),
+}
+
+
+def _differing(cells: Iterable[Cell]) -> list[str]:
+    """Returns the fields in which cells of the same model, framework and devices differ."""
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(_name(cell), []).append(cell)
+    return [
+        field
+        for field in _SAID
+        if any(
+            getattr(cell, field) != getattr(group[0], field)
+            for group in alike.values()
+            for cell in group
+        )
+    ]
+
+
+def _name(cell: Cell, fields: Sequence[str] = ()) -> str:
+    said = [_SAID[field](cell) for field in fields]
+    first = [cell.model, cell.framework, cell.strategy, f"devices={cell.devices}"]
+    return " ".join(text for text in (*first, *said) if text)
 
 
 def _grid(cell: RenderableType) -> Table:
@@ -62,16 +91,22 @@ class StudyProgress:
     """
 
     def __init__(
-        self, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        cells: Iterable[Cell] = (),
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         """Prepares the view; entering the context shows it.
 
         Args:
+          cells: all cells of the study; the name of a run says in which fields they differ.
           console: output; None: standard error (standard output gets results only).
           clock: returns seconds; a wall clock would make durations wrong when it is set.
         """
         self._console = console or Console(stderr=True, highlight=False)
         self._clock = clock
+        self._named = _differing(cells)
         self._began = clock()
         self._said = self._began
         self._planned = self._done = self._bad = 0
@@ -104,7 +139,7 @@ class StudyProgress:
 
     def start_run(self, cell: Cell, run: int, run_dir: Path) -> None:
         """Shows a run as running; ``run_dir`` holds its heartbeat file."""
-        self._running = (f"{_name(cell)}, run {run}", run_dir, self._clock())
+        self._running = (f"{_name(cell, self._named)}, run {run}", run_dir, self._clock())
         self._refresh()
 
     def finish_run(self, line: ResultLine) -> None:
@@ -114,7 +149,7 @@ class StudyProgress:
         self._running = None
         bad = not line.ok
         self._bad += bad
-        name, said = f"{_name(line.cell)} run {line.run}", _said(line)
+        name, said = f"{_name(line.cell, self._named)} run {line.run}", _said(line)
         log = run_dir / LOG if run_dir else None
         if bad and log and log.exists():
             said += f" (log: {os.path.relpath(log)})"

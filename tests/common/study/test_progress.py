@@ -110,3 +110,66 @@ def test_a_plan_without_runs_prints_no_summary(terminal: bool) -> None:
     with progress:
         progress.plan(0)
     assert "runs in" not in output.getvalue()
+
+
+def shown_names(tmp_path: Path, changes: list[dict]) -> list[str]:
+    """Returns the name of each cell while its run is shown as running."""
+    cells = [Cell.from_record(make_cell("torch", "ddp", 2, model="m", **c)) for c in changes]
+    names = []
+    for cell in cells:
+        output = io.StringIO()
+        console = Console(file=output, force_terminal=True, width=120)
+        with StudyProgress(cells=cells, console=console) as progress:
+            progress.start_run(cell, 0, tmp_path)
+        (name,) = set(re.findall(r"now  (m torch .*?), run 0", output.getvalue()))
+        names.append(name)
+    return names
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ([{}], [""]),
+        ([{"dtype": "float32"}, {"dtype": "bfloat16"}], [" float32", " bfloat16"]),
+        ([{"global_batch_size": 8}, {"global_batch_size": 64}], [" batch=8", " batch=64"]),
+        (
+            [{}, {"tuning": "ladder", "tweaks": ["a"]}, {"tuning": "tuned", "tweaks": ["a", "b"]}],
+            [" stock", " ladder +a", " tuned +a +b"],
+        ),
+        (
+            [{"dtype": "bfloat16"}, {"global_batch_size": 8, "tuning": "tuned"}],
+            [" batch=64 bfloat16 stock", " batch=8 float32 tuned"],
+        ),
+    ],
+)
+def test_a_run_is_named_by_what_tells_its_cell_from_others(
+    tmp_path: Path, changes: list[dict], said: list[str]
+) -> None:
+    assert shown_names(tmp_path, changes) == [f"m torch ddp devices=2{text}" for text in said]
+
+
+def test_a_batch_that_grows_with_the_devices_is_not_named(tmp_path: Path) -> None:
+    cells = [
+        Cell.from_record(make_cell("torch", "ddp", n, global_batch_size=8 * n)) for n in (1, 2)
+    ]
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=120)
+    with StudyProgress(cells=cells, console=console) as progress:
+        progress.start_run(cells[0], 0, tmp_path)
+    assert "batch=" not in output.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_the_live_view_cuts_no_name_and_no_figure(tmp_path: Path, width: int) -> None:
+    records = [make_cell("torch", "ddp", 2, tweaks=[t]) for t in ("keep-memory", "b")]
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=width)
+    with StudyProgress(cells=map(Cell.from_record, records), console=console) as progress:
+        progress.plan(2)
+        progress.finish_run(read_line(make_line(records[0], 0, 0.25, sequence=0)))
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    words = " ".join(plain.split())
+    assert "+keep-memory" in words
+    assert "250.000" in words
+    assert "…" not in words
+    assert max(map(len, plain.splitlines())) <= width
