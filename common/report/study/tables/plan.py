@@ -1,18 +1,27 @@
 """The plan of a study, as ``isoscale compare --dry_run`` prints it."""
 
 import math
-import sys
 from collections.abc import Mapping
 
-from rich.console import Console
-from rich.table import Table
-
 from isoscale.common.registry.interpreters import Program
+from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
+from isoscale.common.report.words import joined
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study
 
 _SHOWN_CELLS = 200
 """Most cells that ``--dry_run`` lists: the layout of a longer table takes seconds."""
+
+_COLUMNS = (
+    Column("model", wraps=12),
+    Column("framework and strategy", wraps=10),
+    Column("devices", "right"),
+    Column("global\nbatch", "right"),
+    Column("dtype", rank=1),
+    Column("tuning", wraps=10),
+    Column("runs", "right", rank=2),
+    Column("marks", wraps=14),
+)
 
 
 def print_plan(
@@ -20,17 +29,7 @@ def print_plan(
 ) -> None:
     """Prints the planned cells and an estimate of their duration; runs nothing."""
     rate = plan.matrix_product_rate()
-    table = Table(
-        "model",
-        "framework",
-        "strategy",
-        "devices",
-        "global batch",
-        "dtype",
-        "tuning",
-        "runs",
-        "marks",
-    )
+    rows: list[list[str]] = []
     seconds, total, cells = 0.0, 0, 0
     for cell, runs in study.cells():
         cells += 1
@@ -43,18 +42,21 @@ def print_plan(
         marks = ["oversubscribed"] if cell.oversubscribed else []
         marks += [f"without {name}: {why}" for name, why in cell.tweaks_left_out]
         marks += ["will be skipped: not installed"] if missing else []
-        table.add_row(
-            cell.model + sizes,
-            cell.framework,
-            cell.strategy,
-            str(cell.devices),
-            str(cell.global_batch_size),
-            cell.dtype,
-            " +".join([cell.tuning, *cell.tweaks]),
-            str(runs),
-            ", ".join(marks),
+        rows.append(
+            [
+                cell.model + sizes,
+                f"{cell.framework} {cell.strategy}",
+                str(cell.devices),
+                str(cell.global_batch_size),
+                cell.dtype,
+                " +".join([cell.tuning, *cell.tweaks]),
+                str(runs),
+                ", ".join(marks),
+            ]
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    left_out = print_tables(_COLUMNS, [("", rows)])
+    if left_out:
+        print_paragraphs([f"Not shown, for lack of width: {joined(left_out)}."])
     if cells > _SHOWN_CELLS:
         print(f"The table shows the first {_SHOWN_CELLS} cells.")
     for program in programs.values():

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.text import Text
-
+from isoscale.common.analysis.estimates import Estimate
 from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import split_into_settings
 from isoscale.common.analysis.waterfall import Lanes
 from isoscale.common.measure.conditions import DISTURBED
 from isoscale.common.registry import lookup
-from isoscale.common.report.formats.terminal import make_table, print_table
+from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.conditions import make_conditions
 from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
@@ -27,6 +26,13 @@ from isoscale.common.report.words import (
 )
 
 
+def _two_lines(step: Estimate | None) -> str:
+    """Returns a time per step with its interval below; the mark of a t interval stands above."""
+    text, _, interval = estimate(step, scale=1e3, separator="\n").partition("\n")
+    bare = interval.removesuffix(" (t)")
+    return "\n".join([text + interval[len(bare) :], bare] if bare else [text])
+
+
 def _row(name: str, summary: CellSummary) -> list[str]:
     cell, ok = summary.cell, summary.ok
     loss = f"{number(median_of(ok, lambda result: result.loss_first), digits=5)}\n"
@@ -38,7 +44,7 @@ def _row(name: str, summary: CellSummary) -> list[str]:
         name.rsplit(" on ", 1)[0],
         f"{cell.devices} / {cell.processes}",
         str(len(ok)),
-        estimate(summary.step_seconds, scale=1e3, separator="\n"),
+        _two_lines(summary.step_seconds),
         number(summary.items_per_second.median if summary.items_per_second else None),
         ratio(summary.speedup, separator="\n"),
         ratio(summary.efficiency, scale=100, digits=0, separator="\n"),
@@ -49,36 +55,35 @@ def _row(name: str, summary: CellSummary) -> list[str]:
     ]
 
 
+# The rank says which figures a narrow terminal shows: those that answer the question stay longest.
 COLUMNS = (
-    ("strategy", "left"),
-    ("devices /\nprocesses", "right"),
-    ("runs", "right"),
-    ("ms/step", "right"),
-    ("examples/s", "right"),
-    ("speedup", "right"),
-    ("efficiency\n%", "right"),
-    ("memory\nMiB", "right"),
-    ("compile\ns", "right"),
-    ("loss first\nand last", "right"),
-    ("marks", "left"),
+    Column("strategy", wraps=12),
+    Column("devices\n/ proc.", "right"),
+    Column("runs", "right", rank=1),
+    Column("ms/step", "right"),
+    Column("examples\n/s", "right", rank=3, called="examples/s"),
+    Column("speedup", "right", rank=2),
+    Column("efficiency\n%", "right", rank=4, called="efficiency"),
+    Column("memory\nMiB", "right", rank=5, called="memory"),
+    Column("compile\ns", "right", rank=7, called="compile time"),
+    Column("loss first\nand last", "right", rank=6, called="losses"),
+    Column("marks", wraps=12),
+)
+_LANE_COLUMNS = tuple(
+    Column(name, wraps=10, rank=1 if name == "runs" else 0) for name in LANE_COLUMNS
 )
 
 
 def print_lanes(found: Sequence[Lanes]) -> None:
     """Prints the steps from stock to tuned: a table and sentences for each setting."""
     for lanes in found:
-        table = make_table(lanes.setting.title)
-        listed = rows(lanes)
-        # Empty columns are left out, for example marks.
-        kept = [i for i in range(len(LANE_COLUMNS)) if any(row[i] for row in listed)]
-        for i in kept:
-            table.add_column(LANE_COLUMNS[i], no_wrap=True)
-        for row in listed:
-            # Text in brackets goes onto a second line, so that the table fits a terminal.
-            table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
-        print_table(table)
-        print("\n".join(f"- {sentence}" for sentence in sentences(lanes)), end="\n\n")
-    print(INTRODUCTION)
+        # Text in brackets goes onto a second line, so that the table fits a terminal.
+        listed = [
+            [text.replace(" (", "\n(").replace(" [", "\n[") for text in row] for row in rows(lanes)
+        ]
+        print_tables(_LANE_COLUMNS, [(lanes.setting.title, listed)])
+        print_paragraphs([*(f"- {sentence}" for sentence in sentences(lanes)), ""])
+    print_paragraphs([INTRODUCTION])
 
 
 def print_comparison(
@@ -91,28 +96,23 @@ def print_comparison(
       scaling: ``strong`` or ``weak``.
       machines: of the study's sessions, in order.
     """
-    for setting in split_into_settings(summaries, scaling=scaling):
-        table = make_table(setting.title)
-        marked = any(marks(summary) for _, summary in setting.cells)
-        columns = COLUMNS if marked else COLUMNS[:-1]
-        for name, justify in columns:
-            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        for name, summary in setting.cells:
-            table.add_row(*(Text(text) for text in _row(name, summary)[: len(columns)]))
-        print_table(table)
+    settings = split_into_settings(summaries, scaling=scaling)
+    left_out = print_tables(
+        COLUMNS,
+        [(found.title, [_row(name, cell) for name, cell in found.cells]) for found in settings],
+    )
+    if left_out:
+        print_paragraphs([f"Not shown, for lack of width: {joined(left_out)}.", ""])
     conditions = make_conditions(summaries, machines, scaling=scaling)
-    print("\n".join([*conditions.lines(), "", *_notes(summaries, scaling)]))
+    print_paragraphs([*conditions.lines(), "", *_notes(summaries, scaling)])
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
     notes = [
         "Measured: ms/step and examples/s (medians over runs; in a run, over windows of steps); "
-        "memory (peak",
-        "resident, summed over processes, including the framework; on GPUs the largest device); "
-        "compile (first",
-        "step minus a median step; with blocks of steps, plus a block's first run); loss. Derived "
-        "from these",
-        "figures: speedup and efficiency.",
+        "memory (peak resident, summed over processes, including the framework; on GPUs the "
+        "largest device); compile (first step minus a median step; with blocks of steps, plus a "
+        "block's first run); loss. Derived from these figures: speedup and efficiency.",
     ]
     counts = [len(summary.ok) for summary in summaries if summary.ok]
     if counts and min(counts) < 3:

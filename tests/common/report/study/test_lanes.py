@@ -287,8 +287,8 @@ def test_csv_and_hparams_have_tuning_and_tweaks(written: StudyData) -> None:
     assert hparams_of(Cell.from_record(make_cell("jax", "bare", 1)))["tuning"] == "stock"
 
 
-@pytest.mark.parametrize("columns", ["40", "200"])
-def test_lanes_are_printed_in_full_at_any_width(
+@pytest.mark.parametrize("columns", ["40", "80", "100", "200"])
+def test_lanes_are_printed_in_full_and_fit_the_terminal(
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -299,10 +299,13 @@ def test_lanes_are_printed_in_full_at_any_width(
     print_lanes(found.lanes)
     text = capsys.readouterr().out
     assert "…" not in text
-    for row in rows(found.lanes[0]):
-        for value in row:
-            assert all(part in text for part in value.split(" ("))
-    assert all(f"- {sentence}" in text for sentence in sentences(found.lanes[0]))
+    words = text.split()
+    for framework, rung, _, *values in rows(found.lanes[0]):  # at 40 columns: without runs
+        assert all(word in words for value in (framework, rung, *values) for word in value.split())
+    if columns != "40":
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= min(120, int(columns))
+    said = " ".join(words)
+    assert all(f"- {sentence}" in said for sentence in sentences(found.lanes[0]))
     assert "marks" not in text
 
 

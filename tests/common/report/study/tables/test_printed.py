@@ -1,3 +1,6 @@
+import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,16 +43,91 @@ def lines(runs: int, **changes: Any) -> list[dict[str, Any]]:
 def printed(capsys: pytest.CaptureFixture, entries: list, machines: list | None = None) -> str:
     summaries = summarize_cells(read_lines(entries), scaling="strong")
     print_comparison(summaries, scaling="strong", machines=machines or [MACHINE])
-    return capsys.readouterr().out
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("columns", ["40", "80", "200"])
-def test_no_figure_is_cut_at_any_width(capsys, monkeypatch, columns: str) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    text = printed(capsys, lines(6))
-    for figure in ("1002", "1.51", "75", "300", "1.50", "2.25000", "1.12500", "[1.50, 1.53]"):
-        assert figure in text
+def sentences(text: str) -> str:
+    """Returns what was printed as one line, without the breaks that depend on the width."""
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes standard output a terminal of a given width."""
+
+    def make(columns: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    return make
+
+
+def widest(text: str) -> int:
+    return max(len(line.rstrip()) for line in text.splitlines())
+
+
+def not_shown(text: str) -> set[str]:
+    """Returns the columns that the line below the tables names."""
+    said = re.search(r"Not shown, for lack of width: ([^.]*)\.", sentences(text))
+    return set(re.split(", | and ", said[1])) if said else set()
+
+
+@pytest.mark.parametrize("columns", [40, 60, *range(78, 125, 3), 200])
+def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(
+    capsys, terminal, columns: int
+) -> None:
+    terminal(columns)
+    entries = lines(6)
+    entries[1]["disturbed"] = True
+    text = printed(capsys, entries)
     assert "…" not in text
+    if columns > 40:
+        assert widest(text) <= columns
+    figures = {
+        "examples/s": "1518", "speedup": "[1.50, 1.53]", "efficiency": "[75, 76]",
+        "memory": "300", "losses": "2.25000", "compile time": "1.50",
+    }  # fmt: skip
+    table = text.partition("Machine:")[0]
+    shown = " ".join(table.split()) + " "
+    found = {name for name, figure in figures.items() if f" {figure} " in shown}
+    assert found == figures.keys() - not_shown(text)
+    assert re.search(r"1 of 6\s", table)  # marks are always shown, wrapped
+    assert "disturbed" in table
+
+
+@pytest.mark.parametrize(
+    "columns, left_out",
+    [
+        (80, {"memory", "losses", "compile time", "efficiency"}),
+        (100, {"losses", "compile time"}),
+        (200, set()),
+    ],
+)
+def test_a_narrow_terminal_shows_the_most_important_columns(
+    capsys, terminal, columns: int, left_out: set[str]
+) -> None:
+    terminal(columns)
+    entries = lines(6)
+    entries[1]["disturbed"] = True
+    assert not_shown(printed(capsys, entries)) == left_out
+
+
+def test_without_a_terminal_lines_have_at_most_120_characters(capsys, monkeypatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert 100 < widest(printed(capsys, lines(6))) <= 120
+    monkeypatch.setenv("COLUMNS", "500")
+    assert 100 < widest(printed(capsys, lines(6))) <= 120
+
+
+def test_long_text_is_wrapped_and_long_words_stay_whole(capsys, terminal) -> None:
+    terminal(80)
+    mode = "max_autotune_" * 8
+    entries = lines(6)
+    entries += lines(6, compile_mode=mode)
+    entries.append({**entries[0], "run": 9, "status": "failed", "error": f"/{'x' * 100} is gone"})
+    text = printed(capsys, entries)
+    assert mode in text
+    assert f"/{'x' * 100}" in text
 
 
 def test_one_run_has_no_interval_and_no_verdict(capsys) -> None:
