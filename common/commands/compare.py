@@ -65,6 +65,7 @@ HOUSEKEEPING = {
     "resume",
     "dry_run",
     "report",
+    "open",
     *limits.FLAGS,
     extra.FLAG,
     "allow_oversubscription",
@@ -147,6 +148,7 @@ def define_flags() -> Flags:
         "continue a study: keep successful runs; run only missing or failed ones",
     )
     fv.boolean("report", True, "write the report and TensorBoard files at the end (--noreport: no)")
+    report.define_open_flag(fv)
     fv.boolean("dry_run", False, "print the plan and an estimate of its duration; run nothing")
     limits.define_limit_flags(fv)
     define_interpreter_flags(fv)
@@ -161,7 +163,8 @@ def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
     fv = define_flags()
     fv.parse(flags)
     cells = read_cells(fv)
-    unrecorded = {"resume", "dry_run", "study", "out_dir", extra.FLAG, *interpreter_flags()}
+    unrecorded = {"resume", "dry_run", "open", "study", "out_dir", extra.FLAG}
+    unrecorded |= {*interpreter_flags()}
     recorded = fv.as_flags(without=unrecorded)
     # A later isoscale may have more sizes of a family; the study goes on with those that it began.
     models = ",".join(lookup.presets_of(fv.models))
@@ -408,13 +411,21 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
         store.check_exists()
         return load_study(store)
 
+    page: Path | None = None
+
+    def write_views() -> None:
+        nonlocal page
+        page = report.write(read())
+        report.write_events(read())
+
     shown = not lines or _guarded("the table", lambda: _print_table(read()), store)
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
+    answered = shown and bool(lines)
     if interrupted:
         print(f"Report on the finished runs: {program} report {name}{out_dir}")
     elif lines and fv.report:
         print("Writing the report ...", file=sys.stderr)
-        written = _guarded("the report", lambda: _write_views(read()), store)
+        written = _guarded("the report", write_views, store)
         shown = shown and written
         if written:
             print(f"Show the study in TensorBoard: {program} board {name}{out_dir}")
@@ -422,6 +433,14 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
             print(f"Write the report again: {program} report {name}{out_dir}")
     if interrupted or failed:
         print(f"Continue with: {go_on}")
+    # Last, because the end of the output is what stays on the screen.
+    if answered:
+        print()
+        shown = _guarded("the answer", lambda: report.print_answer(read()), store) and shown
+    if page is not None:
+        report.print_place(page, open_=fv.open)
+    elif fv.open and not interrupted:
+        print("isoscale: --open: there is no report to open", file=sys.stderr)
     return interrupted_code(interrupted) if interrupted else int(failed or not shown)
 
 
@@ -453,15 +472,6 @@ def _guarded(what: str, make: Callable[[], None], store: Store) -> bool:
 
 
 def _print_table(study: StudyData) -> None:
-    from isoscale.common.report.study.answers.setting import glance
     from isoscale.common.report.study.tables.printed import print_comparison
 
     print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
-    print("\nIn short: the fastest; how certain; whether more devices help:")
-    for row in (glance(study, setting) for setting in study.settings):
-        print(f"- {row.setting}: {row.choice}; {row.sure}; more devices: {row.scaling}")
-
-
-def _write_views(study: StudyData) -> None:
-    print(f"Report:  {report.write(study)}", flush=True)
-    report.write_events(study)

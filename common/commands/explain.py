@@ -75,7 +75,7 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
         command.append(f"--runs={runs}")
     if fv.given("out_dir") or out_dir != Path(fv.out_dir):
         command.append(f"--out_dir={out_dir}")
-    return [*command, *fv.as_flags(without={"measure", "out_dir"})]
+    return [*command, *fv.as_flags(without={"measure", "open", "out_dir"})]
 
 
 def _strategies(fv: Flags, frameworks: Sequence[str]) -> list[str]:
@@ -163,12 +163,12 @@ def run(argv: Sequence[str]) -> int:
         else:
             what = f"study '{name}' has no setting measured in several lanes;"
         raise ConfigError(f"{what} measure it first with: {shlex.join(again)}")
-    _show(study, write=fv.report and not measured)
+    _show(study, write=fv.report and not measured, open_=fv.open)
     return code
 
 
-def _show(study: StudyData, *, write: bool) -> None:
-    """Prints the effects of tweaks in a study, and the path of its report.
+def _show(study: StudyData, *, write: bool, open_: bool) -> None:
+    """Prints the effects of tweaks in a study, and the place of its report; opens it if asked to.
 
     Raises:
       FolderError: the report cannot be written.
@@ -180,4 +180,4 @@ def _show(study: StudyData, *, write: bool) -> None:
     print_lanes(study.lanes)
     path = report.write(study) if write else study.folder / FILE
     if path.exists():
-        print(f"Report: {path}")
+        report.print_place(path, open_=open_)

@@ -1,6 +1,7 @@
 """``isoscale report STUDY``: writes a study's report again, from its files on disk."""
 
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def define_flags() -> Flags:
             "Writes report.html, report.md, results.csv and plots/ into a study's folder.\n\n"
             "  isoscale report                the newest study in --out_dir\n"
             "  isoscale report STUDY          a name inside --out_dir, or a study's folder\n"
-            "  isoscale report STUDY --plots=all\n\n"
+            "  isoscale report STUDY --plots=all\n"
+            "  isoscale report STUDY --open   also opens it in the browser\n\n"
             "'isoscale compare' writes the same files when a study ends. Exit code: 0 done, 2 bad\n"
             "input, 3 the folder cannot be read or written."
         )
@@ -30,7 +32,13 @@ def define_flags() -> Flags:
         "number of settings with plots of their own, or all (default: all settings of a small "
         "study, the first few settings of a large study)",
     )
+    define_open_flag(fv)
     return fv
+
+
+def define_open_flag(fv: Flags) -> None:
+    """Defines ``--open``."""
+    fv.boolean("open", False, "open the report in the browser at the end")
 
 
 def read_plots(text: str | None) -> int | None:
@@ -81,6 +89,30 @@ def write_events(study: StudyData) -> None:
         write_event_files(study, plots=study.folder / PLOTS)
 
 
+def print_answer(study: StudyData) -> None:
+    """Prints, for each setting, the fastest cell and how certain that is."""
+    from isoscale.common.report.study.tables.printed import print_in_short
+
+    print_in_short(study)
+
+
+def print_place(path: Path, *, open_: bool) -> None:
+    """Prints where a report is, on a terminal as a link; opens it in the browser if asked to.
+
+    A browser that cannot be opened costs one line: the report is there.
+    """
+    link = path.resolve().as_uri()
+    print(f"Report: {link if sys.stdout.isatty() else path}", flush=True)
+    if not open_:
+        return
+    try:
+        opened = webbrowser.open(link)
+    except (OSError, ValueError, webbrowser.Error):
+        opened = False
+    if not opened:
+        print("isoscale: --open: no browser could be started", file=sys.stderr)
+
+
 def missing_tensorboard(error: ImportError) -> str:
     """Returns one line for an import of TensorBoard that failed."""
     return (
@@ -112,5 +144,6 @@ def run(argv: Sequence[str]) -> int:
         raise ConfigError(f"study '{study.name}' has no results{why}")
     store.print_notes()
     path = write(study, most_drawn=most_drawn)
-    print(f"Report: {path}")
+    print_answer(study)
+    print_place(path, open_=fv.open)
     return 0

@@ -75,8 +75,10 @@ def test_a_study_is_measured_resumed_and_extended(run_program, tmp_path: Path) -
     assert results(tmp_path) == lines
     written = {path.name for path in (tmp_path / "runs/out/s").iterdir()}
     assert written >= {"report.html", "report.md", "results.csv", "plots", "tensorboard"}
-    assert "Report:  runs/out/s/report.html" in again.stdout
-    assert "In short: the fastest; how certain; whether more devices help:" in again.stdout
+    *_, short, entry = again.stdout.partition("In short: the fastest; how certain; ")
+    assert short
+    assert entry.splitlines()[1].startswith("- mlp_digits, global batch ")
+    assert entry.splitlines()[-1] == "Report: runs/out/s/report.html"
 
     grown = run_program(
         MAIN, "compare", "--study=s", "--resume", "--runs=2", "--frameworks=torch", "--devices=1"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
             *("--models=mlp_digits", "--runs=3"),
         ]
     ]
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     for said in ("+ pages", "2.50x [2.45, 2.55]", "the tweaks explain", "p corrected for"):
         assert said in text
 
@@ -109,6 +110,16 @@ def test_an_incomplete_study_resumes_with_its_own_number_of_runs(
     assert "+ pages" in capsys.readouterr().out
 
 
+def test_open_opens_the_report_once(fake: FakeCompare, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda link: not opened.append(link))
+    write_study(out(), LINES, steps=0)
+    (out() / "report.html").touch()  # the fake compare writes none
+    assert main(["explain", "mine", "--open"]) == 0
+    assert "--open" not in fake.calls[0]
+    assert opened == [(out() / "report.html").resolve().as_uri()]
+
+
 def test_a_study_may_be_named_by_its_folder(fake: FakeCompare) -> None:
     write_study(Path("elsewhere/mine"), LINES, steps=0)
     assert main(["explain", "elsewhere/mine"]) == 0
@@ -120,7 +131,9 @@ def test_a_failed_run_is_shown_and_sets_the_exit_code(fake: FakeCompare, capsys:
     fake.lines = failed(LINES, tweaks=["pages"])
     fake.code = 1
     assert main(["explain", "mine"]) == 1
-    assert "no result: 6 failed" in " ".join(capsys.readouterr().out.split())
+    text = capsys.readouterr().out
+    assert "no result: 6" in text  # the column wraps between words
+    assert "6 failed" in text
 
 
 @pytest.mark.parametrize("code", [2, 130])

@@ -85,7 +85,7 @@ def test_compare_runs_in_a_folder_of_the_user(python: Path, folder: Path) -> Non
         "--devices=1", "--steps=20", "--study=s",
     )  # fmt: skip
     study = folder / "runs/out/s"
-    assert "Report:  runs/out/s/report.html" in said
+    assert "Report: runs/out/s/report.html" in said
     with (study / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["framework"]: row["status"] for row in rows} == {

@@ -11,7 +11,9 @@ from isoscale.common.measure.conditions import DISTURBED
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
+from isoscale.common.report.study.answers.setting import glance
 from isoscale.common.report.study.conditions import make_conditions
+from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.words import (
@@ -105,6 +107,15 @@ def print_comparison(
         print_paragraphs([f"Not shown, for lack of width: {joined(left_out)}.", ""])
     conditions = make_conditions(summaries, machines, scaling=scaling)
     print_paragraphs([*conditions.lines(), "", *_notes(summaries, scaling)])
+
+
+def print_in_short(study: StudyData) -> None:
+    """Prints one entry for each setting: the fastest cell, how certain, and what devices add."""
+    rows = [glance(study, setting) for setting in study.settings]
+    entries = [
+        f"- {row.setting}: {row.choice}; {row.sure}; more devices: {row.scaling}" for row in rows
+    ]
+    print_paragraphs(["In short: the fastest; how certain; whether more devices help:", *entries])
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
