@@ -1,7 +1,8 @@
 """Summarizes the results of runs by cell, with speedup and efficiency against ``bare``."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from isoscale.common.analysis import pooling
@@ -40,6 +41,9 @@ class CellSummary:
       step_seconds: median over runs of each run's median time per step; None without a successful
         run.
       items_per_second: median over runs of examples / seconds; None without a successful run.
+      tokens_per_second: median over runs of real tokens / seconds; None for a model without tokens.
+      flops_per_second: median over runs of the analytic floating-point operations of a step x steps
+        per second; None without a known count.
       latency_seconds: median over runs of each run's median single-step window; None if not
         measured.
       mixed: how the conditions of the successful runs differ, one text per fact; then the cell has
@@ -57,6 +61,8 @@ class CellSummary:
     errors: list[str]
     step_seconds: Estimate | None
     items_per_second: Estimate | None
+    tokens_per_second: Estimate | None
+    flops_per_second: Estimate | None
     latency_seconds: Estimate | None
     mixed: list[str]
     outliers: list[int]
@@ -157,6 +163,17 @@ def _with_speedup(summary: CellSummary, base: CellSummary, speedup: Ratio) -> Ce
     return dataclasses.replace(summary, base=base, speedup=speedup, efficiency=efficiency)
 
 
+def _flops_per_second(line: ResultLine) -> float | None:
+    """Returns the analytic floating-point operations of a step x steps per second."""
+    flops = line.result.flops_per_step
+    return None if flops is None else flops * (line.result.speed / line.cell.global_batch_size)
+
+
+def _positive(rates: Iterable[float | None]) -> list[float | None]:
+    """Returns rates; None for one that no run can have, as a damaged record may hold."""
+    return [rate if rate is not None and 0 < rate < math.inf else None for rate in rates]
+
+
 def _without_speedup(group: list[ResultLine]) -> CellSummary:
     ok = [line for line in group if line.ok]
     statuses: dict[str, int] = {}
@@ -184,6 +201,8 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         errors=list(dict.fromkeys(line.result.error for line in group if line.result.error)),
         step_seconds=estimate([line.result.median_step_seconds for line in ok]),
         items_per_second=estimate(throughputs),
+        tokens_per_second=estimate(_positive(line.result.tokens_per_second for line in ok)),
+        flops_per_second=estimate(_positive(map(_flops_per_second, ok))),
         latency_seconds=estimate([line.result.median_latency_seconds for line in ok]),
         mixed=mixed,
         outliers=[ok[i].run for i in far],

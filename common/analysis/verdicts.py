@@ -1,7 +1,7 @@
 """Decides which cells are faster, and whether more devices help: one rule for every verdict."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import geometric_mean, median
 from typing import Literal
 
@@ -85,9 +85,9 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
     return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def why_no_verdict(verdicts: Sequence[Verdict]) -> str:
+def why_no_verdict(ratios: Iterable[Ratio]) -> str:
     """Returns the reason why none of some comparisons has a verdict."""
-    reasons = [verdict.ratio.unsound for verdict in verdicts if verdict.ratio.unsound]
+    reasons = [ratio.unsound for ratio in ratios if ratio.unsound]
     return reasons[0] if reasons else f"a verdict needs {LEAST_RUNS} runs of each cell"
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, split_words
+from isoscale.common.report.study.data import load_study
+from isoscale.common.report.study.exports import has_exports, write_exports
 from isoscale.common.study.find import find_study
 
 
@@ -13,7 +15,8 @@ def define_flags() -> Flags:
         usage=(
             "Rebuilds results.jsonl, the index of a study's results, from the folders of its\n"
             "runs. Keeps every line that is whole; reads the other results from their run\n"
-            "folders; moves damaged lines to results.damaged.jsonl. Trains nothing.\n\n"
+            "folders; moves damaged lines to results.damaged.jsonl. Writes the exports of an\n"
+            "earlier report (results.csv, cells.csv, verdicts.json) again. Trains nothing.\n\n"
             "  isoscale repair STUDY           a name inside --out_dir, or a study's folder\n\n"
             "Exit code: 0 done, 2 bad input, 3 the study is in use or cannot be written,\n"
             "128 + N after signal N (Ctrl-C 130, SIGTERM 143)."
@@ -41,6 +44,8 @@ def run(argv: Sequence[str]) -> int:
         store.read_run_folders()
         store.print_notes()
         store.write()
+        if has_exports(store.folder):
+            write_exports(load_study(store))
     results = store.lines()
     successful = sum(line.ok for line in results)
     print(f"{store.folder}: {len(results)} results, {successful} of them successful")

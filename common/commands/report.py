@@ -16,7 +16,8 @@ def define_flags() -> Flags:
     """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
-            "Writes report.html, report.md, results.csv and plots/ into a study's folder.\n\n"
+            "Writes report.html, report.md, results.csv (runs), cells.csv, verdicts.json and\n"
+            "plots/ into a study's folder.\n\n"
             "  isoscale report                the newest study in --out_dir\n"
             "  isoscale report STUDY          a name inside --out_dir, or a study's folder\n"
             "  isoscale report STUDY --plots=all\n"

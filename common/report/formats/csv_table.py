@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from isoscale.common.config.run_config import TRAINING
@@ -41,16 +41,37 @@ def to_csv(lines: Sequence[ResultLine]) -> str:
     Unknown values are empty. A spreadsheet cannot run any value as a formula.
     """
     records = [line.to_record() for line in lines]
-    found = dict.fromkeys(name for record in records for name in record["cell"])
-    # Cells without tweaks lack the field; the table always has the column.
-    cell_names = list(dict.fromkeys([*found, *_TUNING_FIELDS]))
+    fields = cell_fields([record["cell"] for record in records])
+    columns = [*_BEFORE, *_figures(lines), *_AFTER]
+    return text(
+        [*fields, *(column.name for column in columns)],
+        (
+            [
+                *(record["cell"].get(name) for name in fields),
+                *(figure(record, column.field) for column in columns),
+            ]
+            for record in records
+        ),
+    )
+
+
+def cell_fields(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the columns for the fields of cells; those for tweaks are always there."""
+    # Cells without tweaks lack the field.
+    return list(dict.fromkeys([*(name for cell in cells for name in cell), *_TUNING_FIELDS]))
+
+
+def text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Returns CSV text; a spreadsheet cannot run any value as a formula.
+
+    Args:
+      header: names of the columns.
+      rows: values of each row; None stands for an unknown value.
+    """
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    columns = [*_BEFORE, *_figures(lines), *_AFTER]
-    writer.writerow([*map(_csv_value, cell_names), *(column.name for column in columns)])
-    for record in records:
-        cell = [_csv_value(record["cell"].get(name)) for name in cell_names]
-        writer.writerow([*cell, *(_csv_value(figure(record, c.field)) for c in columns)])
+    writer.writerow(map(_csv_value, header))
+    writer.writerows(map(_csv_value, row) for row in rows)
     return output.getvalue()
 
 

@@ -8,7 +8,7 @@ from isoscale.common.report.drawing.plot import Plot, with_own_ids
 from isoscale.common.report.formats.templates import make_environment, printable
 from isoscale.common.report.study.contents import Contents
 from isoscale.common.report.study.data import PLOTS
-from isoscale.common.report.study.tables import cells, lanes, runs
+from isoscale.common.report.study.tables import lanes, runs
 
 FILE = "report.html"
 
@@ -36,7 +36,6 @@ def to_html(contents: Contents, drawn: Mapping[str, tuple[str, bytes]]) -> str:
     return environment.get_template("report.html").render(
         contents=contents,
         figure=figure,
-        cell_columns=cells.COLUMNS,
         lane_columns=lanes.COLUMNS,
         run_columns=runs.COLUMNS,
     )

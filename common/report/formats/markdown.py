@@ -10,7 +10,7 @@ from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.formats.templates import make_environment, printable
 from isoscale.common.report.study.contents import Contents
 from isoscale.common.report.study.data import PLOTS
-from isoscale.common.report.study.tables import cells, lanes, runs
+from isoscale.common.report.study.tables import lanes, runs
 
 FILE = "report.md"
 
@@ -38,7 +38,6 @@ def to_markdown(contents: Contents) -> str:
         figure=figure,
         row=row,
         rule=rule,
-        cell_columns=cells.COLUMNS,
         lane_columns=lanes.COLUMNS,
         run_columns=runs.COLUMNS,
     )

@@ -20,7 +20,7 @@ from isoscale.common.report.study.plots.overview import overview_plots
 from isoscale.common.report.study.plots.setting import setting_plots
 from isoscale.common.report.study.plots.waterfall import waterfall_plots
 from isoscale.common.report.study.problems import problems
-from isoscale.common.report.study.tables.cells import cell_row
+from isoscale.common.report.study.tables import cells as cell_table
 from isoscale.common.report.study.tables.comparisons import comparison_row
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.study.tables.runs import run_rows
@@ -37,7 +37,7 @@ class Section:
       title, anchor: of the setting.
       sentences: the answer.
       verdicts: (comparison, ratio, evidence, outcome) rows.
-      rows: of the table of cells, under the columns of ``tables/cells.py``.
+      columns, rows: of the table of cells.
       remarks: sentences about the steps of a run and about the losses.
       alarm: the reason why the cells must not be compared; None if they may be compared.
       plots: of the setting; [] if left out.
@@ -47,6 +47,7 @@ class Section:
     anchor: str
     sentences: list[str]
     verdicts: list[tuple[str, str, str, str]]
+    columns: list[str]
     rows: list[list[str]]
     remarks: list[str]
     alarm: str | None
@@ -127,12 +128,14 @@ def _section(
 ) -> Section:
     curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
     losses = study.losses[setting.title]
+    columns, table = cell_table.table(setting.cells)
     return Section(
         title=setting.title,
         anchor=anchor,
         sentences=answer(study, setting),
         verdicts=[comparison_row(verdict) for verdict in study.verdicts[setting.title]],
-        rows=[cell_row(name, cell) for name, cell in setting.cells],
+        columns=columns,
+        rows=table,
         remarks=[*_steps_remark(study, setting), *_loss_remark(losses), *unreadable],
         alarm=losses.alarm,
         plots=setting_plots(setting, frameworks, curves) if drawn else [],

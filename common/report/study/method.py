@@ -42,7 +42,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "from measurements: all ratios (speedups, verdicts, gaps), efficiency, the drift, and the "
         "compile time (first step minus a median step; with blocks of steps, plus the time to copy "
         "the batches, to compile a block and to run it once). Computed by formula: FLOPs "
-        "(results.csv). All other figures of runs are measured; no figure is estimated.",
+        "(results.csv), and FLOP/s (FLOPs of a step x measured steps per second). All other "
+        "figures of runs are measured; no figure is estimated.",
     ]
     if study.machines and not any(machine["gpus"] for machine in study.machines):
         paragraphs.append(

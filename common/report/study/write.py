@@ -1,4 +1,4 @@
-"""Writes the report of a study: HTML, Markdown, CSV, and every plot as SVG and PNG."""
+"""Writes the report of a study: HTML, Markdown, exports, and every plot as SVG and PNG."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,10 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.disk.json_files import write_atomically
 from isoscale.common.disk.writing import remove_leftovers, writing
 from isoscale.common.report.drawing.pool import Drawing
-from isoscale.common.report.formats import csv_table, html_page, markdown
+from isoscale.common.report.formats import html_page, markdown
 from isoscale.common.report.study.contents import make_contents
 from isoscale.common.report.study.data import PLOTS, StudyData
+from isoscale.common.report.study.exports import write_exports
 
 _OURS = ".drawn"
 """File that lists the plots of the latest report."""
@@ -50,7 +51,7 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
         remove_leftovers(folder)
     with Drawing(plots) as drawing:
         # These files need no drawings, so they are written while the workers draw.
-        write_atomically(study.folder / csv_table.FILE, csv_table.to_csv(study.lines))
+        write_exports(study)
         write_atomically(study.folder / markdown.FILE, markdown.to_markdown(contents))
         drawn = drawing.result()
     with writing(study.folder / PLOTS):

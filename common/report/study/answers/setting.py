@@ -131,7 +131,7 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
             [f"{_short(name, devices)} {_figures(cell)} ({_runs(cell)})" for name, cell in best]
         )
         return (
-            f"{where} there is no verdict: {why_no_verdict(found)}. "
+            f"{where} there is no verdict: {why_no_verdict(verdict.ratio for verdict in found)}. "
             f"Measured, without an interval: {order}.{weak}"
         )
     wins = [
@@ -245,7 +245,11 @@ def glance(study: StudyData, setting: Setting) -> Glance:
         choice = f"{_leader(best, verdicts, None)} had the highest throughput"
         fewest = min((cell for _, cell in best), key=lambda cell: len(cell.ok))
         enough = len(fewest.ok) >= LEAST_RUNS
-        why = why_no_verdict(found) if enough else f"a cell has {_runs(fewest)} only"
+        why = (
+            why_no_verdict(verdict.ratio for verdict in found)
+            if enough
+            else f"a cell has {_runs(fewest)} only"
+        )
         sure = (
             f"no verdict: {why}; the throughput is "
             f"{speed(best[0][1]) / speed(best[1][1]):.2f}x that of the next cell"

@@ -1,8 +1,12 @@
 """The table of a setting's cells."""
 
+from collections.abc import Sequence
+
 from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.verdicts import Named
 from isoscale.common.report.words import accuracy, estimate, marks, median_of, number, ratio
 
+TOKENS = "tokens/s"
 COLUMNS = (
     "cell",
     "marks",
@@ -10,6 +14,8 @@ COLUMNS = (
     "runs",
     "time per step, ms",
     "throughput, examples/s",
+    TOKENS,
+    "GFLOP/s, computed",
     "speedup against bare",
     "efficiency, %",
     "latency of one step, ms",
@@ -21,7 +27,19 @@ COLUMNS = (
 )
 
 
-def cell_row(name: str, summary: CellSummary) -> list[str]:
+def table(cells: Sequence[Named]) -> tuple[list[str], list[list[str]]]:
+    """Returns the columns and the rows of a setting's table; tokens only for a model with tokens.
+
+    Args:
+      cells: (name, cell) of the setting.
+    """
+    tokens = any(cell.tokens_per_second is not None for _, cell in cells)
+    kept = [i for i, name in enumerate(COLUMNS) if tokens or name != TOKENS]
+    rows = [_row(name, cell) for name, cell in cells]
+    return [COLUMNS[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _row(name: str, summary: CellSummary) -> list[str]:
     """Returns the values of a cell's row, in the order of ``COLUMNS``."""
     ok = summary.ok
     return [
@@ -31,6 +49,8 @@ def cell_row(name: str, summary: CellSummary) -> list[str]:
         str(len(ok)),
         estimate(summary.step_seconds, scale=1e3),
         estimate(summary.items_per_second),
+        estimate(summary.tokens_per_second),
+        estimate(summary.flops_per_second, scale=1e-9),
         ratio(summary.speedup),
         ratio(summary.efficiency, scale=100, digits=0),
         estimate(summary.latency_seconds, scale=1e3),

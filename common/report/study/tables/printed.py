@@ -35,6 +35,10 @@ def _two_lines(step: Estimate | None) -> str:
     return "\n".join([text + interval[len(bare) :], bare] if bare else [text])
 
 
+def _rate(found: Estimate | None, *, scale: float = 1.0) -> str:
+    return number(found.median, scale=scale) if found else ""
+
+
 def _row(name: str, summary: CellSummary) -> list[str]:
     cell, ok = summary.cell, summary.ok
     loss = f"{number(median_of(ok, lambda result: result.loss_first), digits=5)}\n"
@@ -48,6 +52,8 @@ def _row(name: str, summary: CellSummary) -> list[str]:
         str(len(ok)),
         _two_lines(summary.step_seconds),
         number(summary.items_per_second.median if summary.items_per_second else None),
+        _rate(summary.tokens_per_second),
+        _rate(summary.flops_per_second, scale=1e-9),
         ratio(summary.speedup, separator="\n"),
         ratio(summary.efficiency, scale=100, digits=0, separator="\n"),
         number(median_of(ok, lambda result: result.peak_memory_bytes), scale=2**-20, digits=0),
@@ -64,6 +70,8 @@ COLUMNS = (
     Column("runs", "right", rank=1),
     Column("ms/step", "right"),
     Column("examples\n/s", "right", rank=3, called="examples/s"),
+    Column("tokens\n/s", "right", rank=8, called="tokens/s"),
+    Column("GFLOP/s,\ncomputed", "right", rank=9, called="GFLOP/s"),
     Column("speedup", "right", rank=2),
     Column("efficiency\n%", "right", rank=4, called="efficiency"),
     Column("memory\nMiB", "right", rank=5, called="memory"),
@@ -123,7 +131,8 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         "Measured: ms/step and examples/s (medians over runs; in a run, over windows of steps); "
         "memory (peak resident, summed over processes, including the framework; on GPUs the "
         "largest device); compile (first step minus a median step; with blocks of steps, plus a "
-        "block's first run); loss. Derived from these figures: speedup and efficiency.",
+        "block's first run); loss. Derived from these figures: speedup and efficiency. Computed: "
+        "GFLOP/s (the formula's operations of a step x measured steps per second).",
     ]
     counts = [len(summary.ok) for summary in summaries if summary.ok]
     if counts and min(counts) < 3:

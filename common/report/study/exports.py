@@ -1,0 +1,235 @@
+"""The files for other programs: ``results.csv``, ``cells.csv`` and ``verdicts.json``."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from isoscale.common.analysis.estimates import CONFIDENCE, Estimate, Ratio
+from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.verdicts import RULE, Outcome, Verdict, why_no_verdict
+from isoscale.common.analysis.waterfall import Change, LaneGap, Lanes, Waterfall
+from isoscale.common.config.cell import Cell
+from isoscale.common.config.records import with_version
+from isoscale.common.disk.json_files import write_atomically, write_json
+from isoscale.common.machine.own_version import own_version
+from isoscale.common.report.formats import csv_table
+from isoscale.common.report.study.answers.lanes import introduction
+from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.words import accuracy, marks, median_of
+
+CELLS = "cells.csv"
+VERDICTS = "verdicts.json"
+FILES = (csv_table.FILE, CELLS, VERDICTS)
+
+
+def write_exports(study: StudyData) -> None:
+    """Writes the exports into the study's folder; replaces each file atomically.
+
+    Raises:
+      FolderError: the disk is full, or the folder cannot be written.
+    """
+    write_atomically(study.folder / csv_table.FILE, csv_table.to_csv(study.lines))
+    write_atomically(study.folder / CELLS, cells_csv(study))
+    write_json(study.folder / VERDICTS, verdicts_record(study))
+
+
+def has_exports(folder: Path) -> bool:
+    """Returns whether a study's folder holds any export."""
+    return any((folder / name).exists() for name in FILES)
+
+
+def cells_csv(study: StudyData) -> str:
+    """Returns one row per cell, those of the ladder too; columns that ``results.csv`` has, too,
+    have the same names.
+
+    A figure is the median over the runs of the cell, with its 95 % interval; unknown values are
+    empty.
+    """
+    names = study.names()
+    cells = [*study.summaries, *study.ladder]
+    records = [cell.cell.to_record() for cell in cells]
+    fields = csv_table.cell_fields(records)
+    rows = []
+    for cell, record in zip(cells, records, strict=True):
+        name, setting = names[cell.cell]
+        own = {"setting": setting, "cell": name, "cell_id": cell.cell.id}
+        rows.append({**own, **{field: record.get(field) for field in fields}, **_figures(cell)})
+    header = list(rows[0]) if rows else []
+    return csv_table.text(header, (row.values() for row in rows))
+
+
+def _figures(cell: CellSummary) -> dict[str, Any]:
+    """Returns column -> value of the figures of a cell."""
+    ok = cell.ok
+    figures: dict[str, Any] = {
+        "runs_ok": len(ok),
+        "runs_not_ok": sum(cell.statuses.values()) - len(ok),
+        **_interval("step_seconds", cell.step_seconds, median="step_seconds_median"),
+        **_interval("latency_seconds", cell.latency_seconds, median="latency_seconds_median"),
+        **_interval("examples_per_second", cell.items_per_second),
+        **_interval("tokens_per_second", cell.tokens_per_second),
+        **_interval("flops_per_second_computed", cell.flops_per_second),
+        "interval_method": cell.step_seconds.method if cell.step_seconds else None,
+        **_ratio("speedup", cell.speedup),
+        **_ratio("efficiency_fraction", cell.efficiency),
+        "base_cell_id": cell.base.id if cell.base else None,
+        "peak_memory_bytes": median_of(ok, lambda result: result.peak_memory_bytes),
+        "compile_seconds": median_of(ok, lambda result: result.compile_seconds),
+        "loss_first_nats": median_of(ok, lambda result: result.loss_first),
+        "loss_last_nats": median_of(ok, lambda result: result.loss_last),
+        "accuracy_fraction": median_of(ok, accuracy),
+        "parameters": median_of(ok, lambda result: result.parameters),
+        "flops_per_step_analytic": median_of(ok, lambda result: result.flops_per_step),
+        "marks": "; ".join(marks(cell)),
+        "isoscale": "; ".join(
+            dict.fromkeys(line.result.isoscale for line in ok if line.result.isoscale)
+        ),
+    }
+    return figures
+
+
+def _interval(
+    name: str, found: Estimate | None, *, median: str | None = None
+) -> dict[str, float | None]:
+    return {
+        median or name: found.median if found else None,
+        f"{name}_low": found.low if found else None,
+        f"{name}_high": found.high if found else None,
+    }
+
+
+def _ratio(name: str, found: Ratio | None) -> dict[str, float | None]:
+    return {
+        name: found.value if found else None,
+        f"{name}_low": found.low if found else None,
+        f"{name}_high": found.high if found else None,
+    }
+
+
+def verdicts_record(study: StudyData) -> dict[str, Any]:
+    """Returns every verdict of a study as plain JSON values.
+
+    Each verdict divides the ``examples_per_second`` of its subject by those of the other cell. The
+    verdicts of the lanes are corrected apart from the others.
+    """
+    verdicts = [verdict for found in study.verdicts.values() for verdict in found]
+    return with_version(
+        {
+            "study": study.name,
+            "isoscale": own_version(),
+            "ratio_of": "examples_per_second",
+            "confidence": CONFIDENCE,
+            "rule": RULE.format(n=sum(verdict.p is not None for verdict in verdicts)),
+            "rule_of_lanes": introduction(study.lanes) if study.lanes else None,
+            "verdicts": [
+                *itertools.chain.from_iterable(
+                    (
+                        _of_verdict(title, verdict, alarm=study.losses[title].alarm)
+                        for verdict in found
+                    )
+                    for title, found in study.verdicts.items()
+                ),
+                *itertools.chain.from_iterable(map(_of_lanes, study.lanes)),
+            ],
+        }
+    )
+
+
+def _of_verdict(setting: str, verdict: Verdict, *, alarm: str | None) -> dict[str, Any]:
+    other = verdict.subject_cell.base
+    if verdict.other_cell is not None:
+        other = verdict.other_cell.cell
+    return _record(
+        setting,
+        verdict.question,
+        (verdict.subject, verdict.subject_cell.cell),
+        (verdict.other, other),
+        found=(verdict.ratio, verdict.p, verdict.outcome),
+        alarm=alarm,
+    )
+
+
+def _of_lanes(lanes: Lanes) -> Iterator[dict[str, Any]]:
+    """Yields every change of a setting that was measured in several lanes, each pair once."""
+    names = {cell.cell: name for name, cell in lanes.setting.cells}
+
+    def change(question: str, a: CellSummary, b: CellSummary, found: Change) -> dict[str, Any]:
+        return _record(
+            lanes.setting.title,
+            question,
+            (names[a.cell], a.cell),
+            (names[b.cell], b.cell),
+            found=(found.ratio, found.p, found.outcome),
+            alarm=lanes.alarm,
+        )
+
+    for waterfall in lanes.waterfalls:
+        for question, a, b, found in _steps(waterfall):
+            yield change(question, a, b, found)
+    for gap in lanes.gaps:
+        for lane, changes in (("stock", gap.stock), ("tuned", gap.tuned)):
+            for a, b, found in _pairs(gap.members, lane, changes):
+                yield change(f"between frameworks, {lane}", a, b, found)
+
+
+def _steps(
+    waterfall: Waterfall,
+) -> Iterator[tuple[str, CellSummary, CellSummary, Change]]:
+    for before, step in itertools.pairwise(waterfall.steps):
+        if step.change is not None and step.cell is not None and before.cell is not None:
+            yield "against the rung before", step.cell, before.cell, step.change
+    stock, tuned = waterfall.steps[0].cell, waterfall.steps[-1].cell
+    if len(waterfall.steps) > 2 and waterfall.total is not None:
+        assert stock is not None
+        assert tuned is not None
+        yield "tuned against stock", tuned, stock, waterfall.total
+
+
+def _pairs(
+    members: dict[str, Waterfall], lane: str, gap: LaneGap
+) -> Iterator[tuple[CellSummary, CellSummary, Change]]:
+    for (faster, slower), found in gap.changes.items():
+        a, b = members[faster].cell(lane), members[slower].cell(lane)
+        assert a is not None
+        assert b is not None
+        yield a, b, found
+
+
+def _record(
+    setting: str,
+    question: str,
+    subject: tuple[str, Cell],
+    other: tuple[str, Cell | None],
+    *,
+    found: tuple[Ratio, float | None, Outcome],
+    alarm: str | None,
+) -> dict[str, Any]:
+    """Returns one verdict.
+
+    Args:
+      setting: title.
+      question: what is compared.
+      subject, other: (name within the setting, cell).
+      found: ratio, corrected p and outcome.
+      alarm: the reason why the setting's cells must not be compared; None if they may be.
+    """
+    ratio, p, outcome = found
+    other_name, other_cell = other
+    return {
+        "setting": setting,
+        "question": question,
+        "subject": subject[0],
+        "subject_cell_id": subject[1].id,
+        "other": other_name,
+        "other_cell_id": other_cell.id if other_cell else None,
+        "ratio": ratio.value,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "p_corrected": p,
+        "outcome": outcome,
+        "reason_without_verdict": why_no_verdict([ratio]) if outcome == "no verdict" else None,
+        "alarm": alarm,
+        "subject_runs": ratio.n[0],
+        "other_runs": ratio.n[1],
+    }
