@@ -15,10 +15,11 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of new records; a record without a version has version 1.
 
-Version 3 adds ``isoscale``: the version and commit of the program.
+Version 3 adds ``isoscale``: the version and commit of the program. Since version 4 a result calls
+its throughput ``examples_per_second``, as all exports do; before, ``items_per_second``.
 """
 OMIT_DEFAULT = {"omit default": True}
 """Metadata of a field that is absent from the JSON object at its default value."""

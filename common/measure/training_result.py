@@ -1,7 +1,9 @@
 """The result of a training run."""
 
 import dataclasses
+from typing import Any, Self
 
+from isoscale.common.config.records import without_version
 from isoscale.common.measure.result import (
     EvaluationFigures,
     ResumedFrom,
@@ -11,6 +13,9 @@ from isoscale.common.measure.result import (
     Summary,
 )
 
+_BEFORE_VERSION_4 = "items_per_second"
+"""Earlier name of ``examples_per_second``."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingFigures:
@@ -19,8 +24,8 @@ class TrainingFigures:
     Attributes:
       step_seconds: time per step in the throughput windows.
       latency_seconds: time of the windows with one step.
-      items_per_second: examples of all throughput windows / their time; None if too few steps were
-        left to measure.
+      examples_per_second: examples of all throughput windows / their time; None if too few steps
+        were left to measure.
       tokens_per_second: real tokens of all throughput windows / their time; None for a model
         without tokens.
       compile_seconds: first step minus a median step, plus the rehearsal of a block.
@@ -38,7 +43,7 @@ class TrainingFigures:
 
     step_seconds: Summary | None = None
     latency_seconds: Summary | None = None
-    items_per_second: float | None = None
+    examples_per_second: float | None = None
     tokens_per_second: float | None = None
     compile_seconds: float | None = None
     rehearsal_seconds: float | None = None
@@ -65,11 +70,23 @@ class TrainingOutcome(TrainingFigures, RunOutcome):
 class TrainingResult(TrainingFigures, RunResult):
     """The record of a training run."""
 
+    @classmethod
+    def from_record(cls, record: Any) -> Self:
+        """Returns the result from a record of ``to_record``, of this or an earlier version.
+
+        Raises:
+          ValueError: as that of ``RunResult``.
+        """
+        values = without_version(record)
+        if _BEFORE_VERSION_4 in values and "examples_per_second" not in values:
+            values["examples_per_second"] = values.pop(_BEFORE_VERSION_4)
+        return super().from_record(values)
+
     @property
     def speed(self) -> float:
         """Examples per second of a successful run; ``check`` ensures the value."""
-        assert self.items_per_second is not None
-        return self.items_per_second
+        assert self.examples_per_second is not None
+        return self.examples_per_second
 
     @property
     def median_step_seconds(self) -> float:
@@ -88,7 +105,7 @@ class TrainingResult(TrainingFigures, RunResult):
         if self.status != "ok":
             return
         step, latency = self.step_seconds, self.latency_seconds
-        speeds = [self.items_per_second, step.median if step else None]
+        speeds = [self.examples_per_second, step.median if step else None]
         if latency is not None and latency.median is not None:
             speeds.append(latency.median)
         if not all(speed is not None and speed > 0 for speed in speeds):

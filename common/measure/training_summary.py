@@ -65,10 +65,10 @@ def _spread(values: Summary | None) -> str:
 
 
 def _throughput(result: TrainingResult) -> str:
-    if result.items_per_second is None:
+    if result.examples_per_second is None:
         return "not measured: too few steps were left"
     tokens = result.tokens_per_second
-    text = f"{result.items_per_second:.1f} examples/s"
+    text = f"{result.examples_per_second:.1f} examples/s"
     return text + (f", {tokens:.0f} real tokens/s" if tokens else "")
 
 

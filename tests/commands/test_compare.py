@@ -23,8 +23,8 @@ TORCH = (*SMALL, "--frameworks=torch", "--strategies=bare", "--devices=1")
 
 REQUIRED = {
     "cell", "run", "seed", "status", "error", "step_seconds", "latency_seconds",
-    "items_per_second", "tokens_per_second", "compile_seconds", "loss_first", "loss_last", "eval",
-    "parameters", "flops_per_step", "peak_memory_bytes", "versions", "run_dir",
+    "examples_per_second", "tokens_per_second", "compile_seconds", "loss_first", "loss_last",
+    "eval", "parameters", "flops_per_step", "peak_memory_bytes", "versions", "run_dir",
 }  # fmt: skip
 CELL = {
     "model", "overrides", "framework", "strategy", "devices", "processes", "global_batch_size",

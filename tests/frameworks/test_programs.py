@@ -42,7 +42,7 @@ def test_every_strategy_runs_on_four_devices_or_its_limit(
     assert ("OVERSUBSCRIBED" in result["printed"]) == cell["oversubscribed"]
     assert cell["overrides"] == {"num_layers": 1, "d_model": 32, "sequence_length": 16}
     assert result["loss_first"] == pytest.approx(5.5524, abs=0.02)  # near log 256
-    assert result["tokens_per_second"] == pytest.approx(16 * result["items_per_second"])
+    assert result["tokens_per_second"] == pytest.approx(16 * result["examples_per_second"])
     machine = json.loads((tmp_path / "r/machine.json").read_text())
     per_device = lookup.strategy_info(framework, strategy).process_model == "per_device"
     assert len(machine["ranks"]) == (devices if per_device else 1)

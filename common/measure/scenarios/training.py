@@ -271,13 +271,15 @@ class TrainingSession:
         measured_seconds = sum(window.seconds for window in throughput)
         items = self._config.global_batch_size * sum(window.steps for window in throughput)
         # A resumed run may have too few steps left to measure.
-        items_per_second = items / measured_seconds if throughput else None
+        examples_per_second = items / measured_seconds if throughput else None
         tokens = self._dataset.tokens_per_example()
         return TrainingFigures(
             step_seconds=step_seconds,
             latency_seconds=latency,
-            items_per_second=items_per_second,
-            tokens_per_second=items_per_second * tokens if items_per_second and tokens else None,
+            examples_per_second=examples_per_second,
+            tokens_per_second=examples_per_second * tokens
+            if examples_per_second and tokens
+            else None,
             # A block's rehearsal compiles the block and runs its steps once.
             compile_seconds=max(0.0, first.seconds - (step_seconds.median or 0.0))
             + self._rehearsal_seconds,
@@ -325,7 +327,7 @@ SCENARIO = Scenario(
         Column("latency_seconds.p10", "latency_seconds_p10"),
         Column("latency_seconds.p90", "latency_seconds_p90"),
         Column("latency_seconds.n", "latency_windows"),
-        Column("items_per_second", "examples_per_second"),
+        Column("examples_per_second", "examples_per_second"),
         Column("tokens_per_second", "tokens_per_second"),
         Column("compile_seconds", "compile_seconds"),
         Column("loss_first", "loss_first_nats"),
@@ -343,10 +345,16 @@ SCENARIO = Scenario(
             scale=1e3,
         ),
         Metric(
-            tag="run/examples_per_s",
+            tag="run/examples_per_second",
             name="examples/s",
             about="examples of all throughput windows / their seconds",
-            field="items_per_second",
+            field="examples_per_second",
+        ),
+        Metric(
+            tag="run/tokens_per_second",
+            name="tokens/s",
+            about="real tokens of all throughput windows / their seconds",
+            field="tokens_per_second",
         ),
         Metric(
             tag="run/latency_ms",

@@ -34,7 +34,7 @@ from isoscale.common.study.records import ResultLine
 
 FOLDER = "tensorboard"
 PARTS = ("report", "runs", "scaling")
-_FORMAT = "3"
+_FORMAT = "4"
 """Raise when the content of a run's event file changes: old files are then written again."""
 
 

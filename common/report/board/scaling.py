@@ -14,7 +14,7 @@ from isoscale.common.report.study.data import StudyData
 QUANTITIES = {
     "speedup": "speedup (bare = 1)",
     "efficiency_percent": "efficiency % (speedup / devices)",
-    "examples_per_s": "examples/s",
+    "examples_per_second": "examples/s",
 }
 
 
@@ -32,7 +32,7 @@ class Point:
 def point_of(quantity: str, cell: CellSummary) -> Point | None:
     """Returns one figure of a cell with its interval; None if not measured."""
     found: Estimate | Ratio | None
-    if quantity == "examples_per_s":
+    if quantity == "examples_per_second":
         found = cell.items_per_second
     else:
         found = cell.speedup if quantity == "speedup" else cell.efficiency
@@ -49,7 +49,7 @@ def point_of(quantity: str, cell: CellSummary) -> Point | None:
         value=factor * value,
         low=None if high is None else low,
         high=None if low is None else high,
-        is_base=quantity != "examples_per_s" and cell.cell.strategy == "bare",
+        is_base=quantity != "examples_per_second" and cell.cell.strategy == "bare",
     )
 
 

@@ -25,7 +25,7 @@ def lines(framework: str, rates: list[float], **of_last: Any) -> list[dict[str, 
                      oversubscribed=False)  # fmt: skip
     found = [
         {
-            "cell": cell, "run": run, "status": "ok", "error": None, "items_per_second": rate,
+            "cell": cell, "run": run, "status": "ok", "error": None, "examples_per_second": rate,
             "step_seconds": {"median": 64 / rate}, "machine": MACHINE, "environment": ENVIRONMENT,
             "versions": VERSIONS, "isoscale": "0.1.0 (commit 0123456789ab)",
         }

@@ -21,7 +21,7 @@ def line(strategy: str, devices: int, throughput: float, **changes: Any) -> dict
         "run": 0,
         "status": "ok",
         "error": None,
-        "items_per_second": throughput,
+        "examples_per_second": throughput,
         "step_seconds": {"median": 64 / throughput},
     }
     return {**record, **changes}

@@ -73,7 +73,7 @@ def test_comparisons_of_equal_cells_rarely_show_a_difference() -> None:
     for _ in range(100):
         lines = grid_lines(seconds=lambda cell: 0.01, runs=5, noise=0.0)
         for line in lines:
-            line["items_per_second"] *= float(np.exp(0.03 * random.normal()))
+            line["examples_per_second"] *= float(np.exp(0.03 * random.normal()))
         _, verdicts = judged(lines)
         # The fastest of several equal cells is fastest by chance; the bound allows for this.
         shown += any(v.outcome in ("faster", "slower") for v in verdicts)

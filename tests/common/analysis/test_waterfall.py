@@ -212,7 +212,7 @@ def test_the_interval_of_the_remaining_share_contains_the_true_share() -> None:
     for _ in range(200):
         lines = two((0.013, 0.01), (0.011, 0.01))
         for line in lines:
-            line["items_per_second"] *= float(np.exp(0.02 * random.normal()))
+            line["examples_per_second"] *= float(np.exp(0.02 * random.normal()))
         left = gap(lines).left
         assert left is not None
         held += left.low <= np.log(1.1) / np.log(1.3) <= left.high
@@ -313,6 +313,6 @@ def test_equal_frameworks_rarely_have_a_gap() -> None:
     for _ in range(100):
         lines = ladder_lines({"jax": {}, "tensorflow": {}, "torch": {}}, dict.fromkeys(SECONDS, 1))
         for line in lines:
-            line["items_per_second"] *= float(np.exp(0.03 * random.normal()))
+            line["examples_per_second"] *= float(np.exp(0.03 * random.normal()))
         shown += gap(lines).stock.widest.outcome == "faster"
     assert shown <= 5

@@ -86,7 +86,7 @@ def test_each_phase_has_its_own_windows_and_steps_count_from_zero() -> None:
     assert result.steps_trained == 1 + 3 + 10 + 5
     assert result.step_seconds == Summary(median=0.5, mean=0.5, p10=0.5, p90=0.5, n=3)
     assert result.latency_seconds.n == 5
-    assert result.items_per_second == 64 / 0.5
+    assert result.examples_per_second == 64 / 0.5
     assert result.tokens_per_second is None
     assert result.compile_seconds == 0.0
     assert (result.loss_first, result.loss_last) == (1.0, 1 / 19)
@@ -96,7 +96,7 @@ def test_each_phase_has_its_own_windows_and_steps_count_from_zero() -> None:
 def test_the_step_time_is_that_of_the_slowest_rank() -> None:
     _, result = run(TwoRanks(seconds_per_step=0.5))
     assert result.step_seconds.median == 1.0
-    assert result.items_per_second == 64
+    assert result.examples_per_second == 64
 
 
 class SlowerRunner(FakeRunner):
@@ -112,7 +112,7 @@ def test_throughput_is_total_items_by_total_seconds() -> None:
     windows = [window for window in session.windows if window.phase == "throughput"]
     assert len({window.seconds_per_step for window in windows}) == len(windows) == 3
     seconds = sum(window.seconds for window in windows)
-    assert result.items_per_second == pytest.approx(64 * 10 / seconds, rel=1e-12)
+    assert result.examples_per_second == pytest.approx(64 * 10 / seconds, rel=1e-12)
 
 
 def test_batches_are_placed_before_the_windows_unless_timed() -> None:
@@ -279,7 +279,7 @@ def test_without_save_every_one_checkpoint_is_saved_at_the_end(tmp_path: Path) -
 
 def test_a_run_with_too_few_steps_to_measure_has_no_figures(tmp_path: Path) -> None:
     _, result = saved_in(tmp_path, every=None, first_step=18)
-    assert result.items_per_second is None
+    assert result.examples_per_second is None
     assert result.step_seconds.n == 0
     assert result.status == "ok"
 

@@ -36,7 +36,7 @@ def result(status: Status, loss: float) -> dict[str, Any]:
         cell=CELL.cell(),
         status=status,
         loss_first=loss,
-        items_per_second=1.0,
+        examples_per_second=1.0,
         step_seconds=Summary(median=1.0, n=1),
     )
     return found.to_record()

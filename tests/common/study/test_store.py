@@ -66,10 +66,10 @@ def test_a_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
         '{"torn": ',
         "[]",
         '{"cell": {}, "run": 1, "status": "ok"}',
-        json.dumps(line(1, items_per_second=None)),
+        json.dumps(line(1, examples_per_second=None)),
         json.dumps(line(1) | {"step_seconds": {}}),
         json.dumps(line(1, status="great")),
-        json.dumps(line(1, items_per_second=float("inf"))),
+        json.dumps(line(1, examples_per_second=float("inf"))),
         json.dumps(line(1, compile_seconds="fast")),
         json.dumps(line(1, eval={"accuracy": "good"})),
         json.dumps(line(1, eval=[1])),
@@ -162,6 +162,23 @@ def test_lines_of_an_earlier_isoscale_have_no_checksum_and_stay_as_they_are(tmp_
     assert not store.notes
     assert path.read_text().startswith(legacy)
     assert path.read_text().count("line_sha256") == 1
+
+
+def test_lines_before_schema_version_4_call_the_throughput_items_per_second(tmp_path: Path) -> None:
+    old = {**line(0), "schema_version": 3}
+    old["items_per_second"] = old.pop("examples_per_second")
+    both = {**old, "run": 1, "examples_per_second": 1.0}
+    path, text = tmp_path / "results.jsonl", json.dumps(old) + "\n"
+    path.write_text(text + json.dumps(both) + "\n")
+    store = Store(tmp_path)
+    store.load()
+    (found,) = store.lines()
+    assert found.result.examples_per_second == old["items_per_second"]
+    assert "items_per_second" not in found.to_record()
+    (note,) = store.notes
+    assert "items_per_second: TrainingResult lacks this field" in note
+    store.write()
+    assert path.read_text() == text  # an old line stays as it is
 
 
 def test_lines_of_a_later_isoscale_are_refused(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def run_rows(study: StudyData) -> Iterator[list[str]]:
             number(step.median, scale=1e3),
             spread,
             number(latency.median, scale=1e3),
-            number(line.result.items_per_second),
+            number(line.result.examples_per_second),
             number(line.result.compile_seconds, digits=2),
             number(line.result.peak_memory_bytes, scale=2**-20, digits=0),
             number(line.result.loss_first, digits=5),

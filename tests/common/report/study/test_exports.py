@@ -30,7 +30,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
     for line in lines:
         line["isoscale"] = "1.0 (abc)"
         if line["cell"]["model"] == "gpt_tiny":
-            line["tokens_per_second"] = TOKENS * line["items_per_second"]
+            line["tokens_per_second"] = TOKENS * line["examples_per_second"]
     failed = {"status": "failed", "error": "=broke()", "run": 6, "sequence": len(lines)}
     lines.append({**lines[0], **failed})
     found = load_study(write_study(tmp_path_factory.mktemp("e") / "s", lines, steps=0))
@@ -152,7 +152,7 @@ def test_a_study_without_a_result_has_exports(tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     for line in lines:
         line |= {"status": "failed", "error": "broke"}
-        line |= dict.fromkeys(("step_seconds", "latency_seconds", "items_per_second"))
+        line |= dict.fromkeys(("step_seconds", "latency_seconds", "examples_per_second"))
     found = load_study(write_study(tmp_path / "s", lines, steps=0))
     assert verdicts_record(found)["verdicts"] == []
     table = rows(cells_csv(found))
@@ -165,7 +165,7 @@ def test_rates_that_no_run_can_have_are_unknown(tmp_path: Path) -> None:
     lines = grid_lines(runs=3)
     for line, rate in zip(lines, [0, -1, 1e308] * len(lines), strict=False):
         line |= {"flops_per_step": rate, "tokens_per_second": min(rate, 0)}
-        line["items_per_second"] *= 1e9
+        line["examples_per_second"] *= 1e9
     found = load_study(write_study(tmp_path / "s", lines, steps=0))
     table = rows(cells_csv(found))
     assert {row["tokens_per_second"] for row in table} == {""}

@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
         line["loss_first"] *= 1 + 1e-7 * (line["cell"]["framework"] == "jax")
     lines[5] |= {"disturbed": True, "outside_load_share": 0.4}
     lines[6] |= {"exit_warning": "was done but did not leave"}
-    lines[7]["items_per_second"] /= 3
+    lines[7]["examples_per_second"] /= 3
     extra = [
         ("failed", "ddp", "ValueError: <b>broke</b> | [x](http://evil) =cmd()"),
         ("diverged", "ddp", "loss is not finite at step 3"),
@@ -45,7 +45,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
     for offset, (status, strategy, error) in enumerate(extra):
         cell = make_cell("torch", strategy, 2)
         line = make_line(cell, 6 + offset, 0.01, sequence=count + offset)
-        empty = dict.fromkeys(("step_seconds", "items_per_second", "loss_last", "run_dir"))
+        empty = dict.fromkeys(("step_seconds", "examples_per_second", "loss_last", "run_dir"))
         lines.append({**line, **empty, "status": status, "error": error})
     lines.append(make_line(make_cell("torch", "ddp", 4), 0, 0.02, sequence=count + 3))
     found = load_study(write_study(tmp_path_factory.mktemp("s") / "study", lines))
@@ -210,7 +210,7 @@ def test_a_study_without_successful_runs_has_a_report(tmp_path: Path) -> None:
     lines = grid_lines(runs=1)
     for line in lines:
         line |= {"status": "failed", "error": "broke", "run_dir": None}
-        line |= dict.fromkeys(("step_seconds", "latency_seconds", "items_per_second"))
+        line |= dict.fromkeys(("step_seconds", "latency_seconds", "examples_per_second"))
     found = load_study(write_study(tmp_path / "none", lines, steps=0))
     write_report(found)
     text = Page(read(found, "report.html")).text

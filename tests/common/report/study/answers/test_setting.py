@@ -216,7 +216,7 @@ def test_medians_in_the_opposite_order_are_reported(tmp_path: Path) -> None:
     """One very slow run changes a geometric mean, but not a median."""
     seconds = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.011}
     lines = [line.to_record() for line in study(tmp_path, seconds).lines]
-    lines[0]["items_per_second"] /= 3
+    lines[0]["examples_per_second"] /= 3
     found = load_study(write_study(tmp_path / "slow", lines, steps=0))
     (sentence,) = sentences(found)
     assert "between torch bare (11.00 ms/step" in sentence
