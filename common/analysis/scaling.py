@@ -40,7 +40,7 @@ class CellSummary:
       errors: the different errors, in order of appearance.
       step_seconds: median over runs of each run's median time per step; None without a successful
         run.
-      items_per_second: median over runs of examples / seconds; None without a successful run.
+      examples_per_second: median over runs of examples / seconds; None without a successful run.
       tokens_per_second: median over runs of real tokens / seconds; None for a model without tokens.
       flops_per_second: median over runs of the analytic floating-point operations of a step x steps
         per second; None without a known count.
@@ -49,7 +49,7 @@ class CellSummary:
       mixed: how the conditions of the successful runs differ, one text per fact; then the cell has
         neither an interval nor a verdict.
       outliers: numbers of the runs with a throughput far from the others; flagged, never dropped.
-      items_per_second_without_outliers: median without the outliers; None without outliers.
+      examples_per_second_without_outliers: median without the outliers; None without outliers.
       base: the cell of ``bare`` that the speedup compares with; None if it was not measured.
       speedup: throughput / throughput of ``bare``; None if bare was not measured.
       efficiency: speedup / devices.
@@ -60,13 +60,13 @@ class CellSummary:
     statuses: dict[str, int]
     errors: list[str]
     step_seconds: Estimate | None
-    items_per_second: Estimate | None
+    examples_per_second: Estimate | None
     tokens_per_second: Estimate | None
     flops_per_second: Estimate | None
     latency_seconds: Estimate | None
     mixed: list[str]
     outliers: list[int]
-    items_per_second_without_outliers: float | None
+    examples_per_second_without_outliers: float | None
     base: "CellSummary | None" = None
     speedup: Ratio | None
     efficiency: Ratio | None
@@ -200,13 +200,13 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         statuses=statuses,
         errors=list(dict.fromkeys(line.result.error for line in group if line.result.error)),
         step_seconds=estimate([line.result.median_step_seconds for line in ok]),
-        items_per_second=estimate(throughputs),
+        examples_per_second=estimate(throughputs),
         tokens_per_second=estimate(_positive(line.result.tokens_per_second for line in ok)),
         flops_per_second=estimate(_positive(map(_flops_per_second, ok))),
         latency_seconds=estimate([line.result.median_latency_seconds for line in ok]),
         mixed=mixed,
         outliers=[ok[i].run for i in far],
-        items_per_second_without_outliers=median_estimate(near).median if far else None,
+        examples_per_second_without_outliers=median_estimate(near).median if far else None,
         speedup=None,
         efficiency=None,
     )

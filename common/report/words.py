@@ -90,8 +90,8 @@ def marks(summary: CellSummary) -> list[str]:
     unknown = sum(line.result.disturbed is None for line in summary.ok)
     if unknown:
         found.append(f"outside load unknown for {unknown}")
-    if summary.items_per_second_without_outliers is not None:
-        without = number(summary.items_per_second_without_outliers)
+    if summary.examples_per_second_without_outliers is not None:
+        without = number(summary.examples_per_second_without_outliers)
         plural = "s" if len(summary.outliers) > 1 else ""
         found.append(f"{len(summary.outliers)} outlier{plural} (without: {without} examples/s)")
     return found + incomplete(summary)

@@ -33,7 +33,7 @@ def point_of(quantity: str, cell: CellSummary) -> Point | None:
     """Returns one figure of a cell with its interval; None if not measured."""
     found: Estimate | Ratio | None
     if quantity == "examples_per_second":
-        found = cell.items_per_second
+        found = cell.examples_per_second
     else:
         found = cell.speedup if quantity == "speedup" else cell.efficiency
     devices = whole_step(cell.cell.devices)

@@ -67,7 +67,7 @@ def _figures(cell: CellSummary) -> dict[str, Any]:
         "runs_not_ok": sum(cell.statuses.values()) - len(ok),
         **_interval("step_seconds", cell.step_seconds, median="step_seconds_median"),
         **_interval("latency_seconds", cell.latency_seconds, median="latency_seconds_median"),
-        **_interval("examples_per_second", cell.items_per_second),
+        **_interval("examples_per_second", cell.examples_per_second),
         **_interval("tokens_per_second", cell.tokens_per_second),
         **_interval("flops_per_second_computed", cell.flops_per_second),
         "interval_method": cell.step_seconds.method if cell.step_seconds else None,

@@ -52,10 +52,10 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         if summary.cell.oversubscribed:
             shared.append(name)
         if summary.outliers:
+            typical = summary.examples_per_second
             far.append(
                 f"{name}: run {', '.join(map(str, summary.outliers))}; median "
-                f"{number(summary.items_per_second.median if summary.items_per_second else None)} "
-                "examples/s with outliers, "
-                f"{number(summary.items_per_second_without_outliers)} without"
+                f"{number(typical.median if typical else None)} examples/s with outliers, "
+                f"{number(summary.examples_per_second_without_outliers)} without"
             )
     return [(kind, entries) for kind, entries in kinds.items() if entries]

@@ -65,9 +65,9 @@ def test_a_cell_whose_runs_differ_has_no_interval_and_no_verdict(name: str, chan
     assert mixed.mixed[0].startswith(f"{name}: ")
     assert "(run 0, run 1); " in mixed.mixed[0]
     assert f"runs differ in {name}" in marks(mixed)
-    assert mixed.items_per_second is not None
-    assert mixed.items_per_second.median == 101.0
-    assert mixed.items_per_second.low is None
+    assert mixed.examples_per_second is not None
+    assert mixed.examples_per_second.median == 101.0
+    assert mixed.examples_per_second.low is None
     settings = split_into_settings(found, scaling="strong")
     (verdict,) = (v for verdicts in judge(settings).values() for v in verdicts)
     assert verdict.outcome == "no verdict"

@@ -63,7 +63,7 @@ def test_runs_of_a_cell_are_one_summary() -> None:
     lines.append(line("bare", 1, 1.0, run=4, status="diverged", error="loss"))
     (summary,) = summarize_cells(read_lines(lines), scaling="strong")
     assert summary.statuses == {"ok": 4, "diverged": 1}
-    assert summary.items_per_second.n == 4
+    assert summary.examples_per_second.n == 4
 
 
 def test_outliers_are_flagged_but_not_removed() -> None:
@@ -71,6 +71,6 @@ def test_outliers_are_flagged_but_not_removed() -> None:
     lines = [line("bare", 1, speed, run=run) for run, speed in enumerate(speeds)]
     (summary,) = summarize_cells(read_lines(lines), scaling="strong")
     assert summary.outliers == [5]
-    assert (summary.items_per_second.n, summary.items_per_second.high) == (6, 300.0)
-    assert summary.items_per_second.median == 100.5
-    assert summary.items_per_second_without_outliers == 100.0
+    assert (summary.examples_per_second.n, summary.examples_per_second.high) == (6, 300.0)
+    assert summary.examples_per_second.median == 100.5
+    assert summary.examples_per_second_without_outliers == 100.0

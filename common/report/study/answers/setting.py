@@ -44,9 +44,9 @@ class Glance:
 def _figures(cell: CellSummary) -> str:
     """Returns the cell's time per step and throughput, as medians over runs."""
     assert cell.step_seconds is not None
-    assert cell.items_per_second is not None
+    assert cell.examples_per_second is not None
     step = number(cell.step_seconds.median, scale=1e3)
-    return f"{step} ms/step, {number(cell.items_per_second.median)} examples/s"
+    return f"{step} ms/step, {number(cell.examples_per_second.median)} examples/s"
 
 
 def devices_text(count: int) -> str:
@@ -81,9 +81,9 @@ def _short(name: str, devices: int | None) -> str:
 
 def _reversed(verdict: Verdict) -> str:
     """Returns a remark if the medians and the ratio order two cells differently."""
-    first, other = verdict.subject_cell.items_per_second, None
+    first, other = verdict.subject_cell.examples_per_second, None
     if verdict.other_cell is not None:
-        other = verdict.other_cell.items_per_second
+        other = verdict.other_cell.examples_per_second
     if first is None or other is None or first.median >= other.median:
         return ""
     return "; but the other cell has the higher median"

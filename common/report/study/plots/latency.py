@@ -33,9 +33,9 @@ def _draw_latency(setting: Setting, all_looks: dict[str, Look]) -> Figure:
     for name, cells in setting.series.items():
         look = all_looks[name]
         points = [
-            (cell.items_per_second, cell.latency_seconds, cell.cell.devices)
+            (cell.examples_per_second, cell.latency_seconds, cell.cell.devices)
             for cell in cells
-            if cell.items_per_second is not None and cell.latency_seconds is not None
+            if cell.examples_per_second is not None and cell.latency_seconds is not None
         ]
         if not points:
             continue

@@ -90,7 +90,7 @@ def _set_bottom(axes: Axes, values: Sequence[float], ideal: float) -> None:
 
 def _counts(setting: Setting) -> list[int]:
     return sorted(
-        {cell.cell.devices for _, cell in setting.cells if cell.items_per_second is not None}
+        {cell.cell.devices for _, cell in setting.cells if cell.examples_per_second is not None}
     )
 
 
@@ -142,7 +142,7 @@ def _curves(
 
 
 def _throughput(cell: CellSummary) -> tuple[float, Estimate] | None:
-    estimate = cell.items_per_second
+    estimate = cell.examples_per_second
     return None if estimate is None else (estimate.median, estimate)
 
 
@@ -162,12 +162,12 @@ def _draw_throughput(setting: Setting, all_looks: dict[str, Look]) -> Figure:
     top = 0.0
     for name, cells in setting.series.items():
         for cell in cells:
-            base = cell.items_per_second
+            base = cell.examples_per_second
             if cell.cell.strategy == "bare" and base is not None:
                 ideal = [count * base.median for count in counts]
                 top = max(top, ideal[-1])
                 axes.plot(counts, ideal, **{**_IDEAL, "color": all_looks[name].color})
-    values = [c.items_per_second.median for _, c in setting.cells if c.items_per_second]
+    values = [c.examples_per_second.median for _, c in setting.cells if c.examples_per_second]
     _set_bottom(axes, values, ideal=max([top, *values]))
     add_legend(axes, [*legend_entries(all_looks), ("ideal: n x bare", _IDEAL)])
     return figure

@@ -26,7 +26,7 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
       curves: the losses of its cells.
     """
     all_looks = looks(setting, frameworks)
-    measured = [cell for _, cell in setting.cells if cell.items_per_second is not None]
+    measured = [cell for _, cell in setting.cells if cell.examples_per_second is not None]
     if not measured:
         return []
     plots = [

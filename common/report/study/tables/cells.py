@@ -48,7 +48,7 @@ def _row(name: str, summary: CellSummary) -> list[str]:
         str(summary.cell.processes),
         str(len(ok)),
         estimate(summary.step_seconds, scale=1e3),
-        estimate(summary.items_per_second),
+        estimate(summary.examples_per_second),
         estimate(summary.tokens_per_second),
         estimate(summary.flops_per_second, scale=1e-9),
         ratio(summary.speedup),

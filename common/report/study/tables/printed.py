@@ -51,7 +51,7 @@ def _row(name: str, summary: CellSummary) -> list[str]:
         f"{cell.devices} / {cell.processes}",
         str(len(ok)),
         _two_lines(summary.step_seconds),
-        number(summary.items_per_second.median if summary.items_per_second else None),
+        number(summary.examples_per_second.median if summary.examples_per_second else None),
         _rate(summary.tokens_per_second),
         _rate(summary.flops_per_second, scale=1e-9),
         ratio(summary.speedup, separator="\n"),

@@ -203,7 +203,7 @@ def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> 
                 (cell.cell.devices, pytest.approx(figure(cell))) for cell in bounded
             ]
         assert curve(place, f"{stem}/examples_per_second_high") == [
-            (cell.cell.devices, pytest.approx(cell.items_per_second.high)) for cell in cells
+            (cell.cell.devices, pytest.approx(cell.examples_per_second.high)) for cell in cells
         ]
     charts = layout(folder)[stem]
     assert all("95 % interval" in chart.title for chart in charts)

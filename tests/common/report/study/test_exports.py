@@ -54,7 +54,7 @@ def test_cells_csv_has_the_figures_of_every_cell(study: StudyData) -> None:
         assert row["framework"] == cell.cell.framework
         assert int(row["runs_ok"]) == len(cell.ok) == 6
         for name, found in (
-            ("examples_per_second", cell.items_per_second),
+            ("examples_per_second", cell.examples_per_second),
             ("flops_per_second_computed", cell.flops_per_second),
             ("speedup", cell.speedup),
         ):
