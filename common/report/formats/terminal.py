@@ -145,14 +145,18 @@ def _widest(texts: Iterable[str]) -> int:
     return max(map(cell_len, texts), default=0)
 
 
-def print_paragraphs(lines: Iterable[str]) -> None:
+def print_paragraphs(lines: Iterable[str], *, hanging: bool = False) -> None:
     """Prints lines of text, wrapped to the terminal between words; long words stay whole.
 
-    The further lines of a list entry, which begins with a dash, are indented.
+    Args:
+      lines: the paragraphs. The further lines of a list entry, which begins with a dash, are
+        indented.
+      hanging: whether this holds for all paragraphs.
     """
     width = page_width()
     for line in lines:
-        print(_wrapped(line, width, indent="  " if line.startswith(("- ", "! ")) else ""))
+        entry = hanging or line.startswith("- ")
+        print(_wrapped(line, width, indent="  " if entry else ""))
 
 
 def _wrapped(text: str, width: int, *, indent: str = "") -> str:

@@ -114,7 +114,7 @@ def print_comparison(
     if left_out:
         print_paragraphs([f"Not shown, for lack of width: {joined(left_out)}.", ""])
     conditions = make_conditions(summaries, machines, scaling=scaling)
-    print_paragraphs([*conditions.lines(), "", *_notes(summaries, scaling)])
+    print_paragraphs([*conditions.lines(), "", *_notes(summaries, scaling)], hanging=True)
 
 
 def print_in_short(study: StudyData) -> None:
