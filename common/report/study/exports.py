@@ -14,7 +14,7 @@ from isoscale.common.config.records import with_version
 from isoscale.common.disk.json_files import write_atomically, write_json
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.report.formats import csv_table
-from isoscale.common.report.study.answers.lanes import introduction
+from isoscale.common.report.study.answers.lanes import INTRODUCTION
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import accuracy, marks, median_of
 
@@ -73,7 +73,7 @@ def _figures(cell: CellSummary) -> dict[str, Any]:
         "interval_method": cell.step_seconds.method if cell.step_seconds else None,
         **_ratio("speedup", cell.speedup),
         **_ratio("efficiency_fraction", cell.efficiency),
-        "base_cell_id": cell.base.id if cell.base else None,
+        "base_cell_id": cell.base.cell.id if cell.base else None,
         "peak_memory_bytes": median_of(ok, lambda result: result.peak_memory_bytes),
         "compile_seconds": median_of(ok, lambda result: result.compile_seconds),
         "loss_first_nats": median_of(ok, lambda result: result.loss_first),
@@ -120,8 +120,8 @@ def verdicts_record(study: StudyData) -> dict[str, Any]:
             "isoscale": own_version(),
             "ratio_of": "examples_per_second",
             "confidence": CONFIDENCE,
-            "rule": RULE.format(n=sum(verdict.p is not None for verdict in verdicts)),
-            "rule_of_lanes": introduction(study.lanes) if study.lanes else None,
+            "rule": RULE.format(n=study.tests),
+            "rule_of_lanes": INTRODUCTION if study.lanes else None,
             "verdicts": [
                 *itertools.chain.from_iterable(
                     (
@@ -137,14 +137,12 @@ def verdicts_record(study: StudyData) -> dict[str, Any]:
 
 
 def _of_verdict(setting: str, verdict: Verdict, *, alarm: str | None) -> dict[str, Any]:
-    other = verdict.subject_cell.base
-    if verdict.other_cell is not None:
-        other = verdict.other_cell.cell
+    other = verdict.other_cell or verdict.subject_cell.base
     return _record(
         setting,
         verdict.question,
         (verdict.subject, verdict.subject_cell.cell),
-        (verdict.other, other),
+        (verdict.other, other.cell if other else None),
         found=(verdict.ratio, verdict.p, verdict.outcome),
         alarm=alarm,
     )
