@@ -110,10 +110,8 @@ def _ratio(name: str, found: Ratio | None) -> dict[str, float | None]:
 def verdicts_record(study: StudyData) -> dict[str, Any]:
     """Returns every verdict of a study as plain JSON values.
 
-    Each verdict divides the ``examples_per_second`` of its subject by those of the other cell. The
-    verdicts of the lanes are corrected apart from the others.
+    Each verdict divides the ``examples_per_second`` of its subject by those of the other cell.
     """
-    verdicts = [verdict for found in study.verdicts.values() for verdict in found]
     return with_version(
         {
             "study": study.name,

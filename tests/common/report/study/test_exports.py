@@ -131,7 +131,8 @@ def test_verdicts_of_lanes_are_exported_each_pair_once(tmp_path: Path) -> None:
     lines = ladder_lines(tweaks, {"jax": 0.02, "torch": 0.01})
     found = load_study(write_study(tmp_path / "s", lines, steps=0))
     record = verdicts_record(found)
-    assert "p corrected for all 6 tests" in record["rule_of_lanes"]
+    assert f"corrected for all {found.tests} tests of this report" in record["rule"]
+    assert "corrected for all tests of this report together" in record["rule_of_lanes"]
     questions = [v["question"] for v in record["verdicts"] if "lane" not in v["setting"]]
     for question, count in {
         "against the rung before": 3,
