@@ -172,6 +172,7 @@ def test_a_new_study_on_a_full_disk_can_be_started_again_by_the_same_command(
     [
         ("*report.html*", "ENOSPC"),
         *(long(name, "ENOSPC") for name in ("*report.md*", "*results.csv*", "plots/*.png*")),
+        *(long(name, "ENOSPC") for name in ("*cells.csv*", "*verdicts.json*")),
         *(long(name, "EDQUOT") for name in ("tensorboard/*tfevents*", "plots/*.drawn*")),
         *(long(name, "EROFS") for name in ("plots", "tensorboard", "plots/*.svg*")),
     ],

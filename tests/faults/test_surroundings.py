@@ -59,7 +59,7 @@ def run(
 
 def check_complete(study: Path) -> None:
     """Checks that a study has its whole report, and nothing of matplotlib's cache."""
-    for name in ("report.html", "report.md", "results.csv", "plots"):
+    for name in ("report.html", "report.md", "results.csv", "cells.csv", "verdicts.json", "plots"):
         assert (study / name).exists(), name
     assert list((study / "plots").glob("*.png"))
     # A list of fonts names files of this machine.

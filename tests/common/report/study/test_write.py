@@ -295,5 +295,5 @@ def test_control_characters_do_not_reach_the_page(tmp_path: Path) -> None:
     lines[0] |= {"status": "failed", "error": "a\x00b\x1b[31mc"}
     found = load_study(write_study(tmp_path / "s", lines, steps=0))
     write_report(found)
-    for name in ("report.html", "report.md", "results.csv"):
+    for name in ("report.html", "report.md", "results.csv", "cells.csv", "verdicts.json"):
         assert not re.search(r"[\x00-\x08\x0e-\x1f]", read(found, name)), name
