@@ -31,6 +31,12 @@ _ORDER = (
 _CORES = available_cores()
 
 
+# The user's shell must not decide which lines commands print in this process.
+for _name in environments.removed():
+    os.environ.pop(_name, None)
+    environments._SHELL.pop(_name)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run long proofs (make faults)")
     parser.addoption("--network", action="store_true", help="also ask the package index")

@@ -328,10 +328,10 @@ def run(argv: Sequence[str]) -> int:
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
     store = request.store
-    environments.say_removed(request.sessions[-1].cells[-1])
 
     def make_study() -> Study:
         store.load()
+        environments.say_removed(request.sessions[-1].cells[-1])
         return Study(
             request.sessions,
             store,

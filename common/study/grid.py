@@ -45,7 +45,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
     for name in fv.tuning:
         require_choice("tuning", name, TUNINGS)
     devices = fv.devices
-    if not fv.given("devices"):
+    if not (fv.given("devices") or fv.allow_oversubscription):
         devices = default_devices(fv.platform, threads_per_device=fv.threads_per_device)
     modes = _compile_modes(fv, frameworks)
     pairs = plan.choose_pairs(

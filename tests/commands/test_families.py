@@ -42,7 +42,8 @@ def test_parity_and_relay_train_the_small_sizes_too(tmp_path: Path, monkeypatch)
     ]
     checked = parity.read_request(["--models=transformer", *ONE, "--dtype=float64"])
     assert checked is not None
-    assert [case.name for case in checked.matrix.all_cases] == [*small, *SIZES]
+    trained = [case.name for case in checked.matrix.all_cases if not case.large]
+    assert trained == [*small, *SIZES]
     handed = relay.read_request(["--model=transformer,mlp_plain/accumulated"])
     assert handed is not None
     assert {job.case for job in handed.plan.jobs} == {*small, *SIZES, "mlp_plain/accumulated"}

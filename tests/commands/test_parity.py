@@ -97,7 +97,7 @@ def test_other_frameworks_do_not_wait_for_a_failed_framework(run_program, code: 
     assert "NOT COMPARED; torch bare failed" in answer.stdout
     assert "jax - NumPy" in answer.stdout
     failed, count = answer.stdout.splitlines()[-2:]
-    assert failed.startswith("FAILED: mlp torch bare devices=1 float64: ")
+    assert failed.startswith("FAILED: mlp_plain torch bare devices=1 float64: ")
     assert "ZeroDivisionError" in failed
     assert count == "FAILED: 1 of 2 runs; 1 pairs were not compared."
     assert "within" not in answer.stdout
@@ -119,7 +119,7 @@ def test_the_tensor_without_a_gradient_is_named_in_every_framework(run_program, 
     assert "no gradient of dense_2/bias at step 2" in outside
     for name, line in (("torch", torch), ("tensorflow", tensorflow)):
         said = "ValueError: the loss has no gradient for dense_2/bias: the model does not use it"
-        assert line.startswith(f"FAILED: mlp {name} bare devices=1 float64: ")
+        assert line.startswith(f"FAILED: mlp_plain {name} bare devices=1 float64: ")
         assert said in line
     assert count.startswith("FAILED: 2 of 3 runs; ")
     assert "within" not in answer.stdout

@@ -17,7 +17,12 @@ EXECUTE, STORE = "common/study/execute.py", "common/study/store.py"
 FILES, SAVER = "common/checkpoint/files.py", "common/checkpoint/saver.py"
 ESTIMATES, SCALING = "common/analysis/estimates.py", "common/analysis/scaling.py"
 VERDICTS = "common/analysis/verdicts.py"
+CORRECTION = "common/analysis/correction.py"
 
+ENVIRONMENTS = "common/registry/environments.py"
+
+TEST_ENVIRONMENTS = "tests/common/registry/test_environments.py"
+TEST_POOLING = "tests/common/analysis/test_pooling.py"
 TEST_LOOP = "tests/common/measure/test_loop.py"
 TEST_SESSION = "tests/common/measure/test_training.py"
 TEST_LAUNCH = "tests/common/processes/test_launch.py"
@@ -143,8 +148,15 @@ MEASURING = (
          "[rank for rank, end in self._ends.items() if end.code]",
          "[rank for rank, end in self._ends.items() if end.code and rank == 0]",
          tests=TEST_SUPERVISE, only="one_failing_rank"),
-    _bug("a-worker-inherits-a-rank", LAUNCH, "k not in ranks.VARIABLES", "True",
-         tests=TEST_LAUNCH, only="inherit"),
+    _bug("a-worker-inherits-a-rank", ENVIRONMENTS, "name not in ranks.VARIABLES", "True",
+         within="_inherited", tests=TEST_ENVIRONMENTS, only="rank_keeps"),
+    _bug("a-run-inherits-a-variable", ENVIRONMENTS,
+         "_inherited(present, platform=config.platform, rank=rank) | handed_on(config.env)",
+         "dict(present) | handed_on(config.env)", tests=TEST_ENVIRONMENTS, only="gets_no_variable"),
+    _bug("moved-threads-pass", SESSION, "self._pinning.verify()", "None", places=2,
+         tests=TEST_SESSION, only="leaves_its_cores"),
+    _bug("unlike-runs-are-pooled", SCALING, "pooling.differences(ok)", "[]",
+         tests=TEST_POOLING),
     _bug("a-lock-that-does-not-lock", LOCK, "fcntl.LOCK_EX | fcntl.LOCK_NB",
          "fcntl.LOCK_SH | fcntl.LOCK_NB", within="locked", tests=TEST_LOCK),
     _bug("a-rank-stops-without-its-peers", STOP, "len(heartbeat.signals(folder)) < self._ranks",
@@ -188,6 +200,7 @@ MEASURING = (
          "sum(ordered) / n", tests=TEST_ESTIMATES),
     _bug("the-variances-are-pooled", ESTIMATES, "False", "True", within="ratio_estimates",
          tests=TEST_ESTIMATES),
-    _bug("verdicts-are-not-corrected", VERDICTS, "corrected(tests)", "tests",
-         tests=TEST_VERDICTS),
+    _bug("verdicts-are-not-corrected", CORRECTION,
+         "corrected([ratio.p for ratio in ratios if ratio.p is not None])",
+         "[ratio.p for ratio in ratios if ratio.p is not None]", tests=TEST_VERDICTS),
 )  # fmt: skip

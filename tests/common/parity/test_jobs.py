@@ -13,6 +13,7 @@ def test_jobs_of_one_group_have_the_same_process_model(tmp_path: Path) -> None:
         tuning=STOCK,
         tweaks=[],
         platform="cpu",
+        env=[],
         quick_compile=True,
         folder=tmp_path,
         called="--out_dir",
