@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, split_words
-from isoscale.common.report.study.data import load_study
-from isoscale.common.report.study.exports import has_exports, write_exports
 from isoscale.common.study.find import find_study
 
 
@@ -39,6 +37,9 @@ def run(argv: Sequence[str]) -> int:
     if len(names) != 1:
         raise ConfigError("repair needs one STUDY: its name, or the path of its folder")
     store = find_study(names[0], fv.out_dir)
+    from isoscale.common.report.study.data import load_study  # late: a refusal needs no templates
+    from isoscale.common.report.study.exports import has_exports, write_exports
+
     with store.locked():
         store.load()
         store.read_run_folders()
