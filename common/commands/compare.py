@@ -29,6 +29,7 @@ from isoscale.common.processes.frame import (
     interrupted_line,
 )
 from isoscale.common.processes.lock import VanishedError
+from isoscale.common.program.gpus import check_gpus
 from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.interpreters import (
     define_interpreter_flags,
@@ -327,6 +328,8 @@ def run(argv: Sequence[str]) -> int:
         return 0
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
+    present = {name: found.command[0] for name, found in programs.items() if not found.missing}
+    check_gpus(present, [cell for session in request.sessions for cell in session.cells])
     store = request.store
 
     def make_study() -> Study:

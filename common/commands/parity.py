@@ -16,11 +16,18 @@ from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import matrix
 from isoscale.common.parity.cases import LARGE_DTYPES, LARGE_STEPS, all_cases, models, named
 from isoscale.common.parity.documents import PARITY, ParityLine
-from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
+from isoscale.common.parity.jobs import (
+    MOST_STEPS,
+    define_job_flags,
+    largest_configs,
+    make_pool,
+    read_job_flags,
+)
 from isoscale.common.parity.matrix import Matrix
 from isoscale.common.parity.probe import ParityJob
 from isoscale.common.processes.job_pool import JobPool
 from isoscale.common.processes.lock import locked
+from isoscale.common.program.gpus import check_gpus
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.build_config import check_devices
 from isoscale.common.registry.interpreters import find_programs
@@ -111,7 +118,7 @@ def read_request(argv: Sequence[str]) -> ParityRequest | None:
     """Returns the validated request; None if the help page was printed.
 
     Raises:
-      ConfigError: bad input. Nothing has been written or started.
+      ConfigError: bad input, or a framework sees too few GPUs. Nothing has been written.
     """
     fv = define_flags()
     if not fv.parse(argv):
@@ -141,6 +148,7 @@ def read_request(argv: Sequence[str]) -> ParityRequest | None:
     )
     jobs = matrix.plan(found, present)
     pythons = {name: programs[name].command[0] for name in present}
+    check_gpus(pythons, largest_configs(jobs))
     return ParityRequest(
         matrix=found,
         pool=make_pool(jobs, ParityLine, flags=flags, pythons=pythons) if jobs else None,

@@ -16,11 +16,18 @@ from isoscale.common.disk.json_files import write_json
 from isoscale.common.parity import relay
 from isoscale.common.parity.cases import all_cases, models, named
 from isoscale.common.parity.documents import RELAY, RelayDocument, RelayLine
-from isoscale.common.parity.jobs import MOST_STEPS, define_job_flags, make_pool, read_job_flags
+from isoscale.common.parity.jobs import (
+    MOST_STEPS,
+    define_job_flags,
+    largest_configs,
+    make_pool,
+    read_job_flags,
+)
 from isoscale.common.parity.relay import Leg, Plan, default_legs
 from isoscale.common.parity.relay_probe import RelayJob
 from isoscale.common.processes.job_pool import JobPool
 from isoscale.common.processes.lock import locked
+from isoscale.common.program.gpus import check_gpus
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import find_programs
 from isoscale.common.report.drawing.cache import cache_inside
@@ -93,7 +100,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
     """Returns the validated request; None if the help page was printed.
 
     Raises:
-      ConfigError: bad input. Nothing has been written or started.
+      ConfigError: bad input, or a framework sees too few GPUs. Nothing has been written.
     """
     fv = define_flags()
     if not fv.parse(argv):
@@ -135,6 +142,7 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
         flags=flags,
     )
     pythons = {name: programs[name].command[0] for name in frameworks}
+    check_gpus(pythons, largest_configs(plan.jobs))
     pool = make_pool(plan.jobs, RelayLine, flags=flags, pythons=pythons)
     return RelayRequest(plan=plan, pool=pool, missing=missing)
 

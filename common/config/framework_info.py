@@ -17,6 +17,7 @@ class FrameworkInfo:
       packages: names of the packages that the runner imports.
       install: the command that installs these packages where isoscale is installed. pip then takes
         the extra from the installed isoscale, which may be a checkout.
+      install_gpu: the command that installs the packages for GPUs; None: none is known.
       newest_python: newest Python that the packages have wheels for; None: no limit is known.
       default_strategy: the usual strategy of this framework for several devices.
       compile_modes: ways to compile the step, the default first.
@@ -42,6 +43,7 @@ class FrameworkInfo:
     name: str
     packages: tuple[str, ...]
     install: str
+    install_gpu: str | None = None
     newest_python: tuple[int, int] | None = None
     default_strategy: str
     compile_modes: tuple[str, ...]

@@ -177,6 +177,14 @@ class TrainingJob(Job[L]):
         )
 
 
+def largest_configs(jobs: Sequence[TrainingJob]) -> list[RunConfig]:
+    """Returns each framework's configuration of the job with the most devices."""
+    largest: dict[str, TrainingJob] = {}
+    for job in sorted(jobs, key=lambda job: job.devices):
+        largest[job.framework] = job
+    return [job.config(job.of_case()) for job in largest.values()]
+
+
 def make_pool(
     jobs: Sequence[TrainingJob[L]],
     line: type[L],

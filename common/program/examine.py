@@ -27,6 +27,7 @@ from isoscale.common.config.run_config import PLATFORMS, RunConfig
 from isoscale.common.disk.json_files import to_json, write_json
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import available_cores, pin
+from isoscale.common.machine.visible_gpus import VISIBLE
 from isoscale.common.measure.windows import summarize
 from isoscale.common.processes import launch
 from isoscale.common.processes.frame import exit_code_of, leave_at_once
@@ -67,6 +68,7 @@ def define_flags() -> Flags:
     fv.text("framework", None, "framework to examine (required): " + "|".join(lookup.frameworks()))
     fv.text("platform", "cpu", "|".join(PLATFORMS))
     define_size_flag(fv)
+    fv.boolean("product", True, "measure the matrix product (--noproduct: only read the facts)")
     fv.text("out_dir", None, f"folder for {EXAMINATION} (default: prints the result)")
     return fv
 
@@ -141,7 +143,7 @@ def _cuda_packages() -> list[str]:
 
 
 def examine(
-    framework: str, *, platform: str, size: int, say: Callable[[str], None]
+    framework: str, *, platform: str, size: int | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Returns the record of a framework's examination; imports the framework into this process.
 
@@ -149,7 +151,7 @@ def examine(
       framework: name of the framework.
       platform: ``cpu``: examine on one pinned core, with GPUs hidden; ``gpu``: examine on the
         GPUs that the framework sees.
-      size: rows and columns of the matrices on a CPU; larger on a GPU.
+      size: rows and columns of the matrices on a CPU; larger on a GPU. None: no product.
       say: called with a description of each next activity.
 
     Raises:
@@ -161,6 +163,8 @@ def examine(
         first = available_cores()[:1]
         pinned = first if pin(first) else None
     environment = lookup.framework_environment(framework, _config(framework, platform))
+    if platform == "gpu":
+        environment.pop(VISIBLE, None)  # a run shows JAX only the GPUs that it uses
     os.environ.update(environment)
     record: dict[str, Any] = {
         "interpreter": {"python": sys.version.split()[0], "executable": sys.executable},
@@ -181,7 +185,7 @@ def examine(
         record["versions"] |= facts.pop("versions", {})
         record |= facts
         # A framework that sees no GPU would measure the CPU again.
-        if platform == "cpu" or record["devices"]:
+        if size is not None and (platform == "cpu" or record["devices"]):
             size *= 1 if platform == "cpu" else _GPU_FACTOR
             say(f"multiplying matrices with {framework}")
             try:
@@ -211,7 +215,7 @@ def _run(argv: list[str]) -> int:
         raise ConfigError(f"--framework is required; known: {', '.join(lookup.frameworks())}")
     require_choice("framework", fv.framework, lookup.frameworks())
     require_choice("platform", fv.platform, PLATFORMS)
-    size = fv.sgemm_size
+    size = fv.sgemm_size if fv.product else None
     folder = Path(fv.out_dir) if fv.out_dir else None
     heart = Heartbeat(path_for(folder, 0) if folder else None)
     try:

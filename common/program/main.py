@@ -55,6 +55,7 @@ from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
 from isoscale.common.processes.supervise import supervise, vanished
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
+from isoscale.common.program.gpus import check_gpus
 from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write_run_dir
 from isoscale.common.program.startup import Startup, process_age
 from isoscale.common.registry import environments, extra, lookup
@@ -400,6 +401,8 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
     _with_environment(config, argv, rank=rank, launched=launched)
+    if not launched:  # otherwise the launcher has asked
+        check_gpus({framework: sys.executable}, [config])
     if fv.strategy is None and config.devices > 1 and not rank and not launched:
         taken = f"{config.strategy}, the default of {framework} on several devices"
         print(f"isoscale: no --strategy is given: takes {taken}", file=sys.stderr)

@@ -19,15 +19,16 @@ from isoscale.common.config.run_config import (
 )
 from isoscale.common.machine.control_groups import cpu_quota
 from isoscale.common.machine.cores import available_cores
-from isoscale.common.machine.describe import gpus
+from isoscale.common.machine.visible_gpus import Gpus, look
 from isoscale.common.registry import lookup
 from isoscale.common.registry.environments import check_handed
 from isoscale.common.tuning.tweaks import choose, read_wish
 
 
 @functools.cache
-def _gpu_count() -> int:
-    return len(gpus())
+def known_gpus() -> Gpus:
+    """Returns the GPUs of this machine; asks nvidia-smi once."""
+    return look()
 
 
 @functools.lru_cache(maxsize=64)
@@ -37,16 +38,15 @@ def _spec(model: str, overrides: tuple[tuple[str, Any], ...]) -> ModelSpec:
 
 
 def check_devices(platform: str, devices: int) -> None:
-    """Raises ConfigError for more devices than allowed, or more GPUs than the driver shows.
+    """Raises ConfigError for more devices than allowed, or more GPUs than a process can use here.
 
-    TPUs are not counted here: only their runtime can count them.
+    Frameworks may see fewer GPUs: ``common/program/gpus.py`` asks them. TPUs are not counted here:
+    only their runtime can count them.
     """
     require_choice("platform", platform, PLATFORMS)
     require_whole("devices", devices, maximum=MOST_DEVICES)
-    if platform == "gpu" and devices > _gpu_count():
-        raise ConfigError(
-            f"devices={devices} on platform=gpu: this machine shows {_gpu_count()} GPUs"
-        )
+    if platform == "gpu" and devices > known_gpus().usable:
+        raise ConfigError(f"devices={devices} on platform=gpu: {known_gpus().words}")
 
 
 @functools.cache
@@ -59,7 +59,9 @@ def known_quota() -> float | None:
 def default_devices(platform: str, *, threads_per_device: int) -> list[int]:
     """Returns the device counts of a study that names none: 1, and 2 on two devices or more."""
     if platform == "gpu":
-        usable = float(_gpu_count())
+        found = known_gpus()
+        # CUDA shows a process one MIG device; without nvidia-smi, one GPU is all that is sure.
+        usable: float = 1 if found.parts or found.usable == math.inf else found.usable
     elif platform == "cpu":
         usable = min(len(available_cores()), known_quota() or math.inf) / threads_per_device
     else:

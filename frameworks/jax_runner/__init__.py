@@ -10,6 +10,7 @@ INFO = FrameworkInfo(
     name="jax",
     packages=("jax", "flax", "optax"),
     install="pip install 'isoscale[jax]'",
+    install_gpu="pip install 'isoscale[cuda-jax]'",
     default_strategy="pjit",
     compile_modes=("jit",),
     platforms=("cpu", "gpu", "tpu"),

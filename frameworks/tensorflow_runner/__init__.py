@@ -7,6 +7,7 @@ INFO = FrameworkInfo(
     name="tensorflow",
     packages=("tensorflow",),
     install="pip install 'isoscale[tensorflow]'",
+    install_gpu="pip install 'isoscale[cuda-tensorflow]'",
     newest_python=(3, 13),
     default_strategy="mirrored",
     compile_modes=("graph", "xla"),

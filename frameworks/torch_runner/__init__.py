@@ -7,6 +7,7 @@ INFO = FrameworkInfo(
     name="torch",
     packages=("torch",),
     install="pip install 'isoscale[torch]'",
+    install_gpu="pip install 'isoscale[cuda-torch]'",
     default_strategy="ddp",
     compile_modes=("eager", "compile"),
     platforms=("cpu", "gpu"),

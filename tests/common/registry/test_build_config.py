@@ -1,8 +1,11 @@
 """Tests the choices that a configuration takes from this machine."""
 
+import math
+
 import pytest
 
 from isoscale.common.commands.compare import define_flags
+from isoscale.common.machine.visible_gpus import Gpus
 from isoscale.common.registry import build_config
 from isoscale.common.study.grid import read_cells
 
@@ -32,7 +35,13 @@ def test_the_default_device_counts_fit_the_machine(
         assert {cell.devices for cell in read_cells(fv)} == set(expected)
 
 
-@pytest.mark.parametrize("gpus, expected", [(0, [1]), (1, [1]), (4, [1, 2])])
-def test_the_default_device_counts_fit_the_gpus(gpus: int, expected, monkeypatch) -> None:
-    monkeypatch.setattr(build_config, "_gpu_count", lambda: gpus)
+@pytest.mark.parametrize(
+    "usable, parts, expected",
+    [(0, 0, [1]), (1, 0, [1]), (4, 0, [1, 2]), (7, 7, [1]), (math.inf, 0, [1])],
+)
+def test_the_default_device_counts_fit_the_gpus(
+    usable: float, parts: int, expected, monkeypatch
+) -> None:
+    found = Gpus(listed=1, usable=usable, parts=parts, words="")
+    monkeypatch.setattr(build_config, "known_gpus", lambda: found)
     assert build_config.default_devices("gpu", threads_per_device=1) == expected
