@@ -52,6 +52,8 @@ class RunConfig:
       overrides: (size, value) pairs that differ from the model's preset, sorted.
       spec: the model's specification with the overrides applied.
       devices: number of devices of the whole run.
+      local_devices: number of these devices on this machine; None: all. A launcher such as torchrun
+        can spread a run over several machines.
       process_model: ``single`` (one process drives all devices) or ``per_device``.
       global_batch_size: examples per step over all devices.
       gradient_accumulation_steps: number of parts of a device's share of the batch. The device
@@ -96,6 +98,7 @@ class RunConfig:
         maximum=MOST_DEVICES,
         help="number of devices of the run",
     )
+    local_devices: int | None = option(default=None, cell="never")
     process_model: Literal["single", "per_device"] = option(default="single", cell="never")
     global_batch_size: int = option(
         cell="always",
@@ -264,10 +267,11 @@ class RunConfig:
                 f"{MOST_PARAMETERS:.0e} are allowed: choose smaller sizes"
             )
         if self.oversubscribed and not self.allow_oversubscription:
+            here = "" if self.local_devices is None else f", {self.devices_here} of them here,"
             raise ConfigError(
-                f"devices={self.devices} x threads_per_device={self.threads_per_device} needs "
-                f"{self.devices * self.threads_per_device} cores and {self._usable()}; choose "
-                "fewer devices, or add --allow_oversubscription (its results carry a mark)"
+                f"devices={self.devices}{here} x threads_per_device={self.threads_per_device} "
+                f"needs {self.devices_here * self.threads_per_device} cores and {self._usable()}; "
+                "choose fewer devices, or add --allow_oversubscription (its results carry a mark)"
             )
         if self.global_batch_size % self.devices:
             raise ConfigError(
@@ -283,10 +287,15 @@ class RunConfig:
             )
 
     @property
+    def devices_here(self) -> int:
+        """Returns the number of the run's devices on this machine."""
+        return self.devices if self.local_devices is None else self.local_devices
+
+    @property
     def oversubscribed(self) -> bool:
         """Returns whether CPU devices must share cores, or the time of cores."""
         usable = min(self.available_cores, self.cpu_quota or math.inf)
-        return self.platform == "cpu" and self.devices * self.threads_per_device > usable
+        return self.platform == "cpu" and self.devices_here * self.threads_per_device > usable
 
     def _usable(self) -> str:
         if self.cpu_quota is None or self.cpu_quota >= self.available_cores:

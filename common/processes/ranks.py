@@ -5,7 +5,8 @@ the address of a server: its ranks meet in a file, which other users of the mach
 nor write.
 
 Under Slurm, ``srun`` starts the ranks, and the job's script sets the variables of torchrun from
-Slurm's (``RANK=$SLURM_PROCID``, ``LOCAL_RANK=$SLURM_LOCALID``, ``WORLD_SIZE=$SLURM_NTASKS``).
+Slurm's (``RANK=$SLURM_PROCID``, ``LOCAL_RANK=$SLURM_LOCALID``, ``WORLD_SIZE=$SLURM_NTASKS``,
+``LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE``).
 isoscale does not read Slurm's variables, because Slurm also sets them in the job's script, which is
 not a rank.
 """
@@ -45,10 +46,12 @@ class Rank:
     Attributes:
       rank: number of the process in the run, from 0.
       local_rank: number of the process on this machine, from 0.
+      local_world_size: number of the run's processes on this machine; 1 if no launcher set it.
     """
 
     rank: int
     local_rank: int
+    local_world_size: int = 1
 
 
 @contextlib.contextmanager
@@ -135,7 +138,24 @@ def read(*, devices: int, variables: Mapping[str, str] = os.environ) -> Rank | N
             f"RANK={rank} of WORLD_SIZE={world_size} does not fit devices={devices}: start one "
             "process per device"
         )
-    local_rank = number("LOCAL_RANK", str(rank))
-    if local_rank >= devices:
-        raise ConfigError(f"LOCAL_RANK={local_rank} must be below devices={devices}")
-    return Rank(rank=rank, local_rank=local_rank)
+    if not variables.get("LOCAL_WORLD_SIZE"):
+        raise ConfigError(
+            "RANK is set, but LOCAL_WORLD_SIZE is not: set it to the number of ranks on this "
+            "machine (torchrun does; with srun: LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE)"
+        )
+    local_rank, local_size = number("LOCAL_RANK", str(rank)), number("LOCAL_WORLD_SIZE")
+    if not 1 <= local_size <= world_size:
+        raise ConfigError(
+            f"LOCAL_WORLD_SIZE={local_size} must be a whole number, 1 to WORLD_SIZE={world_size}"
+        )
+    if local_rank >= local_size:
+        raise ConfigError(
+            f"LOCAL_RANK={local_rank} must be below LOCAL_WORLD_SIZE={local_size}, the number of "
+            "ranks on this machine"
+        )
+    if local_rank > rank or (local_size == world_size and local_rank != rank):
+        raise ConfigError(
+            f"LOCAL_RANK={local_rank} does not fit RANK={rank} with "
+            f"LOCAL_WORLD_SIZE={local_size} of WORLD_SIZE={world_size} ranks on this machine"
+        )
+    return Rank(rank=rank, local_rank=local_rank, local_world_size=local_size)

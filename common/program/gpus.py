@@ -40,7 +40,7 @@ def check_gpus(pythons: Mapping[str, str], configs: Iterable[RunConfig]) -> None
     for config in configs:
         if config.platform == "gpu" and config.framework in pythons:
             found = largest.setdefault(config.framework, config)
-            if config.devices > found.devices:
+            if config.devices_here > found.devices_here:
                 largest[config.framework] = config
     if not largest:
         return
@@ -107,10 +107,10 @@ def _reason(answer: dict[str, Any], config: RunConfig, *, python: str) -> str | 
     if "error" in answer:
         return str(answer["error"])
     devices = answer["devices"]
-    if devices == UNKNOWN or len(devices) >= config.devices:
+    if devices == UNKNOWN or len(devices) >= config.devices_here:
         return None
     info, here, build = lookup.framework_info(config.framework), known_gpus(), answer["build"]
-    sees = f"it sees {len(devices)} of {config.devices} GPUs"
+    sees = f"it sees {len(devices)} of {config.devices_here} GPUs"
     if str(build).startswith("CPU only"):
         install = f": {python} -m {info.install_gpu}" if info.install_gpu else ""
         return f"its build is {build}{install}"
@@ -122,7 +122,7 @@ def _reason(answer: dict[str, Any], config: RunConfig, *, python: str) -> str | 
     if not devices and _too_old(answer["cuda"]):
         return f"it needs CUDA {answer['cuda']}; the driver supports {system.cuda_of_driver()}"
     hidden = os.environ.get(VISIBLE)
-    if hidden is not None and here.listed >= config.devices:
+    if hidden is not None and here.listed >= config.devices_here:
         return f"{sees}; {VISIBLE}={shown(hidden)!r} hides others: unset it, or name more GPUs"
     if not devices and here.listed and not answer["cuda_packages"] and info.install_gpu:
         return (

@@ -107,14 +107,21 @@ def define_flags(framework: str) -> Flags:
     return fv
 
 
-def read_config(fv: Flags, framework: str) -> RunConfig:
-    """Returns the run's configuration; raises ConfigError if this machine cannot run it."""
+def read_config(fv: Flags, framework: str) -> tuple[RunConfig, ranks.Rank | None]:
+    """Returns the run's configuration, and the rank of this process; None: it is no rank.
+
+    Raises:
+      ConfigError: this machine cannot run the configuration.
+    """
     if fv.model is None:
         raise ConfigError(f"--model is required; known: {', '.join(lookup.presets())}")
+    own, strategy = None, fv.strategy or lookup.usual_strategy(framework, fv.devices)
+    if lookup.strategy_info(framework, strategy).process_model == "per_device":
+        own = ranks.read(devices=fv.devices)
     config = build_config(
         fv,
         framework=framework,
-        strategy=fv.strategy or lookup.usual_strategy(framework, fv.devices),
+        strategy=strategy,
         model=fv.model,
         devices=fv.devices,
         global_batch_size=fv.global_batch_size,
@@ -122,6 +129,7 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
         compile_mode=fv.compile_mode if fv.given("compile_mode") else None,
         tuning=fv.tuning,
         tweaks_must_apply=True,
+        local_devices=own.local_world_size if own else None,
     )
     if fv.tuning == LADDER and not fv.given("tweaks"):
         raise ConfigError(
@@ -133,7 +141,7 @@ def read_config(fv: Flags, framework: str) -> RunConfig:
     if missing:
         version = sys.version_info[:2]
         raise ConfigError(how_to_install(framework, sys.executable, missing, version=version)[0])
-    return config
+    return config, own
 
 
 _STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
@@ -387,13 +395,12 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     fv = define_flags(framework)
     if not fv.parse(argv):
         return 0
-    config = read_config(fv, framework)
+    config, own = read_config(fv, framework)
     own_version()  # now: ranks inherit git's answer, and the end of a run asks nobody
     checkpoints = Checkpoints.read(fv, config)
     if checkpoints.complete:
         print(f"'{checkpoints.source}' already contains all {config.total_steps} steps")
         return 0
-    own = None if config.process_model == "single" else ranks.read(devices=config.devices)
     if own and fv.run_dir is None:
         raise ConfigError("RANK is set: --run_dir must name one folder for all ranks")
     rank = own.rank if own else None

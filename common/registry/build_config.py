@@ -106,6 +106,7 @@ def build_config(
     tweaks: Sequence[str] | None = None,
     tweaks_must_apply: bool = False,
     seed: int | None = None,
+    local_devices: int | None = None,
 ) -> RunConfig:
     """Returns the configuration of one run.
 
@@ -118,6 +119,7 @@ def build_config(
       tweaks: changes to the lane; None: ``--tweaks``.
       tweaks_must_apply: whether a tweak without effect on this run is an error.
       seed: None: ``--seed``.
+      local_devices: number of the devices on this machine; None: all.
 
     Raises:
       ConfigError: the run is not possible; nothing was written or started.
@@ -136,7 +138,8 @@ def build_config(
             f"devices={devices}: strategy '{strategy}' of {framework} allows at most "
             f"{strategy_info.max_devices}; choose fewer devices or another strategy"
         )
-    check_devices(fv.platform, devices)
+    require_whole("devices", devices, maximum=MOST_DEVICES)
+    check_devices(fv.platform, devices if local_devices is None else local_devices)
     require_choice(f"platform of {framework}", fv.platform, info.platforms)
     if compile_mode is not None:
         require_choice(f"compile_mode of {framework}", compile_mode, info.compile_modes)
@@ -160,6 +163,7 @@ def build_config(
         spec=spec,
         overrides=overrides,
         devices=devices,
+        local_devices=local_devices,
         process_model=strategy_info.process_model,
         global_batch_size=batch,
         dtype=dtype,

@@ -159,6 +159,16 @@ def test_a_run_dir_with_foreign_files_is_refused(run_program, tmp_path: Path) ->
         ),
         (
             {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1", "MASTER_ADDR": "a"},
+            "LOCAL_WORLD_SIZE is not",
+        ),
+        (
+            {
+                "RANK": "0",
+                "WORLD_SIZE": "2",
+                "LOCAL_WORLD_SIZE": "2",
+                "MASTER_PORT": "1",
+                "MASTER_ADDR": "a",
+            },
             "--run_dir must name one folder",
         ),
     ],

@@ -176,3 +176,22 @@ def test_a_program_started_by_hand_asks_too(run_program: Callable, tmp_path: Pat
     assert answer.returncode == 2
     assert "isoscale: torch cannot run on platform=gpu: " in answer.stderr
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "here, part", [(4, "--run_dir must name one folder"), (5, "this machine shows 4 GPUs")]
+)
+def test_a_rank_needs_the_gpus_of_its_own_machine(
+    here: int, part: str, run_program: Callable, tmp_path: Path
+) -> None:
+    rank = {
+        "RANK": "4", "LOCAL_RANK": "0", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": str(here),
+        "MASTER_ADDR": "a", "MASTER_PORT": "1",
+    }  # fmt: skip
+    answer = run_program(
+        "isoscale.frameworks.torch_runner", "--model=mlp_digits", "--platform=gpu", "--devices=8",
+        **smi(tmp_path), **rank,
+    )  # fmt: skip
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert part in line

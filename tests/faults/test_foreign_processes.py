@@ -63,7 +63,7 @@ from isoscale.frameworks.torch_runner.strategies import ddp
 flags = define_flags("torch")
 words = ["--model=mlp_digits", "--strategy=ddp", "--devices=2", "--allow_oversubscription"]
 flags.parse(words)
-strategy = ddp.make(read_config(flags, "torch"))
+strategy = ddp.make(read_config(flags, "torch")[0])
 rank = strategy.rank
 assert strategy.gather({"rank": rank, "text": "x" * (1 + 1000 * rank), "none": None}) == [
     {"rank": r, "text": "x" * (1 + 1000 * r), "none": None} for r in range(2)

@@ -232,7 +232,10 @@ def test_a_signal_to_one_rank_stops_all_ranks_after_the_same_step(rank: int, fol
 def test_a_rank_that_still_waits_for_its_peers_ends_after_a_signal(folder: Path) -> None:
     """Its main thread is in code of PyTorch, which does not return to Python."""
     port = str(free_port())
-    ranks = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = {
+        "RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }  # fmt: skip
     program = start(folder, *ENDLESS, *DDP, env=environment_of(**ranks))
     assert wait_until(lambda: "building" in str(read_beats(folder / "r").get(0)), 60)
     time.sleep(1)

@@ -151,6 +151,15 @@ def test_unknown_suggests_the_nearest_name() -> None:
     assert "did you mean" not in str(unknown("model", "zzz", ["gpt_tiny"]))
 
 
+def test_only_the_devices_of_this_machine_need_its_cores() -> None:
+    """A launcher such as torchrun can spread the ranks over several machines."""
+    config = RunConfig(**{**BASE, "devices": 4, "local_devices": 2})
+    assert not config.cell().oversubscribed
+    assert config.devices_here == 2
+    with pytest.raises(ConfigError, match=r"devices=4, 3 of them here, .* needs 3 cores and 2 are"):
+        RunConfig(**{**BASE, "devices": 4, "local_devices": 3})
+
+
 @pytest.mark.parametrize(
     "quota, devices, oversubscribed",
     [(None, 2, False), (2.0, 2, False), (1.5, 2, True), (1.5, 1, False), (0.5, 1, True)],

@@ -9,7 +9,10 @@ from isoscale.common.config.errors import ConfigError
 from isoscale.common.processes import ranks
 from isoscale.common.processes.ranks import Rank
 
-GIVEN = {"RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "1234"}
+GIVEN = {
+    "RANK": "2", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "host",
+    "MASTER_PORT": "1234",
+}  # fmt: skip
 
 
 def test_ranks_get_the_variables_that_torchrun_sets_and_a_file_instead_of_a_server(
@@ -30,7 +33,7 @@ def test_ranks_get_the_variables_that_torchrun_sets_and_a_file_instead_of_a_serv
 def test_a_rank_started_by_isoscale_reads_its_rank_and_local_rank(tmp_path: Path) -> None:
     with ranks.environments(3, folder=tmp_path) as variables:
         found = [ranks.read(devices=3, variables=e) for e in variables]
-    assert found == [Rank(rank=i, local_rank=i) for i in range(3)]
+    assert found == [Rank(rank=i, local_rank=i, local_world_size=3) for i in range(3)]
 
 
 def test_a_meeting_file_that_other_users_can_reach_is_refused(tmp_path: Path, monkeypatch) -> None:
@@ -51,9 +54,11 @@ def test_a_process_without_the_variable_rank_is_no_rank() -> None:
 
 
 def test_the_local_rank_defaults_to_the_rank() -> None:
-    assert ranks.read(devices=4, variables=GIVEN) == Rank(rank=2, local_rank=2)
-    on_second = {**GIVEN, "LOCAL_RANK": "0"}
-    assert ranks.read(devices=4, variables=on_second) == Rank(rank=2, local_rank=0)
+    found = ranks.read(devices=4, variables=GIVEN)
+    assert found == Rank(rank=2, local_rank=2, local_world_size=4)
+    on_second = {**GIVEN, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    found = ranks.read(devices=4, variables=on_second)
+    assert found == Rank(rank=2, local_rank=0, local_world_size=2)
 
 
 def test_own_reads_the_environment(monkeypatch) -> None:
@@ -76,6 +81,16 @@ def test_own_reads_the_environment(monkeypatch) -> None:
         ({"LOCAL_RANK": "first"}, "LOCAL_RANK='first' is not a whole number"),
         ({"WORLD_SIZE": "3"}, "RANK=2 of WORLD_SIZE=3 does not fit devices=4"),
         ({"RANK": "4"}, "RANK=4 of WORLD_SIZE=4 does not fit devices=4"),
+        ({"LOCAL_WORLD_SIZE": ""}, "LOCAL_WORLD_SIZE is not: set it to the number of ranks"),
+        ({"LOCAL_WORLD_SIZE": "two"}, "LOCAL_WORLD_SIZE='two' is not a whole number"),
+        ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE=0 must be a whole number, 1 to WORLD_SIZE=4"),
+        ({"LOCAL_WORLD_SIZE": "8"}, "LOCAL_WORLD_SIZE=8 must be a whole number, 1 to WORLD_SIZE=4"),
+        ({"LOCAL_WORLD_SIZE": "2"}, "LOCAL_RANK=2 must be below LOCAL_WORLD_SIZE=2"),
+        ({"LOCAL_RANK": "1"}, "LOCAL_RANK=1 does not fit RANK=2 with LOCAL_WORLD_SIZE=4"),
+        (
+            {"RANK": "0", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+            "LOCAL_RANK=1 does not fit RANK=0 with LOCAL_WORLD_SIZE=2",
+        ),
     ],
 )
 def test_invalid_rank_variables_are_refused(change: dict[str, str], message: str) -> None:

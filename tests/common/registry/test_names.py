@@ -67,5 +67,5 @@ def test_the_usual_strategy() -> None:
 def test_a_program_takes_the_usual_strategy(flags: list[str], strategy: str) -> None:
     fv = program.define_flags("tensorflow")
     fv.parse(["--model=mlp_digits", "--allow_oversubscription", *flags])
-    config = program.read_config(fv, "tensorflow")
+    config, _ = program.read_config(fv, "tensorflow")
     assert (config.strategy, config.devices) == (strategy, 2 if flags else 1)
