@@ -158,12 +158,8 @@ def make_conditions(
             "Versions",
             "; ".join(f"{name} {_joined(found)}" for name, found in versions.items()) or UNKNOWN,
         ),
-        (
-            "Devices",
-            f"{_of(cells, 'platform')}; each CPU device has {_of(cells, 'threads_per_device')} "
-            "core(s) and as many threads; each process is pinned before it imports the framework",
-        ),
-        ("Link", _joined(_link(machine) for machine in machines)),
+        ("Devices", "; ".join(_devices(cells)) or UNKNOWN),
+        ("Link", _joined(_link(machine, cells) for machine in machines)),
         ("Processes", _joined(processes) if processes else "one (single-device runs)"),
         (
             "Compiled",
@@ -216,8 +212,26 @@ def _program(recorded: Iterable[str | None]) -> str:
     return measured if measured == here else f"measured by {measured}; report by {here}"
 
 
-def _link(machine: dict[str, Any]) -> str:
-    if not machine["gpus"]:
+def _devices(cells: Sequence[Cell]) -> list[str]:
+    """Returns what a device is, for each platform of the cells."""
+    found = []
+    for platform in dict.fromkeys(cell.platform for cell in cells):
+        if platform == "cpu":
+            threads = _of([cell for cell in cells if cell.platform == "cpu"], "threads_per_device")
+            found.append(
+                f"cpu; each CPU device has {threads} core(s) and as many threads; each process is "
+                "pinned before it imports the framework"
+            )
+        else:
+            found.append(
+                f"{platform}; each device is one {platform.upper()}; processes are not pinned to "
+                "CPU cores"
+            )
+    return found
+
+
+def _link(machine: dict[str, Any], cells: Sequence[Cell]) -> str:
+    if all(cell.platform == "cpu" for cell in cells):
         return "CPU devices of one machine: shared memory, and loopback between processes"
     return machine.get("gpu_links") or UNKNOWN
 
