@@ -16,6 +16,7 @@ _EQUAL = (
     "global_batch_size",
     "gradient_accumulation_steps",
     "dtype",
+    "tf32",
     "dataset",
     "platform",
     "optimizer",

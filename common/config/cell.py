@@ -40,6 +40,7 @@ class Cell:
     mesh: Mesh
     global_batch_size: int
     dtype: str
+    tf32: bool = dataclasses.field(default=False, metadata=OMIT_DEFAULT)
     tuning: str = "stock"
     tweaks: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
     env: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)

@@ -59,6 +59,7 @@ class RunConfig:
       gradient_accumulation_steps: number of parts of a device's share of the batch. The device
         computes the parts one after the other; one reduction and one update follow. The step is the
         same and needs less memory.
+      tf32: whether products of float32 numbers may be computed in TF32, on GPUs.
       tuning: the lane: ``stock``, ``tuned``, or ``ladder`` (a rung between the two).
       tweaks: names of the tweaks in force, in order.
       tweaks_left_out: (name, reason) of the lane's tweaks that this run cannot use.
@@ -114,6 +115,16 @@ class RunConfig:
         help=(
             f"{'|'.join(DTYPES)}; bfloat16 computes in bfloat16 and keeps parameters, gradients, "
             "softmax, normalisation and loss in float32"
+        ),
+    )
+    tf32: bool = option(
+        default=False,
+        cell="unless default",
+        flag="tf32",
+        kind="boolean",
+        help=(
+            "compute products of float32 numbers in TF32, with 10 instead of 23 bits after the "
+            "point, where the GPU can; every framework; the cell says so"
         ),
     )
     compile_mode: str = option(cell="always", flag="compile_mode")
@@ -259,6 +270,11 @@ class RunConfig:
         require_choice("tuning", self.tuning, TUNINGS)
         require_choice("input_pipeline", self.input_pipeline, INPUT_PIPELINES)
         check_numbers(self)
+        if self.tf32 and (self.platform, self.dtype) != ("gpu", "float32"):
+            raise ConfigError(
+                f"--tf32 with platform={self.platform} and dtype={self.dtype}: TF32 is a format of "
+                "GPUs for float32; choose --platform=gpu and --dtype=float32, or leave out --tf32"
+            )
         parameters = self.spec.parameter_count
         if parameters > MOST_PARAMETERS:
             sizes = "".join(f" {name}={text_of(value)}" for name, value in self.overrides)

@@ -17,6 +17,7 @@ from isoscale.common.measure.batches import split_scalars, stack_pool, unroll
 from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.jax_runner import optimizer as optimizers
+from isoscale.frameworks.jax_runner import precision
 from isoscale.frameworks.jax_runner.parameters import canonical_name
 from isoscale.frameworks.jax_runner.strategy import Strategy, Tree
 
@@ -36,7 +37,7 @@ class JaxRunner(Runner):
         make_strategy: Callable[[RunConfig], Strategy],
     ):
         jax.config.update("jax_enable_x64", config.dtype == "float64")
-        jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+        precision.set_tf32(config.tf32)
         self._config = config
         self._spec = spec = config.spec
         self._strategy = self.ranks = make_strategy(config)
@@ -292,7 +293,7 @@ class JaxRunner(Runner):
             },
             "devices": [str(device) for device in self._strategy.devices],
             "device_kind": self._strategy.devices[0].device_kind,
-            "matmul_precision": "highest (no TF32)",
+            "matmul_precision": precision.in_force(),
             "donated": "parameters and optimizer state",
             **self._strategy.describe(),
         }

@@ -19,6 +19,7 @@ from isoscale.common.measure.batches import (
 from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
+from isoscale.frameworks.tensorflow_runner import precision
 from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 from isoscale.frameworks.tensorflow_runner.strategy import Strategy
 
@@ -39,7 +40,7 @@ class TensorFlowRunner(Runner):
         build_model: Callable[..., tf.Module],
         make_strategy: Callable[[RunConfig], Strategy],
     ):
-        tf.config.experimental.enable_tensor_float_32_execution(False)
+        precision.set_tf32(config.tf32)
         self._config = config
         self._spec = spec = config.spec
         self._strategy = self.ranks = make_strategy(config)
@@ -265,7 +266,7 @@ class TensorFlowRunner(Runner):
             "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
             "devices": self._strategy.devices,
             "device_kind": self._config.platform,
-            "matmul_precision": "highest (no TF32)",
+            "matmul_precision": precision.in_force(),
             "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "optimizer": "fused",

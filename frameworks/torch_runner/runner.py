@@ -14,6 +14,7 @@ from isoscale.common.measure.batches import metric_names, split_scalars, without
 from isoscale.common.measure.runner import Runner
 from isoscale.common.reference.optimizer import OptimizerState, learning_rate
 from isoscale.frameworks.torch_runner import optimizer as optimizers
+from isoscale.frameworks.torch_runner import precision
 from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
 from isoscale.frameworks.torch_runner.strategy import Strategy
 
@@ -31,8 +32,7 @@ class TorchRunner(Runner):
         build_model: Callable[..., nn.Module],
         make_strategy: Callable[[RunConfig], Strategy],
     ):
-        torch.set_float32_matmul_precision("highest")  # no TF32
-        torch.backends.cudnn.allow_tf32 = False
+        precision.set_tf32(config.tf32)
         if config.platform == "cpu":
             torch.set_num_threads(config.threads_per_device)
         self._config = config
@@ -264,7 +264,7 @@ class TorchRunner(Runner):
                 if self._device.type == "cuda"
                 else torch.backends.cpu.get_cpu_capability()
             ),
-            "matmul_precision": "highest (no TF32)",
+            "matmul_precision": precision.in_force(),
             "threads": torch.get_num_threads(),
             "optimizer": "foreach" if self._foreach else "fused",
             **self._strategy.describe(),

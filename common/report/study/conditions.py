@@ -167,7 +167,7 @@ def make_conditions(
         ),
         ("Tuning", "; ".join(_tuning(cells)) or UNKNOWN),
         *([("Environment", "; ".join(environment))] if (environment := _environment(ok)) else []),
-        ("dtype", _of(cells, "dtype")),
+        ("dtype", _joined(cell.dtype + _tf32(cell) for cell in cells)),
         ("Optimizer", _joined(optimizers)),
         ("Data", f"{_of(cells, 'dataset')}; input pipeline: {_of(cells, 'input_pipeline')}"),
         (
@@ -210,6 +210,13 @@ def _program(recorded: Iterable[str | None]) -> str:
     measured = _joined(text or UNKNOWN for text in recorded)
     here = own_version()
     return measured if measured == here else f"measured by {measured}; report by {here}"
+
+
+def _tf32(cell: Cell) -> str:
+    """Returns how products are computed, where the dtype alone does not say so."""
+    if cell.platform != "gpu" or cell.dtype != "float32":
+        return ""
+    return " (products in TF32)" if cell.tf32 else " (no TF32)"
 
 
 def _devices(cells: Sequence[Cell]) -> list[str]:

@@ -31,6 +31,15 @@ def test_only_cells_with_equal_training_share_a_setting() -> None:
     )
 
 
+def test_cells_in_tf32_are_not_compared_with_others() -> None:
+    cells = [make_cell("torch", "bare", 1, platform="gpu", **more) for more in ({}, {"tf32": True})]
+    titles = [setting.title for setting in split(cells)]
+    assert titles == [
+        "mlp_medium, global batch 64, float32, tf32 None",
+        "mlp_medium, global batch 64, float32, tf32 True",
+    ]
+
+
 def test_titles_name_accumulation_even_if_equal_in_all_cells() -> None:
     cells = [make_cell(name, "bare", 1, gradient_accumulation_steps=2) for name in ("jax", "torch")]
     (setting,) = split(cells)

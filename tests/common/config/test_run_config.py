@@ -201,15 +201,27 @@ def test_cells_differ_if_any_setting_of_the_cell_differs(name: str) -> None:
         "compile_mode": "eager", "tuning": "tuned", "dataset": "digits", "input_pipeline": "timed",
         "tweaks": ("a",), "platform": "gpu", "threads_per_device": 3, "optimizer":
         OptimizerConfig(beta1=0.5), "gradient_accumulation_steps": 2, "steps_per_dispatch": 10,
-        "scenario": "breakdown", "env": ("TF_X=1",),
+        "scenario": "breakdown", "env": ("TF_X=1",), "tf32": True,
     }  # fmt: skip
-    base = {**BASE, "available_cores": 8}
+    base = {**BASE, "available_cores": 8, "platform": "gpu" if name == "tf32" else "cpu"}
     assert RunConfig(**base).cell() != RunConfig(**{**base, name: changes[name]}).cell()
 
 
 def test_cell_ids_are_the_same_as_in_earlier_versions() -> None:
     """Folder names of earlier studies contain the ids of cells; the test checks one full id."""
     assert RunConfig(**BASE).cell().id == "mlp_digits-jax-pjit-2dev-b64-float32-8d5f2760"
+
+
+def test_tf32_is_a_choice_for_float32_on_gpus() -> None:
+    gpu = {**BASE, "platform": "gpu"}
+    config = RunConfig(**{**gpu, "tf32": True})
+    assert "--tf32=true" in config.to_flags()
+    assert config.cell().to_record()["tf32"] is True
+    assert "tf32" not in RunConfig(**gpu).cell().to_record()
+    assert Cell.from_record(json.loads(json.dumps(config.cell().to_record()))) == config.cell()
+    for change in ({"platform": "cpu"}, {"platform": "tpu"}, {"dtype": "bfloat16"}):
+        with pytest.raises(ConfigError, match=r"--tf32 with .*: TF32 is a format of GPUs"):
+            RunConfig(**{**gpu, "tf32": True, **change})
 
 
 def test_a_cell_is_restored_from_its_record() -> None:

@@ -9,8 +9,8 @@ from tests.common.report.fake_study import MACHINE, grid_lines, read_lines
 GPUS = {"gpus": [{"name": "A GPU"}] * 2, "gpu_links": "GPU0 X NV12"}
 
 
-def facts(platform: str, machine: dict) -> dict[str, str]:
-    lines = read_lines(grid_lines(runs=1, platform=platform, oversubscribed=False))
+def facts(platform: str, machine: dict, **cell: object) -> dict[str, str]:
+    lines = read_lines(grid_lines(runs=1, platform=platform, oversubscribed=False, **cell))
     summaries = summarize_cells(lines, scaling="strong")
     return dict(make_conditions(summaries, [MACHINE | machine], scaling="strong").facts)
 
@@ -21,6 +21,9 @@ def test_conditions_on_gpus_do_not_speak_of_cpu_devices() -> None:
         "gpu; each device is one GPU; processes are not pinned to CPU cores"
     )
     assert found["Link"] == "GPU0 X NV12"
+    assert found["dtype"] == "float32 (no TF32)"
+    assert facts("gpu", GPUS, tf32=True)["dtype"] == "float32 (products in TF32)"
+    assert facts("cpu", {})["dtype"] == "float32"
 
 
 @pytest.mark.parametrize("machine", [{}, GPUS], ids=["without GPUs", "with GPUs"])
