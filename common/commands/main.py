@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "write a study's report: HTML, Markdown, CSV and plots",
     "repair": "rebuild a study's results.jsonl from the folders of its runs",
     "board": "show one or several studies in TensorBoard",
+    "selftest": "check isoscale on this machine's GPUs, and pack the results into a file to send",
     "doctor": "describe this machine and the installed frameworks, and list their known problems",
 }
 """Command -> its line on the help page.
