@@ -1,12 +1,9 @@
 """Asks frameworks which GPUs they see, each in its own interpreter, before a run is planned."""
 
-import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, shown
@@ -59,10 +56,12 @@ def check_gpus(pythons: Mapping[str, str], configs: Iterable[RunConfig]) -> None
 
 
 def _ask(frameworks: Mapping[str, tuple[str, RunConfig]]) -> dict[str, dict[str, Any]]:
-    """Returns framework -> what its examination found, or its ``error``."""
+    """Returns framework -> what its examination found, or its ``error``.
+
+    Asks one after the other: a GPU in the mode ``EXCLUSIVE_PROCESS`` refuses a second process.
+    """
     answers: dict[str, dict[str, Any]] = {}
-    with scratch_folder("isoscale-gpus-") as scratch, contextlib.ExitStack() as stack:
-        started: dict[str, tuple[subprocess.Popen, Path]] = {}
+    with scratch_folder("isoscale-gpus-") as scratch:
         for name, (python, config) in frameworks.items():
             folder = scratch / name
             folder.mkdir()
@@ -82,9 +81,6 @@ def _ask(frameworks: Mapping[str, tuple[str, RunConfig]]) -> dict[str, dict[str,
                 },
                 log=folder / "log.txt",
             )
-            stack.callback(_end, process)
-            started[name] = (process, folder)
-        for name, (process, folder) in started.items():
             outcome = supervise(
                 [process],
                 run_dir=folder,
@@ -95,11 +91,6 @@ def _ask(frameworks: Mapping[str, tuple[str, RunConfig]]) -> dict[str, dict[str,
             error = outcome.explain(folder / "log.txt", otherwise="wrote no result")
             answers[name] = {"error": error} if text is None else json.loads(text)
     return answers
-
-
-def _end(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        launch.end([process])
 
 
 def _reason(answer: dict[str, Any], config: RunConfig, *, python: str) -> str | None:
