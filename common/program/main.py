@@ -29,7 +29,6 @@ from isoscale.common.machine import describe
 from isoscale.common.machine.cores import Pinning, available_cores, cores_of_devices
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.machine.private import Private
-from isoscale.common.machine.variables import EARLY
 from isoscale.common.measure.result import (
     RESULT,
     RunIdentity,
@@ -55,6 +54,7 @@ from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
 from isoscale.common.processes.supervise import supervise, vanished
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
+from isoscale.common.program.environment import ensure_environment
 from isoscale.common.program.gpus import check_gpus
 from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write_run_dir
 from isoscale.common.program.startup import Startup, process_age
@@ -142,46 +142,6 @@ def read_config(fv: Flags, framework: str) -> tuple[RunConfig, ranks.Rank | None
         version = sys.version_info[:2]
         raise ConfigError(how_to_install(framework, sys.executable, missing, version=version)[0])
     return config, own
-
-
-_STARTED_AGAIN = "ISOSCALE_STARTED_AGAIN"
-
-
-def _with_environment(
-    config: RunConfig, argv: list[str], *, rank: int | None, launched: bool
-) -> None:
-    """Restarts this program in the same process if its environment is not that of the run.
-
-    The dynamic linker, the C library and Python read their variables before this program starts.
-    Python's own start-up (``sitecustomize``) may set variables, also after the restart; frameworks
-    have not read these yet.
-
-    Raises:
-      ConfigError: a variable that is read earlier has another value after the restart.
-    """
-    again = os.environ.pop(_STARTED_AGAIN, None)
-    needed = environments.of_run(config, rank=rank is not None)
-    different = [
-        name
-        for name in {**needed, **os.environ}
-        if needed.get(name) != os.environ.get(name) and environments.is_governed(name)
-    ]
-    if again:
-        early = sorted(name for name in different if name.startswith(EARLY))
-        if early:
-            raise ConfigError(
-                f"the start-up of {sys.executable} sets {early[0]} (sitecustomize, ...), and the "
-                "run must not get this value: remove the setting"
-            )
-        for name in different:
-            os.environ.pop(name, None)
-        os.environ.update(needed)
-    elif different:
-        line = environments.removed_line(config, rank=rank is not None)
-        if line and not rank:
-            print(line, file=sys.stderr, flush=True)
-        command = launch.module_command(sys.executable, lookup.program(config.framework), *argv)
-        launch.restart(command, environment={**needed, _STARTED_AGAIN: "1"}, launched=launched)
 
 
 def _launch_ranks(
@@ -407,7 +367,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     # Only rank 0 checks the folder: the others may find files that rank 0 has written.
     run_dir = Path(fv.run_dir) if rank else check_run_dir(fv.run_dir, config)
     checkpoints.check_apart(run_dir)
-    _with_environment(config, argv, rank=rank, launched=launched)
+    ensure_environment(config, argv, rank=rank, launched=launched)
     if not launched:  # otherwise the launcher has asked
         check_gpus({framework: sys.executable}, [config])
     if fv.strategy is None and config.devices > 1 and not rank and not launched:
