@@ -57,6 +57,7 @@ GRID = {
     "runs",
     "time_budget",
 }
+_GIVEN_AGAIN = {"env", *(f"python_{name}" for name in lookup.frameworks())}
 NOT_RECORDED = "PATH"
 """Stands in a study's record for the path of an interpreter, or of the user's own folder."""
 # Flags that change neither the cells of a session nor how a run is measured.
@@ -387,7 +388,15 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
     name = store.folder.name
-    go_on = f"{program} compare --study={name} --resume{out_dir}"
+    # A study records no folder, interpreter or variable of its user: these are given again.
+    again = [flag for flag in fv.as_flags(without=set()) if flag_name(flag) in _GIVEN_AGAIN]
+    own = (
+        extra.folder()
+        if any(flag.startswith(f"--{extra.FLAG}=") for flag in record.sessions[-1].flags)
+        else None
+    )
+    again += [f"--{extra.FLAG}={own}"] if own else []
+    go_on = shlex.join([program, "compare", f"--study={name}", "--resume", *again]) + out_dir
 
     def note_round(rounds: int) -> None:
         *earlier, last = record.sessions

@@ -9,7 +9,7 @@ from isoscale.common.config.errors import ConfigError, require_choice, shown
 from isoscale.common.config.flags import Flags, split_words
 from isoscale.common.config.options import text_of
 from isoscale.common.disk.json_files import to_json
-from isoscale.common.registry import catalogue
+from isoscale.common.registry import catalogue, extra
 from isoscale.common.registry.catalogue import Facts
 
 _WIDTH = 80
@@ -26,6 +26,7 @@ def define_flags() -> Flags:
         )
     )
     fv.boolean("json", False, "print only one JSON document")
+    extra.define_extra_flag(fv)
     return fv
 
 

@@ -1,7 +1,9 @@
 """``isoscale new model NAME``: writes a small model of the user's own, as a start."""
 
 import shlex
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, require_choice, shown, unknown
 from isoscale.common.config.flags import Flags, split_words
@@ -54,6 +56,8 @@ def run(argv: Sequence[str]) -> int:
     paths = write_model(folder, name, [lookup.framework_info(name) for name in names])
     print(*(f"wrote {path}" for path in paths), sep="\n")
     flag = f"--{extra.FLAG}={shlex.quote(str(folder))}"
-    print(f"Check it:   isoscale parity --models={name}_tiny --devices=1,2 {flag}")
-    print(f"Measure it: isoscale compare --models={name}_small --runs=3 {flag}")
+    # The program's name as the user typed it: the printed commands can be copied.
+    program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
+    print(f"Check it:   {program} parity --models={name}_tiny --devices=1,2 {flag}")
+    print(f"Measure it: {program} compare --models={name}_small --devices=1,2 --runs=3 {flag}")
     return 0

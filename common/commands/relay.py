@@ -118,7 +118,12 @@ def read_request(argv: Sequence[str]) -> RelayRequest | None:
         present = [name for name, program in found.items() if not program.missing]
         if not present:
             raise ConfigError(missing[0])
-        texts = default_legs(present)
+        specs = [all_cases()[name].spec for name in chosen]
+        able = [n for n in present if all(lookup.has_model_of(n, spec) for spec in specs)]
+        for name in [] if able else present:  # says which file is missing
+            for spec in specs:
+                lookup.require_model_file(lookup.framework_info(name), spec)
+        texts = default_legs(able)
     legs = [Leg.parse(text, fv.platform) for text in texts]
     if not 2 <= len(legs) <= 6:
         raise ConfigError(f"--legs={','.join(texts)} must name two to six legs")

@@ -185,6 +185,15 @@ class ModelSpec:
             return ("inputs",)
         return ("tokens", "padding_mask") if kind.variable_length else ("tokens",)
 
+    @property
+    def num_logits(self) -> int:
+        """Returns the number of logits for each label: of classes, or of tokens."""
+        kind = self.batch_kind()
+        if isinstance(kind, TokenBatch) and kind.num_classes is None:
+            return kind.vocabulary_size
+        assert kind.num_classes is not None
+        return kind.num_classes
+
     # Capabilities of the model. A family overrides the properties that apply to its models.
 
     @property

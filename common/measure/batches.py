@@ -43,6 +43,29 @@ def unroll(totals: Arrays, *, steps: int | None) -> list[dict[str, float]]:
     return [{name: float(values[i]) for name, values in totals.items()} for i in range(steps)]
 
 
+def check_logits(spec: ModelSpec, shape: Sequence[int], dtype: str, *, wanted: str) -> None:
+    """Checks what a model returns; a wrong model of a user's own would train without an error.
+
+    Args:
+      spec: the model's specification.
+      shape, dtype: of the logits.
+      wanted: dtype of the run.
+
+    Raises:
+      ValueError: the logits have another number of classes, or another dtype.
+    """
+    if shape[-1] != spec.num_logits:
+        raise ValueError(
+            f"the model returns {shape[-1]} logits for each label, but the spec has "
+            f"{spec.num_logits} classes"
+        )
+    if dtype != wanted:
+        raise ValueError(
+            f"the model returns {dtype} logits in a run with dtype={wanted}: build() must use its "
+            "argument dtype for products and activations"
+        )
+
+
 def without_gradient(gradients: Mapping[str, Any]) -> ValueError:
     """Returns the error that names the parameters on which the loss does not depend.
 

@@ -11,7 +11,7 @@ import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -181,7 +181,12 @@ def require_model_file(framework: FrameworkInfo, spec: ModelSpec) -> None:
 
 def has_model(framework: str, model: str) -> bool:
     """Returns whether a preset has an implementation for a framework."""
-    return has_model_file(framework_info(framework), family_of(preset(model).spec))
+    return has_model_of(framework, preset(model).spec)
+
+
+def has_model_of(framework: str, spec: ModelSpec) -> bool:
+    """Returns whether a size of a model has an implementation for a framework."""
+    return has_model_file(framework_info(framework), family_of(spec))
 
 
 def has_model_file(framework: FrameworkInfo, family: str) -> bool:
@@ -339,12 +344,23 @@ class BrokenFrameworkError(RuntimeError):
 
 
 @contextlib.contextmanager
-def _imports(info: FrameworkInfo, *, broken_by: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turns errors of some types into BrokenFrameworkError, with the first of a chain of errors."""
+def _imports(
+    info: FrameworkInfo, *, broken_by: tuple[type[Exception], ...], env: Sequence[str] = ()
+) -> Iterator[None]:
+    """Turns errors of some types into BrokenFrameworkError, with the first of a chain of errors.
+
+    ``env`` has the variables that the user handed on, which may be the cause.
+    """
     try:
         yield
     except broken_by as error:
         first = in_one_line(root_of(error))
+        if env:
+            flags = " ".join(f"--env={entry}" for entry in env)
+            raise BrokenFrameworkError(
+                f"{info.name} cannot be imported with {flags} ({first}); leave these flags out, or "
+                "change their values"
+            ) from error
         # pip would find a broken package installed, and do nothing.
         remove = f"pip uninstall {' '.join(info.packages)}"
         raise BrokenFrameworkError(
@@ -368,7 +384,7 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
-    with _imports(info, broken_by=(Exception,)):
+    with _imports(info, broken_by=(Exception,), env=config.env):
         _import_packages(info)
     # Our own modules use names that an old framework may lack.
     with _imports(info, broken_by=(ImportError,)):

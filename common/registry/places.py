@@ -1,5 +1,6 @@
 """Where models, data sets and strategies are: in the package, or in the user's own folder."""
 
+import collections
 import functools
 import importlib
 from collections.abc import Sequence
@@ -83,6 +84,11 @@ def family(name: str) -> Family:
     for method in ("parameters", "batch_kind", "forward_flops"):
         if getattr(kind, method) is getattr(ModelSpec, method):
             raise ConfigError(f"{path}: class {kind.__name__} lacks the function {method}()")
+    for size in (*(preset.spec for preset in found.presets.values()), *found.parity_specs.values()):
+        found_names = collections.Counter(parameter.name for parameter in size.parameters())
+        name_twice, count = found_names.most_common(1)[0] if found_names else ("", 1)
+        if count > 1:
+            raise ConfigError(f"{path}: parameters() has {name_twice} twice")
     if kind.__module__ != f"{extra.PACKAGE}.{MODELS}.{name}.spec":
         raise ConfigError(f"{path}: the class of the sizes, {kind.__name__}, must be in this file")
     return found

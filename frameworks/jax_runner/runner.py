@@ -13,7 +13,7 @@ from flax import nnx
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.measure.batches import split_scalars, stack_pool, unroll
+from isoscale.common.measure.batches import check_logits, split_scalars, stack_pool, unroll
 from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
 from isoscale.frameworks.jax_runner import optimizer as optimizers
@@ -83,7 +83,9 @@ class JaxRunner(Runner):
         model = nnx.merge(self._graph, state)
         inputs = [batch[name] for name in self._spec.input_names]
         output = model(*inputs, dropout=dropout_key)
-        return output if isinstance(output, tuple) else (output, None)
+        logits, auxiliary_B = output if isinstance(output, tuple) else (output, None)
+        check_logits(self._spec, logits.shape, str(logits.dtype), wanted=self._config.dtype)
+        return logits, auxiliary_B
 
     def _loss(
         self, parameters: Tree, batch: Tree, dropout_key: jax.Array | None

@@ -10,6 +10,7 @@ import tensorflow as tf
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.batches import (
+    check_logits,
     metric_names,
     split_scalars,
     stack_pool,
@@ -80,7 +81,9 @@ class TensorFlowRunner(Runner):
     def _call_model(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple:
         inputs = [batch[name] for name in self._spec.input_names]
         output = self._model(*inputs, dropout=dropout_seed)
-        return output if isinstance(output, tuple) else (output, None)
+        logits, auxiliary_B = output if isinstance(output, tuple) else (output, None)
+        check_logits(self._spec, logits.shape, logits.dtype.name, wanted=self._config.dtype)
+        return logits, auxiliary_B
 
     def _loss(self, batch: Batch, dropout_seed: tf.Tensor | None) -> tuple[tf.Tensor, Metrics]:
         """Returns (this shard's share of the loss, metrics); shares add up to the global loss."""

@@ -10,12 +10,17 @@ from torch.nn import functional
 
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.measure.batches import metric_names, split_scalars, without_gradient
+from isoscale.common.measure.batches import (
+    check_logits,
+    metric_names,
+    split_scalars,
+    without_gradient,
+)
 from isoscale.common.measure.runner import Runner
 from isoscale.common.reference.optimizer import OptimizerState, learning_rate
 from isoscale.frameworks.torch_runner import optimizer as optimizers
 from isoscale.frameworks.torch_runner import precision
-from isoscale.frameworks.torch_runner.parameters import CanonicalParameters
+from isoscale.frameworks.torch_runner.parameters import CanonicalParameters, check_module
 from isoscale.frameworks.torch_runner.strategy import Strategy
 
 Batch = dict[str, torch.Tensor]
@@ -42,6 +47,7 @@ class TorchRunner(Runner):
         self._parameter_dtype = getattr(torch, config.parameter_dtype)
         self._foreach = "foreach-optimizer" in config.tweaks
         self._dropout = spec.dropout > 0
+        self._checked = False
         with torch.device("meta"):
             model = build_model(
                 spec,
@@ -49,6 +55,7 @@ class TorchRunner(Runner):
                 param_dtype=self._parameter_dtype,
                 tweaks=config.tweaks,
             )
+        check_module(model)
         # In evaluation mode a call applies dropout only if its argument says so.
         self._model = model.to_empty(device=self._device).eval()
         self._canonical = CanonicalParameters(self._model, spec)
@@ -76,7 +83,12 @@ class TorchRunner(Runner):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         inputs = [batch[name] for name in self._spec.input_names]
         output = self._call(*inputs, dropout=dropout)
-        return output if isinstance(output, tuple) else (output, None)
+        logits, auxiliary_B = output if isinstance(output, tuple) else (output, None)
+        if not self._checked:  # once: eager mode would pay for it in every step
+            dtype = str(logits.dtype).removeprefix("torch.")
+            check_logits(self._spec, logits.shape, dtype, wanted=self._config.dtype)
+            self._checked = True
+        return logits, auxiliary_B
 
     def _loss(self, batch: Batch, dropout: bool | None) -> tuple[torch.Tensor, Metrics]:
         """Returns (this shard's share of the loss, metrics); shares add up to the global loss."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import environment_of
+
 MAIN = "isoscale.common.commands.start"
 Run = Callable[..., subprocess.CompletedProcess]
 
@@ -70,7 +72,7 @@ def test_a_model_of_one_framework_is_compared_and_resumed(own: Path, run_program
         "make = ddp.make\n"
     )
     named = {"ISOSCALE_EXTRA": str(own)}
-    answer = run_program(MAIN, "list", "models", "--json", **named)
+    answer = run_program(MAIN, "list", "models", "--json", f"--extra={own}")
     assert answer.returncode == 0, answer.stderr
     (small, _) = (m for m in json.loads(answer.stdout) if m["family"] == "my_net")
     assert small["frameworks"] == ["torch"]
@@ -142,6 +144,7 @@ WRONG = [
     (_edit("spec.py", "import numpy", "import no_such_package, numpy"),
      "spec.py cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
     (_edit("spec.py", "def batch_kind(self)", "def batch_kind(self"), "cannot be read: line "),
+    (_edit("spec.py", '_dense("output"', '_dense("hidden"'), "has hidden/kernel twice"),
     (_edit("spec.py", '"my_net_tiny"', '"my_net"'), "no size may have the name of the family"),
     (_edit("torch_model.py", "def build(", "def builds("),
      "torch_model.py lacks build: def build(spec, *, dtype, param_dtype, tweaks)"),
@@ -208,3 +211,85 @@ def test_new_without_a_folder_says_which_flag_is_missing(run_program: Run) -> No
     assert os.environ.get("ISOSCALE_EXTRA") is None
     line = refused(run_program(MAIN, "new", "model", "my_net"))
     assert "--extra=FOLDER is required" in line
+
+
+MODULE = """
+import torch
+from isoscale.models.layers.torch_layers import Dense
+from torch import nn
+from torch.nn import functional
+
+
+class Net(nn.Module):
+    def __init__(self, spec, dtype, tweaks):
+        super().__init__()
+        self.dtype = dtype
+        self.hidden = Dense(spec.input_size, spec.width, tweaks=tweaks)
+        self.output = Dense(spec.width, spec.num_classes, tweaks=tweaks)
+        {also}
+
+    def forward(self, x, *, dropout=None):
+        return {returns}
+
+
+def build(spec, *, dtype, param_dtype, tweaks):
+    return Net(spec, dtype, tweaks).to(param_dtype)
+"""
+RIGHT = "self.output(functional.relu(self.hidden(x.to(self.dtype))))"
+WRONG_MODULES = [
+    ("self.register_buffer('window', torch.ones(3))", RIGHT, "the PyTorch module has the buffer w"),
+    ("self.norm = nn.BatchNorm1d(3, affine=False)", RIGHT, "has the buffer norm.running_mean"),
+    ("self.drop = nn.Dropout(0.5)", RIGHT, "Dropout in drop drops with rate 0.5"),
+    ("self.rnn = nn.LSTM(3, 3, 2, dropout=0.1)", RIGHT, "LSTM in rnn drops with rate 0.1"),
+    ("self.more = nn.Linear(3, 3)", RIGHT, "the spec lacks more/weight; the spec lacks more/bias"),
+    ("self.output = Dense(spec.width, 7, tweaks=tweaks)", RIGHT,
+     "output/kernel has shape (128, 7), but (128, 10) in the spec"),
+    ("self.output = nn.Identity()", RIGHT, "it has no output/kernel; it has no output/bias"),
+    ("pass", f"functional.pad({RIGHT}, (0, 1))", "the model returns 11 logits for each label"),
+    ("pass", "self.output(functional.relu(self.hidden(x.float())))",
+     "the model returns float32 logits in a run with dtype=bfloat16"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_modules_that_would_train_something_else_are_refused(own: Path, run_program: Run) -> None:
+    """Each would run to its end: with undefined values, without dropout, or in another dtype."""
+    code = (
+        "import contextlib, io, sys\n"
+        "from pathlib import Path\n"
+        "from isoscale.common.program.main import read_config, define_flags\n"
+        "from isoscale.common.registry import extra, lookup\n"
+        "argv = ['--model=my_net_small', f'--extra={sys.argv[1]}', '--dtype=bfloat16']\n"
+        "extra.take(argv)\n"
+        "fv = define_flags('torch'); fv.parse(argv)\n"
+        "config, _ = read_config(fv, 'torch')\n"
+        "import torch\n"
+        "from isoscale.frameworks.torch_runner.runner import RUNNER\n"
+        "from isoscale.frameworks.torch_runner.strategies.bare import make\n"
+        "batch = lookup.load_dataset(config).batches[0]\n"
+        "for path in sorted(Path(sys.argv[2]).glob('*.py')):\n"
+        "    names = {}\n"
+        "    exec(path.read_text(), names)\n"
+        "    try:\n"
+        "        runner = RUNNER(config, build_model=names['build'], make_strategy=make)\n"
+        "        runner.step(runner.place(batch))\n"
+        "        print(path.stem, 'accepted')\n"
+        "    except ValueError as error:\n"
+        "        print(path.stem, error)\n"
+    )
+    folder = own.parent / "modules"
+    folder.mkdir()
+    cases = [("pass", RIGHT, "accepted"), *WRONG_MODULES]
+    for index, (also, returns, _) in enumerate(cases):
+        (folder / f"{index:02}.py").write_text(MODULE.format(also=also, returns=returns))
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(own), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment_of(),
+    )
+    lines = answer.stdout.splitlines()
+    assert len(lines) == len(cases), answer.stdout + answer.stderr
+    for line, (_, _, part) in zip(lines, cases, strict=True):
+        assert part in line, line
