@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from isoscale.common.report.study.data import load_study
+from isoscale.common.study.store import Store
 from tests.conftest import environment_of
 
 MAIN = "isoscale.common.commands.start"
@@ -104,7 +106,8 @@ def test_a_model_of_one_framework_is_compared_and_resumed(own: Path, run_program
     (family / "torch_model.py").write_text(text)
     answer = run_program(*resume, f"--extra={own}")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "extra model my_net" in answer.stdout.partition("marks")[2].partition("Machine")[0]
+    for summary in load_study(Store(study)).summaries:
+        assert [text.partition(":")[0] for text in summary.mixed] == ["extra model my_net"]
     answer = run_program(
         MAIN, "parity", "--models=my_net_tiny", "--dtype=float64", "--devices=1", "--steps=2",
         "--nopieces", f"--extra={own}",
