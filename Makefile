@@ -75,11 +75,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Getting isoscale, the frameworks and what they need (a minute or more)"
 	@$(call PIP,$(FRAMEWORKS))
 	@touch $(STAMP)
+	@echo "isoscale is installed. To type its commands without a path: . $(BIN)/activate"
 
 $(TOOLS): $(STAMP)
 	@echo "Getting the tools of the tests"
 	@$(call PIP,'.[dev]')
 	@touch $(TOOLS)
+	@echo "The tools of the tests are installed."
 
 clean: ## remove the environment and caches; keep results
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .mypy_cache
