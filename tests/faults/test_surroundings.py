@@ -144,7 +144,17 @@ def test_board_without_tensorboard_is_one_line(place: Path, tmp_path: Path) -> N
 
 
 LONG: dict[str, tuple[Sequence[str], int]] = {
-    "compare": (("compare", *SMALL, "--study=all", "--devices=2", "--tuning=tuned"), 0),
+    "compare": (
+        (
+            "compare",
+            *SMALL,
+            "--study=all",
+            "--devices=2",
+            "--tuning=tuned",
+            "--allow_oversubscription",
+        ),
+        0,
+    ),
     "explain": (("explain", "e", *SMALL, "--frameworks=jax"), 0),
     "parity": (
         ("parity", "--models=mlp_digits", "--devices=1,2", "--dtype=float64", f"--out_dir={OUT}/p"),
