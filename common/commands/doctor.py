@@ -1,6 +1,5 @@
 """``isoscale doctor``: describes this machine and its frameworks; lists their known problems."""
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,14 +9,12 @@ from typing import Any
 from isoscale.common.config.errors import ConfigError, require_choice, shown
 from isoscale.common.config.flags import Flags, split_words
 from isoscale.common.config.parsers import LONGEST_DURATION
-from isoscale.common.disk.folders import check_folder, scratch_folder
+from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.json_files import to_json
 from isoscale.common.machine import describe, problem, system
 from isoscale.common.machine.own_version import own_version
-from isoscale.common.processes import launch
-from isoscale.common.processes.limits import Limits
-from isoscale.common.processes.supervise import supervise
-from isoscale.common.program.examine import EXAMINATION, define_size_flag
+from isoscale.common.program.ask import ask
+from isoscale.common.program.examine import define_size_flag
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
@@ -72,33 +69,14 @@ def _examine(
     """Examines a framework in a separate process; returns the facts found, or ``error``."""
     if sys.stderr.isatty():
         print(f"isoscale: examining {framework} ({platform}) ...", file=sys.stderr)
-    with scratch_folder("isoscale-doctor-") as folder:
-        process = launch.start(
-            [
-                *launch.module_command(python, "isoscale.common.program.examine"),
-                f"--framework={framework}",
-                f"--platform={platform}",
-                f"--sgemm_size={size}",
-                f"--out_dir={folder}",
-            ],
-            environment={
-                **environments.of_worker(),
-                # Nothing is written elsewhere: Keras imports matplotlib, which writes a cache.
-                "TMPDIR": str(folder),
-                "MPLCONFIGDIR": str(folder),
-            },
-            log=folder / "log.txt",
-        )
-        outcome = supervise(
-            [process],
-            run_dir=folder,
-            limits=Limits(watchdog_seconds=seconds, compile_seconds=seconds),
-            result=folder / EXAMINATION,
-        )
-        text = system.read(folder / EXAMINATION)
-        if text is not None:
-            return json.loads(text)
-        return {"error": outcome.explain(folder / "log.txt", otherwise="wrote no result")}
+    return ask(
+        python,
+        framework,
+        f"--platform={platform}",
+        f"--sgemm_size={size}",
+        environment=environments.of_worker(),
+        seconds=seconds,
+    )
 
 
 def diagnose(fv: Flags, words: list[str]) -> dict[str, Any]:
@@ -120,7 +98,7 @@ def diagnose(fv: Flags, words: list[str]) -> dict[str, Any]:
     programs = find_programs(fv, names)
 
     machine = describe.machine()
-    machine.pop("gpus")
+    platform = "gpu" if machine.pop("gpus") else "cpu"
     facts: dict[str, Any] = {
         "isoscale": own_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -130,7 +108,7 @@ def diagnose(fv: Flags, words: list[str]) -> dict[str, Any]:
         "cuda_of_driver": system.cuda_of_driver(),
         "gpu_driver_fails": system.gpu_driver_fails(),
         "environment": environments.recorded(),
-        "removed_variables": environments.removed(platform="gpu" if describe.gpus() else "cpu"),
+        "removed_variables": environments.removed(platform=platform),
         "tested_versions": tested_versions(),
         # Measured before doctor starts any process: this is the load from other programs.
         "activity": system.activity(_ACTIVITY_SECONDS),

@@ -1,6 +1,5 @@
 """Asks frameworks which GPUs they see, each in its own interpreter, before a run is planned."""
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -8,14 +7,10 @@ from typing import Any
 
 from isoscale.common.config.errors import ConfigError, shown
 from isoscale.common.config.run_config import RunConfig
-from isoscale.common.disk.folders import scratch_folder
 from isoscale.common.machine import system
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.visible_gpus import VISIBLE
-from isoscale.common.processes import launch
-from isoscale.common.processes.limits import Limits
-from isoscale.common.processes.supervise import supervise
-from isoscale.common.program.examine import EXAMINATION
+from isoscale.common.program.ask import ask
 from isoscale.common.registry import environments, lookup
 from isoscale.common.registry.build_config import known_gpus
 
@@ -60,37 +55,17 @@ def _ask(frameworks: Mapping[str, tuple[str, RunConfig]]) -> dict[str, dict[str,
 
     Asks one after the other: a GPU in the mode ``EXCLUSIVE_PROCESS`` refuses a second process.
     """
-    answers: dict[str, dict[str, Any]] = {}
-    with scratch_folder("isoscale-gpus-") as scratch:
-        for name, (python, config) in frameworks.items():
-            folder = scratch / name
-            folder.mkdir()
-            process = launch.start(
-                [
-                    *launch.module_command(python, "isoscale.common.program.examine"),
-                    f"--framework={name}",
-                    "--platform=gpu",
-                    "--noproduct",
-                    f"--out_dir={folder}",
-                ],
-                environment={
-                    **environments.of_run(config),
-                    # Nothing is written elsewhere: Keras imports matplotlib, which writes a cache.
-                    "TMPDIR": str(folder),
-                    "MPLCONFIGDIR": str(folder),
-                },
-                log=folder / "log.txt",
-            )
-            outcome = supervise(
-                [process],
-                run_dir=folder,
-                limits=Limits(watchdog_seconds=_SECONDS, compile_seconds=_SECONDS),
-                result=folder / EXAMINATION,
-            )
-            text = system.read(folder / EXAMINATION)
-            error = outcome.explain(folder / "log.txt", otherwise="wrote no result")
-            answers[name] = {"error": error} if text is None else json.loads(text)
-    return answers
+    return {
+        name: ask(
+            python,
+            name,
+            "--platform=gpu",
+            "--noproduct",
+            environment=environments.of_run(config),
+            seconds=_SECONDS,
+        )
+        for name, (python, config) in frameworks.items()
+    }
 
 
 def _reason(answer: dict[str, Any], config: RunConfig, *, python: str) -> str | None:
