@@ -27,6 +27,7 @@ from isoscale.common.processes.frame import (
     Interrupted,
     interrupted_code,
     interrupted_line,
+    program_as_typed,
 )
 from isoscale.common.processes.lock import VanishedError
 from isoscale.common.program.gpus import check_gpus
@@ -384,18 +385,13 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     """
     store, fv = request.store, request.flags
     interrupted: KeyboardInterrupt | None = None
-    # The program's name as the user typed it: the printed commands can be copied.
-    program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
+    program = program_as_typed()
     out_dir = f" --out_dir={shlex.quote(fv.out_dir)}" if fv.given("out_dir") else ""
     name = store.folder.name
     # A study records no folder, interpreter or variable of its user: these are given again.
     again = [flag for flag in fv.as_flags(without=set()) if flag_name(flag) in _GIVEN_AGAIN]
-    own = (
-        extra.folder()
-        if any(flag.startswith(f"--{extra.FLAG}=") for flag in record.sessions[-1].flags)
-        else None
-    )
-    again += [f"--{extra.FLAG}={own}"] if own else []
+    if any(flag_name(flag) == extra.FLAG for flag in record.sessions[-1].flags):
+        again.append(f"--{extra.FLAG}={extra.folder()}")
     go_on = shlex.join([program, "compare", f"--study={name}", "--resume", *again]) + out_dir
 
     def note_round(rounds: int) -> None:

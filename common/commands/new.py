@@ -1,12 +1,11 @@
 """``isoscale new model NAME``: writes a small model of the user's own, as a start."""
 
 import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from isoscale.common.config.errors import ConfigError, require_choice, shown, unknown
 from isoscale.common.config.flags import Flags, split_words
+from isoscale.common.processes.frame import program_as_typed
 from isoscale.common.registry import extra, lookup
 from isoscale.common.registry.new_model import write_model
 
@@ -56,8 +55,7 @@ def run(argv: Sequence[str]) -> int:
     paths = write_model(folder, name, [lookup.framework_info(name) for name in names])
     print(*(f"wrote {path}" for path in paths), sep="\n")
     flag = f"--{extra.FLAG}={shlex.quote(str(folder))}"
-    # The program's name as the user typed it: the printed commands can be copied.
-    program = sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"
+    program = program_as_typed()
     print(f"Check it:   {program} parity --models={name}_tiny --devices=1,2 {flag}")
     print(f"Measure it: {program} compare --models={name}_small --devices=1,2 --runs=3 {flag}")
     return 0

@@ -32,7 +32,7 @@ FAMILIES = (
 EARLY = ("GLIBC_TUNABLES", "JEMALLOC_", "LD_", "MALLOC_", "MIMALLOC_", "PYTHON", "TCMALLOC_")
 """How the names begin that are read before a Python program can change them."""
 
-VISIBLE_DEVICES = (
+_VISIBLE_DEVICES = (
     *("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
 )
 _PLACES = ("CUDA_CACHE_PATH", "CUDA_HOME", "CUDA_MPS_", "CUDA_PATH")
@@ -78,7 +78,7 @@ def inherited(
       launcher: how the names begin that another launcher (torchrun, Slurm) gives its ranks; None:
         the process is no rank of such a launcher.
     """
-    stays = (*VISIBLE_DEVICES, *_PLACES, *kept, *_PLATFORM.get(platform, ()))
+    stays = (*_VISIBLE_DEVICES, *_PLACES, *kept, *_PLATFORM.get(platform, ()))
     if launcher is not None:
         stays = (*stays, *_NETWORK, *launcher)
     beginnings = tuple(families)

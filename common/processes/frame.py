@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from isoscale.common.config.errors import ConfigError, FolderError
@@ -173,3 +174,8 @@ def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, object], N
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def program_as_typed() -> str:
+    """Returns isoscale's program as the user typed it: a printed command can then be copied."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "isoscale" else "isoscale"

@@ -1,4 +1,4 @@
-"""Gives a run's program the environment of the run, whoever started it."""
+"""Gives the program of a run the run's environment, also if a user starts it by hand."""
 
 import os
 import sys
@@ -42,8 +42,7 @@ def ensure_environment(
             os.environ.pop(name, None)
         os.environ.update(needed)
     elif different:
-        line = environments.removed_line(config, rank=rank is not None)
-        if line and not rank:
-            print(line, file=sys.stderr, flush=True)
+        if not rank:  # the first rank speaks for all
+            environments.say_removed(config, rank=rank is not None)
         command = launch.module_command(sys.executable, lookup.program(config.framework), *argv)
         launch.restart(command, environment={**needed, _STARTED_AGAIN: "1"}, launched=launched)

@@ -114,7 +114,7 @@ _COMMAND = re.compile(r"isoscale ([a-z]+) --flagfile=")
 def recipes() -> list[Facts]:
     """Returns the opening lines of each recipe, and the command that runs the recipe."""
     found = []
-    for path in sorted((lookup.ROOT / "runs").glob("*.flags")):
+    for name, path in lookup.recipes().items():
         opening: list[str] = []
         command = "compare"
         for line in read_text(path, most=MEBIBYTE).splitlines():
@@ -126,7 +126,7 @@ def recipes() -> list[Facts]:
         here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         found.append(
             {
-                "name": path.stem,
+                "name": name,
                 "what": " ".join(opening),
                 "command": ["isoscale", command, f"--flagfile={here}"],
             }

@@ -87,9 +87,9 @@ def removed_line(
     return variables.removed_line(sorted(names))
 
 
-def say_removed(config: RunConfig | None = None) -> None:
+def say_removed(config: RunConfig | None = None, *, rank: bool = False) -> None:
     """Prints the variables that processes do not get: those of a run, or of work without timing."""
-    line = removed_line(config) if config else variables.removed_line(removed())
+    line = removed_line(config, rank=rank) if config else variables.removed_line(removed())
     if line:
         print(line, file=sys.stderr, flush=True)
 

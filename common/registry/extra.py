@@ -30,7 +30,7 @@ from isoscale.common.config.read import MEBIBYTE, read_text
 VARIABLE = "ISOSCALE_EXTRA"
 FLAG = "extra"
 PACKAGE = "isoscale_extra"
-_PARTS = ("models", "data", "strategies")
+_PARTS = MODELS, DATA, STRATEGIES = "models", "data", "strategies"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -136,7 +136,7 @@ def names(*parts: str) -> tuple[str, ...]:
     if found is None:
         return ()
     top = found.joinpath(*parts)
-    if parts == ("models",):
+    if parts == (MODELS,):
         listed = [path.name for path in top.glob("*") if path.is_dir() and path.name[0] not in "._"]
     else:
         listed = [path.stem for path in top.glob("*.py") if path.stem != "__init__"]
@@ -182,11 +182,10 @@ def defined(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def require_defined(path: Path, *wanted: str, contract: str) -> None:
+def require_defined(path: Path, name: str, *, contract: str) -> None:
     """Raises ConfigError if a file lacks a function or a name of its contract."""
-    missing = [name for name in wanted if name not in defined(path)]
-    if missing:
-        raise ConfigError(f"{path} lacks {missing[0]}: {contract}")
+    if name not in defined(path):
+        raise ConfigError(f"{path} lacks {name}: {contract}")
 
 
 @functools.cache

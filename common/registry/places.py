@@ -10,6 +10,7 @@ from types import ModuleType
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import Family, ModelSpec
 from isoscale.common.registry import extra
+from isoscale.common.registry.extra import DATA, MODELS, STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = "_runner"
@@ -24,8 +25,6 @@ BY_NAME = (
 Besides, ``extra.py`` imports the files of the user's folder, and ``commands/main.py`` the file of a
 command.
 """
-
-MODELS, DATA, STRATEGIES = "models", "data", "strategies"
 
 
 def load(name: str) -> ModuleType:
