@@ -174,7 +174,7 @@ def test_a_corrupted_file_gives_one_line_and_no_traceback(
 def test_no_variable_that_only_a_study_names_reaches_a_run(
     more: tuple[str, ...], dry_run: bool, study: Path, capsys: Any
 ) -> None:
-    """LD_PRELOAD, for example, would start code of whoever wrote the study."""
+    """LD_PRELOAD, for example, would start code that the author of the study chose."""
     record = json.loads((study / "study.json").read_text())
     record["sessions"][0]["flags"] = ["--models=mlp_digits", "--env=LD_PRELOAD=/x.so"]
     (study / "study.json").write_text(json.dumps(record))

@@ -54,19 +54,17 @@ def digits(*, evaluation: bool = False) -> Dataset:
     )
 
 
+def session_of(runner: FakeRunner, **task: Any) -> TrainingSession:
+    """Returns a session; ``task`` has the fields of its task that differ from the usual ones."""
+    usual = {"config": CONFIG, "dataset": digits(), "heartbeat": Heartbeat(None)}
+    return TrainingSession(Task(**{**usual, "runner": runner, "clock": runner.clock, **task}))
+
+
 def run(
     runner: FakeRunner, *, evaluation: bool = False, **changes: Any
 ) -> tuple[TrainingSession, TrainingOutcome]:
     config = dataclasses.replace(CONFIG, **changes)
-    session = TrainingSession(
-        Task(
-            config=config,
-            runner=runner,
-            dataset=digits(evaluation=evaluation),
-            heartbeat=Heartbeat(None),
-            clock=runner.clock,
-        )
-    )
+    session = session_of(runner, config=config, dataset=digits(evaluation=evaluation))
     return session, session.run()
 
 
@@ -239,17 +237,7 @@ def saved_in(
     runner = FakeRunner()
     runner._steps = first_step
     saver = Saver(tmp_path, every=every, last_step=19, about=about())
-    session = TrainingSession(
-        Task(
-            config=CONFIG,
-            runner=runner,
-            dataset=digits(),
-            heartbeat=Heartbeat(None),
-            clock=runner.clock,
-            first_step=first_step,
-            saver=saver,
-        )
-    )
+    session = session_of(runner, first_step=first_step, saver=saver)
     result = session.run()
     steps = [step for window in session.windows for step in range(window.steps)]
     assert len(steps) == 19 - first_step
@@ -333,16 +321,9 @@ def test_a_thread_that_leaves_its_cores_fails_the_run(at_step: int) -> None:
     pinning.pin_again()  # the threads of libraries that other tests have loaded
     runner = MovingRunner(at_step, range(os.cpu_count() or 1))
     try:
-        task = Task(
-            config=CONFIG,
-            runner=runner,
-            dataset=digits(),
-            heartbeat=Heartbeat(None),
-            clock=runner.clock,
-            pinning=pinning,
-        )
+        session = session_of(runner, pinning=pinning)
         with pytest.raises(MovedThreadsError, match=f"but all must be on CPU {first}: a library"):
-            TrainingSession(task).run()
+            session.run()
         measured = runner._steps > 1 + CONFIG.warmup_steps
         assert measured == (at_step == 8), "found before anything is measured, if it can be"
     finally:
