@@ -1,12 +1,15 @@
 """A plot that can be drawn as SVG and PNG, shared by all reports."""
 
 import dataclasses
+import html
 import io
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _STYLE: dict[Any, Any] = {
@@ -34,35 +37,82 @@ class Plot:
 
     Attributes:
       slug: file name without suffix.
-      title: quantity and setting.
+      title: quantity and setting; stands above the drawing, too.
       caption: explains the plot.
-      draw: returns the figure.
+      draw: returns the figure, given the title.
+      runs: the number of runs of each cell in the plot; None: all runs.
+      source: machine, date and number of runs; stands below the drawing.
     """
 
     slug: str
     title: str
     caption: str
-    draw: Callable[[], Figure]
+    draw: Callable[[str], Figure]
+    runs: int | None = None
+    source: str = ""
 
     def render_svg(self) -> str:
         """Returns the SVG text only."""
         with matplotlib.rc_context(_STYLE):
-            return self._svg(self.draw())
+            return self._svg(self._figure())
+
+    def _figure(self) -> Figure:
+        figure = self.draw(self.title)
+        if self.source:
+            _add_below(figure, self.source)
+        return figure
 
     def _svg(self, figure: Figure) -> str:
         svg = io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Title": self.title})
-        return svg.getvalue()[svg.getvalue().index("<svg") :]
+        return _with_titles(svg.getvalue()[svg.getvalue().index("<svg") :])
 
     def render(self) -> tuple[str, bytes]:
         """Returns the SVG text and the PNG bytes."""
         with matplotlib.rc_context(_STYLE):
-            figure = self.draw()
+            figure = self._figure()
             svg, png = self._svg(figure), io.BytesIO()
             # Files become 10 % larger and are written in half the time.
             options = {"compress_level": 2}
             figure.savefig(png, format="png", metadata={"Title": self.title}, pil_kwargs=options)
         return svg, png.getvalue()
+
+
+_HOVER = "hover: "
+"""Begins the id of a marker whose text is shown when the pointer is on the marker."""
+_LINE, _CHARACTER = 0.14, 0.055
+"""Height of a line below a drawing, and width of a character there, in inches."""
+
+
+def add_hover(axes: Axes, x: float, y: float, text: str) -> None:
+    """Adds an invisible marker: a browser shows the text when the pointer is on it."""
+    axes.plot([x], [y], "o", markersize=11, alpha=0, gid=_HOVER + text, zorder=10)
+
+
+def _with_titles(svg: str) -> str:
+    """Returns the drawing with the texts of ``add_hover`` as titles, which browsers show."""
+
+    def titled(match: re.Match[str]) -> str:
+        text = html.escape(html.unescape(match[1]), quote=False)
+        return f'<g class="hover"><title>{text}</title>'
+
+    return re.sub(rf'<g id="{_HOVER}([^"]*)">', titled, svg)
+
+
+def _add_below(figure: Figure, text: str) -> None:
+    """Adds a line of text below a drawing; the drawing keeps its size."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, int((width - 0.2) / _CHARACTER))
+    added = 0.06 + _LINE * len(lines)
+    taller = height + added
+    for axes in figure.axes:
+        box = axes.get_position(original=True)
+        bottom = (box.y0 * height + added) / taller
+        axes.set_position((box.x0, bottom, box.width, box.height * height / taller))
+    figure.set_size_inches(width, taller)
+    figure.text(
+        0.1 / width, 0.04 / taller, "\n".join(lines), fontsize=7, color="#444444", va="bottom"
+    )
 
 
 def with_own_ids(svg: str, prefix: str) -> str:

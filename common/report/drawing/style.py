@@ -125,6 +125,11 @@ def error_bars(
     return None if all(map(math.isnan, low)) else [low, high]
 
 
+def add_value(axes: Axes, x: float, y: float, text: str) -> None:
+    """Writes a value to the right of a point."""
+    axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, 0), va="center", fontsize=7)
+
+
 def add_legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Adds a legend beside the axes.
 

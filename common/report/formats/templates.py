@@ -1,5 +1,7 @@
 """Shared by all formats: the templates, and text without control characters."""
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -15,7 +17,7 @@ def make_environment(**settings: Any) -> Environment:
     Args:
       settings: further arguments of ``jinja2.Environment``.
     """
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("isoscale.common.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -23,6 +25,15 @@ def make_environment(**settings: Any) -> Environment:
         keep_trailing_newline=True,
         **settings,
     )
+    script = environment.get_template("page.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # A page runs its own script only, and loads nothing. Drawings have styles of their own.
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        f"script-src 'sha256-{digest}'"
+    )
+    environment.globals |= {"script": Markup(script), "content_policy": Markup(policy)}
+    return environment
 
 
 def printable(value: Any) -> Any:

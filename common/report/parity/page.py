@@ -312,18 +312,18 @@ def _plots(found: Sequence[Pair]) -> list[Plot]:
         if pair.dtype and figure and len(figure.by_step) >= _LEAST_STEPS:
             groups.setdefault((pair.model, pair.dtype), []).append(pair)
 
-    def draw(title: str, entries: list[Pair]) -> Callable[[], Figure]:
-        return lambda: _draw(title, entries)
+    def draw(entries: list[Pair]) -> Callable[[str], Figure]:
+        return lambda title: _draw(title, entries)
 
     return [
         Plot(
             slug=f"{model}_{dtype}".replace("/", "_"),
-            title=f"{model}, {dtype}",
+            title=f"Largest differences: {model}, {dtype}",
             caption=(
                 "The largest difference of each step; a difference of 0 lies at the bottom. Dotted "
                 "lines: bounds of judged figures."
             ),
-            draw=draw(f"{model}, {dtype}", entries),
+            draw=draw(entries),
         )
         for (model, dtype), entries in groups.items()
     ]

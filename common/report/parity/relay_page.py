@@ -127,14 +127,14 @@ def print_summary(document: RelayDocument) -> None:
     print("\n".join(sentences(document)))
 
 
-def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
+def _draw(relay: RelayRun, unbroken: Sequence[RelayRun], title: str) -> Figure:
     """Draws the loss, one colour for each framework, and below it the differences of the curves."""
     frameworks = sorted({leg.split(":")[0] for leg in relay.legs})  # sorted, as in every plot
     color = dict(zip(frameworks, COLORS, strict=False))
     figure = Figure(figsize=(7.8, 5.2), dpi=110)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.subplots_adjust(left=0.1, right=0.74, bottom=0.1, top=0.9, hspace=0.16)
-    figure.suptitle(f"{relay.model}: {_name(relay)}", x=0.1, y=0.97, ha="left", fontsize=9)
+    figure.suptitle(title, x=0.1, y=0.97, ha="left", fontsize=9)
     for run, dash in zip(unbroken, DASHES[1:], strict=False):
         above.plot(
             run.losses,
@@ -197,9 +197,9 @@ def _draw(relay: RelayRun, unbroken: Sequence[RelayRun]) -> Figure:
 def _plots(document: RelayDocument) -> list[Plot]:
     """Returns one plot for each model: its first relay that succeeded."""
 
-    def draw(relay: RelayRun) -> Callable[[], Figure]:
+    def draw(relay: RelayRun) -> Callable[[str], Figure]:
         runs = [r for r in document.unbroken if r.model == relay.model and not r.error]
-        return lambda: _draw(relay, runs)
+        return lambda title: _draw(relay, runs, title)
 
     shown: dict[str, RelayRun] = {}
     for relay in document.relays:
@@ -208,7 +208,7 @@ def _plots(document: RelayDocument) -> list[Plot]:
     return [
         Plot(
             slug=f"relay_{model.replace('/', '-')}",
-            title=f"{model}, {document.dtype}",
+            title=f"Loss of a relay: {model}, {document.dtype}, {_name(relay)}",
             caption="Thick: the relay, one colour for each framework. Thin: unbroken runs.",
             draw=draw(relay),
         )

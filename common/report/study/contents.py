@@ -10,6 +10,7 @@ from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
+from isoscale.common.report.study.answers.matrix import EXPLANATION, Matrix, make_matrix
 from isoscale.common.report.study.answers.setting import Glance, answer, glance
 from isoscale.common.report.study.conditions import Conditions
 from isoscale.common.report.study.data import StudyData
@@ -18,6 +19,7 @@ from isoscale.common.report.study.method import method
 from isoscale.common.report.study.plots.loss import loss_curves
 from isoscale.common.report.study.plots.overview import overview_plots
 from isoscale.common.report.study.plots.setting import setting_plots
+from isoscale.common.report.study.plots.source import with_source
 from isoscale.common.report.study.plots.waterfall import waterfall_plots
 from isoscale.common.report.study.problems import problems
 from isoscale.common.report.study.tables import cells as cell_table
@@ -35,6 +37,7 @@ class Section:
 
     Attributes:
       title, anchor: of the setting.
+      short: the title without what all settings of the study share.
       sentences: the answer.
       verdicts: (comparison, ratio, evidence, outcome) rows.
       columns, rows: of the table of cells.
@@ -44,6 +47,7 @@ class Section:
     """
 
     title: str
+    short: str
     anchor: str
     sentences: list[str]
     verdicts: list[tuple[str, str, str, str]]
@@ -75,7 +79,12 @@ class LaneSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A whole report; ``about_lanes`` explains ``lanes``."""
+    """A whole report.
+
+    Attributes:
+      about_matrix, about_lanes: explain ``matrix`` and ``lanes``.
+      matrix: None for a study with many settings.
+    """
 
     name: str
     commands: list[str]
@@ -83,6 +92,8 @@ class Contents:
     measured: str
     counts: str
     headline: list[str]
+    about_matrix: str
+    matrix: Matrix | None
     glances: list[Glance]
     overview: list[Plot]
     sentences_first: bool
@@ -124,13 +135,22 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
 
 
 def _section(
-    study: StudyData, setting: Setting, frameworks: Sequence[str], *, anchor: str, drawn: bool
+    study: StudyData,
+    setting: Setting,
+    frameworks: Sequence[str],
+    conditions: Conditions,
+    *,
+    short: str,
+    anchor: str,
+    drawn: bool,
 ) -> Section:
     curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
+    plots = setting_plots(setting, frameworks, curves) if drawn else []
     losses = study.losses[setting.title]
     columns, table = cell_table.table(setting.cells)
     return Section(
         title=setting.title,
+        short=short,
         anchor=anchor,
         sentences=answer(study, setting),
         verdicts=[comparison_row(verdict) for verdict in study.verdicts[setting.title]],
@@ -138,7 +158,7 @@ def _section(
         rows=table,
         remarks=[*_steps_remark(study, setting), *_loss_remark(losses), *unreadable],
         alarm=losses.alarm,
-        plots=setting_plots(setting, frameworks, curves) if drawn else [],
+        plots=with_source(plots, [cell for _, cell in setting.cells], conditions),
     )
 
 
@@ -152,9 +172,20 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
     found_problems, drifted = problems(study), drift(study)
     cells = (*study.summaries, *study.ladder)
     frameworks = sorted({summary.cell.framework for summary in cells})
+    conditions = study.conditions()
+    anchors = [(f"s{index}", setting) for index, setting in enumerate(study.settings)]
+    short = _short([setting.title for setting in study.settings])
     sections = [
-        _section(study, setting, frameworks, anchor=f"s{index}", drawn=index < most_drawn)
-        for index, setting in enumerate(study.settings)
+        _section(
+            study,
+            setting,
+            frameworks,
+            conditions,
+            short=short[index],
+            anchor=anchor,
+            drawn=index < most_drawn,
+        )
+        for index, (anchor, setting) in enumerate(anchors)
     ]
     started = sorted(line.result.started for line in study.lines if line.result.started)
     measured = f"{_minute(started[0])} to {_minute(started[-1])} UTC" if started else "unknown"
@@ -173,8 +204,12 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
         measured=measured,
         counts=counts,
         headline=headline(study, drifted),
+        about_matrix=EXPLANATION,
+        matrix=make_matrix(study, anchors) if len(anchors) <= SENTENCES_FIRST else None,
         glances=[glance(study, setting) for setting in study.settings],
-        overview=overview_plots(study.settings, frameworks),
+        overview=with_source(
+            overview_plots(study.settings, frameworks), study.summaries, conditions
+        ),
         sentences_first=len(sections) <= SENTENCES_FIRST,
         about_lanes=INTRODUCTION,
         lanes=[
@@ -183,13 +218,17 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
                 sentences=sentences(found),
                 rows=rows(found),
                 alarm=found.alarm,
-                plots=waterfall_plots(found, frameworks) if index < most_drawn else [],
+                plots=with_source(
+                    waterfall_plots(found, frameworks) if index < most_drawn else [],
+                    [cell for _, cell in found.setting.cells],
+                    conditions,
+                ),
             )
             for index, found in enumerate(study.lanes)
         ],
         sections=sections,
         undrawn=max(0, len(study.settings) - most_drawn),
-        conditions=study.conditions(),
+        conditions=conditions,
         method=method(study, drifted),
         problems=found_problems,
         # The other problems, outliers for example, are no reason to doubt the study.
@@ -200,6 +239,13 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
         ],
         run_rows=list(run_rows(study)),
     )
+
+
+def _short(titles: Sequence[str]) -> list[str]:
+    """Returns the titles without the parts that all have; the model stays."""
+    split = [title.split(", ") for title in titles]
+    shared = set.intersection(*map(set, split)) if split else set()
+    return [", ".join([p[0], *(part for part in p[1:] if part not in shared)]) for p in split]
 
 
 def _minute(timestamp: str) -> str:

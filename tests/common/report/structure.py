@@ -100,7 +100,7 @@ def read_page(page: str, table: str) -> PageStructure:
     pattern = _pattern(list(csv.DictReader(io.StringIO(table))))
 
     def texts(tag: str) -> list[str]:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        found = re.findall(rf"<{tag}(?: [^>]*)?>(.*?)</{tag}>", page, flags=re.DOTALL)
         return [html.unescape(re.sub(r"<[^>]+>", "", text)) for text in found]
 
     return PageStructure(

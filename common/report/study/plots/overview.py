@@ -8,15 +8,17 @@ from matplotlib.figure import Figure
 
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.verdicts import champions, speed
-from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
     COLORS,
     MARKERS,
     add_legend,
+    add_value,
     make_axes,
     shortened,
     text_width,
 )
+from isoscale.common.report.words import number
 
 _ROWS = 40
 """Settings per plot; more settings go into further plots."""
@@ -28,8 +30,8 @@ def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> li
     return [
         Plot(
             slug=f"overview{f'_{first // _ROWS + 1}' if first else ''}",
-            title="The fastest cell of each framework",
-            caption="Throughput of each framework with its fastest strategy and number of "
+            title="Throughput of the fastest cell of each framework",
+            caption="Examples per second of each framework with its fastest strategy and number of "
             "devices, relative to the fastest framework of the setting. This plot shows no "
             "verdicts; the verdicts are in the text.",
             draw=partial(_draw_overview, compared[first : first + _ROWS], frameworks),
@@ -38,22 +40,26 @@ def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> li
     ]
 
 
-def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Figure:
+def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str], title: str) -> Figure:
     """Draws, for each setting, each framework's fastest cell relative to the fastest of all."""
     names = [setting.title for setting in settings]
     figure, axes = make_axes(
-        "The fastest cell of each framework",
-        1.0 + 0.3 * len(settings),
+        title,
+        1.0 + (0.15 + 0.15 * len(frameworks)) * len(settings),
         left=text_width(names),
         right=1.2,
     )
-    offset = 0.5 / max(1, len(frameworks))
+    offset = 0.75 / max(1, len(frameworks))
     places: dict[str, list[tuple[float, float]]] = {name: [] for name in frameworks}
     for row, setting in enumerate(settings):
-        speeds = {cell.cell.framework: speed(cell) for _, cell in reversed(champions(setting))}
-        for framework, value in speeds.items():
+        best = {cell.cell.framework: (n, speed(cell)) for n, cell in reversed(champions(setting))}
+        fastest = max(value for _, value in best.values())
+        for framework, (name, value) in best.items():
             shift = offset * (frameworks.index(framework) - (len(frameworks) - 1) / 2)
-            places[framework].append((100 * value / max(speeds.values()), row + shift))
+            x, y = 100 * value / fastest, row + shift
+            places[framework].append((x, y))
+            add_value(axes, x, y, f"{x:.0f}")
+            add_hover(axes, x, y, f"{name}: {number(value)} examples/s, {x:.1f} % of the fastest")
     entries = []
     for index, (framework, points) in enumerate(places.items()):
         look: dict[str, Any] = {
@@ -66,7 +72,7 @@ def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str]) -> Fi
         entries.append((framework, look))
     axes.set_yticks(range(len(settings)), [shortened(name) for name in names])
     axes.set_ylim(len(settings) - 0.5, -0.5)
-    axes.set_xlim(0, 105)
+    axes.set_xlim(0, 112)
     axes.set_xlabel("examples/s, % of the fastest framework")
     add_legend(axes, entries)
     return figure

@@ -1,4 +1,4 @@
-"""Plots with one row for each cell: time per step, accuracy, memory, compile time."""
+"""Plots with one row for each cell: time per step, latency, accuracy, memory, compile time."""
 
 import dataclasses
 import itertools
@@ -11,16 +11,18 @@ from matplotlib.figure import Figure
 from isoscale.common.analysis.estimates import Estimate
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting
-from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.measure.result import Summary
+from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
     ROWS_PER_PLOT,
     Look,
+    add_value,
     error_bars,
     make_axes,
     shortened,
     text_width,
 )
-from isoscale.common.report.words import accuracy
+from isoscale.common.report.words import accuracy, estimate, number
 from isoscale.common.study.records import ResultLine
 
 
@@ -56,6 +58,17 @@ STEP_TIME = CellQuantity(
     value_of=lambda line: line.result.median_step_seconds,
     estimate_of=lambda cell: cell.step_seconds,
     caption=f"{_CAPTION}; whiskers: 95 % interval of the median (with 3 or more runs).",
+)
+LATENCY = CellQuantity(
+    name="latency",
+    title="Latency of one step",
+    label="latency of one step, ms (left is better)",
+    scale=1e3,
+    value_of=lambda line: (line.result.latency_seconds or Summary()).median,
+    estimate_of=lambda cell: cell.latency_seconds,
+    caption="Each run's median over windows of one synchronised step; the time per step comes "
+    f"from windows of many steps. {_CAPTION}; whiskers: 95 % interval of the median (with 3 or "
+    "more runs).",
 )
 ACCURACY = CellQuantity(
     name="accuracy",
@@ -114,14 +127,7 @@ def per_cell_plots(
             slug=f"{setting.slug}_{quantity.name}{suffix}",
             title=f"{quantity.title}: {setting.title}",
             caption=f"{quantity.caption} Labels: framework, strategy, devices.",
-            draw=partial(
-                _draw_rows,
-                setting,
-                rows,
-                all_looks=all_looks,
-                label=quantity.label,
-                scale=quantity.scale,
-            ),
+            draw=partial(_draw_rows, rows, all_looks, quantity),
         )
 
 
@@ -137,16 +143,11 @@ class _Row:
 
 
 def _draw_rows(
-    setting: Setting,
-    rows: Sequence[_Row],
-    *,
-    all_looks: dict[str, Look],
-    label: str,
-    scale: float,
+    rows: Sequence[_Row], all_looks: dict[str, Look], quantity: CellQuantity, title: str
 ) -> Figure:
-    """Draws a marker with its interval for each cell, and a tick for each run."""
-    left = text_width([row.name for row in rows])
-    figure, axes = make_axes(setting.title, max(1.6, 1.0 + 0.24 * len(rows)), left=left)
+    """Draws a marker with its interval and value for each cell, and a tick for each run."""
+    left, scale = text_width([row.name for row in rows]), quantity.scale
+    figure, axes = make_axes(title, max(1.6, 1.0 + 0.24 * len(rows)), left=left, right=0.7)
     ticks = [(scale * run, y) for y, row in enumerate(rows) for run in row.runs]
     axes.plot(*zip(*ticks, strict=True), "|", color="#555555", markersize=7)
     for series, group in itertools.groupby(enumerate(rows), key=lambda entry: entry[1].series):
@@ -162,8 +163,14 @@ def _draw_rows(
             markeredgecolor="black",
             markeredgewidth=0.4,
         )
+    for y, row in enumerate(rows):
+        end = max([row.value, *row.runs, (row.estimate and row.estimate.high) or 0.0])
+        value = number(row.value, scale=scale)
+        text = estimate(row.estimate, scale=scale) if row.estimate else value
+        add_value(axes, scale * end, y, value)
+        add_hover(axes, scale * row.value, y, f"{row.name}: {text}, n = {len(row.runs)}")
     axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel(label)
+    axes.set_xlabel(quantity.label)
     return figure

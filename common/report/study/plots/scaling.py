@@ -1,4 +1,4 @@
-"""Plots over the number of devices: throughput, speedup, efficiency."""
+"""The plot over the number of devices: speedup and efficiency, or throughput."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isoscale.common.analysis.estimates import Estimate, Ratio
+from isoscale.common.analysis.estimates import LEAST_RUNS, Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting
-from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
     Look,
     add_legend,
@@ -19,6 +19,7 @@ from isoscale.common.report.drawing.style import (
     make_axes,
     text_width,
 )
+from isoscale.common.report.words import estimate, number, ratio
 
 _MOST_LINEAR = 8
 """With more devices, the axes of scaling curves are logarithmic."""
@@ -26,48 +27,46 @@ _IDEAL: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": (0,
 
 
 _CURVE_CAPTION = (
-    "Vertical bars: 95 % intervals, for cells with 3 or more runs. Hollow markers: devices shared "
-    "cores; these cells show overhead, not scaling."
+    "Vertical bars: 95 % intervals, for cells with 3 or more runs; a line connects only such "
+    "cells. Hollow markers: devices shared cores; these cells show overhead, not scaling."
 )
 
 
 def scaling_plots(setting: Setting, all_looks: dict[str, Look]) -> list[Plot]:
-    """Returns the plots over the number of devices; [] if all cells have the same number."""
+    """Returns the plot over the number of devices; [] if all cells have the same number.
+
+    It shows speedup and efficiency. Without a ``bare`` cell to compare with, it shows throughput.
+    """
     if len(_counts(setting)) < 2:
         return []
-    plots = [
+    if any(_speedup(cell) for _, cell in setting.cells):
+        return [
+            Plot(
+                slug=f"{setting.slug}_speedup",
+                title=f"Speedup and efficiency: {setting.title}",
+                caption="Speedup: examples per second, divided by those of bare on one device in "
+                "the same framework. Efficiency: speedup divided by devices; the legend has both "
+                f"for the most devices. {_CURVE_CAPTION} In the grey region, more devices are "
+                "slower than bare.",
+                draw=partial(_draw_speedup, setting, all_looks),
+            )
+        ]
+    return [
         Plot(
             slug=f"{setting.slug}_throughput",
-            title=f"Throughput against devices: {setting.title}",
-            caption=f"Medians over runs. {_CURVE_CAPTION} Dotted: the throughput of bare on one "
-            "device, times the number of devices.",
+            title=f"Throughput: {setting.title}",
+            caption=f"Medians over runs; the legend has those for the most devices. "
+            f"{_CURVE_CAPTION} There is no speedup: bare was not measured.",
             draw=partial(_draw_throughput, setting, all_looks),
         )
     ]
-    if any(_speedup(cell) for _, cell in setting.cells if _throughput(cell)):
-        plots += [
-            Plot(
-                slug=f"{setting.slug}_speedup",
-                title=f"Speedup: {setting.title}",
-                caption=f"{_CURVE_CAPTION} Speedup against the bare step of the same framework on "
-                "one device. In the grey region, more devices are slower than one.",
-                draw=partial(_draw_speedup, setting, all_looks),
-            ),
-            Plot(
-                slug=f"{setting.slug}_efficiency",
-                title=f"Efficiency: {setting.title}",
-                caption=f"{_CURVE_CAPTION} Speedup divided by devices.",
-                draw=partial(_draw_efficiency, setting, all_looks),
-            ),
-        ]
-    return plots
 
 
 def _devices_axes(
-    setting: Setting, names: Sequence[str], counts: Sequence[int], label: str
+    title: str, names: Sequence[str], counts: Sequence[int], label: str
 ) -> tuple[Figure, Axes]:
     right = text_width(names) + 0.35
-    figure, axes = make_axes(setting.title, 3.4, left=0.75, right=right)
+    figure, axes = make_axes(title, 3.4, left=0.75, right=right)
     if counts[-1] > _MOST_LINEAR:
         # With two logarithmic axes the ideal remains a straight line.
         axes.set_xscale("log", base=2)
@@ -99,16 +98,17 @@ def _curves(
     axes: Axes,
     all_looks: dict[str, Look],
     value_of: Callable[[CellSummary], tuple[float, Estimate | Ratio] | None],
-    *,
-    scale: float = 1.0,
+    text_of: Callable[[CellSummary], str],
 ) -> None:
     """Draws a line for each series over the number of devices; hollow: cells with shared cores."""
     counts = _counts(setting)
     for index, (name, cells) in enumerate(setting.series.items()):
-        look = all_looks[name]
         points = [(cell, found) for cell in cells if (found := value_of(cell)) is not None]
         if not points:
             continue
+        look = all_looks[name]
+        # With fewer runs a line would show a course that nobody knows.
+        known = all(len(cell.ok) >= LEAST_RUNS for cell, _ in points)
         # Series are shifted sideways a little: intervals then do not hide each other.
         place = index - (len(setting.series) - 1) / 2
         if axes.get_xscale() == "log":
@@ -116,18 +116,20 @@ def _curves(
         else:
             width = counts[-1] - counts[0]
             xs = [cell.cell.devices + 0.012 * width * place for cell, _ in points]
-        ys = [scale * value for _, (value, _) in points]
+        ys = [value for _, (value, _) in points]
         axes.errorbar(
             xs,
             ys,
-            yerr=error_bars([found for _, found in points], scale),
-            linestyle=look.dash,
+            yerr=error_bars([found for _, found in points], 1),
+            linestyle=look.dash if known else "",
             marker=look.marker,
             color=look.color,
             markersize=5,
             linewidth=1.2,
             elinewidth=1,
         )
+        for x, y, (cell, _) in zip(xs, ys, points, strict=True):
+            add_hover(axes, x, y, f"{name}, {cell.cell.devices}: {text_of(cell)}")
         shared = [i for i, (cell, _) in enumerate(points) if cell.cell.oversubscribed]
         if shared:
             axes.plot(
@@ -142,62 +144,78 @@ def _curves(
 
 
 def _throughput(cell: CellSummary) -> tuple[float, Estimate] | None:
-    estimate = cell.examples_per_second
-    return None if estimate is None else (estimate.median, estimate)
+    found = cell.examples_per_second
+    return None if found is None else (found.median, found)
+
+
+def _throughput_text(cell: CellSummary) -> str:
+    return f"{estimate(cell.examples_per_second)} examples/s, n = {len(cell.ok)}"
 
 
 def _speedup(cell: CellSummary) -> tuple[float, Ratio] | None:
-    return None if cell.speedup is None else (cell.speedup.value, cell.speedup)
+    if cell.cell.strategy == "bare" or cell.speedup is None:  # bare is the line at 1
+        return None
+    return cell.speedup.value, cell.speedup
 
 
-def _efficiency(cell: CellSummary) -> tuple[float, Ratio] | None:
-    return None if cell.efficiency is None else (cell.efficiency.value, cell.efficiency)
+def _speedup_text(cell: CellSummary) -> str:
+    percent = ratio(cell.efficiency, scale=100, digits=0)
+    return f"speedup {ratio(cell.speedup)}, efficiency {percent} %, n = {len(cell.ok)}"
 
 
-def _draw_throughput(setting: Setting, all_looks: dict[str, Look]) -> Figure:
-    counts = _counts(setting)
-    names = [*setting.series, "ideal: n x bare"]
-    figure, axes = _devices_axes(setting, names, counts, "examples/s")
-    _curves(setting, axes, all_looks, _throughput)
-    top = 0.0
-    for name, cells in setting.series.items():
-        for cell in cells:
-            base = cell.examples_per_second
-            if cell.cell.strategy == "bare" and base is not None:
-                ideal = [count * base.median for count in counts]
-                top = max(top, ideal[-1])
-                axes.plot(counts, ideal, **{**_IDEAL, "color": all_looks[name].color})
+def _entries(
+    setting: Setting,
+    all_looks: dict[str, Look],
+    value_of: Callable[[CellSummary], tuple[float, Estimate | Ratio] | None],
+    text_of: Callable[[CellSummary], str],
+) -> list[tuple[str, dict[str, Any]]]:
+    """Returns (label, properties of its line) of each series; the label has its last value."""
+    most = max(_counts(setting))
+    drawn = {
+        name: [cell for cell in cells if value_of(cell) is not None]
+        for name, cells in setting.series.items()
+    }
+    entries = []
+    for name, look in legend_entries(all_looks):
+        if drawn[name]:
+            last = drawn[name][-1]
+            where = "" if last.cell.devices == most else f" on {last.cell.devices}"
+            entries.append((f"{name}: {text_of(last)}{where}", look))
+    return entries
+
+
+def _draw_throughput(setting: Setting, all_looks: dict[str, Look], title: str) -> Figure:
+    def text(cell: CellSummary) -> str:
+        assert cell.examples_per_second is not None
+        return number(cell.examples_per_second.median)
+
+    counts, entries = _counts(setting), _entries(setting, all_looks, _throughput, text)
+    names = [name for name, _ in entries]
+    figure, axes = _devices_axes(title, names, counts, "examples/s")
+    _curves(setting, axes, all_looks, _throughput, _throughput_text)
     values = [c.examples_per_second.median for _, c in setting.cells if c.examples_per_second]
-    _set_bottom(axes, values, ideal=max([top, *values]))
-    add_legend(axes, [*legend_entries(all_looks), ("ideal: n x bare", _IDEAL)])
+    _set_bottom(axes, values, ideal=max(values))
+    add_legend(axes, entries)
     return figure
 
 
-def _draw_speedup(setting: Setting, all_looks: dict[str, Look]) -> Figure:
-    counts = _counts(setting)
+def _draw_speedup(setting: Setting, all_looks: dict[str, Look], title: str) -> Figure:
+    def text(cell: CellSummary) -> str:
+        assert cell.speedup is not None
+        percent = 100 * cell.speedup.value / cell.cell.devices
+        return f"{cell.speedup.value:.2f}x, {percent:.0f} %"
+
+    counts, entries = _counts(setting), _entries(setting, all_looks, _speedup, text)
+    grey = {"color": "#999999", "alpha": 0.3, "linewidth": 8}
+    entries += [("ideal", _IDEAL), ("slower than bare", grey)]
     figure, axes = _devices_axes(
-        setting, [*setting.series, "slower than bare"], counts, "speedup against bare"
+        title, [name for name, _ in entries], counts, "speedup against bare"
     )
     axes.plot(counts, counts, **_IDEAL)
     axes.axhline(1, color="#555555", linewidth=0.8)
-    _curves(setting, axes, all_looks, _speedup)
-    values = [cell.speedup.value for _, cell in setting.cells if cell.speedup]
+    _curves(setting, axes, all_looks, _speedup, _speedup_text)
+    values = [found[0] for _, cell in setting.cells if (found := _speedup(cell))]
     _set_bottom(axes, values, ideal=max([counts[-1], *values]))
     axes.axhspan(axes.get_ylim()[0], 1, color="#999999", alpha=0.18, linewidth=0)
-    grey = {"color": "#999999", "alpha": 0.3, "linewidth": 8}
-    extra = [("ideal", _IDEAL), ("slower than bare", grey)]
-    add_legend(axes, [*legend_entries(all_looks), *extra])
-    return figure
-
-
-def _draw_efficiency(setting: Setting, all_looks: dict[str, Look]) -> Figure:
-    counts = _counts(setting)
-    figure, axes = _devices_axes(
-        setting, [*setting.series, "ideal: 100 %"], counts, "efficiency, % of n x bare"
-    )
-    axes.axhline(100, **_IDEAL)
-    _curves(setting, axes, all_looks, _efficiency, scale=100)
-    axes.set_yscale("linear")  # readers compare percentages from 0, with many devices too
-    axes.set_ylim(bottom=0)
-    add_legend(axes, [*legend_entries(all_looks), ("ideal: 100 %", _IDEAL)])
+    add_legend(axes, entries)
     return figure

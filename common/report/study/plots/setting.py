@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import looks
-from isoscale.common.report.study.plots.latency import latency_plot
 from isoscale.common.report.study.plots.loss import LossCurves, loss_plot
 from isoscale.common.report.study.plots.per_cell import (
     ACCURACY,
     COMPILE_TIME,
+    LATENCY,
     MEMORY,
     STEP_TIME,
     per_cell_plots,
@@ -33,8 +33,7 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         *per_cell_plots(setting, STEP_TIME, all_looks),
         *scaling_plots(setting, all_looks),
     ]
-    if any(cell.latency_seconds is not None for cell in measured):
-        plots.append(latency_plot(setting, all_looks))
+    plots += per_cell_plots(setting, LATENCY, all_looks)
     if curves:
         plots.append(loss_plot(setting, curves, all_looks))
     for quantity in (ACCURACY, MEMORY, COMPILE_TIME):

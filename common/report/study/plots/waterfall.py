@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from isoscale.common.analysis.estimates import Estimate
 from isoscale.common.analysis.waterfall import Lanes, Waterfall
 from isoscale.common.config.run_config import STOCK, TUNED
-from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
     ROWS_PER_PLOT,
+    add_value,
     color_of,
     error_bars,
     make_axes,
@@ -19,6 +20,7 @@ from isoscale.common.report.drawing.style import (
     text_width,
 )
 from isoscale.common.report.study.tables.lanes import step_name
+from isoscale.common.report.words import estimate, number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,9 @@ def _bars(waterfall: Waterfall, color: str) -> Iterator[_Bar]:
         yield _Bar(name=TUNED, color=color, start=0.0, estimate=found, floats=False)
 
 
-def _draw_waterfalls(title: str, bars: Sequence[_Bar]) -> Figure:
+def _draw_waterfalls(bars: Sequence[_Bar], title: str) -> Figure:
     left = text_width([bar.name for bar in bars])
-    figure, axes = make_axes(title, max(1.6, 1.0 + 0.24 * len(bars)), left=left)
+    figure, axes = make_axes(title, max(1.6, 1.0 + 0.24 * len(bars)), left=left, right=0.7)
     for y, bar in enumerate(bars):
         if bar.estimate is None:
             axes.annotate("no result", (0, y), fontsize=7, va="center")
@@ -84,6 +86,12 @@ def _draw_waterfalls(title: str, bars: Sequence[_Bar]) -> Figure:
             elinewidth=1,
             capsize=2,
         )
+        high = max(bar.start, end, bar.estimate.high or 0.0)
+        change = number(end - bar.start, scale=1e3)
+        value = f"{'+' if end > bar.start else ''}{change}" if bar.floats else change
+        add_value(axes, 1e3 * high, y, value)
+        text = f"{bar.name}: {estimate(bar.estimate, scale=1e3)} ms per step"
+        add_hover(axes, 1e3 * end, y, f"{text}, n = {bar.estimate.n}")
     axes.set_yticks(range(len(bars)), [shortened(bar.name) for bar in bars])
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xlim(left=0)
@@ -110,9 +118,10 @@ def waterfall_plots(lanes: Lanes, frameworks: Sequence[str]) -> list[Plot]:
                     title=f"From stock to tuned: {title}",
                     caption="Medians over runs; whiskers: 95 % interval of the median (with 3 or "
                     "more runs). A pale bar is the time that a tweak saves against the rung "
-                    "before, a hatched bar the time that a tweak adds. This plot shows no "
+                    "before, a hatched bar the time that a tweak adds; the number beside it is "
+                    "that time. This plot shows no "
                     "verdicts; the verdicts are in the table.",
-                    draw=partial(_draw_waterfalls, title, bars[first : first + ROWS_PER_PLOT]),
+                    draw=partial(_draw_waterfalls, bars[first : first + ROWS_PER_PLOT]),
                 )
             )
     return plots
