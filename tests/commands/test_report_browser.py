@@ -1,14 +1,18 @@
 """Opens a report in a real browser: sorting, hovering, the content policy, narrow windows."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from isoscale.common.parity.documents import ParityDocument
+from isoscale.common.report.parity import page as parity_page
 from isoscale.common.report.study.data import load_study
 from isoscale.common.report.study.write import write_report
 from tests.common.report.fake_study import grid_lines, write_study
+from tests.common.report.parity.test_page import VERSION_1
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +61,18 @@ def test_no_table_is_cut(page: Page, tmp_path: Path) -> None:
     )
     assert wide == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1400, 800])
+def test_no_table_of_parity_is_cut(browser: Browser, tmp_path: Path, width: int) -> None:
+    document = ParityDocument.from_json(json.loads(VERSION_1.read_text()))
+    written = parity_page.write_page(tmp_path, document)
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto(written.as_uri())
+    page.screenshot(path=tmp_path / "parity.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
 
 
 def test_the_bar_of_contents_leads_to_each_section(page: Page) -> None:

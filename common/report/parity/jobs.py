@@ -26,6 +26,11 @@ def said_of_runs(document: ParityDocument | RelayDocument, *, total: int) -> str
     )
 
 
+def source(document: ParityDocument | RelayDocument) -> str:
+    """Returns the line below each plot: machine and date."""
+    return f"{document.machine['cpu_model']}; {document.time[:10]}"
+
+
 def write_page(
     path: Path, template: str, *, drawn: Sequence[tuple[Plot, str]], **content: Any
 ) -> Path:

@@ -305,7 +305,7 @@ def _draw(title: str, entries: Sequence[Pair]) -> Figure:
     return figure
 
 
-def _plots(found: Sequence[Pair]) -> list[Plot]:
+def _plots(document: ParityDocument, found: Sequence[Pair]) -> list[Plot]:
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in found:
         figure = pair.largest(LOSS)
@@ -324,6 +324,7 @@ def _plots(found: Sequence[Pair]) -> list[Plot]:
                 "lines: bounds of judged figures."
             ),
             draw=draw(entries),
+            source=jobs.source(document),
         )
         for (model, dtype), entries in groups.items()
     ]
@@ -335,7 +336,7 @@ def write_page(folder: Path, document: ParityDocument) -> Path:
     return jobs.write_page(
         folder / HTML,
         HTML,
-        drawn=[(plot, plot.render_svg()) for plot in _plots(found)],
+        drawn=[(plot, plot.render_svg()) for plot in _plots(document, found)],
         document=document,
         bounds={name: to_record(tolerance) for name, tolerance in document.bounds.items()},
         sentences=sentences(document, found),

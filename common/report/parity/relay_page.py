@@ -211,6 +211,7 @@ def _plots(document: RelayDocument) -> list[Plot]:
             title=f"Loss of a relay: {model}, {document.dtype}, {_name(relay)}",
             caption="Thick: the relay, one colour for each framework. Thin: unbroken runs.",
             draw=draw(relay),
+            source=jobs.source(document),
         )
         for model, relay in shown.items()
     ]
