@@ -44,7 +44,13 @@ class Tests:
         return sum(answer.p is not None for answer in (self._answers or {}).values())
 
     def ask(self, cell: CellSummary, other: CellSummary) -> Tested:
-        """Returns the comparison of two cells; before all pairs are known, a placeholder."""
+        """Returns the comparison of two cells; before all pairs are known, a placeholder.
+
+        Raises:
+          ValueError: both cells have the same runs: a cell is not compared with itself.
+        """
+        if cell.measured == other.measured and cell.cell != other.cell:
+            raise ValueError(f"{cell.cell.id} and {other.cell.id} have the same runs")
         key, swapped = _key(cell, other)
         if self._answers is None:
             self._pairs[key] = (other, cell) if swapped else (cell, other)
@@ -75,6 +81,9 @@ def in_one_family(make: Callable[[Tests], T]) -> tuple[T, Tests]:
 
 
 def _key(cell: CellSummary, other: CellSummary) -> tuple[_Key, bool]:
-    """Returns a key that is the same in both orders, and whether the order was changed."""
-    first, second = cell.cell.key, other.cell.key
+    """Returns a key that is the same in both orders, and whether the order was changed.
+
+    A shared cell counts as the cell that has its runs: the same pair in two lanes is one test.
+    """
+    first, second = cell.measured.key, other.measured.key
     return ((second, first), True) if second < first else ((first, second), False)

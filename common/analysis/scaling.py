@@ -1,8 +1,9 @@
 """Summarizes the results of runs by cell, with speedup and efficiency against ``bare``."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from isoscale.common.analysis import pooling
@@ -14,8 +15,8 @@ from isoscale.common.analysis.estimates import (
     ratio_estimates,
 )
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.run_config import LADDER
-from isoscale.common.study.records import ResultLine
+from isoscale.common.config.run_config import LADDER, STOCK
+from isoscale.common.study.records import ResultLine, SharedCell
 
 Scaling = Literal["strong", "weak"]
 
@@ -34,7 +35,7 @@ class CellSummary:
     """The results of a cell over its runs.
 
     Attributes:
-      cell: the cell as recorded.
+      cell: the cell as recorded; of a shared cell, the cell of the other lane.
       ok: result lines of its successful runs.
       statuses: status -> number of lines.
       errors: the different errors, in order of appearance.
@@ -53,6 +54,8 @@ class CellSummary:
       base: the cell of ``bare`` that the speedup compares with; None if it was not measured.
       speedup: throughput / throughput of ``bare``; None if bare was not measured.
       efficiency: speedup / devices.
+      shared: the record of a shared cell, whose runs are those of its stock cell; None for a cell
+        with runs of its own.
     """
 
     cell: Cell
@@ -70,6 +73,12 @@ class CellSummary:
     base: "CellSummary | None" = None
     speedup: Ratio | None
     efficiency: Ratio | None
+    shared: SharedCell | None = None
+
+    @functools.cached_property
+    def measured(self) -> Cell:
+        """The cell that has the runs: the same for a stock cell and its shared tuned cell."""
+        return dataclasses.replace(self.cell, tuning=STOCK) if self.shared else self.cell
 
     @property
     def throughputs(self) -> list[float]:
@@ -122,18 +131,23 @@ def _unsound(a: CellSummary, b: CellSummary) -> str | None:
     return None
 
 
-def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[CellSummary]:
-    """Returns one summary per cell, in order of first appearance.
+def summarize_cells(
+    results: Sequence[ResultLine], *, scaling: Scaling, shared: Sequence[SharedCell] = ()
+) -> list[CellSummary]:
+    """Returns one summary per cell, in order of first appearance; shared cells come last.
 
     Args:
       results: lines of ``results.jsonl``.
       scaling: ``strong`` compares with ``bare`` at the same global batch, ``weak`` with ``bare``
         at the batch of one device.
+      shared: stock cells that also stand for their tuned cell; one without runs is left out, and
+        so is one whose tuned cell has runs of its own, from before cells were shared.
     """
     groups: dict[Cell, list[ResultLine]] = {}
     for line in results:
         groups.setdefault(line.cell, []).append(line)
     summaries = [_without_speedup(group) for group in groups.values()]
+    summaries += _shared(summaries, shared)
     bases: dict[tuple[str, int], CellSummary] = {}
     for summary in summaries:
         cell = summary.cell
@@ -150,6 +164,20 @@ def summarize_cells(results: Sequence[ResultLine], *, scaling: Scaling) -> list[
     for (index, base), speedup in zip(found, ratios, strict=True):
         summaries[index] = _with_speedup(summaries[index], base, speedup)
     return summaries
+
+
+def _shared(
+    summaries: Sequence[CellSummary], shared: Sequence[SharedCell]
+) -> Iterator[CellSummary]:
+    """Yields the summaries of shared cells: the figures of the stock cell, in the other lane."""
+    by_id = {summary.cell.id: summary for summary in summaries}
+    for found in shared:
+        stock = by_id.get(found.cell_id)
+        if stock is None or stock.cell.tuning != STOCK:
+            continue
+        cell = dataclasses.replace(stock.cell, tuning=found.lane)
+        if cell.id not in by_id:
+            yield dataclasses.replace(stock, cell=cell, shared=found)
 
 
 def _with_speedup(summary: CellSummary, base: CellSummary, speedup: Ratio) -> CellSummary:

@@ -43,7 +43,8 @@ class Step:
       lane: ``stock``, ``ladder`` or ``tuned``.
       added: tweaks that the previous step lacks; several tweaks if the ladder was not measured.
       cell: the cell of this step; None if the study lacks it.
-      change: comparison with the previous step; None for the first step, or if a result is missing.
+      change: comparison with the previous step; None for the first step, if a result is missing,
+        or if both are the same configuration.
     """
 
     lane: str
@@ -56,6 +57,11 @@ class Step:
         """Whether the step's cell has a successful run."""
         return self.cell is not None and bool(self.cell.ok)
 
+    @property
+    def same(self) -> str | None:
+        """Why this tuned step is the same configuration as stock; None if it has its own runs."""
+        return self.cell.shared.reason if self.cell and self.cell.shared else None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Waterfall:
@@ -64,7 +70,8 @@ class Waterfall:
     Attributes:
       framework, strategy, devices: of all steps.
       steps: from stock (the first) to tuned (the last).
-      total: comparison of tuned with stock; None if a result is missing.
+      total: comparison of tuned with stock; None if a result is missing, or if both are the same
+        configuration.
       strays: cells outside the steps: a stock cell with tweaks, a rung whose tweaks are not the
         first ones of the tuned lane, or a second cell of a lane.
     """
@@ -80,6 +87,11 @@ class Waterfall:
     def name(self) -> str:
         """Framework and strategy, for example ``torch ddp``."""
         return f"{self.framework} {self.strategy}"
+
+    @property
+    def same(self) -> str | None:
+        """Why tuned is the same configuration as stock; None if tuned has its own runs."""
+        return self.steps[-1].same
 
     @property
     def tweaks(self) -> list[str]:
@@ -137,7 +149,8 @@ class Gap:
       members: framework -> its waterfall; only frameworks with a result in both lanes.
       absent: waterfalls of the other frameworks: the result of a lane is missing.
       stock, tuned: speed differences in each lane.
-      left: share of the stock gap that remains; None unless the stock lane shows a difference.
+      left: share of the stock gap that remains; None unless the stock lane shows a difference;
+        None if both gaps are between the same configurations.
     """
 
     devices: int
@@ -146,6 +159,14 @@ class Gap:
     stock: LaneGap
     tuned: LaneGap
     left: RemainingShare | None
+
+    @property
+    def same(self) -> bool:
+        """Whether the gaps of both lanes are between the same configurations: they are one gap."""
+        ends = (self.stock.order[0], self.stock.order[-1])
+        return (self.tuned.order[0], self.tuned.order[-1]) == ends and all(
+            self.members[name].same for name in ends
+        )
 
     def reversals(self) -> dict[tuple[str, str], bool]:
         """Returns the pairs (faster, slower) in stock that have the opposite order in tuned.
@@ -275,6 +296,8 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
 def _change(cell: CellSummary | None, other: CellSummary | None, test: _Test) -> Change | None:
     if cell is None or other is None or not cell.ok or not other.ok:
         return None
+    if cell.measured == other.measured:
+        return None  # one configuration with one set of runs: there is nothing to test
     return test(cell, other)
 
 
@@ -290,14 +313,17 @@ def _gap(devices: int, waterfalls: Sequence[Waterfall], test: _Test) -> Gap:
         chosen.setdefault(waterfall.framework, waterfall)
     members = {name: w for name, w in chosen.items() if w.cell(STOCK) and w.cell(TUNED)}
     stock, tuned = (_lane_gap(members, lane, test) for lane in (STOCK, TUNED))
-    return Gap(
+    gap = Gap(
         devices=devices,
         members=members,
         absent=[waterfall for name, waterfall in chosen.items() if name not in members],
         stock=stock,
         tuned=tuned,
-        left=_left(stock, tuned) if len(members) > 1 else None,
+        left=None,
     )
+    if len(members) < 2 or gap.same:
+        return gap
+    return dataclasses.replace(gap, left=_left(stock, tuned))
 
 
 def _lane_gap(members: dict[str, Waterfall], lane: str, test: _Test) -> LaneGap:

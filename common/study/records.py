@@ -4,7 +4,13 @@ import dataclasses
 from typing import Any, Literal
 
 from isoscale.common.config.cell import Cell
-from isoscale.common.config.records import from_record, to_record, with_version, without_version
+from isoscale.common.config.records import (
+    OMIT_DEFAULT,
+    from_record,
+    to_record,
+    with_version,
+    without_version,
+)
 from isoscale.common.config.run_config import TRAINING
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.registry import lookup
@@ -97,6 +103,30 @@ class ResultLine(_LineFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedCell:
+    """A stock cell whose runs also count in the tuned lane: both are the same configuration.
+
+    The choice of tweaks depends on the machine. Therefore the study records it: a report may be
+    written on another machine.
+
+    Attributes:
+      cell_id: id of the stock cell, which has the runs.
+      lane: the other lane.
+      left_out: (name, reason) of the tweaks of the other lane that the machine does not allow.
+    """
+
+    cell_id: str
+    lane: Literal["tuned"]
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list, metadata=OMIT_DEFAULT)
+
+    @property
+    def reason(self) -> str:
+        """Why the two lanes are the same configuration, for example ``tuned adds no tweak``."""
+        listed = [f"{name} is left out ({reason})" for name, reason in self.left_out]
+        return ", ".join(listed) or "tuned adds no tweak"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SessionRecord:
     """One call of ``isoscale compare`` on a study.
 
@@ -105,6 +135,7 @@ class SessionRecord:
       rounds: runs per cell that the call planned or began.
       started: start time, UTC, ISO 8601.
       order_of_first_round: cell ids, in the order of their first runs.
+      shared: stock cells of the call that also stand for their tuned cell.
       machine: the facts that ``common/machine/describe.py`` returns.
     """
 
@@ -112,6 +143,7 @@ class SessionRecord:
     rounds: int
     started: str | None = None
     order_of_first_round: list[str] | None = None
+    shared: list[SharedCell] = dataclasses.field(default_factory=list, metadata=OMIT_DEFAULT)
     machine: dict[str, Any]
 
 
@@ -143,6 +175,11 @@ class StudyRecord:
                 isinstance(machine.get(name), list) for name in ("available_cores", "gpus")
             ):
                 raise ValueError("machine of a session lacks cpu_model, available_cores or gpus")
+
+    def shared(self) -> list[SharedCell]:
+        """Returns the shared cells of all sessions; of a cell in several sessions, the latest."""
+        found = {(s.cell_id, s.lane): s for session in self.sessions for s in session.shared}
+        return list(found.values())
 
     def to_record(self) -> dict[str, Any]:
         """Returns the record as plain JSON values."""

@@ -1,5 +1,6 @@
 """Fake studies with known figures, written to disk in the format of ``compare``."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -170,21 +171,48 @@ def ladder_lines(
     return lines
 
 
+def without_copies(
+    lines: Sequence[dict[str, Any]], **changes: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the lines without those of tuned cells without tweaks, and the stock cells that
+    stand for them, as a study records both.
+
+    Args:
+      lines: lines of a study.
+      changes: further fields of each shared cell.
+    """
+    kept = [x for x in lines if x["cell"]["tuning"] != "tuned" or x["cell"].get("tweaks")]
+    copies = {Cell.from_record(x["cell"]) for x in lines if x not in kept}
+    ids = sorted(dataclasses.replace(cell, tuning="stock").id for cell in copies)
+    return kept, [{"cell_id": name, "lane": "tuned", **changes} for name in ids]
+
+
 def write_study(
-    folder: Path, lines: Sequence[dict[str, Any]], *, steps: int = 20, scaling: str = "strong"
+    folder: Path,
+    lines: Sequence[dict[str, Any]],
+    *,
+    steps: int = 20,
+    scaling: str = "strong",
+    shared: Sequence[dict[str, Any]] = (),
 ) -> Store:
     """Writes the folder of a study.
 
-    Each successful run gets a folder with ``steps`` losses; with 0, runs have no folders.
+    Each successful run gets a folder with ``steps`` losses; with 0, runs have no folders. The
+    session records the cells ``shared``.
     """
     folder.mkdir(parents=True)
+    session = {
+        "flags": ["--models=mlp_medium"],
+        "rounds": 6,
+        "started": "2026",
+        "machine": MACHINE,
+        **({"shared": list(shared)} if shared else {}),
+    }
     settings = {
         "scaling": scaling,
         "order_seed": 0,
         "order_rule": "test",
-        "sessions": [
-            {"flags": ["--models=mlp_medium"], "rounds": 6, "started": "2026", "machine": MACHINE}
-        ],
+        "sessions": [session],
     }
     (folder / "study.json").write_text(json.dumps(settings))
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
