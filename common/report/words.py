@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from isoscale.common.analysis import pooling
 from isoscale.common.analysis.estimates import Estimate, Ratio
@@ -11,6 +11,8 @@ from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.study.records import ResultLine
 
 NO_VALUE = "-"
+SAME_CONFIGURATION = "same configuration"
+"""What reports say of stock and tuned if the tuned lane adds no tweak."""
 
 
 def joined(items: Sequence[str]) -> str:
@@ -18,6 +20,14 @@ def joined(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def by_reason(entries: Iterable[tuple[str, str]]) -> str:
+    """Returns ``a and b (reason of both); c (another reason)`` for (name, reason) entries."""
+    found: dict[str, list[str]] = {}
+    for name, reason in entries:
+        found.setdefault(reason, []).append(name)
+    return "; ".join(f"{joined(names)} ({reason})" for reason, names in found.items())
 
 
 def number(value: float | None, *, scale: float = 1.0, digits: int | None = None) -> str:
@@ -73,6 +83,11 @@ def accuracy(result: TrainingResult) -> float | None:
     return result.eval.accuracy if result.eval else None
 
 
+def same_configuration(reason: str) -> str:
+    """Returns the verdict on a tuned cell that is its stock cell: neither a ratio nor a test."""
+    return f"{SAME_CONFIGURATION}: {reason}"
+
+
 def incomplete(summary: CellSummary) -> list[str]:
     """Returns the number of unsuccessful runs of a cell for each status, as text."""
     return [f"{n} {status}" for status, n in summary.statuses.items() if status != "ok"]
@@ -81,6 +96,8 @@ def incomplete(summary: CellSummary) -> list[str]:
 def marks(summary: CellSummary) -> list[str]:
     """Returns the warnings about a cell's figures, as short texts."""
     found = []
+    if summary.shared:
+        found.append(f"{SAME_CONFIGURATION} as stock ({summary.shared.reason})")
     if summary.cell.oversubscribed:
         found.append("oversubscribed")
     if summary.mixed:

@@ -85,7 +85,7 @@ def experiment_of(studies: Sequence[StudyData]) -> api_pb2.Experiment:
     """Returns the description of all hyperparameters and metrics of some studies."""
     values: dict[str, list[bool | float | str]] = {}
     for study in studies:
-        for summary in (*study.summaries, *study.ladder):
+        for summary in study.measured:
             found = hparams_of(summary.cell) | {"study": clean(study.name)}
             for name, value in found.items():
                 values.setdefault(name, []).append(value)

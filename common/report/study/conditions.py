@@ -13,6 +13,7 @@ from isoscale.common.config.cell import Cell
 from isoscale.common.config.records import to_record
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import ranks
+from isoscale.common.report.words import SAME_CONFIGURATION
 from isoscale.common.study.records import ResultLine
 
 UNKNOWN = "unknown"
@@ -61,13 +62,15 @@ _TOLD_APART_BY: tuple[tuple[str, ...], ...] = (
 )
 
 
-def _tuning(cells: Sequence[Cell]) -> list[str]:
+def _tuning(summaries: Sequence[CellSummary]) -> list[str]:
     """Returns each lane, with its active tweaks if any framework has some."""
     found = []
-    for lane in sorted({cell.tuning for cell in cells}):
-        members = [cell for cell in cells if cell.tuning == lane]
-        if any(cell.tweaks for cell in members):
-            frameworks = sorted({cell.framework for cell in members})
+    for lane in sorted({summary.cell.tuning for summary in summaries}):
+        members = [summary for summary in summaries if summary.cell.tuning == lane]
+        if all(summary.shared for summary in members):
+            found.append(f"{lane}: {SAME_CONFIGURATION} as stock")
+        elif any(summary.cell.tweaks for summary in members):
+            frameworks = sorted({summary.cell.framework for summary in members})
             texts = [text for name in frameworks for text in _tweaks(name, members)]
             found.append(f"{lane}: {'; '.join(texts)}")
         else:
@@ -75,15 +78,18 @@ def _tuning(cells: Sequence[Cell]) -> list[str]:
     return found
 
 
-def _tweaks(framework: str, cells: Sequence[Cell]) -> list[str]:
+def _tweaks(framework: str, summaries: Sequence[CellSummary]) -> list[str]:
     """Returns a framework's tweaks in one lane, for each model, strategy, ... if these differ."""
     found: dict[str, dict[str, None]] = {}
     for names in _TOLD_APART_BY:
         found = {}
-        for cell in cells:
+        for summary in summaries:
+            cell = summary.cell
             if cell.framework == framework:
                 where = " ".join(str(getattr(cell, name)) for name in names)
-                found.setdefault(where, {})[", ".join(cell.tweaks) or "none"] = None
+                text = ", ".join(cell.tweaks) or "none"
+                text += f", {SAME_CONFIGURATION} as stock" if summary.shared else ""
+                found.setdefault(where, {})[text] = None
         if all(len(texts) == 1 for texts in found.values()):
             break
     return [
@@ -165,7 +171,7 @@ def make_conditions(
             "Compiled",
             _joined(f"{cell.framework} {cell.compile_mode}" for cell in cells),
         ),
-        ("Tuning", "; ".join(_tuning(cells)) or UNKNOWN),
+        ("Tuning", "; ".join(_tuning(summaries)) or UNKNOWN),
         *([("Environment", "; ".join(environment))] if (environment := _environment(ok)) else []),
         ("dtype", _joined(cell.dtype + _tf32(cell) for cell in cells)),
         ("Optimizer", _joined(optimizers)),

@@ -170,8 +170,7 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
       most_drawn: largest number of settings with plots.
     """
     found_problems, drifted = problems(study), drift(study)
-    cells = (*study.summaries, *study.ladder)
-    frameworks = sorted({summary.cell.framework for summary in cells})
+    frameworks = sorted({summary.cell.framework for summary in study.measured})
     conditions = study.conditions()
     anchors = [(f"s{index}", setting) for index, setting in enumerate(study.settings)]
     short = _short([setting.title for setting in study.settings])
@@ -194,7 +193,8 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
         statuses[line.result.status] = statuses.get(line.result.status, 0) + 1
     between = f" and {len(study.ladder)} between stock and tuned" if study.ladder else ""
     counts = (
-        f"{len(study.summaries)} cells in {len(study.settings)} setting(s){between}, "
+        f"{len(study.measured) - len(study.ladder)} cells in {len(study.settings)} setting(s)"
+        f"{between}, "
         f"{len(study.lines)} runs: {', '.join(f'{n} {status}' for status, n in statuses.items())}"
     )
     return Contents(

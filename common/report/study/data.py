@@ -47,8 +47,10 @@ class StudyData:
       folder: folder of the study.
       record: content of ``study.json``.
       lines: lines of ``results.jsonl``, in order of execution.
-      summaries: all cells except those of the ladder.
+      summaries: all cells except those of the ladder; shared cells (see ``CellSummary``) only in a
+        setting that also has cells with runs of its own lane.
       ladder: cells between stock and tuned; only ``lanes`` uses them.
+      shared: all shared cells; ``lanes`` has them, too.
       settings: groups of comparable cells.
       verdicts: title of a setting -> its verdicts.
       losses: title of a setting -> the differences between losses of its cells.
@@ -61,6 +63,7 @@ class StudyData:
     lines: list[ResultLine]
     summaries: list[CellSummary]
     ladder: list[CellSummary]
+    shared: list[CellSummary]
     settings: list[Setting]
     verdicts: dict[str, list[Verdict]]
     losses: dict[str, LossSpread]
@@ -95,6 +98,17 @@ class StudyData:
         ]
         return list(dict.fromkeys(found))
 
+    @property
+    def measured(self) -> list[CellSummary]:
+        """All cells with runs of their own, those of the ladder last."""
+        return [*(cell for cell in self.summaries if cell.shared is None), *self.ladder]
+
+    @property
+    def repeated(self) -> list[CellSummary]:
+        """The shared cells that ``summaries`` leaves out."""
+        shown = {cell.cell for cell in self.summaries}
+        return [cell for cell in self.shared if cell.cell not in shown]
+
     def names(self) -> dict[Cell, tuple[str, str]]:
         """Returns cell -> (name, title of its setting) for all cells."""
         # Later entries win: a cell keeps the name that it has in the ordinary report.
@@ -113,7 +127,7 @@ class StudyData:
     def conditions(self) -> Conditions:
         """Returns the conditions under which the study was measured."""
         return make_conditions(
-            self.summaries,
+            [*self.summaries, *self.repeated],
             self.machines,
             scaling=self.scaling,
             framework_facts=self.framework_facts(),
@@ -128,6 +142,9 @@ class StudyData:
                 config = self.config(line)
                 for name, reason in config.tweaks_left_out if config else []:
                     found[f"{line.cell.framework} {name}: {reason}"] = None
+        for cell in self.shared:
+            for name, reason in cell.shared.left_out if cell.shared else []:
+                found[f"{cell.cell.framework} {name}: {reason}"] = None
         return list(found)
 
     def steps(self, line: ResultLine) -> list[dict[str, Any]]:
@@ -212,13 +229,13 @@ def load_study(store: Store) -> StudyData:
     record = store.record()
     store.load()
     lines = sorted(store.lines(), key=lambda line: line.sequence)
-    measured = summarize_cells(lines, scaling=record.scaling)
-    summaries = [summary for summary in measured if summary.cell.tuning != LADDER]
+    found = summarize_cells(lines, scaling=record.scaling, shared=record.shared())
+    summaries = _shown([cell for cell in found if cell.cell.tuning != LADDER], record.scaling)
     settings = split_into_settings(summaries, scaling=record.scaling)
     (verdicts, lanes), tests = in_one_family(
         lambda family: (
             judge(settings, family),
-            compare_lanes(measured, scaling=record.scaling, tests=family),
+            compare_lanes(found, scaling=record.scaling, tests=family),
         )
     )
     return StudyData(
@@ -226,7 +243,8 @@ def load_study(store: Store) -> StudyData:
         record=record,
         lines=lines,
         summaries=summaries,
-        ladder=[summary for summary in measured if summary.cell.tuning == LADDER],
+        ladder=[cell for cell in found if cell.cell.tuning == LADDER],
+        shared=[cell for cell in found if cell.shared],
         settings=settings,
         verdicts=verdicts,
         losses={setting.title: loss_spread(setting) for setting in settings},
@@ -234,3 +252,18 @@ def load_study(store: Store) -> StudyData:
         tests=tests.count,
         notes=store.notes,
     )
+
+
+def _shown(summaries: list[CellSummary], scaling: Scaling) -> list[CellSummary]:
+    """Returns the cells without those of a setting in which all cells are shared.
+
+    Such a setting would repeat every table and verdict of the stock lane.
+    """
+    settings = split_into_settings(summaries, scaling=scaling)
+    repeated = {
+        cell.cell
+        for setting in settings
+        if all(cell.shared for _, cell in setting.cells)
+        for _, cell in setting.cells
+    }
+    return [cell for cell in summaries if cell.cell not in repeated]

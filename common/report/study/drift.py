@@ -18,7 +18,7 @@ def drift(study: StudyData) -> Drift | None:
     xs: list[float] = []
     ys: list[float] = []
     cells = 0
-    for summary in (*study.summaries, *study.ladder):
+    for summary in study.measured:
         if len(summary.ok) < 2:
             continue
         cells += 1

@@ -16,7 +16,7 @@ from isoscale.common.machine.own_version import own_version
 from isoscale.common.report.formats import csv_table
 from isoscale.common.report.study.answers.lanes import INTRODUCTION
 from isoscale.common.report.study.data import StudyData
-from isoscale.common.report.words import accuracy, marks, median_of
+from isoscale.common.report.words import SAME_CONFIGURATION, accuracy, marks, median_of
 
 CELLS = "cells.csv"
 VERDICTS = "verdicts.json"
@@ -44,16 +44,22 @@ def cells_csv(study: StudyData) -> str:
     have the same names.
 
     A figure is the median over the runs of the cell, with its 95 % interval; unknown values are
-    empty.
+    empty. A tuned cell that is the same configuration as its stock cell has the figures of that
+    cell, and its id in ``same_configuration_as_cell_id``: its runs must not be counted twice.
     """
     names = study.names()
-    cells = [*study.summaries, *study.ladder]
+    cells = [*study.summaries, *study.ladder, *study.repeated]
     records = [cell.cell.to_record() for cell in cells]
     fields = csv_table.cell_fields(records)
     rows = []
     for cell, record in zip(cells, records, strict=True):
         name, setting = names[cell.cell]
-        own = {"setting": setting, "cell": name, "cell_id": cell.cell.id}
+        own = {
+            "setting": setting,
+            "cell": name,
+            "cell_id": cell.cell.id,
+            "same_configuration_as_cell_id": cell.measured.id if cell.shared else None,
+        }
         rows.append({**own, **{field: record.get(field) for field in fields}, **_figures(cell)})
     header = list(rows[0]) if rows else []
     return csv_table.text(header, (row.values() for row in rows))
@@ -110,7 +116,8 @@ def _ratio(name: str, found: Ratio | None) -> dict[str, float | None]:
 def verdicts_record(study: StudyData) -> dict[str, Any]:
     """Returns every verdict of a study as plain JSON values.
 
-    Each verdict divides the ``examples_per_second`` of its subject by those of the other cell.
+    Each verdict divides the ``examples_per_second`` of its subject by those of the other cell. The
+    outcome ``same configuration`` has no ratio: tuned is stock there, and nothing was compared.
     """
     return with_version(
         {
@@ -161,6 +168,17 @@ def _of_lanes(lanes: Lanes) -> Iterator[dict[str, Any]]:
         )
 
     for waterfall in lanes.waterfalls:
+        stock, tuned = waterfall.steps[0].cell, waterfall.steps[-1].cell
+        if stock is not None and tuned is not None and waterfall.same:
+            yield _record(
+                lanes.setting.title,
+                "tuned against stock",
+                (names[tuned.cell], tuned.cell),
+                (names[stock.cell], stock.cell),
+                found=None,
+                reason=waterfall.same,
+                alarm=lanes.alarm,
+            )
         for question, a, b, found in _steps(waterfall):
             yield change(question, a, b, found)
     for gap in lanes.gaps:
@@ -198,8 +216,9 @@ def _record(
     subject: tuple[str, Cell],
     other: tuple[str, Cell | None],
     *,
-    found: tuple[Ratio, float | None, Outcome],
+    found: tuple[Ratio, float | None, Outcome] | None,
     alarm: str | None,
+    reason: str | None = None,
 ) -> dict[str, Any]:
     """Returns one verdict.
 
@@ -207,10 +226,13 @@ def _record(
       setting: title.
       question: what is compared.
       subject, other: (name within the setting, cell).
-      found: ratio, corrected p and outcome.
+      found: ratio, corrected p and outcome; None if both cells are the same configuration.
       alarm: the reason why the setting's cells must not be compared; None if they may be.
+      reason: why both cells are the same configuration.
     """
-    ratio, p, outcome = found
+    ratio, p, outcome = found or (None, None, SAME_CONFIGURATION)
+    if ratio is not None and outcome == "no verdict":
+        reason = why_no_verdict([ratio])
     other_name, other_cell = other
     return {
         "setting": setting,
@@ -219,13 +241,11 @@ def _record(
         "subject_cell_id": subject[1].id,
         "other": other_name,
         "other_cell_id": other_cell.id if other_cell else None,
-        "ratio": ratio.value,
-        "ratio_low": ratio.low,
-        "ratio_high": ratio.high,
+        **_ratio("ratio", ratio),
         "p_corrected": p,
         "outcome": outcome,
-        "reason_without_verdict": why_no_verdict([ratio]) if outcome == "no verdict" else None,
+        "reason_without_verdict": reason,
         "alarm": alarm,
-        "subject_runs": ratio.n[0],
-        "other_runs": ratio.n[1],
+        "subject_runs": ratio.n[0] if ratio else None,
+        "other_runs": ratio.n[1] if ratio else None,
     }

@@ -50,7 +50,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
             "CPU devices of one machine share caches and memory bandwidth. Separate machines or "
             "accelerators do not share them."
         )
-    if any(summary.cell.tuning == TUNED for summary in study.summaries):
+    if any(cell.cell.tuning == TUNED for cell in (*study.summaries, *study.shared)):
         paragraphs.append(
             "The tuned lane has the tweaks that a fixed rule chooses for the model and strategy, "
             "from measurements on other machines. The rule was not calibrated on this machine: "

@@ -30,7 +30,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
     for line in study.lines:
         if not line.ok:
             lines_of.setdefault(line.cell, []).append(line)
-    for summary in (*study.summaries, *study.ladder):
+    for summary in study.measured:
         name = names[summary.cell]
         mixed += [f"{name}: {text}" for text in summary.mixed]
         for line in lines_of.get(summary.cell, []):

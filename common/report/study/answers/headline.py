@@ -2,7 +2,9 @@
 
 from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.settings import Setting
-from isoscale.common.analysis.verdicts import champions, overall, speed, undecided
+from isoscale.common.analysis.verdicts import Verdict, champions, overall, speed, undecided
+from isoscale.common.config.cell import Cell
+from isoscale.common.report.study.answers.shared import shared_cells
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 
@@ -34,7 +36,9 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
             f"Some cells have fewer than {LEAST_RUNS} runs. These cells get no verdict."
         )
     verdicts = [verdict for found in study.verdicts.values() for verdict in found]
-    decided = [verdict for verdict in verdicts if verdict.outcome != "no verdict"]
+    # A pair of shared cells is the same comparison in both lanes.
+    pairs = {(verdict.question, _pair(verdict)): verdict for verdict in verdicts}
+    decided = [verdict for verdict in pairs.values() if verdict.outcome != "no verdict"]
     if decided:
         even = sum(verdict.outcome == "no difference shown" for verdict in decided)
         sentences.append(
@@ -48,6 +52,7 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
             "from the first run to the last. Runs of all cells are interleaved, so the drift "
             "favours no cell. The drift makes intervals wider."
         )
+    sentences += shared_cells(study)
     wins: dict[str, list[str]] = {}
     for setting in study.settings:
         winner = _winner(study, setting)
@@ -60,6 +65,12 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
             f"{len(study.settings)} settings, each framework with its best number of devices{few}."
         )
     return sentences
+
+
+def _pair(verdict: Verdict) -> frozenset[Cell]:
+    """Returns the two cells whose runs a verdict compares."""
+    cells = (verdict.subject_cell, verdict.other_cell or verdict.subject_cell.base)
+    return frozenset(cell.measured for cell in cells if cell is not None)
 
 
 def _winner(study: StudyData, setting: Setting) -> str | None:

@@ -7,7 +7,7 @@ from isoscale.common.analysis.verdicts import evidence_text, ratio_text
 from isoscale.common.analysis.waterfall import Gap, LaneGap, Lanes, Waterfall
 from isoscale.common.config.run_config import STOCK, TUNED
 from isoscale.common.report.study.answers.setting import caveats, devices_text
-from isoscale.common.report.words import joined, number
+from isoscale.common.report.words import SAME_CONFIGURATION, by_reason, joined, number
 
 INTRODUCTION = (
     "The rungs lead from stock (the installed packages, without tweaks) to tuned; each rung adds "
@@ -19,7 +19,9 @@ INTRODUCTION = (
     "lanes, the same strategy stands for a framework: the one with the shortest median step in "
     "stock, chosen among its strategies with results in both lanes if there are any. The share "
     "of a gap that remains is log(gap in tuned) / log(gap in stock), because changes of speed "
-    "multiply."
+    "multiply. "
+    "If the tuned lane adds no tweak, tuned and stock are the same configuration: it is run once, "
+    "both lanes have the same runs, and no test compares them."
 )
 
 
@@ -59,7 +61,7 @@ def _gap_sentences(gap: Gap) -> Iterator[str]:
             (f"{waterfall.name} ({lane})", cell)
             for waterfall in members
             for lane in (STOCK, TUNED)
-            if (cell := waterfall.cell(lane)) is not None
+            if (cell := waterfall.cell(lane)) is not None and cell.shared is None
         ]
         listed = caveats(cells)
         if listed:
@@ -68,6 +70,21 @@ def _gap_sentences(gap: Gap) -> Iterator[str]:
 
 def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
     yield f"{where}, stock: {_lane_text(gap, gap.stock, 'stock')}"
+    if gap.same:
+        ends = [gap.members[name].name for name in (gap.stock.order[0], gap.stock.order[-1])]
+        yield (
+            f"{where}, tuned: the comparison of {ends[0]} with {ends[1]} is that of stock, because "
+            f"each is the {SAME_CONFIGURATION} in both lanes."
+        )
+    else:
+        yield from _tuned_gap(gap, where)
+    reversals = gap.reversals()
+    if reversals:
+        yield _order_text(gap, reversals, where)
+
+
+def _tuned_gap(gap: Gap, where: str) -> Iterator[str]:
+    """Yields the sentences about the gap in the tuned lane, and about the share that remains."""
     yield f"{where}, tuned: {_lane_text(gap, gap.tuned, 'tuned')}"
     stock, tuned = gap.stock.widest, gap.tuned.widest
     if stock.outcome == "no verdict" or tuned.outcome == "no verdict":
@@ -94,9 +111,6 @@ def _two_gaps(gap: Gap, where: str) -> Iterator[str]:
                 f"{where} {_percent(left.value)} % of the gap remains in the tuned lane ({ends}); "
                 f"the tweaks explain the other {_percent(1 - left.value)} %{rest}."
             )
-    reversals = gap.reversals()
-    if reversals:
-        yield _order_text(gap, reversals, where)
 
 
 def _percent(share: float) -> str:
@@ -137,7 +151,13 @@ def _order_text(gap: Gap, reversals: dict[tuple[str, str], bool], where: str) ->
 
 def _gains(members: Sequence[Waterfall], where: str) -> Iterator[str]:
     """Yields the sentence about the effect of all tweaks together for each framework."""
-    if not any(waterfall.tweaks for waterfall in members):
+    same = [(waterfall.name, waterfall.same) for waterfall in members if waterfall.same]
+    if same:
+        yield f"{where}, {SAME_CONFIGURATION} in stock and tuned: {by_reason(same)}."
+    members = [waterfall for waterfall in members if not waterfall.same]
+    if not members:
+        return
+    if not same and not any(waterfall.tweaks for waterfall in members):
         yield f"{where} the tuned lane has no tweaks for any framework."
         return
     parts = []

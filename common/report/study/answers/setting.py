@@ -20,6 +20,7 @@ from isoscale.common.analysis.verdicts import (
     undecided,
     why_no_verdict,
 )
+from isoscale.common.report.study.answers.shared import shared_of
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import incomplete, joined, number
 
@@ -205,6 +206,7 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
         questions.append(None)  # otherwise one of the counts answers the question
     sentences = [text for n in questions if (text := _contest(setting, verdicts, n))]
     sentences += _scaling(verdicts)
+    sentences += shared_of(setting.cells)
     compared = {cell.cell.framework for _, cell in comparable(setting)}
     absent = sorted({cell.cell.framework for _, cell in setting.cells} - compared)
     if absent:

@@ -1,10 +1,12 @@
 """The plots of one setting, in the order in which a report shows them."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import looks
+from isoscale.common.report.study.answers.shared import shared_of
 from isoscale.common.report.study.plots.loss import LossCurves, loss_plot
 from isoscale.common.report.study.plots.per_cell import (
     ACCURACY,
@@ -38,4 +40,5 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         plots.append(loss_plot(setting, curves, all_looks))
     for quantity in (ACCURACY, MEMORY, COMPILE_TIME):
         plots += per_cell_plots(setting, quantity, all_looks)
-    return plots
+    about = "".join(f" {sentence}" for sentence in shared_of(setting.cells))
+    return [dataclasses.replace(plot, caption=plot.caption + about) for plot in plots]

@@ -4,9 +4,17 @@ from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import cell_name
 from isoscale.common.analysis.verdicts import evidence_text, ratio_text
-from isoscale.common.analysis.waterfall import Change, Lanes, Step, Waterfall
+from isoscale.common.analysis.waterfall import Lanes, Step, Waterfall
 from isoscale.common.config.run_config import TUNED
-from isoscale.common.report.words import NO_VALUE, estimate, incomplete, joined, marks
+from isoscale.common.report.words import (
+    NO_VALUE,
+    SAME_CONFIGURATION,
+    estimate,
+    incomplete,
+    joined,
+    marks,
+    same_configuration,
+)
 
 COLUMNS = (
     "framework",
@@ -26,6 +34,8 @@ def step_name(waterfall: Waterfall, step: Step) -> str:
         return name or step.lane
     if not name and waterfall.tweaks:
         return TUNED
+    if step.same:
+        return f"tuned = stock: {SAME_CONFIGURATION}"
     return f"{name} = tuned" if name else "tuned = stock: no tweak"
 
 
@@ -42,7 +52,11 @@ def _seconds(cell: CellSummary | None) -> str:
     return text + (_few(len(cell.ok)) if len(cell.ok) < LEAST_RUNS else "")
 
 
-def _change(change: Change | None) -> tuple[str, str]:
+def _change(found: Step | Waterfall) -> tuple[str, str]:
+    """Returns the ratio and the verdict of a step, or of tuned against stock."""
+    change = found.change if isinstance(found, Step) else found.total
+    if found.same:
+        return NO_VALUE, same_configuration(found.same)
     if change is None:
         return NO_VALUE, NO_VALUE
     ratio = ratio_text(change.ratio)
@@ -65,11 +79,11 @@ def rows(lanes: Lanes) -> list[list[str]]:
                     step_name(waterfall, step),
                     str(len(step.cell.ok)) if step.cell else "0",
                     _seconds(step.cell),
-                    *_change(step.change),
-                    "; ".join(marks(step.cell)) if step.cell else "",
+                    *_change(step),
+                    "; ".join(marks(step.cell)) if step.cell and not step.same else "",
                 ]
             )
         if waterfall.total is not None and len(waterfall.steps) > 2:
-            total = _change(waterfall.total)
+            total = _change(waterfall)
             found.append([name, "tuned against stock", "", "", *total, ""])
     return found

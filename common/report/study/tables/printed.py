@@ -12,6 +12,7 @@ from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.answers.setting import glance
+from isoscale.common.report.study.answers.shared import shared_cells
 from isoscale.common.report.study.conditions import make_conditions
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
@@ -124,6 +125,7 @@ def print_in_short(study: StudyData) -> None:
         f"- {row.setting}: {row.choice}; {row.sure}; more devices: {row.scaling}" for row in rows
     ]
     print_paragraphs(["In short: the fastest; how certain; whether more devices help:", *entries])
+    print_paragraphs([f"- {sentence}" for sentence in shared_cells(study)])
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
