@@ -43,6 +43,7 @@ from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.grid import read_cells
 from isoscale.common.study.records import MOST_RUNS, ORDER_RULE, SessionRecord, StudyRecord
+from isoscale.common.study.sharing import about_shared
 from isoscale.common.study.store import Store
 
 # The flags that choose the cells of a session. With one of these flags, --resume plans a new
@@ -359,11 +360,14 @@ def run(argv: Sequence[str]) -> int:
     with store.locked(), cache_inside(store.folder):
         study = make_study()
         store.print_notes()
+        for sentence in about_shared(study.shared):
+            print(f"isoscale: {sentence}", file=sys.stderr)
         session = SessionRecord(
             flags=request.sessions[-1].flags,
             rounds=request.sessions[-1].rounds,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             order_of_first_round=study.order(0),
+            shared=study.shared,
             machine=machine,
         )
         earlier = request.record.sessions if request.record else []

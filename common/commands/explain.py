@@ -12,6 +12,7 @@ from isoscale.common.registry import lookup
 from isoscale.common.registry.interpreters import find_programs
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.find import studies, study_folder
+from isoscale.common.study.sharing import share
 from isoscale.common.study.store import Store
 
 USAGE = """\
@@ -103,10 +104,11 @@ def _has_missing_runs(command: list[str]) -> bool:
     request.store.load()
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
+    cells_of, _ = share([s.cells for s in request.sessions], begun=request.store.begun())
     return request.budget_seconds is not None or not all(
         request.store.is_ok(cell.cell(), run)
-        for session in request.sessions
-        for cell in session.cells
+        for session, cells in zip(request.sessions, cells_of, strict=True)
+        for cell in cells
         if programs[cell.framework].missing is None
         for run in range(session.rounds)
     )

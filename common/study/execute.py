@@ -24,6 +24,7 @@ from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.records import MOST_RUNS, ResultLine, read_result
+from isoscale.common.study.sharing import share
 from isoscale.common.study.store import Store, set_aside
 
 _SAID = "isoscale: "
@@ -75,6 +76,8 @@ class Study:
     ):
         """Plans the runs of all sessions; a cell gets the most runs that any session plans.
 
+        A tuned cell that is the same configuration as its stock cell is not run: ``shared`` has it.
+
         Args:
           sessions: sessions to run. --resume without a flag of the grid continues all sessions of
             the study.
@@ -92,8 +95,9 @@ class Study:
         self._runs: list[int] = []
         self._cells: list[RunConfig] = []
         index_of: dict[str, int] = {}
-        for session in sessions:
-            for cell in session.cells:
+        cells_of, self.shared = share([s.cells for s in sessions], begun=store.begun())
+        for session, cells in zip(sessions, cells_of, strict=True):
+            for cell in cells:
                 index = index_of.setdefault(cell.cell().id, len(self._cells))
                 if index == len(self._cells):
                     self._cells.append(cell)

@@ -123,6 +123,11 @@ class Store:
         line = self._lines.get((cell, run))
         return line is not None and line.ok
 
+    def begun(self) -> set[str]:
+        """Returns the ids of the cells that have a line or a folder, failed runs included."""
+        folders = {path.name for path in self.folder.glob(f"{CELLS}/*")}
+        return folders | {line.cell.id for line in self.lines()}
+
     @property
     def has_files(self) -> bool:
         """Whether the folder holds any file besides the lock and files of a killed process."""

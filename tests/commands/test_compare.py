@@ -340,6 +340,35 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run_program, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_tuned_cell_that_is_the_stock_cell_is_run_once(run_program, tmp_path: Path) -> None:
+    lanes = ("--tuning=stock,tuned", "--tweaks=none", "--runs=2")
+    dry = run_program(MAIN, "compare", *TORCH, *lanes, "--dry_run")
+    one = "1 tuned cell is the same configuration as stock (tuned adds no tweak): run once"
+    assert one in " ".join(dry.stdout.split())
+    assert "1 cells, 2 runs to do." in dry.stdout
+    answer = run_program(MAIN, "compare", *TORCH, *lanes)
+    assert answer.returncode == 0, answer.stderr
+    lines = results(tmp_path)
+    assert [(line["cell"]["tuning"], line["run"]) for line in lines] == [("stock", 0), ("stock", 1)]
+    assert f"isoscale: {one}, for both lanes\n" in answer.stderr
+    assert "1 of 1 tuned cells is the same configuration as stock" in " ".join(
+        answer.stdout.split()
+    )
+    # Also on a machine whose tuned lane would differ: the report reads what the study recorded.
+    record = json.loads((tmp_path / "runs/out/s/study.json").read_text())
+    (shared,) = record["sessions"][0]["shared"]
+    assert shared["cell_id"] == Path(lines[0]["run_dir"]).parts[1]
+
+    again = run_program(MAIN, "compare", "--study=s", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert results(tmp_path) == lines
+    explained = run_program(MAIN, "explain", "s", "--frameworks=torch", "--noreport")
+    assert explained.returncode == 0, explained.stderr
+    assert results(tmp_path) == lines
+    said = " ".join(explained.stdout.split())
+    assert "On 1 device, same configuration in stock and tuned: torch bare" in said
+
+
 def test_a_diverged_run_has_the_status_diverged(run_program, tmp_path: Path) -> None:
     answer = run_program(
         MAIN, "compare", *TORCH, "--runs=1", "--optimizer=sgd", "--learning_rate=1e9",

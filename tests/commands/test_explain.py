@@ -210,6 +210,36 @@ def test_no_runs_remain_for_a_complete_study(
     assert explain._has_missing_runs(explain._command(fv, "mine", out()))
 
 
+def test_a_cell_that_is_the_same_in_both_lanes_is_measured_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare.lookup, "tweaks", lambda framework: ())
+    flags = ["--models=mlp_digits", "--frameworks=jax"]
+    assert main(["explain", "mine", *flags, "--dry_run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 tuned cell is the same configuration as stock (tuned adds no tweak): run once" in said
+    assert "1 cells, 6 runs to do." in said
+
+    recorded = [*flags, "--strategies=bare", "--devices=1", "--tuning=ladder", "--runs=6"]
+    request = compare.read_request([*recorded, "--study=mine"])
+    assert request is not None
+    cell = request.sessions[0].cells[0].cell()
+    entry = {"cell": cell.to_record(), "run_dir": "cells/none"}
+    lines = [{**line, **entry, "run": run} for run, line in enumerate(LINES[:6])]
+    shared = [{"cell_id": cell.id, "lane": "tuned"}]
+    store = write_study(out(), lines, steps=0, shared=shared)
+    record = store.record()
+    session = dataclasses.replace(record.sessions[0], flags=recorded)
+    store.write_record(dataclasses.replace(record, sessions=[session]))
+    # All runs are there: explain shows them without a call of compare.
+    monkeypatch.setattr(compare, "run", lambda argv: pytest.fail("compare was called"))
+    assert main(["explain", "mine", "--noreport"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "same configuration in stock and tuned: jax bare (tuned adds no tweak)" in said
+    assert main(["explain", "mine", "--nomeasure", "--noreport"]) == 0
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [

@@ -8,6 +8,7 @@ from isoscale.common.report.formats.terminal import Column, print_paragraphs, pr
 from isoscale.common.report.words import joined
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study
+from isoscale.common.study.sharing import about_shared
 
 _SHOWN_CELLS = 200
 """Most cells that ``--dry_run`` lists: the layout of a longer table takes seconds."""
@@ -31,6 +32,7 @@ def print_plan(
     rate = plan.matrix_product_rate()
     rows: list[list[str]] = []
     seconds, total, cells = 0.0, 0, 0
+    shared = {found.cell_id: found.reason for found in study.shared}
     for cell, runs in study.cells():
         cells += 1
         missing = programs[cell.framework].missing
@@ -41,6 +43,7 @@ def print_plan(
         sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
         marks = ["oversubscribed"] if cell.oversubscribed else []
         marks += [f"without {name}: {why}" for name, why in cell.tweaks_left_out]
+        marks += [f"also tuned: {shared[name]}"] if (name := cell.cell().id) in shared else []
         marks += ["will be skipped: not installed"] if missing else []
         rows.append(
             [
@@ -62,6 +65,8 @@ def print_plan(
     for program in programs.values():
         if program.missing:
             print(f"Skipped: {program.missing}")
+    for sentence in about_shared(study.shared):
+        print(f"{sentence}.")
     print(f"{cells} cells, {total} runs to do.")
     print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
     if budget_seconds is not None:
