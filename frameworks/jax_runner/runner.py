@@ -16,8 +16,8 @@ from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.batches import check_logits, split_scalars, stack_pool, unroll
 from isoscale.common.measure.runner import Runner, StepBlock
 from isoscale.common.reference.optimizer import OptimizerState
+from isoscale.frameworks.jax_runner import attention, precision
 from isoscale.frameworks.jax_runner import optimizer as optimizers
-from isoscale.frameworks.jax_runner import precision
 from isoscale.frameworks.jax_runner.parameters import canonical_name
 from isoscale.frameworks.jax_runner.strategy import Strategy, Tree
 
@@ -51,6 +51,7 @@ class JaxRunner(Runner):
                 tweaks=config.tweaks,
             )
         )
+        self._attention = attention.choose(abstract, config, strategy=self._strategy)
         self._graph, abstract_state = nnx.split(abstract)
         self._tree = jax.tree.structure(abstract_state)
         self._names = [canonical_name(tuple(path)) for path, _ in nnx.to_flat_state(abstract_state)]
@@ -297,6 +298,7 @@ class JaxRunner(Runner):
             "device_kind": self._strategy.devices[0].device_kind,
             "matmul_precision": precision.in_force(),
             "donated": "parameters and optimizer state",
+            **({"attention": self._attention} if self._attention else {}),
             **self._strategy.describe(),
         }
 

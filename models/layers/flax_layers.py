@@ -6,6 +6,7 @@ R rows of a flattened tensor, I input size, O output size.
 
 import functools
 from collections.abc import Callable, Collection
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -189,11 +190,66 @@ def dot_product_attention(
     return mixed.swapaxes(1, 2) if heads_first else mixed
 
 
+def fused_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    padding_mask_BS: jax.Array | None,
+    *,
+    causal: bool,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> jax.Array:
+    """Returns the result of ``dot_product_attention``, computed by one kernel of cuDNN.
+
+    The kernel takes bfloat16, and lengths instead of a mask: padding must follow the real tokens.
+    Scores and softmax are in float32.
+
+    Args:
+      query: [B, T, N, H].
+      key, value: [B, S, N, H].
+      padding_mask_BS: True for real tokens; None: no padding.
+      causal: whether a position attends only to itself and earlier positions.
+      implementation: ``xla`` takes the same arguments, on every platform and in every dtype; for
+        tests.
+
+    Returns:
+      Mixed values [B, T, N, H].
+
+    Raises:
+      RuntimeError, ValueError: the kernel does not support the shapes, the dtype or the GPU.
+    """
+    queries_B = keys_B = None
+    if padding_mask_BS is not None:
+        # A softmax over no token is NaN, also for a row that has no weight in the loss.
+        keys_B = jnp.maximum(padding_mask_BS.sum(-1, dtype=jnp.int32), 1)
+        # All queries, as above: a padded position attends to the real tokens. pjit divides an array
+        # that depends on the batch over the devices; JAX's default, a constant, would stay whole.
+        queries_B = jnp.maximum(keys_B, query.shape[1])
+    return jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        is_causal=causal,
+        query_seq_lengths=queries_B,
+        key_value_seq_lengths=keys_B,
+        implementation=implementation,
+    )
+
+
 class Attention(nnx.Module):
+    """Attention with projections.
+
+    Attributes:
+      attend: mixes the values. The runner replaces it by ``fused_attention`` where cuDNN runs it;
+        the tweak ``attention-bhsd`` then has no effect.
+    """
+
     def __init__(self, d_model: int, num_heads: int, *, causal: bool, **options):
         self.num_heads = num_heads
         self.causal = causal
-        self.heads_first = "attention-bhsd" in options["tweaks"]
+        self.attend: Callable[..., jax.Array] = functools.partial(
+            dot_product_attention, heads_first="attention-bhsd" in options["tweaks"]
+        )
         self.query = Dense(d_model, d_model, **options)
         self.key = Dense(d_model, d_model, **options)
         self.value = Dense(d_model, d_model, **options)
@@ -203,12 +259,11 @@ class Attention(nnx.Module):
         def heads(y_BTD: jax.Array) -> jax.Array:
             return y_BTD.reshape(*y_BTD.shape[:2], self.num_heads, -1)
 
-        mixed_BTNH = dot_product_attention(
+        mixed_BTNH = self.attend(
             heads(self.query(x_BTD)),
             heads(self.key(x_BTD)),
             heads(self.value(x_BTD)),
             padding_mask_BS,
             causal=self.causal,
-            heads_first=self.heads_first,
         )
         return self.output(mixed_BTNH.reshape(x_BTD.shape))
