@@ -129,7 +129,7 @@ class TokenBatch:
 
     ``num_classes`` is the number of classes of a sequence's label; None: every position predicts
     the next token. With ``variable_length`` sequences end early, and the batch has ``padding_mask``
-    [B, T], which is true on real tokens. Otherwise the batch has no mask.
+    [B, T], which is true on real tokens; padding follows them. Otherwise the batch has no mask.
     """
 
     vocabulary_size: int

@@ -3,7 +3,7 @@
 A batch is a dict of NumPy arrays. Entries with a leading batch dim are split over the devices;
 entries of rank 0 are the same on every device:
 
-  inputs [B, F] or tokens [B, T], padding_mask [B, T] (true on real tokens),
+  inputs [B, F] or tokens [B, T], padding_mask [B, T] (true on real tokens, which come first),
   labels [B] or [B, T], weights with the shape of labels (0 on padding),
   normalizer []: sum of the weights of the *global* batch; the divisor of the loss.
 
@@ -17,6 +17,7 @@ import dataclasses
 
 import numpy as np
 
+from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import Arrays, ModelSpec, TokenBatch
 
 
@@ -28,11 +29,24 @@ class Dataset:
       batches: the pool of training batches.
       evaluation: held-out batches; empty if the source has none.
       facts: name -> fact about the source, for the run's record.
+
+    Raises:
+      ConfigError: a sequence has padding before a real token. JAX's attention kernel on GPUs takes
+        lengths instead of masks.
     """
 
     batches: list[Arrays]
     evaluation: list[Arrays]
     facts: dict[str, str | int]
+
+    def __post_init__(self) -> None:
+        for batch in (*self.batches, *self.evaluation):
+            mask = batch.get("padding_mask")
+            if mask is not None and (mask[:, 1:] > mask[:, :-1]).any():
+                raise ConfigError(
+                    "the data set's padding_mask has padding before a real token; padding must "
+                    "follow the tokens of its sequence: pad at the end"
+                )
 
     def batch(self, step: int) -> Arrays:
         """Returns the batch of a step: entry ``step`` modulo the size of the pool."""

@@ -70,6 +70,14 @@ def test_causal_labels_are_the_next_tokens() -> None:
     assert np.array_equal(batch["tokens"][:, 1:], batch["labels"][:, :-1])
 
 
+def test_padding_before_a_token_is_refused() -> None:
+    batch = load("synthetic", "transformer_small").batches[0]
+    batch["padding_mask"] = batch["padding_mask"][:, ::-1]
+    for batches in ([batch], []):
+        with pytest.raises(ConfigError, match=r"before a real token; .*: pad at the end$"):
+            Dataset(batches=batches, evaluation=[batch], facts={})
+
+
 def test_padding_has_no_weight_in_the_loss() -> None:
     spec = lookup.parity_specs()["moe_padded"]
     data = lookup.data_source("synthetic").load(
