@@ -23,6 +23,7 @@ from isoscale.frameworks.tensorflow_runner import optimizer as optimizers
 from isoscale.frameworks.tensorflow_runner import precision
 from isoscale.frameworks.tensorflow_runner.parameters import canonical_variables
 from isoscale.frameworks.tensorflow_runner.strategy import Strategy
+from isoscale.models.layers.tf_layers import Attention
 
 Batch = Any
 Metrics = dict[str, tf.Tensor]
@@ -265,6 +266,7 @@ class TensorFlowRunner(Runner):
         ]
 
     def describe(self) -> dict[str, Any]:
+        attends = any(isinstance(module, Attention) for module in self._model.submodules)
         return {
             "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
             "devices": self._strategy.devices,
@@ -273,6 +275,7 @@ class TensorFlowRunner(Runner):
             "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "optimizer": "fused",
+            **({"attention": "written out"} if attends else {}),
             **self._strategy.describe(),
         }
 

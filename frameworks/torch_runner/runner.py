@@ -18,8 +18,8 @@ from isoscale.common.measure.batches import (
 )
 from isoscale.common.measure.runner import Runner
 from isoscale.common.reference.optimizer import OptimizerState, learning_rate
+from isoscale.frameworks.torch_runner import attention, precision
 from isoscale.frameworks.torch_runner import optimizer as optimizers
-from isoscale.frameworks.torch_runner import precision
 from isoscale.frameworks.torch_runner.parameters import CanonicalParameters, check_module
 from isoscale.frameworks.torch_runner.strategy import Strategy
 
@@ -268,6 +268,7 @@ class TorchRunner(Runner):
         return [torch.cuda.max_memory_allocated(self._device)]
 
     def describe(self) -> dict[str, Any]:
+        kernel = attention.kernel(self._model, self._config, device=self._device)
         return {
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
             "devices": [str(self._device)],
@@ -279,6 +280,7 @@ class TorchRunner(Runner):
             "matmul_precision": precision.in_force(),
             "threads": torch.get_num_threads(),
             "optimizer": "foreach" if self._foreach else "fused",
+            **({"attention": kernel} if kernel else {}),
             **self._strategy.describe(),
         }
 
