@@ -141,6 +141,10 @@ ROUNDED_SHARE_BOUND = 0.99
 """Largest allowed share of entries that are bfloat16 numbers. In a tensor rounded to bfloat16, all
 entries are. In float32 sums over the 8 examples of a parity batch, at most half of them were."""
 
+SMALL_NORM = 1e-2
+"""A tensor whose gradient has a smaller share of the global norm may have a gradient of 0 in theory
+(attention key biases): its values are rounding errors."""
+
 DEAD_SHARE_BOUND = 0.9
 """Largest allowed share of entries of a tensor whose gradient is exactly 0."""
 
@@ -168,7 +172,7 @@ def tensor_norms(flat: np.ndarray, starts: np.ndarray) -> np.ndarray:
 def gradient_differences(ours: np.ndarray, theirs: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Returns, for each tensor, norm of the difference / max(norm, 1e-2 x global norm)."""
     norms = tensor_norms(theirs, starts)
-    floor = 1e-2 * np.sqrt(np.square(norms).sum())
+    floor = SMALL_NORM * np.sqrt(np.square(norms).sum())
     difference = np.subtract(ours, theirs, dtype=np.float64)
     scale = np.maximum(np.maximum(norms, floor), np.finfo(np.float64).tiny)
     return _finite(tensor_norms(difference, starts) / scale)

@@ -8,7 +8,7 @@ import pytest
 
 from isoscale.common.parity import probe
 from isoscale.common.parity.cases import Case, all_cases, make_config
-from isoscale.common.parity.checks import check_alive, check_used
+from isoscale.common.parity.checks import check_alive, check_float32_sums, check_used
 from isoscale.common.parity.compare import Comparison, Difference
 from isoscale.common.parity.trace import Layout
 from isoscale.common.reference.optimizer import OptimizerState
@@ -44,6 +44,35 @@ def test_a_tensor_that_the_model_does_not_use_is_named(unused: str | None) -> No
     assert found.ok is (unused is None)
     if unused:
         assert found.first_outside[:2] == (9, unused)
+
+
+class Given:
+    """Has the given gradients."""
+
+    def __init__(self, gradients: dict[str, np.ndarray]) -> None:
+        self._gradients = gradients
+
+    def gradients(self, batch: None) -> None:
+        pass
+
+    def read_gradients(self, handle: None) -> tuple[dict[str, float], list[Any]]:
+        return {}, [self._gradients]
+
+
+@pytest.mark.parametrize("scale, ok", [(1.0, False), (1e-3, True)])
+def test_a_bias_summed_in_bfloat16_is_named_unless_its_gradient_is_rounding(
+    scale: float, ok: bool
+) -> None:
+    spec = all_cases()["mlp_plain"].spec
+    gradients = {p.name: np.full(p.shape, 1 / 3, np.float32) for p in spec.parameters()}
+    gradients["dense_1/bias"] = np.full_like(gradients["dense_1/bias"], scale * 0.5)
+    gradients["dense_1/bias"].view(np.uint32)[:] &= 0xFFFF0000
+    comparison = Comparison("itself")
+    check_float32_sums(comparison, Given(gradients), None, spec)  # type: ignore[arg-type]
+    found = figure(comparison)
+    assert found.ok is ok
+    if not ok:
+        assert found.first_outside[:2] == (0, "dense_1/bias")
 
 
 class FakeRunner:
