@@ -16,6 +16,7 @@ from isoscale.common.disk.bundle import write_bundle
 from isoscale.common.disk.folders import check_folder, make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.machine.cores import available_cores
+from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.machine.private import Private, prefix_of
 from isoscale.common.parity.documents import PARITY
@@ -30,18 +31,22 @@ PLATFORMS = ("gpu", "cpu")
 SUMMARY = "selftest.json"
 _MODELS = "mlp_plain,moe_plain,transformer_encoder,transformer_causal"
 """Small models that together have every layer."""
-_STUDY = "scaling"
+_ATTENDING = "transformer_encoder,transformer_causal,transformer_causal_padded"
+_LARGER = "transformer_small,gpt_tiny"
+"""Models with every kind of attention mask; all kernels support the shapes of the larger ones."""
+_STUDY, _KERNELS = "scaling", "kernels"
 
 
 def define_flags() -> Flags:
     """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
-            "Checks isoscale on this machine in about ten minutes, and packs the results into one\n"
-            "file to send: doctor's facts, parity in float32 on small models, and a short\n"
-            "comparison on 1, 2, 4, ... devices. The file holds no secrets, and no paths of your\n"
-            "folders. A failed step does not stop the next step. After an interruption, the same\n"
-            "command continues; it also repeats failed steps.\n\n"
+            "Checks isoscale on this machine in ten to twenty minutes, and packs the results into\n"
+            "one file to send: doctor's facts; parity in float32 on small models, and in bfloat16\n"
+            "on models with attention; the kernels of attention in bfloat16; a short comparison\n"
+            "on 1, 2, 4, ... devices. The file holds no secrets, and no paths of your folders. A\n"
+            "failed step does not stop the next step. After an interruption, the same command\n"
+            "continues; it also repeats failed steps.\n\n"
             "  isoscale selftest --python_jax=PATH --python_tensorflow=PATH --python_torch=PATH\n"
             "  isoscale selftest --platform=cpu --frameworks=torch\n\n"
             f"Frameworks: {', '.join(lookup.frameworks())}\n\n"
@@ -86,14 +91,14 @@ def _steps(fv: Flags, folder: Path) -> dict[str, Callable[[], int]]:
         write_json(folder / "doctor.json", found)
         return int(any(entry["status"] == "failed" for entry in found["frameworks"].values()))
 
-    def equal() -> int:
-        there = folder / "parity"
+    def equal(name: str, *, models: str, dtype: str) -> int:
+        there = folder / name
         resume = (there / WORK).exists() and not (there / PARITY).exists()
         return parity.run(
             [
                 *common,
-                f"--models={_MODELS}",
-                "--dtype=float32",
+                f"--models={models}",
+                f"--dtype={dtype}",
                 "--nopieces",
                 f"--devices={counts}",
                 f"--out_dir={there}",
@@ -101,22 +106,50 @@ def _steps(fv: Flags, folder: Path) -> dict[str, Callable[[], int]]:
             ]
         )
 
-    def scaling() -> int:
-        again = Store(folder / _STUDY).has_files
+    def study(name: str, *flags: str) -> int:
+        again = Store(folder / name).has_files
         return compare.run(
             [
                 *common,
-                f"--models={fv.models}",
-                f"--devices={counts}",
-                f"--steps={fv.steps}",
-                "--runs=2",
-                f"--study={_STUDY}",
+                *flags,
+                f"--study={name}",
                 f"--out_dir={folder}",
                 *(["--resume"] if again else []),
             ]
         )
 
-    return {"doctor": facts, "parity": equal, "scaling": scaling}
+    def kernels() -> int:
+        code = study(
+            _KERNELS, f"--models={_LARGER}", "--dtype=bfloat16", "--devices=1", "--steps=5",
+            "--runs=1",
+        )  # fmt: skip
+        print("", *_attention(folder / _KERNELS), sep="\n")
+        return code
+
+    return {
+        "doctor": facts,
+        "parity": lambda: equal("parity", models=_MODELS, dtype="float32"),
+        "bfloat16": lambda: equal("bfloat16", models=f"{_ATTENDING},{_LARGER}", dtype="bfloat16"),
+        "kernels": kernels,
+        "scaling": lambda: study(
+            _STUDY, f"--models={fv.models}", f"--devices={counts}", f"--steps={fv.steps}",
+            "--runs=2",
+        ),
+    }  # fmt: skip
+
+
+def _attention(study: Path) -> list[str]:
+    """Returns a line for each successful run of a study: the kernel of its attention."""
+    store = Store(study)
+    store.load()
+    found = []
+    for line in store.lines():
+        path = study / (line.result.run_dir or "") / "machine.json"
+        if line.ok and path.is_file():
+            facts = json.loads(path.read_text(encoding="utf-8"))["framework"]
+            kernel = facts.get("attention", UNKNOWN)
+            found.append(f"{line.cell.framework}, {line.cell.model}: attention {kernel}")
+    return sorted(found)
 
 
 _OWN = {"platform", "devices", "models", "steps", "out_dir"}

@@ -31,20 +31,27 @@ def test_a_selftest_on_cpus_goes_on_after_an_interruption(
 ) -> None:
     work = tmp_path / "st/parity/.work"
     said = interrupted(*CPU, signal_number=signal.SIGINT, work=work, folder=tmp_path)
-    assert "step 2 of 3: parity" in said
+    assert "step 2 of 5: parity" in said
     answer = run_program(MAIN, *CPU, MY_API_TOKEN="hunter2secret")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "step 1 of 3: doctor: done before" in answer.stderr
+    assert "step 1 of 5: doctor: done before" in answer.stderr
     assert "Self-test: ok" in answer.stdout
+    for model in ("gpt_tiny", "transformer_small"):
+        kernel = "scaled_dot_product_attention (FLASH_ATTENTION)"
+        assert f"\ntorch, {model}: attention {kernel}\n" in answer.stdout
     files = packed(tmp_path)
     assert {"st/doctor.json", "st/parity/parity.json", "st/selftest.json"} <= set(files)
+    for name, dtype in (("parity", "float32"), ("bfloat16", "bfloat16")):
+        judged = json.loads(files[f"st/{name}/parity.json"])["runs"]
+        assert {run["dtype"] for run in judged} == {dtype}
+        assert {"transformer_encoder", "transformer_causal"} <= {run["case"] for run in judged}
     assert any(name.endswith("run_0/result.json") for name in files)
     text = "".join(files.values())
     for private in (str(tmp_path), str(ROOT), str(Path.home()), socket.gethostname(), "hunter2"):
         assert private not in text
     again = run_program(MAIN, *CPU)
     assert again.returncode == 0
-    assert again.stderr.count("done before") == 3
+    assert again.stderr.count("done before") == 5
     other = run_program(MAIN, *CPU, "--steps=6")
     assert other.returncode == 2
     assert "holds a self-test with other flags" in other.stderr
@@ -56,10 +63,10 @@ def test_a_failed_step_is_in_the_file_and_the_next_steps_run(
 ) -> None:
     answer = run_program(MAIN, *FLAGS, CUDA_VISIBLE_DEVICES="")
     assert answer.returncode == 1, answer.stdout + answer.stderr
-    assert "Self-test: failed: parity, scaling" in answer.stdout
+    assert "Self-test: failed: parity, bfloat16, kernels, scaling" in answer.stdout
     steps = json.loads(packed(tmp_path)["st/selftest.json"])["steps"]
     assert steps["doctor"]["code"] == 0
-    for name in ("parity", "scaling"):
+    for name in ("parity", "bfloat16", "kernels", "scaling"):
         assert steps[name]["code"] == 2
         assert "devices=1 on platform=gpu: " in steps[name]["error"]
 
