@@ -45,7 +45,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "(results.csv), and FLOP/s (FLOPs of a step x measured steps per second). All other "
         "figures of runs are measured; no figure is estimated.",
     ]
-    if study.machines and not any(machine["gpus"] for machine in study.machines):
+    if any(summary.cell.platform == "cpu" for summary in (*study.summaries, *study.ladder)):
         paragraphs.append(
             "CPU devices of one machine share caches and memory bandwidth. Separate machines or "
             "accelerators do not share them."

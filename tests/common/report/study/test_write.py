@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -13,12 +14,15 @@ from PIL import Image
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.report.drawing.style import COLORS
 from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.report.study.method import method
 from isoscale.common.report.study.tables.printed import print_comparison
 from isoscale.common.report.study.write import write_report
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 from tests.common.report.page import Page
 
 KINDS = ("step_time", "speedup", "latency", "loss", "memory", "compile_time")
+KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")
+GPUS = {"gpus": [{"name": "A GPU"}] * 2}
 SECONDS = {"jax": 0.012, "tensorflow": 0.010, "torch": 0.0101}
 
 
@@ -186,6 +190,22 @@ def test_one_run_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
     assert not re.search(r"\d \[\d", body)  # no interval
     for word in ("is fastest", "faster than", "no difference is shown"):
         assert word not in body
+
+
+@pytest.mark.parametrize("platform, machine, said", [
+    ("cpu", {}, True), ("cpu", GPUS, True), ("gpu", GPUS, False),
+])  # fmt: skip
+def test_the_platform_of_the_runs_decides_what_the_method_says_about_cpus(
+    platform: str, machine: dict[str, Any], said: bool, tmp_path: Path
+) -> None:
+    """Not the GPUs of the machine: runs on CPUs may not use them."""
+    lines = grid_lines(runs=1, devices=(1,), platform=platform, oversubscribed=False)
+    store = write_study(tmp_path / "s", lines, steps=0)
+    record = json.loads((store.folder / "study.json").read_text())
+    record["sessions"][0]["machine"] |= machine
+    (store.folder / "study.json").write_text(json.dumps(record))
+    paragraphs = method(load_study(store), None)
+    assert any("CPU devices of one machine share" in text for text in paragraphs) is said
 
 
 def test_different_first_losses_raise_an_alarm(tmp_path: Path) -> None:
