@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from isoscale.common.commands import report
+from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, FolderError, require_whole, unknown
 from isoscale.common.config.flags import (
     Flags,
@@ -207,8 +208,8 @@ class CompareRequest:
         require_whole("runs per cell", runs, maximum=MOST_RUNS)
         if self.flags.seed + runs - 1 > LARGEST_SEED:
             raise ConfigError(
-                f"--seed={self.flags.seed}: run n uses seed + n; with {runs} runs per cell, --seed "
-                f"must be at most {LARGEST_SEED - runs + 1}"
+                f"--seed={self.flags.seed}: run n uses seed + n; with {counted(runs, 'run')} per "
+                f"cell, --seed must be at most {LARGEST_SEED - runs + 1}"
             )
 
 

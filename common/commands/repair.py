@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, split_words
 from isoscale.common.study.find import find_study
@@ -49,5 +50,5 @@ def run(argv: Sequence[str]) -> int:
             write_exports(load_study(store))
     results = store.lines()
     successful = sum(line.ok for line in results)
-    print(f"{store.folder}: {len(results)} results, {successful} of them successful")
+    print(f"{store.folder}: {counted(len(results), 'result')}, {successful} of them successful")
     return 0

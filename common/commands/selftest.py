@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.commands import compare, doctor, parity
+from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, FolderError, require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import MOST_DEVICES
@@ -250,5 +251,5 @@ def run(argv: Sequence[str]) -> int:
         count = len(write_bundle(target, folder, clean=_private(fv, folder).clean))
     failed = [name for name, step in summary["steps"].items() if step["code"]]
     print(f"\nSelf-test: {'failed: ' + ', '.join(failed) if failed else 'ok'}")
-    print(f"File to send: {target} ({count} files)")
+    print(f"File to send: {target} ({counted(count, 'file')})")
     return 1 if failed else 0

@@ -2,6 +2,7 @@
 
 import re
 
+from isoscale.common.config.counts import counted
 from isoscale.common.machine.describe import UNKNOWN
 from isoscale.common.machine.problem import Facts, Problem, examined, number
 
@@ -44,7 +45,7 @@ def _gpu_not_seen(facts: Facts) -> str | None:
     hidden = facts["environment"].get("CUDA_VISIBLE_DEVICES")
     setting = "" if hidden is None else f"; CUDA_VISIBLE_DEVICES={hidden!r} is set"
     return (
-        f"nvidia-smi lists {len(facts['gpus'])} GPU(s); frameworks that find no GPU: "
+        f"nvidia-smi lists {counted(len(facts['gpus']), 'GPU')}; frameworks that find no GPU: "
         f"{', '.join(blind)}"
         f"{setting}"
     )

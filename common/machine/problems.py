@@ -40,7 +40,8 @@ def _quota(facts: Facts) -> str | None:
     quota = number(facts["settings"]["cpu_quota"])
     if quota is None or quota >= cores(facts):
         return None
-    return f"the container may use the time of {quota:g} CPUs; {cores(facts)} cores are visible"
+    most = "1 CPU" if quota == 1 else f"{quota:g} CPUs"
+    return f"the container may use the time of {most}; {cores(facts)} cores are visible"
 
 
 def _busy(facts: Facts) -> str | None:

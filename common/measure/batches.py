@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.model_spec import Arrays, ModelSpec
 
 LOSS, CROSS_ENTROPY, AUXILIARY_LOSS = "loss", "cross_entropy", "auxiliary_loss"
@@ -56,7 +57,7 @@ def check_logits(spec: ModelSpec, shape: Sequence[int], dtype: str, *, wanted: s
     """
     if shape[-1] != spec.num_logits:
         raise ValueError(
-            f"the model returns {shape[-1]} logits for each label, but the spec has "
+            f"the model returns {counted(shape[-1], 'logit')} for each label, but the spec has "
             f"{spec.num_logits} classes"
         )
     if dtype != wanted:

@@ -1,5 +1,6 @@
 """The text that a training run prints at its end; each figure has its unit and its count."""
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.measure.result import Summary
 from isoscale.common.measure.training_result import TrainingResult
@@ -22,19 +23,22 @@ def summary(config: RunConfig, result: TrainingResult) -> str:
         if flag
     ]
     overrides = "".join(f", {name}={value}" for name, value in config.overrides)
+    processes = "process" if config.processes == 1 else "processes"
     lines = [
         f"{config.model}{overrides}: {config.framework} {config.strategy} "
-        f"({config.compile_mode}), {config.devices} {config.platform} device(s) in "
-        f"{config.processes} process(es), global batch {config.global_batch_size}, {config.dtype}",
+        f"({config.compile_mode}), {counted(config.devices, f'{config.platform} device')} in "
+        f"{config.processes} {processes}, global batch {config.global_batch_size}, {config.dtype}",
         *marks,
         f"  tuning      {_tuning(config)}",
-        f"  step        {_spread(result.step_seconds)} of up to {config.window_steps} steps",
+        f"  step        {_spread(result.step_seconds)} of up to "
+        f"{counted(config.window_steps, 'step')}",
         f"  latency     {_spread(result.latency_seconds)} of 1 step",
         f"  throughput  {_throughput(result)}",
         f"  compile     {result.compile_seconds:.2f} s (first step minus a median step"
         + (", plus a block's rehearsal)" if config.steps_per_dispatch > 1 else ")"),
         f"  loss        {result.loss_first:.6f} (step {result.first_step}) -> "
-        f"{result.loss_last:.6f} over {result.steps_trained - result.first_step} steps",
+        f"{result.loss_last:.6f} over "
+        f"{counted(result.steps_trained - result.first_step, 'step')}",
         f"  memory      {result.memory.peak_bytes / 2**20:.0f} MiB, {result.memory.kind}",
     ]
     if result.eval is not None:
@@ -51,8 +55,9 @@ def summary(config: RunConfig, result: TrainingResult) -> str:
     lines += [f"  NOT SAVED   {text}" for text in saved.failures]
     if saved.saved_steps:
         lines.append(
-            f"  saved       {len(saved.saved_steps)} checkpoints in {sum(saved.seconds):.2f} "
-            f"s outside the windows, the last at step {saved.saved_steps[-1]}"
+            f"  saved       {counted(len(saved.saved_steps), 'checkpoint')} in "
+            f"{sum(saved.seconds):.2f} s outside the windows, the last at step "
+            f"{saved.saved_steps[-1]}"
         )
     return "\n".join(lines)
 
@@ -61,7 +66,7 @@ def _spread(values: Summary | None) -> str:
     if values is None or values.median is None or values.p10 is None or values.p90 is None:
         return "not measured"
     low, mid, high = (1e3 * value for value in (values.p10, values.median, values.p90))
-    return f"{mid:.3f} ms, median of {values.n} windows (p10 {low:.3f}, p90 {high:.3f})"
+    return f"{mid:.3f} ms, median of {counted(values.n, 'window')} (p10 {low:.3f}, p90 {high:.3f})"
 
 
 def _throughput(result: TrainingResult) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Generic, TypeVar
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
 from isoscale.common.config.read import MEBIBYTE
 from isoscale.common.config.records import from_record, to_record
@@ -361,10 +362,7 @@ class JobPool(Generic[L]):
                     living = [one for worker in running for one in worker.processes]
                     wait_for_an_end(living, seconds=POLL_SECONDS)
         except KeyboardInterrupt as error:
-            error.add_note(
-                f"{len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
-                "repeat the command with --resume to continue"
-            )
+            error.add_note(f"{self._kept()}; repeat the command with --resume to continue")
             raise
         finally:
             for worker in running:
@@ -385,9 +383,14 @@ class JobPool(Generic[L]):
         except FolderError as error:
             check_exists(self.work)
             raise FolderError(
-                f"{error}; {len(self._done())} of {len(self._jobs)} runs are kept in {self.work}; "
-                "remove the cause, then repeat the command with --resume"
+                f"{error}; {self._kept()}; remove the cause, then repeat the command with --resume"
             ) from None
+
+    def _kept(self) -> str:
+        """Returns how many runs need not run again, and where they are."""
+        total = len(self._jobs)
+        are = "is" if total == 1 else "are"
+        return f"{len(self._done())} of {counted(total, 'run')} {are} kept in {self.work}"
 
     def _workers(self, kept: Mapping[Key, L], *, limits: Limits) -> list[_Worker[L]]:
         """Returns a worker for each group that has remaining jobs.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from isoscale.common.config.counts import counted
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.frame import interrupted_by
 from isoscale.common.processes.heartbeat import Beat
@@ -175,7 +176,7 @@ class Supervision:
             more = len(others) - _MOST_CONSEQUENCES
             shown = others[:_MOST_CONSEQUENCES]
             texts = [self._words(rank)[:_LONGEST_CONSEQUENCE] for rank in shown]
-            texts += [f"{more} more ranks failed"] if more > 0 else []
+            texts += [f"{counted(more, 'more rank')} failed"] if more > 0 else []
             error += f"; as a consequence: {'; '.join(texts)}"
         return self._outcome(self._ends[cause].code, error, told=said is not None)
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, shown
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine import system
@@ -76,7 +77,7 @@ def _reason(answer: dict[str, Any], config: RunConfig, *, python: str) -> str | 
     if devices == UNKNOWN or len(devices) >= config.devices_here:
         return None
     info, here, build = lookup.framework_info(config.framework), known_gpus(), answer["build"]
-    sees = f"it sees {len(devices)} of {config.devices_here} GPUs"
+    sees = f"it sees {len(devices)} of {counted(config.devices_here, 'GPU')}"
     if str(build).startswith("CPU only"):
         install = f": {python} -m {info.install_gpu}" if info.install_gpu else ""
         return f"its build is {build}{install}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from isoscale.common.analysis import pooling
 from isoscale.common.analysis.estimates import Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.config.counts import counted
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.study.records import ResultLine
 
@@ -109,6 +110,5 @@ def marks(summary: CellSummary) -> list[str]:
         found.append(f"outside load unknown for {unknown}")
     if summary.examples_per_second_without_outliers is not None:
         without = number(summary.examples_per_second_without_outliers)
-        plural = "s" if len(summary.outliers) > 1 else ""
-        found.append(f"{len(summary.outliers)} outlier{plural} (without: {without} examples/s)")
+        found.append(f"{counted(len(summary.outliers), 'outlier')} (without: {without} examples/s)")
     return found + incomplete(summary)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isoscale.common.config.cell import Cell
+from isoscale.common.config.counts import counted
 from isoscale.common.processes.heartbeat import doing
 from isoscale.common.processes.log_lines import LOG
 from isoscale.common.study.records import ResultLine
@@ -131,7 +132,9 @@ class StudyProgress:
         if self._live.is_started:
             self._live.stop()
         if self._done:
-            self._print(f"{self._done} runs in {_minutes(self._elapsed())}, {self._bad} not ok")
+            self._print(
+                f"{counted(self._done, 'run')} in {_minutes(self._elapsed())}, {self._bad} not ok"
+            )
 
     def plan(self, runs: int) -> None:
         """Sets the number of remaining runs."""
@@ -183,7 +186,7 @@ class StudyProgress:
         return _minutes((self._planned - self._done) * sum(self._ran) / len(self._ran))
 
     def _render(self) -> RenderableType:
-        head = f"{self._done} of {self._planned} runs done"
+        head = f"{self._done} of {counted(self._planned, 'run')} done"
         head += f", {self._bad} not ok" if self._bad else ""
         parts: list[RenderableType] = [
             Text(f"{head}   {_minutes(self._elapsed())} elapsed   ETA {self._eta()}", style="bold"),

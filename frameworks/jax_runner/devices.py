@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.model_spec import Arrays
 from isoscale.common.config.run_config import RunConfig
 
@@ -21,8 +22,8 @@ def local_devices(config: RunConfig) -> list[jax.Device]:
     devices = jax.local_devices()
     if len(devices) < count:
         raise RuntimeError(
-            f"JAX sees {len(devices)} {config.platform} devices, fewer than the run needs: "
-            "lower --devices"
+            f"JAX sees {counted(len(devices), f'{config.platform} device')}, fewer than the run "
+            "needs: lower --devices"
         )
     return devices[:count]
 

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.processes import ranks
 
@@ -31,8 +32,8 @@ def local_devices(config: RunConfig) -> list[str]:
         first = ranks.own().local_rank if config.process_model == "per_device" else 0
         if len(physical) < first + count:
             raise RuntimeError(
-                f"TensorFlow sees {len(physical)} {config.platform} devices, fewer than the run "
-                "needs: lower --devices"
+                f"TensorFlow sees {counted(len(physical), f'{config.platform} device')}, fewer "
+                "than the run needs: lower --devices"
             )
         tf.config.set_visible_devices(physical[first : first + count], kind)
     return [f"/{kind}:{index}" for index in range(count)]

@@ -131,7 +131,7 @@ def test_a_time_budget_allows_at_least_one_round(run_program, tmp_path: Path) ->
     # New cells of a study that was planned by time get as many runs as its other cells.
     runs, more = len(results(tmp_path)), ("--global_batch_size=16", "--dry_run")
     planned = run_program(MAIN, "compare", "--study=s", "--resume", *more)
-    assert f"1 cells, {runs} runs to do" in planned.stdout, planned.stderr
+    assert f"1 cell, {runs} runs to do" in planned.stdout, planned.stderr
 
 
 @pytest.mark.two_cores

@@ -38,7 +38,7 @@ def test_equal_computations_exit_with_0(run_program, tmp_path: Path) -> None:
     answer = run_program(MAIN, "parity", *TORCH)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     last = answer.stdout.splitlines()[-1]
-    assert last == "All 3 pairs of 1 runs are within their bounds at the inputs visited."
+    assert last == "All 3 pairs of 1 run are within their bounds at the inputs visited."
     folder = tmp_path / "runs/out/parity"
     written = {".lock", ".work", "parity.html", "parity.json"}
     assert {path.name for path in folder.iterdir()} == written
@@ -101,7 +101,7 @@ def test_other_frameworks_do_not_wait_for_a_failed_framework(run_program, code: 
     failed, count = answer.stdout.splitlines()[-2:]
     assert failed.startswith("FAILED: mlp_plain torch bare devices=1 float64: ")
     assert "ZeroDivisionError" in failed
-    assert count == "FAILED: 1 of 2 runs; 1 pairs were not compared."
+    assert count == "FAILED: 1 of 2 runs; 1 pair was not compared."
     assert "within" not in answer.stdout
 
 

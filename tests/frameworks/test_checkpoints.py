@@ -75,6 +75,8 @@ def test_a_checkpoint_is_resumed_in_another_framework(run_program, tmp_path: Pat
         assert "checkpoints in" in answer.stdout
     answer = run_program(TORCH, *MODEL, "--steps=30", "--run_dir=unbroken", "--save_checkpoint=u")
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    for said in (", 1 cpu device in 1 process, ", "  saved       1 checkpoint in "):
+        assert said in answer.stdout
     unbroken = losses(tmp_path / "unbroken")
     assert curve == pytest.approx(unbroken, rel=1e-12)
     ours, theirs = arrays(tmp_path / "saved"), arrays(tmp_path / "u")

@@ -12,6 +12,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 )
 
 from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.config.counts import counted
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.scaling import QUANTITIES, Point, point_of, tags_of
 from isoscale.common.report.study.data import StudyData
@@ -45,9 +46,11 @@ def _warnings(cells: Sequence[CellSummary]) -> str:
     warnings = []
     if shared:
         counts = ", ".join(map(str, shared))
-        warnings.append(f"oversubscribed at {counts} devices: overhead, not scaling")
+        plural = "" if shared == [1] else "s"
+        warnings.append(f"oversubscribed at {counts} device{plural}: overhead, not scaling")
     if disturbed:
-        warnings.append(f"{disturbed} of {sum(len(cell.ok) for cell in cells)} runs disturbed")
+        runs = sum(len(cell.ok) for cell in cells)
+        warnings.append(f"{disturbed} of {counted(runs, 'run')} disturbed")
     return f" ({'; '.join(warnings)})" if warnings else ""
 
 
@@ -59,7 +62,7 @@ def _charts(title: str, quantity: str, points: Sequence[Point]) -> Iterator[Char
     bounded = [point for point in measured if point.low is not None]
     missing = len(measured) - len(bounded)
     if bounded:
-        only = "" if not missing else f", only the {len(bounded)} cells with an interval"
+        only = "" if not missing else f", only the {counted(len(bounded), 'cell')} with an interval"
         yield Chart(
             title=f"{label}, 95 % interval over runs{only}",
             margin=MarginChartContent(
@@ -68,7 +71,7 @@ def _charts(title: str, quantity: str, points: Sequence[Point]) -> Iterator[Char
         )
     if missing:
         yield Chart(
-            title=f"{label}, NO interval in {missing} of {len(measured)} cells: these cells, or "
-            "their base, have fewer than 3 runs",
+            title=f"{label}, NO interval in {missing} of {counted(len(measured), 'cell')}: fewer "
+            "than 3 runs there, or in the base",
             multiline=MultilineChartContent(tag=[f"{re.escape(every)}$"]),
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from isoscale.common.config.counts import counted
 from isoscale.common.disk.json_files import write_atomically
 from isoscale.common.machine.own_version import UNKNOWN
 from isoscale.common.parity.documents import ParityDocument, RelayDocument
@@ -19,7 +20,7 @@ def said_of_runs(document: ParityDocument | RelayDocument, *, total: int) -> str
     kept = document.kept_runs
     of_before = f" ({kept} kept from an earlier session)" if kept else ""
     return (
-        f"{total} runs{of_before} in {minutes}:{seconds:02d} minutes, tuning "
+        f"{counted(total, 'run')}{of_before} in {minutes}:{seconds:02d} minutes, tuning "
         f"{document.tuning}{' ' + ','.join(document.tweaks) if document.tweaks else ''}, "
         f"platform {document.platform}, {document.machine['cpu_model']}, isoscale "
         f"{document.isoscale or UNKNOWN}."

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.records import to_record
 from isoscale.common.parity.checks import ITSELF
 from isoscale.common.parity.compare import GRADIENTS, LOSS, PARAMETERS, Comparison, Difference
@@ -169,20 +170,24 @@ def verdict(document: ParityDocument, found: Sequence[Pair]) -> list[str]:
         _, pair, run, figure = min(outside, key=lambda entry: entry[0])
         count = sum(not pair.ok for pair in found)
         lines.append(
-            f"{OUT_OF_BOUNDS}: {count} of {len(found)} pairs. First: {pair.model} {pair.dtype}, "
-            f"{pair.name} ({run}): {figure}"
+            f"{OUT_OF_BOUNDS}: {count} of {counted(len(found), 'pair')}. First: {pair.model} "
+            f"{pair.dtype}, {pair.name} ({run}): {figure}"
         )
     failed = [run for run in document.runs if run.error]
     lines += [f"FAILED: {run_name(run.key)}: {run.error} (log: {run.log})" for run in failed]
     if failed:
         uncompared = sum(bool(_missing(pair)) for pair in found)
-        others = f"; {uncompared} pairs were not compared" if uncompared else ""
-        lines.append(f"FAILED: {len(failed)} of {len(document.runs)} runs{others}.")
+        were = "was" if uncompared == 1 else "were"
+        others = f"; {counted(uncompared, 'pair')} {were} not compared" if uncompared else ""
+        lines.append(f"FAILED: {len(failed)} of {counted(len(document.runs), 'run')}{others}.")
     if not lines:
-        lines.append(
-            f"All {len(found)} pairs of {len(document.runs)} runs are within their bounds at the "
-            "inputs visited."
+        runs = counted(len(document.runs), "run")
+        within = (
+            f"The only pair of {runs} is within its bounds"
+            if len(found) == 1
+            else f"All {len(found)} pairs of {runs} are within their bounds"
         )
+        lines.append(f"{within} at the inputs visited.")
     return lines
 
 

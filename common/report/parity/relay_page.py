@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.text import Text
 
+from isoscale.common.config.counts import counted
 from isoscale.common.disk.json_files import write_atomically
 from isoscale.common.disk.writing import writing
 from isoscale.common.parity.compare import LOSS, PARAMETERS, Difference
@@ -84,7 +85,8 @@ def sentences(document: RelayDocument) -> list[str]:
     lines = []
     for _, who, figure in _outside(document.trainings())[:1]:
         lines.append(
-            f"OUT OF BOUNDS: {count} of {len(comparisons)} comparisons. First: {who}: {figure}"
+            f"OUT OF BOUNDS: {count} of {counted(len(comparisons), 'comparison')}. First: {who}: "
+            f"{figure}"
         )
     for step, who, _ in _outside(document.unbroken)[:1]:
         lines.append(
@@ -97,10 +99,11 @@ def sentences(document: RelayDocument) -> list[str]:
     failed = [run for run in document.trainings() if run.error]
     lines += [f"FAILED: {run.model} {_name(run)}: {run.error}" for run in failed]
     if comparisons and not count and not failed:
-        relays, unbroken = len(document.relays), len(document.unbroken)
+        relays = counted(len(document.relays), "relay")
+        unbroken = counted(len(document.unbroken), "unbroken training")
         lines.append(
-            f"All within bounds: {len(comparisons)} comparisons of {relays} relays and "
-            f"{unbroken} unbroken trainings."
+            f"All within bounds: {counted(len(comparisons), 'comparison')} of {relays} and "
+            f"{unbroken}."
         )
     tolerance = tolerance_of(document.dtype, routed=False)
     if tolerance.loss_steps is not None:

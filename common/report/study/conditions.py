@@ -10,6 +10,7 @@ from typing import Any
 from isoscale.common.analysis import pooling
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.config.cell import Cell
+from isoscale.common.config.counts import counted
 from isoscale.common.config.records import to_record
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import ranks
@@ -51,7 +52,7 @@ def _of(cells: Sequence[Cell], name: str) -> str:
 
 
 def _processor(machine: dict[str, Any]) -> str:
-    return f"{machine['cpu_model']}, {len(machine['available_cores'])} cores"
+    return f"{machine['cpu_model']}, {counted(len(machine['available_cores']), 'core')}"
 
 
 _TOLD_APART_BY: tuple[tuple[str, ...], ...] = (

@@ -104,6 +104,15 @@ def test_skipped_runs_are_printed_once_and_do_not_count_in_the_eta(tmp_path: Pat
     assert ran.startswith("[41/60, ETA 9:30]")
 
 
+def test_one_run_is_not_in_the_plural(tmp_path: Path) -> None:
+    progress, output, _ = start(terminal=False)
+    with progress:
+        progress.plan(1)
+        progress.start_run(CELL, 0, tmp_path)
+        progress.finish_run(line(0))
+    assert output.getvalue() == "1 run in 0:00, 0 not ok\n"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_plan_without_runs_prints_no_summary(terminal: bool) -> None:
     progress, output, _ = start(terminal=terminal)

@@ -4,6 +4,7 @@ from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.verdicts import Verdict, champions, overall, speed, undecided
 from isoscale.common.config.cell import Cell
+from isoscale.common.config.counts import counted
 from isoscale.common.report.study.answers.shared import shared_cells
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
@@ -41,10 +42,14 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
     decided = [verdict for verdict in pairs.values() if verdict.outcome != "no verdict"]
     if decided:
         even = sum(verdict.outcome == "no difference shown" for verdict in decided)
-        sentences.append(
-            f"Of {len(decided)} comparisons of two cells, {len(decided) - even} show a difference "
-            f"and {even} show none."
-        )
+        if len(decided) == 1:
+            which = "no difference" if even else "a difference"
+            sentences.append(f"The only comparison of two cells shows {which}.")
+        else:
+            sentences.append(
+                f"Of {len(decided)} comparisons of two cells, {_show(len(decided) - even)} a "
+                f"difference and {_show(even)} none."
+            )
     if drifted is not None and drifted[1] * drifted[2] > 0 and abs(drifted[0]) >= NOTABLE_DRIFT:
         change, low, high, _ = drifted
         sentences.append(
@@ -62,7 +67,8 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
         few = f": {'; '.join(titles)}" if len(titles) <= 3 else ""
         sentences.append(
             f"{winner} is shown to be the fastest framework for {len(titles)} of "
-            f"{len(study.settings)} settings, each framework with its best number of devices{few}."
+            f"{counted(len(study.settings), 'setting')}, each framework with its best number of "
+            f"devices{few}."
         )
     return sentences
 
@@ -71,6 +77,10 @@ def _pair(verdict: Verdict) -> frozenset[Cell]:
     """Returns the two cells whose runs a verdict compares."""
     cells = (verdict.subject_cell, verdict.other_cell or verdict.subject_cell.base)
     return frozenset(cell.measured for cell in cells if cell is not None)
+
+
+def _show(count: int) -> str:
+    return f"{count} {'shows' if count == 1 else 'show'}"
 
 
 def _winner(study: StudyData, setting: Setting) -> str | None:

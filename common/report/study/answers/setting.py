@@ -20,6 +20,7 @@ from isoscale.common.analysis.verdicts import (
     undecided,
     why_no_verdict,
 )
+from isoscale.common.config.counts import counted
 from isoscale.common.report.study.answers.shared import shared_of
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import incomplete, joined, number
@@ -51,7 +52,7 @@ def _figures(cell: CellSummary) -> str:
 
 
 def devices_text(count: int) -> str:
-    return f"{count} device{'s' if count > 1 else ''}"
+    return counted(count, "device")
 
 
 def caveats(cells: Sequence[Named]) -> list[str]:
@@ -60,7 +61,9 @@ def caveats(cells: Sequence[Named]) -> list[str]:
     disturbed = sum(cell.disturbed for _, cell in cells)
     if disturbed:
         runs = sum(len(cell.ok) for _, cell in cells)
-        found.append(f"{disturbed} of these {runs} runs were disturbed by other programs")
+        were = "was" if disturbed == 1 else "were"
+        which = "the only run" if runs == 1 else f"{disturbed} of these {runs} runs"
+        found.append(f"{which} {were} disturbed by other programs")
     for name, cell in cells:
         if incomplete(cell):
             total = sum(cell.statuses.values())
@@ -219,9 +222,10 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
             sentences.append(f"Not compared, because devices shared cores: {joined(sharing)}.")
     shared = sorted({cell.cell.devices for _, cell in setting.cells if cell.cell.oversubscribed})
     if shared:
-        counts_text = joined([str(count) for count in shared])
+        listed = joined([str(count) for count in shared])
+        devices = "device" if shared == [1] else "devices"
         sentences.append(
-            f"In cells with {counts_text} devices, devices shared cores (oversubscribed). These "
+            f"In cells with {listed} {devices}, devices shared cores (oversubscribed). These "
             "cells show overhead and correctness only, and get no verdict."
         )
     return sentences

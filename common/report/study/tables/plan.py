@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from isoscale.common.config.counts import counted
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.words import joined
@@ -67,7 +68,7 @@ def print_plan(
             print(f"Skipped: {program.missing}")
     for sentence in about_shared(study.shared):
         print(f"{sentence}.")
-    print(f"{cells} cells, {total} runs to do.")
+    print(f"{counted(cells, 'cell')}, {counted(total, 'run')} to do.")
     print(f"Estimated, not measured: about {math.ceil(seconds / 60)} min.")
     if budget_seconds is not None:
         print(f"Then further complete rounds within {budget_seconds:.0f} s (--time_budget).")

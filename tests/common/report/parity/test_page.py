@@ -90,6 +90,15 @@ def test_without_a_failure_the_last_line_says_where_pairs_are_equal() -> None:
     assert last == "All 5 pairs of 4 runs are within their bounds at the inputs visited."
 
 
+def test_a_single_pair_and_a_single_run_are_not_in_the_plural() -> None:
+    *_, last = last_lines(run(NUMPY))
+    assert last.startswith("All 2 pairs of 1 run are within their bounds")
+    known = dataclasses.replace(document(run(NUMPY)), initializers=())
+    session, last = page.sentences(known, page.pairs(known))
+    assert session.startswith("1 run in ")
+    assert last == "The only pair of 1 run is within its bounds at the inputs visited."
+
+
 def test_every_failed_run_is_listed_at_the_end() -> None:
     failed = [
         run(NUMPY, strategy=strategy, error=f"ValueError: no gradient for {TENSOR}")
@@ -113,7 +122,7 @@ def test_a_pair_that_lacks_a_side_is_not_called_equal() -> None:
         ["torch bare failed", "NOT COMPARED"]
     ]
     *_, last = page.sentences(found, page.pairs(found))
-    assert last == "FAILED: 1 of 2 runs; 1 pairs were not compared."
+    assert last == "FAILED: 1 of 2 runs; 1 pair was not compared."
 
 
 def test_differences_out_of_bounds_come_before_failed_runs() -> None:

@@ -21,7 +21,6 @@ from tests.common.report.fake_study import grid_lines, make_cell, make_line, wri
 from tests.common.report.page import Page
 
 KINDS = ("step_time", "speedup", "latency", "loss", "memory", "compile_time")
-KINDS = ("step_time", "throughput", "speedup", "efficiency", "latency", "loss", "memory")
 GPUS = {"gpus": [{"name": "A GPU"}] * 2}
 SECONDS = {"jax": 0.012, "tensorflow": 0.010, "torch": 0.0101}
 

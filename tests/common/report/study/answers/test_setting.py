@@ -37,6 +37,20 @@ def glanced(found: StudyData) -> Glance:
     return glance(found, setting)
 
 
+def test_one_thing_is_not_counted_in_the_plural(tmp_path: Path) -> None:
+    two = {("jax", "bare", 1): 0.010, ("torch", "bare", 1): 0.012}
+    found = study(tmp_path / "two", two)
+    assert headline(found, None)[0] == "The only comparison of two cells shows a difference."
+    (winner,) = headline(found, None)[1:]
+    assert "for 1 of 1 setting, each" in winner
+    equal = {**two, ("torch", "bare", 1): 0.010, ("torch", "ddp", 2): 0.020}
+    assert headline(study(tmp_path / "three", equal), None)[0] == (
+        "Of 2 comparisons of two cells, 1 shows a difference and 1 shows none."
+    )
+    one = glanced(study(tmp_path / "one", {("jax", "bare", 1): 0.010}, runs=1, disturbed=True))
+    assert one.sure.endswith("note: the only run was disturbed by other programs")
+
+
 def test_the_fastest_cell_is_named_with_its_ratio_to_each_other_cell(tmp_path: Path) -> None:
     found = study(
         tmp_path,
