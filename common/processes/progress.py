@@ -1,5 +1,6 @@
 """Shows the progress of jobs."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -52,12 +53,17 @@ class JobProgress:
         self._bar.stop()
 
     def show(self, lines: Sequence[Line], doing: Sequence[str]) -> None:
-        """Shows the finished jobs and the activities of the running workers."""
+        """Shows the finished jobs and the activities of the running workers.
+
+        Names each failed job and its log once.
+        """
         for line in lines:
             name = self._name(line.job)
             if line.error and name not in self._failed:
                 self._failed.add(name)
-                self._console.print(Text(f"failed: {name}: {line.error}"), soft_wrap=True)
+                # The summary at the end has the cause; here it would be printed a second time.
+                log = f" (log: {os.path.relpath(line.log)})" if line.log else ""
+                self._console.print(Text(f"failed: {name}{log}"), soft_wrap=True)
         self._bar.update(self._task, completed=len(lines), description="; ".join(doing))
         now = time.monotonic()
         done = len(lines) - self._kept

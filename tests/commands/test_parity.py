@@ -86,7 +86,13 @@ def test_a_failed_run_exits_with_1_and_the_other_runs_continue(run_program, code
     assert answer.returncode == 1, answer.stdout + answer.stderr
     line = next(x for x in answer.stdout.splitlines() if x.startswith("FAILED"))
     assert "mlp_plain/adamw_linear_clipped torch bare devices=1 float64" in line
+    assert (answer.stdout + answer.stderr).count("RuntimeError: out of luck") == 1
     assert "RuntimeError: out of luck" in line
+    (early,) = [x for x in answer.stderr.splitlines() if x.startswith("failed: ")]
+    log = "runs/out/parity/.work/torch-1-single-0/log.txt"
+    assert early == (
+        f"failed: mlp_plain/adamw_linear_clipped torch bare devices=1 float64 (log: {log})"
+    )
     assert answer.stdout.splitlines()[-1] == "FAILED: 1 of 3 runs."
     assert "within" not in answer.stdout
 

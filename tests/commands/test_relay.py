@@ -138,6 +138,12 @@ def test_a_failed_leg_exits_with_3(
         x for x in answer.stdout.splitlines() if x.startswith("FAILED: mlp_plain torch:ddp:2 > ")
     ]
     assert re.search(message, line)
+    # Once for each training that failed, and never in the table or beside the progress.
+    failed = [x for x in answer.stdout.splitlines() if x.startswith("FAILED: ")]
+    assert len(re.findall(message, answer.stdout + answer.stderr)) == sum(
+        re.search(message, x) is not None for x in failed
+    )
+    assert "failed: mlp_plain" in answer.stderr
     assert "All within" not in answer.stdout
 
 

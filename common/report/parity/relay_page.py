@@ -37,11 +37,14 @@ def _name(run: RelayRun) -> str:
 
 
 def rows(document: RelayDocument) -> list[tuple[bool, list[str]]]:
-    """Returns (within bounds, the texts of ``COLUMNS``) of comparisons and failed trainings."""
+    """Returns (within bounds, the texts of ``COLUMNS``) of comparisons and failed trainings.
+
+    The sentences have the errors of failed trainings.
+    """
     found = []
     for run in document.trainings():
         if run.error:
-            found.append((False, [run.model, _name(run), "", "", "", run.error, ""]))
+            found.append((False, [run.model, _name(run), "", "", "", "", "FAILED"]))
         for comparison in run.comparisons:
             figures = comparison.figures
             ok = comparison.ok
