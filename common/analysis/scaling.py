@@ -38,7 +38,6 @@ class CellSummary:
       cell: the cell as recorded; of a shared cell, the cell of the other lane.
       ok: result lines of its successful runs.
       statuses: status -> number of lines.
-      errors: the different errors, in order of appearance.
       step_seconds: median over runs of each run's median time per step; None without a successful
         run.
       examples_per_second: median over runs of examples / seconds; None without a successful run.
@@ -61,7 +60,6 @@ class CellSummary:
     cell: Cell
     ok: list[ResultLine]
     statuses: dict[str, int]
-    errors: list[str]
     step_seconds: Estimate | None
     examples_per_second: Estimate | None
     tokens_per_second: Estimate | None
@@ -226,7 +224,6 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         cell=group[0].cell,
         ok=ok,
         statuses=statuses,
-        errors=list(dict.fromkeys(line.result.error for line in group if line.result.error)),
         step_seconds=estimate([line.result.median_step_seconds for line in ok]),
         examples_per_second=estimate(throughputs),
         tokens_per_second=estimate(_positive(line.result.tokens_per_second for line in ok)),

@@ -433,7 +433,7 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
 
     shown = not lines or _guarded("the table", lambda: _print_table(read()), store)
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
-    answered = shown and bool(lines)
+    answered = shown and any(line.ok for line in lines)
     if interrupted:
         print(f"Report on the finished runs: {program} report {name}{out_dir}")
     elif lines and fv.report:
@@ -485,6 +485,9 @@ def _guarded(what: str, make: Callable[[], None], store: Store) -> bool:
 
 
 def _print_table(study: StudyData) -> None:
-    from isoscale.common.report.study.tables.printed import print_comparison
+    """Prints the table and its notes if a run succeeded, then why others did not."""
+    from isoscale.common.report.study.tables.printed import print_comparison, print_failures
 
-    print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
+    if any(line.ok for line in study.lines):
+        print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
+    print_failures(study)

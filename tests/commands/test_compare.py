@@ -203,6 +203,7 @@ def broken_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_of_the_code(tmp_path_factory.mktemp("broken"))
     actions = {
         "crash": ("single", "raise RuntimeError('out of luck')"),
+        "fail": ("single", "raise RuntimeError('out of luck')"),
         "abort": ("single", "import os; os.abort()"),
         "hang": ("single", "time.sleep(600)"),
         "linger": ("single", "self.close = lambda: time.sleep(600)"),
@@ -243,6 +244,12 @@ def test_failing_runs_are_recorded_and_retried(
         "rank 1 failed in 'building the model': ZeroDivisionError: division by zero"
     )
     assert "--resume" in answer.stdout
+    # The reasons stand below the table, each with the log of its run.
+    below = answer.stdout.partition("Measured: ms/step")[2]
+    said = " ".join(below.split())
+    for name in ("crash", "abort", "hang", "peer"):
+        error, folder = lines[name]["error"], lines[name]["run_dir"]
+        assert f": 1 run failed: {error} (log: runs/out/s/{folder}/log.txt)" in said
 
     # The strategy is repaired; --resume repeats failed runs only.
     mended = broken_code / "frameworks/torch_runner/strategies/crash.py"
@@ -256,6 +263,24 @@ def test_failing_runs_are_recorded_and_retried(
     assert after["bare"] == lines["bare"]
     cell_folder = (tmp_path / "runs/out/s" / after["crash"]["run_dir"]).parent
     assert {path.name for path in cell_folder.iterdir()} == {"run_0", "run_0.attempt_1"}
+
+
+def test_a_study_without_a_success_prints_the_reason_alone(
+    run_program, broken_code: Path, tmp_path: Path
+) -> None:
+    answer = run_program(
+        MAIN, "compare", *SMALL, "--frameworks=torch", "--strategies=fail", "--devices=1",
+        "--runs=2", code=broken_code,
+    )  # fmt: skip
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    log = f"runs/out/s/{results(tmp_path)[0]['run_dir']}/log.txt"
+    assert (tmp_path / log).is_file()
+    reason, places = answer.stdout.partition("Results: ")[::2]
+    assert " ".join(reason.split()) == (
+        "! torch fail on 1 device (mlp_digits, global batch 64, float32): 2 runs failed: "
+        f"RuntimeError: out of luck (log: {log})"
+    )
+    assert [line.partition(":")[0] for line in places.splitlines()[1:]] == ["Continue with"]
 
 
 def _start(tmp_path: Path) -> subprocess.Popen:

@@ -18,6 +18,7 @@ from isoscale.common.config.run_config import LADDER, TUNED
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.json_files import from_json
 from isoscale.common.measure.result import LARGEST_RESULT
+from isoscale.common.processes.log_lines import LOG
 from isoscale.common.report.study.conditions import Conditions, make_conditions
 from isoscale.common.study.index import LARGEST
 from isoscale.common.study.records import ResultLine, StudyRecord
@@ -201,15 +202,22 @@ class StudyData:
         Raises:
           FolderError: the file is not a regular file, too large, or not UTF-8.
         """
-        run_dir = Path(line.result.run_dir or "/")
-        path = self.folder / run_dir / name
-        # Never reads a file outside the study, also not through a link.
-        if run_dir.is_absolute() or leads_outside(self.folder, path):
-            return None
+        path = self._path(line, name)
         try:
-            return read_text(path, most=most)
+            return None if path is None else read_text(path, most=most)
         except MissingFileError:
             return None
+
+    def _path(self, line: ResultLine, name: str) -> Path | None:
+        """Returns the path of a file of a run; None if it is outside the study, also by a link."""
+        run_dir = Path(line.result.run_dir or "/")
+        path = self.folder / run_dir / name
+        return None if run_dir.is_absolute() or leads_outside(self.folder, path) else path
+
+    def log(self, line: ResultLine) -> Path | None:
+        """Returns the path of a run's log; None if the run has none."""
+        path = self._path(line, LOG)
+        return path if path is not None and path.is_file() else None
 
     def _records(self, line: ResultLine, name: str) -> list[dict[str, Any]]:
         text = self._text(line, name, most=LARGEST)

@@ -1,10 +1,37 @@
 """The problems of a study: failed, skipped, disturbed and oversubscribed runs, and more."""
 
+import os
+
 from isoscale.common.config.cell import Cell
+from isoscale.common.config.counts import counted
 from isoscale.common.measure.conditions import DISTURBED
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
 from isoscale.common.study.records import ResultLine
+
+_NO_REASON = "no reason recorded"
+
+
+def failures(study: StudyData) -> list[str]:
+    """Returns one line for each reason why runs of a cell did not succeed, with the path of a log.
+
+    Runs are skipped because a framework is missing: one line for all cells of the framework.
+    """
+    names = study.names()
+    found: dict[tuple[str, str, str], list[ResultLine]] = {}
+    for line in study.lines:
+        if not line.ok:
+            name, title = names[line.cell]
+            skipped = line.result.status == "skipped"
+            who = line.cell.framework if skipped else f"{name} ({title})"
+            key = who, line.result.status, line.result.error or _NO_REASON
+            found.setdefault(key, []).append(line)
+    texts = []
+    for (who, status, error), lines in found.items():
+        log = next((path for line in lines if (path := study.log(line))), None)
+        where = f" (log: {os.path.relpath(log)})" if log else ""
+        texts.append(f"! {who}: {counted(len(lines), 'run')} {status}: {error}{where}")
+    return texts
 
 
 def problems(study: StudyData) -> list[tuple[str, list[str]]]:
@@ -34,8 +61,10 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         name = names[summary.cell]
         mixed += [f"{name}: {text}" for text in summary.mixed]
         for line in lines_of.get(summary.cell, []):
+            log = study.log(line)
+            where = f" (log: {log.relative_to(study.folder)})" if log else ""
             by_status.get(line.result.status, failed).append(
-                f"{name}, run {line.run}: {line.result.error or 'no reason recorded'}"
+                f"{name}, run {line.run}: {line.result.error or _NO_REASON}{where}"
             )
         for line in summary.ok:
             if line.result.disturbed:

@@ -15,6 +15,7 @@ from isoscale.common.report.study.answers.setting import glance
 from isoscale.common.report.study.answers.shared import shared_cells
 from isoscale.common.report.study.conditions import make_conditions
 from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.study.problems import failures
 from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.words import (
@@ -118,6 +119,11 @@ def print_comparison(
     print_paragraphs([*conditions.lines(), "", *_notes(summaries, scaling)], hanging=True)
 
 
+def print_failures(study: StudyData) -> None:
+    """Prints why runs did not succeed, each reason once."""
+    print_paragraphs(failures(study), hanging=True)
+
+
 def print_in_short(study: StudyData) -> None:
     """Prints one entry for each setting: the fastest cell, how certain, and what devices add."""
     rows = [glance(study, setting) for setting in study.settings]
@@ -180,8 +186,4 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
                     f"devices={cell.devices} run {line.run} (result complete): "
                     f"{line.exit_warning}"
                 )
-        for error in summary.errors:
-            notes.append(
-                f"! {cell.model} {cell.framework} {cell.strategy} devices={cell.devices}: {error}"
-            )
     return list(dict.fromkeys(notes))

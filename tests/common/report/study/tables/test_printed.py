@@ -1,14 +1,16 @@
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isoscale.common.analysis.scaling import summarize_cells
-from isoscale.common.report.study.tables.printed import print_comparison
+from isoscale.common.report.study.data import load_study
+from isoscale.common.report.study.tables.printed import print_comparison, print_failures
 from tests.common.analysis.test_scaling import line
-from tests.common.report.fake_study import read_lines
+from tests.common.report.fake_study import make_cell, make_line, read_lines, write_study
 
 MACHINE: dict[str, Any] = {"cpu_model": "Test CPU", "available_cores": [0, 1], "gpus": []}
 
@@ -124,7 +126,7 @@ def test_long_text_is_wrapped_and_long_words_stay_whole(capsys, terminal) -> Non
     mode = "max_autotune_" * 8
     entries = lines(6)
     entries += lines(6, compile_mode=mode)
-    entries.append({**entries[0], "run": 9, "status": "failed", "error": f"/{'x' * 100} is gone"})
+    entries[0]["exit_warning"] = f"/{'x' * 100} is gone"
     text = printed(capsys, entries)
     assert mode in text
     assert f"/{'x' * 100}" in text
@@ -151,8 +153,47 @@ def test_marks_are_printed_beside_the_figures(capsys) -> None:
     assert "oversubscribed" in rows[0]
     assert "1 of 1 disturbed" in text
     assert "1 failed" in text
-    assert "broke" in text
     assert "not scaling" in text
+
+
+def failed(cell: dict[str, Any], run: int, **changes: Any) -> dict[str, Any]:
+    line = make_line(cell, run, 0.01, sequence=run, status="failed", error="ValueError: broke")
+    empty = dict.fromkeys(("step_seconds", "latency_seconds", "examples_per_second"))
+    return {**line, **empty, **changes}
+
+
+def test_each_reason_of_a_cell_is_printed_once_with_the_path_of_a_log(
+    capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch, jax = make_cell("torch", "ddp", 2), make_cell("jax", "bare", 1)
+    more = [{"error": "another"}, {"status": "diverged", "error": "loss is not finite"}]
+    entries = [failed(torch, run, **changes) for run, changes in enumerate(({}, {}, *more))]
+    entries += [
+        failed(cell, run, status="skipped", error="jax is not installed", run_dir=None)
+        for run, cell in enumerate((jax, make_cell("jax", "pjit", 2)), len(entries))
+    ]
+    store = write_study(tmp_path / "s", entries, steps=0)
+    log = Path(entries[0]["run_dir"]) / "log.txt"
+    (store.folder / log).parent.mkdir(parents=True)
+    (store.folder / log).touch()
+    monkeypatch.chdir(tmp_path)
+    print_failures(load_study(store))
+    name = "torch ddp on 2 devices (mlp_medium, global batch 64, float32)"
+    expected = [
+        f"! {name}: 2 runs failed: ValueError: broke (log: s/{log})",
+        f"! {name}: 1 run failed: another",
+        f"! {name}: 1 run diverged: loss is not finite",
+        "! jax: 2 runs skipped: jax is not installed",
+    ]
+    assert sentences(capsys.readouterr().out) == " ".join(expected)
+
+
+def test_a_log_outside_the_study_is_not_named(capsys, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/log.txt").touch()
+    entries = [failed(make_cell("torch", "ddp", 2), 0, run_dir="../mine")]
+    print_failures(load_study(write_study(tmp_path / "s", entries, steps=0)))
+    assert "log:" not in capsys.readouterr().out
 
 
 def test_mixed_versions_and_machines_are_reported(capsys) -> None:
