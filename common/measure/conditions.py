@@ -20,6 +20,14 @@ DISTURBED = (
     f"{100 * DISTURBED_SHARE:.0f} % of one core's time"
 )
 """When a run is disturbed."""
+LEAST_SECONDS = 0.5
+"""The system counts in ticks of 10 ms: in a shorter time, a share of 10 % would be a guess."""
+LOAD_UNKNOWN = (
+    "whether other programs used the run's cores is unknown, because the steps took less than "
+    f"{LEAST_SECONDS:g} s or the system does not count the time of each core; such a run is never "
+    "called disturbed"
+)
+"""Why the load from outside is unknown, and what follows."""
 
 
 def peak_memory(runner: Runner, *, holds_pool: bool) -> Memory:
@@ -70,11 +78,11 @@ class OutsideLoad:
         """Returns the time that other programs used, divided by the run's time; None if unknown.
 
         The times of all cores of a rank are added: a step waits for its slowest device, so that use
-        of any core can slow the step. Of several ranks, the largest share counts. The system counts
-        in ticks of 10 ms; therefore runs below 0.5 s return None.
+        of any core can slow the step. Of several ranks, the largest share counts. Runs below
+        ``LEAST_SECONDS`` return None.
         """
         (busy, own), wall = _used_seconds(), time.monotonic() - self._wall
-        if busy is None or self._start[0] is None or wall < 0.5:
+        if busy is None or self._start[0] is None or wall < LEAST_SECONDS:
             found = None
         else:
             found = (available_cores(), busy - self._start[0], own - self._start[1], wall)

@@ -14,6 +14,12 @@ from isoscale.common.study.records import ResultLine
 NO_VALUE = "-"
 SAME_CONFIGURATION = "same configuration"
 """What reports say of stock and tuned if the tuned lane adds no tweak."""
+RATE_AND_TIME = (
+    "In a run, ms/step is the median over windows of several steps; examples/s is all examples of "
+    "these windows / their time. A slow window lowers examples/s and leaves the median as it is: "
+    "examples/s is not exactly batch / time per step."
+)
+"""How the two figures of a run relate."""
 
 
 def joined(items: Sequence[str]) -> str:

@@ -245,7 +245,7 @@ def test_failing_runs_are_recorded_and_retried(
     )
     assert "--resume" in answer.stdout
     # The reasons stand below the table, each with the log of its run.
-    below = answer.stdout.partition("Measured: ms/step")[2]
+    below = answer.stdout.partition("Measured: ms/step;")[2]
     said = " ".join(below.split())
     for name in ("crash", "abort", "hang", "peer"):
         error, folder = lines[name]["error"], lines[name]["run_dir"]

@@ -7,6 +7,7 @@ from isoscale.common.config.run_config import TUNED
 from isoscale.common.registry import lookup
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
+from isoscale.common.report.words import RATE_AND_TIME
 
 
 def method(study: StudyData, drifted: Drift | None) -> list[str]:
@@ -25,9 +26,9 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "run, not the step.",
         "A window contains whole training steps between two synchronised clock readings, and "
         "nothing else (with --input_pipeline=timed, also the copying of their batches). Windows of "
-        "many steps give time per step and throughput (examples / seconds over all windows); "
-        "windows of one step give latency. With several ranks, the slowest rank counts. The first "
-        "step (compile) and the warm-up are excluded and reported separately.",
+        "many steps give time per step and throughput; windows of one step give latency. "
+        f"{RATE_AND_TIME} With several ranks, the slowest rank counts. The first step (compile) "
+        "and the warm-up are excluded and reported separately.",
         "Figures are medians over runs with a 95 % interval: with 6 or more runs an interval from "
         "order statistics, with 3 to 5 runs a t interval on log time, marked (t). With fewer than "
         "3 runs a figure has no interval.",
@@ -35,8 +36,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
         "second as B. The comparison of frameworks takes the fastest strategy of each framework; "
         "further tests compare this strategy with the other strategies of its framework. "
-        + "Ratios are ratios of throughput over all windows of a run; time per step is the median "
-        "over windows.",
+        + "Ratios are ratios of throughput.",
         "Speedup is throughput divided by the throughput of the same framework's bare step on one "
         f"device (no distribution wrapper) at {base}; efficiency is speedup / devices. Derived "
         "from measurements: all ratios (speedups, verdicts, gaps), efficiency, the drift, and the "

@@ -4,7 +4,7 @@ import os
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.counts import counted
-from isoscale.common.measure.conditions import DISTURBED
+from isoscale.common.measure.conditions import DISTURBED, LOAD_UNKNOWN
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
 from isoscale.common.study.records import ResultLine
@@ -43,7 +43,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
         "Skipped": [],
         "Runs of one cell under different conditions: the cell has no interval and no verdict": [],
         f"Disturbed: {DISTURBED}": [],
-        "Outside load unknown": [],
+        f"Outside load unknown: {LOAD_UNKNOWN}": [],
         "Oversubscribed: devices shared cores; these cells show overhead, not scaling": [],
         "Outliers: modified z-score above 3.5, kept in all figures (about one in six cells with 6 "
         "undisturbed runs has one)": [],
@@ -74,10 +74,7 @@ def problems(study: StudyData) -> list[tuple[str, list[str]]]:
                 warned.append(f"{name}, run {line.run}: {line.exit_warning}")
         quiet = [str(line.run) for line in summary.ok if line.result.disturbed is None]
         if quiet:
-            unknown.append(
-                f"{name}: run {', '.join(quiet)} (the run was too short, or the system does not "
-                "report the load)"
-            )
+            unknown.append(f"{name}: run {', '.join(quiet)}")
         if summary.cell.oversubscribed:
             shared.append(name)
         if summary.outliers:

@@ -7,7 +7,7 @@ from isoscale.common.analysis.estimates import Estimate
 from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import split_into_settings
 from isoscale.common.analysis.waterfall import Lanes
-from isoscale.common.measure.conditions import DISTURBED
+from isoscale.common.measure.conditions import DISTURBED, LOAD_UNKNOWN
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
@@ -20,6 +20,7 @@ from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.words import (
     NO_VALUE,
+    RATE_AND_TIME,
     accuracy,
     estimate,
     joined,
@@ -136,11 +137,12 @@ def print_in_short(study: StudyData) -> None:
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
     notes = [
-        "Measured: ms/step and examples/s (medians over runs; in a run, over windows of steps); "
-        "memory (peak resident, summed over processes, including the framework; on GPUs the "
-        "largest device); compile (first step minus a median step; with blocks of steps, plus a "
-        "block's first run); loss. Derived from these figures: speedup and efficiency. Computed: "
-        "GFLOP/s (the formula's operations of a step x measured steps per second).",
+        f"ms/step and examples/s: medians over runs. {RATE_AND_TIME}",
+        "Measured: ms/step; examples/s; memory (peak resident, summed over processes, including "
+        "the framework; on GPUs the largest device); compile (first step minus a median step; with "
+        "blocks of steps, plus a block's first run); loss. Derived from these figures: speedup and "
+        "efficiency. Computed: GFLOP/s (the formula's operations of a step x measured steps per "
+        "second).",
     ]
     counts = [len(summary.ok) for summary in summaries if summary.ok]
     if counts and min(counts) < 3:
@@ -175,6 +177,8 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         )
     if any(line.result.disturbed for summary in summaries for line in summary.ok):
         notes.append(f"disturbed: {DISTURBED}.")
+    if any(line.result.disturbed is None for summary in summaries for line in summary.ok):
+        notes.append(f"outside load unknown: {LOAD_UNKNOWN}.")
     pairs = ((summary.cell.framework, summary.cell.strategy) for summary in summaries)
     notes += lookup.strategy_notes(pairs)
     for summary in summaries:

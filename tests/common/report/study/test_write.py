@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.measure.conditions import LOAD_UNKNOWN
 from isoscale.common.report.drawing.style import COLORS
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.report.study.method import method
 from isoscale.common.report.study.tables.printed import print_comparison
 from isoscale.common.report.study.write import write_report
+from isoscale.common.report.words import RATE_AND_TIME
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 from tests.common.report.page import Page
 
@@ -281,7 +283,7 @@ def test_a_report_with_a_damaged_record_lacks_only_its_loss_curve(tmp_path: Path
     assert "The loss curve of jax bare, 1 is missing: its steps.jsonl is damaged." in text
 
 
-def test_optional_figures_may_be_missing(tmp_path: Path) -> None:
+def test_optional_figures_may_be_missing(tmp_path: Path, capsys) -> None:
     """A figure that an older version did not record appears as a dash."""
     lines = grid_lines(runs=3)
     optional = (
@@ -294,7 +296,13 @@ def test_optional_figures_may_be_missing(tmp_path: Path) -> None:
     found = load_study(write_study(tmp_path / "old", lines, steps=0))
     write_report(found)
     print_comparison(found.summaries, scaling="strong", machines=found.machines)
-    assert "outside load unknown for 3" in read(found, "report.html")
+    page = Page(read(found, "report.html")).text
+    assert "outside load unknown for 3" in page
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"outside load unknown: {LOAD_UNKNOWN}." in printed
+    assert f"Outside load unknown: {LOAD_UNKNOWN}: " in page
+    for text in (printed, page):  # the figures beside each other, and how they relate
+        assert RATE_AND_TIME in text
 
 
 @pytest.mark.parametrize("devices", [(1, 2, 4, 8, 16), (1,)])

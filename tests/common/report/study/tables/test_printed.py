@@ -154,6 +154,7 @@ def test_marks_are_printed_beside_the_figures(capsys) -> None:
     assert "1 of 1 disturbed" in text
     assert "1 failed" in text
     assert "not scaling" in text
+    assert "outside load unknown" not in text
 
 
 def failed(cell: dict[str, Any], run: int, **changes: Any) -> dict[str, Any]:
