@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from isoscale.common.measure.result import RunResult
+from isoscale.common.registry.extra import SHARED_DIGESTS
 from isoscale.common.study.records import ResultLine
 
 _NOT_SET = "not set"
 _OWN = "isoscale"
+_SHARED = (_OWN, *SHARED_DIGESTS)
+"""How the names of the versions begin that all frameworks of a comparison share."""
 
 
 def _plain(name: str, value: Any) -> str:
@@ -84,7 +87,8 @@ def apart(
     """Returns how the conditions of two cells differ, one text per fact.
 
     Environment variables may differ: each cell has its own. So may the versions of two frameworks,
-    which can have their own interpreters; but not that of isoscale.
+    which can have their own interpreters; but not that of isoscale, nor the files of the user's own
+    model and data.
 
     Args:
       ours, theirs: the runs of the two cells.
@@ -96,6 +100,7 @@ def apart(
     versions = [(name, _versions(result)) for name, result in listed]
     if not same_framework:
         versions = [
-            (name, {k: v for k, v in known.items() if k == _OWN}) for name, known in versions
+            (name, {k: v for k, v in known.items() if k.startswith(_SHARED)})
+            for name, known in versions
         ]
     return [*found, *_differences(versions, None)]

@@ -40,6 +40,7 @@ from isoscale.common.registry.interpreters import (
 )
 from isoscale.common.report.drawing.cache import cache_inside
 from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.study.changed import check_unchanged
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.grid import read_cells
@@ -338,8 +339,7 @@ def run(argv: Sequence[str]) -> int:
 
     def make_study() -> Study:
         store.load()
-        environments.say_removed(request.sessions[-1].cells[-1])
-        return Study(
+        study = Study(
             request.sessions,
             store,
             programs,
@@ -347,6 +347,11 @@ def run(argv: Sequence[str]) -> int:
             limits=limits.Limits.read(request.flags),
             environment=environments.of_run,
         )
+        more = request.budget_seconds is not None
+        next_cells = [cell for cell, runs in study.cells() if (runs or more)]
+        check_unchanged(store, [c for c in next_cells if c.framework in present])
+        environments.say_removed(request.sessions[-1].cells[-1])
+        return study
 
     if request.flags.dry_run:
         from isoscale.common.report.study.tables.plan import print_plan  # late: it needs rich

@@ -31,6 +31,9 @@ VARIABLE = "ISOSCALE_EXTRA"
 FLAG = "extra"
 PACKAGE = "isoscale_extra"
 _PARTS = MODELS, DATA, STRATEGIES = "models", "data", "strategies"
+SHARED_DIGESTS = MODEL_DIGEST, DATA_DIGEST = "extra model ", "extra data "
+STRATEGY_DIGEST = "extra strategy "
+"""How the names of the digests begin that a run records; the first two are of no framework."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 
 

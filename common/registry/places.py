@@ -10,7 +10,14 @@ from types import ModuleType
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.model_spec import Family, ModelSpec
 from isoscale.common.registry import extra
-from isoscale.common.registry.extra import DATA, MODELS, STRATEGIES
+from isoscale.common.registry.extra import (
+    DATA,
+    DATA_DIGEST,
+    MODEL_DIGEST,
+    MODELS,
+    STRATEGIES,
+    STRATEGY_DIGEST,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = "_runner"
@@ -184,9 +191,9 @@ def strategy_module(framework: str, name: str) -> ModuleType:
 def digests(*, family: str, dataset: str, framework: str, strategy: str) -> dict[str, str]:
     """Returns the user's own parts of a run -> digest of their files; {} if there are none."""
     parts = {
-        f"extra model {family}": (MODELS, family),
-        f"extra data {dataset}": (DATA, dataset),
-        f"extra strategy {strategy}": (STRATEGIES, framework, strategy),
+        f"{MODEL_DIGEST}{family}": (MODELS, family),
+        f"{DATA_DIGEST}{dataset}": (DATA, dataset),
+        f"{STRATEGY_DIGEST}{strategy}": (STRATEGIES, framework, strategy),
     }
     return {
         name: extra.digest(*where)

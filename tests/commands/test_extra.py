@@ -101,13 +101,26 @@ def test_a_model_of_one_framework_is_compared_and_resumed(own: Path, run_program
     # Nothing that only the study names is imported.
     resume = (MAIN, "compare", "--study=s", "--resume", "--runs=2", "--noreport")
     assert "to resume it, add --extra=FOLDER" in refused(run_program(*resume))
-    # Another version of the model: its runs are not pooled with the earlier ones.
-    text = (family / "torch_model.py").read_text().replace("functional.relu", "torch.tanh")
-    (family / "torch_model.py").write_text(text)
+    # Another version of the model: its runs would mix with the finished ones.
+    before = (family / "torch_model.py").read_text()
+    (family / "torch_model.py").write_text(before.replace("functional.relu", "torch.tanh"))
+    index = (study / "results.jsonl").read_bytes()
+    for more in ((), ("--dry_run",)):
+        line = refused(run_program(*resume, f"--extra={own}", *more))
+        assert (
+            "study 's' has finished runs with other files of 'extra model my_net' (digest" in line
+        )
+        assert line.endswith("or measure the changed ones in a new --study")
+    assert (study / "results.jsonl").read_bytes() == index
+    # Without a run to do, nothing mixes.
+    answer = run_program(MAIN, "compare", "--study=s", "--resume", "--noreport", f"--extra={own}")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    (family / "torch_model.py").write_text(before)
     answer = run_program(*resume, f"--extra={own}")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    for summary in load_study(Store(study)).summaries:
-        assert [text.partition(":")[0] for text in summary.mixed] == ["extra model my_net"]
+    summaries = load_study(Store(study)).summaries
+    assert [len(summary.ok) for summary in summaries] == [2, 2, 2]
+    assert not any(summary.mixed for summary in summaries)
     answer = run_program(
         MAIN, "parity", "--models=my_net_tiny", "--dtype=float64", "--devices=1", "--steps=2",
         "--nopieces", f"--extra={own}",

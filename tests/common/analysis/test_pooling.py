@@ -107,6 +107,23 @@ def test_two_frameworks_may_have_other_versions_and_variables() -> None:
     assert verdict.outcome == "faster"
 
 
+@pytest.mark.parametrize("part, unsound", [
+    ("extra model mine", True), ("extra data mine", True), ("extra strategy mine", False),
+])  # fmt: skip
+def test_two_frameworks_share_the_files_of_the_users_model(part: str, unsound: bool) -> None:
+    torch, jax = (
+        [{**line, "versions": {part: digest}} for line in lines(framework, rates)]
+        for framework, rates, digest in (("torch", SLOW, "a"), ("jax", FAST, "b"))
+    )
+    (verdict,) = (
+        v
+        for vs in judge(split_into_settings(summaries(torch, jax), scaling="strong")).values()
+        for v in vs
+    )
+    assert (verdict.ratio.unsound == f"the runs differ in {part}") is unsound
+    assert verdict.outcome == ("no verdict" if unsound else "faster")
+
+
 def test_facts_that_a_run_did_not_record_differ_from_nothing() -> None:
     earlier = [
         {k: v for k, v in line.items() if k not in ("machine", "environment", "versions")}
