@@ -23,7 +23,7 @@ from isoscale.common.processes.job_pool import WORK, Job, JobPool, L, Launch
 from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import LOCK
 from isoscale.common.registry import environments, extra, lookup
-from isoscale.common.registry.interpreters import define_interpreter_flags
+from isoscale.common.registry.interpreters import define_interpreter_flags, package_versions
 from isoscale.common.tuning.tweaks import read_wish
 
 MOST_STEPS = 100_000
@@ -220,21 +220,27 @@ def make_pool(
         work=flags.work,
         launch_of=launch_of,
         pythons=pythons,
-        code_sha256=_code_sha256() if jobs else "",
+        code=_code(pythons) if jobs else {},
     )
     if flags.resume:
         pool.check_resumable(called=flags.called)
     return pool
 
 
-def _code_sha256() -> str:
-    """Returns the SHA-256 digest of all code that a job can run."""
-    code = hashlib.sha256()
+def _code(pythons: Mapping[str, str]) -> dict[str, str]:
+    """Returns part -> digest or version, of all code that a job can run.
+
+    Args:
+      pythons: framework -> path of its interpreter.
+    """
+    own = hashlib.sha256()
     for top in ("common", "models", "frameworks"):
         for path in sorted((lookup.ROOT / top).rglob("*.py")):
-            code.update(path.read_bytes())
-    code.update(extra.digest().encode())
-    return code.hexdigest()
+            own.update(path.read_bytes())
+    found = {"isoscale": own.hexdigest(), f"--{extra.FLAG}": extra.digest()}
+    for framework, python in pythons.items():
+        found |= package_versions(framework, python)
+    return found
 
 
 J = TypeVar("J", bound=TrainingJob)

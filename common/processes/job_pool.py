@@ -241,7 +241,7 @@ class JobPool(Generic[L]):
         work: Path,
         launch_of: Callable[[Sequence[Any]], Launch],
         pythons: Mapping[str, str],
-        code_sha256: str,
+        code: Mapping[str, str],
     ):
         """Stores the arguments; ``run`` starts processes and writes files.
 
@@ -252,12 +252,13 @@ class JobPool(Generic[L]):
           work: folder for logs and results.
           launch_of: jobs of one group -> how their process starts.
           pythons: all interpreters. A session reuses only results from the same interpreters.
-          code_sha256: checksum of the program. A session reuses only results of the same code.
+          code: part of the program -> its digest or version. A session reuses only results of the
+            same code.
         """
         self._jobs, self._line_type = jobs, line_type
         self.work = work
         self._launch_of = launch_of
-        self._pythons, self._code_sha256 = dict(pythons), code_sha256
+        self._pythons, self._code = dict(pythons), dict(code)
 
     def _request(self) -> dict[str, Any]:
         """Returns the facts that must be equal for a session to reuse earlier results."""
@@ -269,7 +270,7 @@ class JobPool(Generic[L]):
                 name: hashlib.sha256(path.encode()).hexdigest()
                 for name, path in self._pythons.items()
             },
-            "code_sha256": self._code_sha256,
+            "code": self._code,
         }
 
     def check_resumable(self, *, called: str) -> None:
@@ -286,10 +287,13 @@ class JobPool(Generic[L]):
             raise ConfigError(
                 f"--resume: {called} contains no interrupted session; start without --resume"
             )
-        if before.get("code_sha256") != now["code_sha256"]:
+        known = before.get("code")  # an earlier isoscale wrote none
+        known = known if isinstance(known, dict) else dict.fromkeys(self._code, "")
+        changed = [name for name, text in self._code.items() if known.get(name, text) != text]
+        if changed:
             raise ConfigError(
-                f"--resume: the code has changed since {called} was interrupted; start again "
-                "without --resume"
+                f"--resume: the code has changed since {called} was interrupted "
+                f"({', '.join(changed)}); start again without --resume"
             )
         if before != now:
             raise ConfigError(

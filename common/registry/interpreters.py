@@ -27,6 +27,17 @@ print(*[name for name in sys.argv[1:] if not has(name)])
 """
 
 
+_VERSIONS = """
+import sys
+from importlib import metadata
+for name in sys.argv[1:]:
+    try:
+        print(name, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        print(name, "unknown")
+"""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
     """Describes how a framework's runs are started.
@@ -79,21 +90,50 @@ def _missing_packages(framework: str, path: str) -> tuple[tuple[int, ...], list[
     info = lookup.framework_info(framework)
     if path == sys.executable:
         return sys.version_info[:2], lookup.missing_packages(info)
+    version, _, lacks = _ask(framework, path, _LACKS, *info.packages, _OURS).partition("\n")
     try:
-        answer = subprocess.run(
-            [path, "-P", "-c", _LACKS, *info.packages, _OURS],
+        return tuple(map(int, version.split())), lacks.split()
+    except ValueError:
+        raise _no_interpreter(framework, path) from None
+
+
+def _ask(framework: str, path: str, code: str, *words: str) -> str:
+    """Returns what an interpreter prints when it runs some code.
+
+    Raises:
+      ConfigError: it is no interpreter, or it failed.
+    """
+    try:
+        return subprocess.run(
+            [path, "-P", "-c", code, *words],
             capture_output=True,
             text=True,
             check=True,
             timeout=10,
             cwd="/",
-        )
-        version, _, lacks = answer.stdout.partition("\n")
-        return tuple(map(int, version.split())), lacks.split()
+        ).stdout
     except (OSError, ValueError, subprocess.SubprocessError):
-        raise ConfigError(
-            f"--python_{framework}={path} is not a Python interpreter, or does not start"
-        ) from None
+        raise _no_interpreter(framework, path) from None
+
+
+def _no_interpreter(framework: str, path: str) -> ConfigError:
+    return ConfigError(
+        f"--python_{framework}={path} is not a Python interpreter, or does not start"
+    )
+
+
+def package_versions(framework: str, path: str) -> dict[str, str]:
+    """Returns package -> version, of a framework's packages in an interpreter; imports none.
+
+    Args:
+      framework: name of the framework.
+      path: an interpreter that ``find_programs`` has accepted.
+
+    Raises:
+      ConfigError: the interpreter does not answer.
+    """
+    answer = _ask(framework, path, _VERSIONS, *lookup.framework_info(framework).packages)
+    return dict(line.split(maxsplit=1) for line in answer.splitlines())
 
 
 def how_to_install(

@@ -36,7 +36,7 @@ def make_pool(folder: Path, *named: tuple[str, str, str], **changes: Any) -> Job
             python=sys.executable, environment={**os.environ, "COUNTING": some[0].team}, ranks=None
         ),
         "pythons": {"any": sys.executable},
-        "code_sha256": "1",
+        "code": {"isoscale": "1", "torch": "2.13.0"},
     }
     return JobPool(jobs, CountLine, **(options | changes))
 
@@ -136,7 +136,12 @@ def test_a_finished_session_leaves_only_logs_and_results(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "name, changes, message",
     [
-        ("a", {"code_sha256": "2"}, "the code has changed since it was interrupted"),
+        (
+            "a",
+            {"code": {"isoscale": "2", "torch": "2.14.0"}},
+            r"the code has changed since it was interrupted \(isoscale, torch\); start again",
+        ),
+        ("a", {"code": {"isoscale": "1", "torch": "2.14.0"}}, r"interrupted \(torch\);"),
         ("other", {}, "it was interrupted with other jobs or interpreters"),
         ("a", {"pythons": {}}, "it was interrupted with other jobs or interpreters"),
     ],

@@ -1,11 +1,14 @@
 """Tests what a user reads about a framework that an interpreter lacks."""
 
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
+from isoscale.common.config.errors import ConfigError
 from isoscale.common.registry import lookup
-from isoscale.common.registry.interpreters import how_to_install
+from isoscale.common.registry.interpreters import how_to_install, package_versions
 
 LINES = {
     "jax": "jax is not installed in /p (no flax): /p -m pip install 'isoscale[jax]'",
@@ -54,3 +57,13 @@ def test_a_version_is_read_from_another_interpreter(monkeypatch: pytest.MonkeyPa
     version, lacks = interpreters._missing_packages("torch", path)
     assert version == sys.version_info[:2]
     assert lacks == []
+
+
+def test_versions_of_packages_are_read_without_importing_them(tmp_path: Path) -> None:
+    assert package_versions("torch", sys.executable) == {"torch": metadata.version("torch")}
+    assert set(package_versions("jax", sys.executable)) == {"jax", "flax", "optax"}
+    trap = tmp_path / "python"
+    trap.write_text("#!/bin/sh\nexit 1\n")
+    trap.chmod(0o755)
+    with pytest.raises(ConfigError, match=f"--python_torch={trap} is not a Python interpreter"):
+        package_versions("torch", str(trap))
