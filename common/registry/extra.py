@@ -93,11 +93,16 @@ def private_folder() -> dict[str, str]:
     return {} if found is None else {str(found): "(extra)"}
 
 
-def load(*parts: str) -> types.ModuleType:
+def load(*parts: str, without: Collection[str] = ()) -> types.ModuleType:
     """Imports a file of the folder, for example ``load("models", "mine", "spec")``.
 
+    Args:
+      *parts: the folders, then the file without its ending.
+      without: packages that the file may not import, also not through another file.
+
     Raises:
-      ConfigError: the file cannot be imported; the message names the file and the first error.
+      ConfigError: the file cannot be imported, or imports such a package; the message names the
+        file and the first error, or the package.
     """
     found = folder()
     assert found is not None, "callers first ask what the folder holds"
@@ -105,10 +110,41 @@ def load(*parts: str) -> types.ModuleType:
         package = types.ModuleType(PACKAGE)
         package.__path__ = [str(found)]
         sys.modules[PACKAGE] = package
+    path, known = path_of(*parts), set(without) & set(sys.modules)
+    require_free(path, without)
     try:
-        return importlib.import_module(".".join((PACKAGE, *parts)))
+        module = importlib.import_module(".".join((PACKAGE, *parts)))
     except Exception as error:  # whatever the user's file raises
-        raise ConfigError(f"{path_of(*parts)} cannot be imported: {_first(error)}") from error
+        raise ConfigError(f"{path} cannot be imported: {_first(error)}") from error
+    came = sorted((set(without) & set(sys.modules)) - known)
+    if came:
+        raise _not_free(path, came[0], "through another module")
+    return module
+
+
+def require_free(path: Path, packages: Collection[str]) -> None:
+    """Checks the import statements of a file, at its top or inside a function.
+
+    Raises:
+      ConfigError: the file imports one of some packages, is missing, or is not Python.
+    """
+    for node in ast.walk(_tree(path)) if packages else ():
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] in packages:
+                raise _not_free(path, name, f"line {node.lineno}")
+
+
+def _not_free(path: Path, name: str, where: str) -> ConfigError:
+    return ConfigError(
+        f"{path} imports {name} ({where}); only a framework's own model file or strategy may "
+        "import the framework: a run must load no other one"
+    )
 
 
 def _first(error: Exception) -> str:
@@ -162,18 +198,22 @@ def require_new(kind: str, own: Collection[str], *parts: str) -> None:
 
 
 @functools.cache
+def _tree(path: Path) -> ast.Module:
+    try:
+        return ast.parse(read_text(path, most=MEBIBYTE))
+    except (ValueError, SyntaxError) as error:  # FolderError is a ValueError
+        raise ConfigError(f"{path} cannot be read: {_first(error)}") from None
+
+
+@functools.cache
 def defined(path: Path) -> frozenset[str]:
     """Returns the names that a Python file defines at its top, without executing the file.
 
     Raises:
       ConfigError: the file is missing, or is not Python.
     """
-    try:
-        tree = ast.parse(read_text(path, most=MEBIBYTE))
-    except (ValueError, SyntaxError) as error:  # FolderError is a ValueError
-        raise ConfigError(f"{path} cannot be read: {_first(error)}") from None
     found: set[str] = set()
-    for node in tree.body:
+    for node in _tree(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Assign):

@@ -207,11 +207,9 @@ def first_line(module: ModuleType) -> str:
 # Frameworks and strategies.
 
 
-@functools.cache
 def frameworks() -> tuple[str, ...]:
     """Returns the names of all frameworks."""
-    paths = (ROOT / "frameworks").glob(f"*{places.SUFFIX}/__init__.py")
-    return tuple(sorted(path.parent.name.removesuffix(places.SUFFIX) for path in paths))
+    return places.frameworks()
 
 
 def _package(framework: str) -> str:
@@ -226,7 +224,8 @@ def program(framework: str) -> str:
 
 def framework_info(framework: str) -> FrameworkInfo:
     """Returns a framework's facts; raises ConfigError for an unknown framework."""
-    return places.load(_package(framework)).INFO
+    require_choice("framework", framework, frameworks())
+    return places.framework_info(framework)
 
 
 def usual_strategy(framework: str, devices: int) -> str:

@@ -1,4 +1,4 @@
-"""Where models, data sets and strategies are: in the package, or in the user's own folder."""
+"""Where frameworks, models, data sets and strategies are: in the package or the user's folder."""
 
 import collections
 import functools
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.framework_info import FrameworkInfo
 from isoscale.common.config.model_spec import Family, ModelSpec
 from isoscale.common.registry import extra
 from isoscale.common.registry.extra import (
@@ -56,6 +57,28 @@ def _with_own(kind: str, ours: Sequence[str], *parts: str) -> list[str]:
     return sorted((*ours, *extra.names(*parts)))
 
 
+# Frameworks.
+
+
+@functools.cache
+def frameworks() -> tuple[str, ...]:
+    """Returns the names of all frameworks."""
+    paths = (ROOT / "frameworks").glob(f"*{SUFFIX}/__init__.py")
+    return tuple(sorted(path.parent.name.removesuffix(SUFFIX) for path in paths))
+
+
+def framework_info(framework: str) -> FrameworkInfo:
+    """Returns the facts of a known framework."""
+    return load(f"isoscale.frameworks.{framework}{SUFFIX}").INFO
+
+
+@functools.cache
+def _packages(*, besides: str | None = None) -> frozenset[str]:
+    """Returns the packages of all frameworks besides one; each file may import NumPy."""
+    others = (framework_info(name) for name in frameworks() if name != besides)
+    return frozenset(package for info in others for package in info.packages) - {"numpy"}
+
+
 # Models.
 
 
@@ -79,7 +102,7 @@ def family(name: str) -> Family:
         return load(f"isoscale.models.{name}.spec").FAMILY
     path = extra.path_of(MODELS, name, "spec")
     extra.require_defined(path, "FAMILY", contract="FAMILY = Family(presets=..., parity_specs=...)")
-    found = extra.load(MODELS, name, "spec").FAMILY
+    found = extra.load(MODELS, name, "spec", without=_packages()).FAMILY
     if not isinstance(found, Family):
         raise ConfigError(f"{path}: FAMILY must be a Family, not {type(found).__name__}")
     if name in {*found.presets, *found.parity_specs}:
@@ -111,13 +134,15 @@ def has_model(name: str, file: str) -> bool:
     """Returns whether a family has a file with the models of a framework.
 
     Raises:
-      ConfigError: the user's own file lacks ``build``.
+      ConfigError: the user's own file lacks ``build``, or imports another framework.
     """
     if not _is_extra(name, MODELS):
         return (ROOT / "models" / name / f"{file}.py").exists()
     path = extra.path_of(MODELS, name, file)
     if not path.exists():
         return False
+    owner = next((n for n in frameworks() if framework_info(n).model_module == file), None)
+    extra.require_free(path, _packages(besides=owner))
     extra.require_defined(
         path, "build", contract="def build(spec, *, dtype, param_dtype, tweaks) returns the model"
     )
@@ -136,7 +161,7 @@ def data_module(name: str) -> ModuleType:
     """Imports the file of a data set.
 
     Raises:
-      ConfigError: the user's own file lacks a function.
+      ConfigError: the user's own file lacks a function, or imports a framework.
     """
     if not _is_extra(name, DATA):
         return load(f"isoscale.common.data.sources.{name}")
@@ -149,7 +174,7 @@ def data_module(name: str) -> ModuleType:
         "load",
         contract="def load(spec, *, global_batch_size, pool, seed, dtype) returns a Dataset",
     )
-    return extra.load(DATA, name)
+    return extra.load(DATA, name, without=_packages())
 
 
 # Strategies.
@@ -168,11 +193,12 @@ def strategy_path(framework: str, name: str) -> Path:
     """Returns the file of a strategy.
 
     Raises:
-      ConfigError: the user's own file lacks a name.
+      ConfigError: the user's own file lacks a name, or imports another framework.
     """
     if not _is_extra(name, STRATEGIES, framework):
         return _strategies(framework) / f"{name}.py"
     path = extra.path_of(STRATEGIES, framework, name)
+    extra.require_free(path, _packages(besides=framework))
     extra.require_defined(path, "INFO", contract="a literal INFO, the fields of StrategyInfo")
     extra.require_defined(path, "make", contract="make(config) returns the strategy")
     return path
