@@ -14,6 +14,7 @@ from isoscale.common.config.model_spec import Arrays, ModelSpec
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.registry import lookup
+from isoscale.common.registry.unknown_names import unknown_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,9 @@ def _spec_of(manifest: Manifest, *, called: str) -> ModelSpec:
     Raises:
       ConfigError: no model of isoscale has these sizes, or the model has other tensors.
     """
-    require_choice(f"model family of {called}:", manifest.family[:40], lookup.families())
+    if manifest.family not in lookup.families():
+        kind = f"model family of {called}:"
+        raise unknown_name(kind, manifest.family[:40], lookup.families(), own="models")
     spec_class = lookup.spec_class(manifest.family)
     fields = {field.name for field in dataclasses.fields(spec_class)}
     if set(manifest.sizes) != fields:

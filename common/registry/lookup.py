@@ -21,7 +21,6 @@ from isoscale.common.config.errors import (
     in_one_line,
     require_choice,
     root_of,
-    unknown,
 )
 from isoscale.common.config.framework_info import FrameworkInfo, ProcessModel, StrategyInfo
 from isoscale.common.config.model_spec import (
@@ -40,6 +39,7 @@ from isoscale.common.machine.problem import Problem
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.scenario import Scenario
 from isoscale.common.registry import places
+from isoscale.common.registry.unknown_names import size_of_parity, unknown_name
 from isoscale.common.tuning.tweaks import Tweak
 
 ROOT = places.ROOT
@@ -93,7 +93,7 @@ def preset(name: str) -> Preset:
     if name not in known and name in _families():
         sizes = ", ".join(_families()[name].presets)
         raise ConfigError(f"'{name}' is a family of models; choose one of its sizes: {sizes}")
-    require_choice("model", name, [*known, *families()])
+    presets_of([name])
     return known[name]
 
 
@@ -116,7 +116,7 @@ def sizes_of(names: Iterable[str], known: Mapping[str, str | None]) -> list[str]
         elif name in families:
             found |= dict.fromkeys(model for model, family in known.items() if family == name)
         else:
-            raise unknown("model", name, {*known, *families})
+            raise unknown_name("model", name, {*known, *families}, own="models")
     return list(found)
 
 
@@ -124,10 +124,15 @@ def presets_of(names: Iterable[str]) -> list[str]:
     """Returns the presets that names of presets or families stand for, each once.
 
     Raises:
-      ConfigError: a name is unknown.
+      ConfigError: a name is unknown, or that of a size of parity.
     """
-    all_families = _families().items()
-    return sizes_of(names, {size: name for name, family in all_families for size in family.presets})
+    known = {size: name for name, family in _families().items() for size in family.presets}
+    listed = list(names)
+    for name in listed:
+        spec = parity_specs().get(name.partition("/")[0])
+        if spec is not None and name not in known:
+            raise size_of_parity(name, _families()[family_of(spec)].presets)
+    return sizes_of(listed, known)
 
 
 def size_fields() -> dict[str, tuple[Any, list[str]]]:
@@ -327,7 +332,7 @@ def strategy_info(framework: str, strategy: str) -> StrategyInfo:
                 f"strategy '{strategy}' belongs to {', '.join(owners)}, not to {framework}, which "
                 f"has {', '.join(known)}"
             )
-        raise unknown("strategy", strategy, known)
+        raise unknown_name("strategy", strategy, known, own="strategies")
     path = places.strategy_path(framework, strategy)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
@@ -447,7 +452,8 @@ def scenario(name: str) -> Scenario:
 
 def data_source(name: str) -> ModuleType:
     """Returns the module of a data set; raises ConfigError for an unknown data set."""
-    require_choice("dataset", name, data_sources())
+    if name not in data_sources():
+        raise unknown_name("dataset", name, data_sources(), own="data sets")
     return places.data_module(name)
 
 

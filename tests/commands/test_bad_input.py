@@ -11,6 +11,14 @@ MAIN = "isoscale.common.commands.main"
 COMPARE = [
     (["--models=gpt_tyni"], "unknown model 'gpt_tyni': did you mean 'gpt_tiny'?"),
     (["--models=tranformer"], "'transformer', 'transformer_small' or 'transformer_large'? Known:"),
+    (["--models=my_net"], "Your own models need --extra=FOLDER"),
+    (
+        ["--models=mlp_plain"],
+        "'mlp_plain' is for isoscale parity, which measures no time; choose "
+        "another size of its family: mlp_medium, ",
+    ),
+    (["--models=moe,moe_plain/large"], "'moe_plain/large' is for isoscale parity"),
+    (["--dataset=mine"], "Your own data sets need --extra=FOLDER"),
     (["--frameworks=pytorch"], "unknown framework 'pytorch': did you mean 'torch'?"),
     (["--strategies=dpd"], "unknown strategy 'dpd': did you mean 'ddp'?"),
     (["--dataset=digit"], "unknown dataset 'digit': did you mean 'digits'?"),

@@ -212,7 +212,7 @@ def test_sizes_are_converted_to_the_types_of_the_spec(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"family": "../evil"}, "unknown model family"),
+        ({"family": "../evil"}, "unknown model family .* Your own models need --extra=FOLDER"),
         ({"sizes": {"num_layers": 10**9}}, "size"),
         ({"sizes": {"input_size": 3, "hidden_sizes": [1] * 100_000, "num_classes": 2,
                     "dropout_rate": 0.0}}, "is too large for 12 tensors"),

@@ -1,11 +1,14 @@
 """Names of models: those of sizes, and those of families, which mean all their sizes."""
 
+from pathlib import Path
+
 import pytest
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.parity.cases import all_cases, named
 from isoscale.common.program import main as program
-from isoscale.common.registry import lookup
+from isoscale.common.registry import extra, lookup
+from isoscale.common.registry.unknown_names import unknown_name
 
 TRANSFORMERS = ["transformer_small", "transformer_large", "gpt_tiny"]
 
@@ -47,6 +50,22 @@ def test_no_size_has_the_name_of_a_family() -> None:
 def test_one_run_trains_one_size() -> None:
     with pytest.raises(ConfigError, match=r"'moe' is a family of models; .* sizes: moe_tiny$"):
         lookup.preset("moe")
+
+
+def test_one_run_trains_no_size_of_parity() -> None:
+    with pytest.raises(ConfigError, match=r"^'moe_ties' is for .* its family: moe_tiny$"):
+        lookup.preset("moe_ties")
+
+
+def test_an_unknown_name_asks_for_the_own_folder_if_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(extra.VARIABLE, raising=False)
+    said = str(unknown_name("model", "my_net", ["mlp"], own="models"))
+    assert said == "unknown model 'my_net'. Known: mlp. Your own models need --extra=FOLDER"
+    monkeypatch.setenv(extra.VARIABLE, str(tmp_path))
+    said = str(unknown_name("model", "my_net", ["mlp"], own="models"))
+    assert said == "unknown model 'my_net'. Known: mlp"
 
 
 def test_the_usual_strategy() -> None:
