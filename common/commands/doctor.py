@@ -16,6 +16,7 @@ from isoscale.common.machine.own_version import own_version
 from isoscale.common.program.ask import ask
 from isoscale.common.program.examine import define_size_flag
 from isoscale.common.registry import environments, lookup
+from isoscale.common.registry.broken import BrokenFrameworkError
 from isoscale.common.registry.interpreters import define_interpreter_flags, find_programs
 
 _ACTIVITY_SECONDS = 1.0
@@ -135,7 +136,7 @@ def diagnose(fv: Flags, words: list[str]) -> dict[str, Any]:
 
         entry = look("cpu")
         entry["status"] = "failed" if "error" in entry else "ok"
-        broken = lookup.BrokenFrameworkError.__name__ in entry.get("error", "")
+        broken = BrokenFrameworkError.__name__ in entry.get("error", "")
         if "ModuleNotFoundError" in entry.get("error", "") and not broken:
             entry["install"] = f"{program.command[0]} -m pip install . (in isoscale's folder)"
         # A failure on the GPU alone is a known problem; the examination itself still succeeded.

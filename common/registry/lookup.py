@@ -6,12 +6,11 @@ is a data set.
 """
 
 import ast
-import contextlib
 import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +19,6 @@ from isoscale.common.config.errors import (
     ConfigError,
     in_one_line,
     require_choice,
-    root_of,
 )
 from isoscale.common.config.framework_info import FrameworkInfo, ProcessModel, StrategyInfo
 from isoscale.common.config.model_spec import (
@@ -39,6 +37,7 @@ from isoscale.common.machine.problem import Problem
 from isoscale.common.measure.runner import Runner
 from isoscale.common.measure.scenario import Scenario
 from isoscale.common.registry import places
+from isoscale.common.registry.broken import broken_if_not_imported
 from isoscale.common.registry.unknown_names import size_of_parity, unknown_name
 from isoscale.common.tuning.tweaks import Tweak
 
@@ -343,36 +342,6 @@ def strategy_info(framework: str, strategy: str) -> StrategyInfo:
     raise ConfigError(f"{path} has no literal INFO = {{...}} at its top")
 
 
-class BrokenFrameworkError(RuntimeError):
-    """A framework is installed, but cannot be imported."""
-
-
-@contextlib.contextmanager
-def _imports(
-    info: FrameworkInfo, *, broken_by: tuple[type[Exception], ...], env: Sequence[str] = ()
-) -> Iterator[None]:
-    """Turns errors of some types into BrokenFrameworkError, with the first of a chain of errors.
-
-    ``env`` has the variables that the user handed on, which may be the cause.
-    """
-    try:
-        yield
-    except broken_by as error:
-        first = in_one_line(root_of(error))
-        if env:
-            flags = " ".join(f"--env={entry}" for entry in env)
-            raise BrokenFrameworkError(
-                f"{info.name} cannot be imported with {flags} ({first}); leave these flags out, or "
-                "change their values"
-            ) from error
-        # pip would find a broken package installed, and do nothing.
-        remove = f"pip uninstall {' '.join(info.packages)}"
-        raise BrokenFrameworkError(
-            f"{info.name} is installed but broken ({first}); install it again: {remove}, then "
-            f"{info.install}"
-        ) from error
-
-
 def _import_packages(info: FrameworkInfo) -> None:
     for package in info.packages:
         importlib.import_module(package)
@@ -388,10 +357,10 @@ def load_runner(config: RunConfig) -> Callable[[], Runner]:
     """
     package = _package(config.framework)
     info = framework_info(config.framework)
-    with _imports(info, broken_by=(Exception,), env=config.env):
+    with broken_if_not_imported(info, broken_by=(Exception,), env=config.env):
         _import_packages(info)
     # Our own modules use names that an old framework may lack.
-    with _imports(info, broken_by=(ImportError,)):
+    with broken_if_not_imported(info, broken_by=(ImportError,)):
         runner_class = places.load(f"{package}.runner").RUNNER
         strategy = places.strategy_module(config.framework, config.strategy).make
         build = model_builder(info, config.spec)
@@ -405,7 +374,7 @@ def load_examination(framework: str) -> ModuleType | None:
       BrokenFrameworkError: a package of the framework cannot be imported.
     """
     name, info = f"{_package(framework)}.examine", framework_info(framework)
-    with _imports(info, broken_by=(ImportError, OSError)):
+    with broken_if_not_imported(info, broken_by=(ImportError, OSError)):
         if importlib.util.find_spec(name) is not None:
             return places.load(name)
         _import_packages(info)
