@@ -33,6 +33,8 @@ class FrameworkInfo:
         (``common/machine/variables.py``).
       kept_variables: the variables of these families that a run gets from the shell: they change
         nothing that is measured, for example the place of a cache.
+      foreign_variables: how the names begin of the variables of these families that belong to other
+        programs. A run does not get them; no message names them.
       launcher_variables: how the names begin of the variables that the framework's own launcher
         gives its ranks; a rank of such a launcher keeps them.
       joined_variables: variables that a run sets, to which it joins the user's value (``--env``).
@@ -53,6 +55,7 @@ class FrameworkInfo:
     quick_compile: tuple[str, str] | None = None
     variable_families: tuple[str, ...] = ()
     kept_variables: tuple[str, ...] = ()
+    foreign_variables: tuple[str, ...] = ()
     launcher_variables: tuple[str, ...] = ()
     joined_variables: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()

@@ -73,10 +73,15 @@ def of_run(
 def removed(
     shell: Mapping[str, str] = _SHELL, *, platform: str = "cpu", rank: bool = False
 ) -> list[str]:
-    """Returns the names of the variables that runs do not get from the user's shell."""
+    """Returns the names of the variables that runs do not get from the user's shell.
+
+    Leaves out those of other programs, which a framework would not read either.
+    """
     stays = _inherited(shell, platform=platform, rank=rank)
-    gone = [name for name in shell if name not in stays and name not in ranks.VARIABLES]
-    return sorted(gone)
+    infos = map(lookup.framework_info, lookup.frameworks())
+    foreign = tuple(name for info in infos for name in info.foreign_variables)
+    gone = (name for name in shell if name not in stays and name not in ranks.VARIABLES)
+    return sorted(name for name in gone if not name.startswith(foreign))
 
 
 def removed_line(

@@ -19,6 +19,11 @@ INFO = FrameworkInfo(
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     ),
     variable_families=("AUTOGRAPH_", "KERAS_", "TENSORFLOW_", "TF_", "XLA_"),
+    # Terraform's.
+    foreign_variables=(
+        *("TF_CLI_ARGS", "TF_CLI_CONFIG_FILE", "TF_DATA_DIR", "TF_IN_AUTOMATION", "TF_LOG"),
+        *("TF_PLUGIN_CACHE_", "TF_REGISTRY_", "TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE"),
+    ),
     variables=(
         "KERAS_BACKEND",
         "TF_CPP_MIN_LOG_LEVEL",

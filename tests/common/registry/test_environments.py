@@ -55,6 +55,18 @@ def test_a_run_gets_no_variable_that_changes_what_is_measured(framework: str) ->
     assert environments.removed(shell) == sorted(CHANGING)
 
 
+def test_variables_of_terraform_are_removed_without_a_word() -> None:
+    foreign = {
+        "TF_CLI_CONFIG_FILE": "/home/x/.terraformrc", "TF_CLI_ARGS_plan": "-parallelism=2",
+        "TF_VAR_region": "eu", "TF_LOG": "DEBUG", "TF_LOG_PATH": "/tmp/x", "TF_DATA_DIR": "/tmp/x",
+        "TF_TOKEN_app_terraform_io": "secret", "TF_WORKSPACE": "a", "TF_IN_AUTOMATION": "1",
+    }  # fmt: skip
+    of_tensorflow = {"TF_DATA_EXPERIMENT_OPT_IN": "x", "TF_CPP_MIN_LOG_LEVEL": "0"}
+    assert environments.of_run(config(), {**NEEDED, **foreign}) == NEEDED
+    assert environments.removed_line(config(), {**NEEDED, **foreign}) is None
+    assert environments.removed({**foreign, **of_tensorflow}) == sorted(of_tensorflow)
+
+
 def test_a_second_call_returns_the_same_environment() -> None:
     """A program compares its environment with this one, and restarts if they differ."""
     changed = config("jax", tweaks=("huge-pages",), env=("LD_PRELOAD=/x/a.so", "JAX_A=b=c"))
