@@ -6,6 +6,7 @@ isoscale gets only the variables that isoscale sets, those that are kept here, a
 user hands on with ``--env``. Variables outside the families (``PATH``, ``HOME``, ...) stay.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -40,6 +41,13 @@ _PLACES = ("CUDA_CACHE_PATH", "CUDA_HOME", "CUDA_MPS_", "CUDA_PATH")
 _NETWORK = ("GLOO_SOCKET_IFNAME", "NCCL_", "RCCL_")
 _PLATFORM = {"gpu": _NETWORK, "tpu": ("TPU_",)}
 _OWN = ("ISOSCALE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_")
+_FILES = {
+    "LD_AUDIT": re.compile(r":"),
+    "LD_PRELOAD": re.compile(r"[:\s]+"),
+    "NCCL_TOPO_FILE": None,
+    "OMP_TOOL_LIBRARIES": re.compile(r":"),
+}
+"""Variables that name files -> what separates the files. Without a file, programs go on."""
 _FORM = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
 _LONGEST_VALUE = 1000
 _MOST_NAMED = 12
@@ -110,7 +118,8 @@ def parse_handed(entries: Sequence[str], *, families: Iterable[str]) -> dict[str
       families: how the names of the frameworks' variables begin.
 
     Raises:
-      ConfigError: an entry has another form, or its variable is not one that runs would lose.
+      ConfigError: an entry has another form, its variable is not one that runs would lose, or a
+        file that it names is missing.
     """
     found: dict[str, str] = {}
     for entry in entries:
@@ -131,5 +140,23 @@ def parse_handed(entries: Sequence[str], *, families: Iterable[str]) -> dict[str
             )
         if found.get(name, value) != value:
             raise ConfigError(f"--env has two values for {name}; choose one")
+        for path in _paths(name, value):
+            if not os.path.isfile(path):
+                raise ConfigError(
+                    f"--env={shown(entry)}: there is no file {shown(path)}; the run would go on "
+                    "without it"
+                )
         found[name] = value
     return found
+
+
+def _paths(name: str, value: str) -> list[str]:
+    """Returns the paths of files in a variable's value; [] for a variable that names no files.
+
+    The linker looks for a name without a slash in its own folders, and replaces words like $LIB.
+    """
+    if name not in _FILES:
+        return []
+    separator = _FILES[name]
+    parts = separator.split(value) if separator else [value]
+    return [part for part in parts if "/" in part and "$" not in part]

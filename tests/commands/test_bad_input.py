@@ -65,6 +65,7 @@ COMPARE = [
     (["--platform=gpu", "--devices=99"], "on platform=gpu: this machine shows"),
     (["models"], "'models' is not a flag"),
     (["--tuning=tunned"], "unknown tuning 'tunned': did you mean 'tuned'?"),
+    (["--env=LD_PRELOAD=/missing/file.so"], "there is no file /missing/file.so; the run would"),
     (["--tweaks=+huge-page"], "unknown tweak 'huge-page': did you mean 'huge-pages'?"),
     (["--tweaks=huge-pages"], "each word must be +name, -name, or 'none'"),
 ]

@@ -184,7 +184,10 @@ def test_no_variable_that_only_a_study_names_reaches_a_run(
     assert code == 2, said
     assert "was run with '--env=LD_PRELOAD=/x.so'; to resume it, add this flag" in said
     # Given again, the flag is the user's own.
-    again = ["compare", *flags[:3], "--env=LD_PRELOAD=/x.so", "--dry_run", "--noreport"]
+    mine = ["--models=mlp_digits", "--env=LD_PRELOAD=/bin/sh"]
+    record["sessions"][0]["flags"] = mine
+    (study / "study.json").write_text(json.dumps(record))
+    again = ["compare", *flags[:3], mine[1], "--dry_run", "--noreport"]
     code = main(again)
     assert code == 0, capsys.readouterr().err
 

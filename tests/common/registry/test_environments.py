@@ -105,6 +105,15 @@ def test_on_gpus_the_variables_of_the_network_stay() -> None:
         ("torch", "OMP_NUM_THREADS=3", "a run of torch sets OMP_NUM_THREADS itself"),
         ("jax", "JAX_PLATFORMS=tpu", "a run of jax sets JAX_PLATFORMS itself"),
         ("jax", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "--tweaks=+huge-pages"),
+        (
+            "torch",
+            "LD_PRELOAD=/missing/a.so",
+            "there is no file /missing/a.so; the run would go on",
+        ),
+        ("torch", "LD_PRELOAD=/bin/sh /missing/a.so", "there is no file /missing/a.so;"),
+        ("torch", "LD_PRELOAD=/bin", "there is no file /bin;"),
+        ("torch", "LD_AUDIT=/bin/sh:./a.so", "there is no file ./a.so;"),
+        ("torch", "NCCL_TOPO_FILE=/missing/a b.xml", "there is no file /missing/a b.xml;"),
         ("torch", "TF_X=" + "a" * 1001, "at most 1000 printable"),
         ("torch", "TF_X=a\nb", "at most 1000 printable"),
     ],
@@ -112,6 +121,13 @@ def test_on_gpus_the_variables_of_the_network_stay() -> None:
 def test_bad_entries_of_env_are_refused(framework: str, entry: str, part: str) -> None:
     with pytest.raises(ConfigError, match=part.replace("+", r"\+")):
         environments.check_handed(config(framework, env=(entry,)))
+
+
+@pytest.mark.parametrize(
+    "value", ["/bin/sh", "/bin/sh:/bin/ls", "/bin/sh /bin/ls", "libjemalloc.so.2", "$LIB/a/b.so"]
+)
+def test_files_that_exist_or_that_the_linker_looks_for_are_accepted(value: str) -> None:
+    environments.check_handed(config(env=(f"LD_PRELOAD={value}",)))
 
 
 def test_two_values_for_one_variable_are_refused() -> None:
