@@ -18,11 +18,13 @@ from isoscale.common.processes.limits import Limits
 from isoscale.common.registry import extra
 
 
-def planned(folder: Path) -> tuple[list[ParityJob], JobFlags]:
+def planned(
+    folder: Path, *, platform: str = "cpu", dtype: str = "float64"
+) -> tuple[list[ParityJob], JobFlags]:
     flags = JobFlags(
         tuning=STOCK,
         tweaks=[],
-        platform="cpu",
+        platform=platform,
         env=[],
         quick_compile=True,
         folder=folder,
@@ -31,7 +33,7 @@ def planned(folder: Path) -> tuple[list[ParityJob], JobFlags]:
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
     )
     matrix = Matrix(
-        cases=cases_of(["mlp_plain"], ["float64"], pieces=False, presets=False),
+        cases=cases_of(["mlp_plain"], [dtype], pieces=False, presets=False),
         strategies=None,
         devices=[1],
         all_devices=True,
@@ -70,3 +72,10 @@ def test_results_of_other_packages_and_other_own_files_are_not_kept(
     monkeypatch.setattr(where, name, lambda *words: value)
     with pytest.raises(ConfigError, match=f"changed since it was interrupted .{said}.; start"):
         pool().check_resumable(called="it")
+
+
+def test_on_gpus_no_job_uses_tf32(tmp_path: Path) -> None:
+    """Its products have 10 bits after the binary point: the bounds of float32 need more."""
+    jobs, _ = planned(tmp_path, platform="gpu", dtype="float32")
+    configs = [job.config(job.of_case()) for job in jobs]
+    assert {(c.platform, c.dtype, c.tf32) for c in configs} == {("gpu", "float32", False)}
