@@ -232,9 +232,10 @@ def _devices(cells: Sequence[Cell]) -> list[str]:
     for platform in dict.fromkeys(cell.platform for cell in cells):
         if platform == "cpu":
             threads = _of([cell for cell in cells if cell.platform == "cpu"], "threads_per_device")
+            plural = "" if threads == "1" else "s"
             found.append(
-                f"cpu; each CPU device has {threads} core(s) and as many threads; each process is "
-                "pinned before it imports the framework"
+                f"cpu; each CPU device has {threads} core{plural} and as many threads; each "
+                "process is pinned before it imports the framework"
             )
         else:
             found.append(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from isoscale.common.analysis.losses import LossSpread
 from isoscale.common.analysis.settings import Setting
+from isoscale.common.config.counts import counted
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
@@ -193,9 +194,10 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
         statuses[line.result.status] = statuses.get(line.result.status, 0) + 1
     between = f" and {len(study.ladder)} between stock and tuned" if study.ladder else ""
     counts = (
-        f"{len(study.measured) - len(study.ladder)} cells in {len(study.settings)} setting(s)"
-        f"{between}, "
-        f"{len(study.lines)} runs: {', '.join(f'{n} {status}' for status, n in statuses.items())}"
+        f"{counted(len(study.measured) - len(study.ladder), 'cell')} in "
+        f"{counted(len(study.settings), 'setting')}{between}, "
+        f"{counted(len(study.lines), 'run')}: "
+        + ", ".join(f"{n} {status}" for status, n in statuses.items())
     )
     return Contents(
         name=study.name,

@@ -224,7 +224,7 @@ def test_the_report_contains_all_sentences_and_rows_about_lanes(
 
 def test_every_run_of_the_ladder_is_in_the_report(written: StudyData) -> None:
     text = Page((written.folder / "report.html").read_text()).text
-    assert "12 cells in 4 setting(s) and 4 between stock and tuned, 64 runs" in text
+    assert "12 cells in 4 settings and 4 between stock and tuned, 64 runs" in text
     assert "jax bare ladder pages on 1 device (mlp" not in text  # the cell did not fail
     assert "jax bare ladder pages on 1 device (gpt_tiny, global batch 64, float32), run 0" in text
     runs = text[text.rindex("All runs") :]

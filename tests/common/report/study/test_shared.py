@@ -130,7 +130,7 @@ def test_a_setting_that_is_the_one_of_stock_is_not_repeated(tmp_path: Path, caps
     write_report(found)
     page = (found.folder / "report.md").read_text()
     assert "Of 2 comparisons of two cells, 2 show a difference" in page
-    assert "3 cells in 1 setting(s), 18 runs" in page
+    assert "3 cells in 1 setting, 18 runs" in page
 
 
 def test_pairs_of_both_lanes_are_counted_once(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_the_report_says_same_configuration(written: StudyData, name: str) -> No
     assert SAME in text
     assert "1 of 3 tuned cells is the same configuration as stock (tuned adds no tweak)." in text
     assert "tuned: jax pages, dense, nothing; tensorflow none, same configuration as stock" in text
-    assert "7 cells in 2 setting(s)" not in text  # two of the seven are between the lanes
-    assert "5 cells in 2 setting(s) and 2 between stock and tuned, 42 runs: 42 ok" in text
+    assert "7 cells in 2 settings" not in text  # two of the seven are between the lanes
+    assert "5 cells in 2 settings and 2 between stock and tuned, 42 runs: 42 ok" in text
 
 
 def test_the_plots_say_same_configuration(written: StudyData) -> None:

@@ -140,7 +140,7 @@ def test_one_run_has_no_interval_and_no_verdict(capsys) -> None:
 
 def test_conditions_that_all_cells_share_are_printed(capsys) -> None:
     text = printed(capsys, lines(1))
-    for fact in ("Test CPU, 2 cores", "torch 2.13.0", "stock", "adamw", "1 core(s)", "eager"):
+    for fact in ("Test CPU, 2 cores", "torch 2.13.0", "stock", "adamw", "1 core", "eager"):
         assert fact in text
 
 
