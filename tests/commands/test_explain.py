@@ -219,7 +219,7 @@ def test_a_cell_that_is_the_same_in_both_lanes_is_measured_once(
     assert main(["explain", "mine", *flags, "--dry_run"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "1 tuned cell is the same configuration as stock (tuned adds no tweak): run once" in said
-    assert "1 cells, 6 runs to do." in said
+    assert "1 cell, 6 runs to do." in said
 
     recorded = [*flags, "--strategies=bare", "--devices=1", "--tuning=ladder", "--runs=6"]
     request = compare.read_request([*recorded, "--study=mine"])
