@@ -370,7 +370,7 @@ def test_a_tuned_cell_that_is_the_stock_cell_is_run_once(run_program, tmp_path: 
     dry = run_program(MAIN, "compare", *TORCH, *lanes, "--dry_run")
     one = "1 tuned cell is the same configuration as stock (tuned adds no tweak): run once"
     assert one in " ".join(dry.stdout.split())
-    assert "1 cells, 2 runs to do." in dry.stdout
+    assert "1 cell, 2 runs to do." in dry.stdout
     answer = run_program(MAIN, "compare", *TORCH, *lanes)
     assert answer.returncode == 0, answer.stderr
     lines = results(tmp_path)
