@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
@@ -109,10 +110,12 @@ def _draw_loss(curves: LossCurves, all_looks: dict[str, Look], end: int, title: 
         shown = sum(step <= end for step in steps)
         axes.plot(steps[:shown], losses[:shown], **look)
         entries.append((name, look))
-    if min(min(losses) for *_, losses in curves) > 0:
+    low, high = (pick(pick(losses) for *_, losses in curves) for pick in (min, max))
+    if low > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        # Within a decade only the minor ticks can tell sizes; over several, their labels overlap.
+        axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
         axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set_xlabel("training step")
     axes.set_ylabel("loss, nats")

@@ -149,6 +149,14 @@ def test_a_loss_that_never_flattens_is_drawn_in_full(
     assert all(line.get_xdata()[-1] == 399 for line in axes.lines)
 
 
+@pytest.mark.parametrize("last, labelled", [(1.0, True), (0.001, False)])
+def test_labels_of_the_loss_do_not_overlap(tmp_path: Path, last: float, labelled: bool) -> None:
+    _, axes = drawn_losses(tmp_path, lambda step: 5 * (last / 5) ** (step / 99), 100)
+    axes.figure.canvas.draw()
+    minor = [label.get_text() for label in axes.yaxis.get_minorticklabels()]
+    assert any(minor) == labelled
+
+
 def test_a_loss_of_zero_has_a_linear_axis(tmp_path: Path) -> None:
     _, axes = drawn_losses(tmp_path, lambda step: max(0.0, 5 - step), 20)
     assert axes.get_yscale() == "linear"
