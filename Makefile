@@ -13,7 +13,7 @@ $(error isoscale needs Python 3.11 to 3.14; '$(PYTHON)' is $(or $(shell $(PYTHON
 endif
 endif
 
-.PHONY: compare board doctor test setup tools test-fast parity mutations faults lint types benchmark clean help
+.PHONY: compare board doctor test setup tools test-fast parity mutations faults lint types benchmark coverage clean help
 
 .DEFAULT_GOAL := compare
 
@@ -21,7 +21,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 compare: setup ## run the default comparison
-	$(BIN)/isoscale compare $(FLAGS)
+	$(BIN)/isoscale compare --recipe=default $(FLAGS)
 
 board: setup ## show the newest study in TensorBoard (STUDY=name: another study)
 	$(BIN)/isoscale board $(STUDY)
@@ -50,6 +50,9 @@ faults: tools ## run all tests of faults: kills, attacks, damaged files, full di
 benchmark: tools ## compare runners with hand-written steps, Keras and each other; write the tables
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.report_speed
+
+coverage: tools ## simulate studies and count how often intervals and answers are right
+	$(BIN)/python -m tests.benchmarks coverage
 
 lint: tools ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

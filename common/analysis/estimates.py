@@ -7,7 +7,7 @@ import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 CONFIDENCE = 0.95
 OUTLIER_SCORE = 3.5
@@ -127,7 +127,7 @@ class Ratio:
     n: tuple[int, int]
     unsound: str | None = None
 
-    def inverse(self) -> "Ratio":
+    def inverse(self) -> Self:
         """Returns the ratio of denominator to numerator."""
         low, high = (None if end is None else 1 / end for end in (self.high, self.low))
         a, b = self.n

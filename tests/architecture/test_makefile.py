@@ -56,7 +56,8 @@ def test_targets_of_users_need_no_tools(folder: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["test", "test-fast", "lint", "types", "mutations", "faults", "benchmark"]
+    "target",
+    ["test", "test-fast", "lint", "types", "mutations", "faults", "benchmark", "coverage"],
 )
 def test_targets_of_developers_add_only_the_tools(folder: Path, target: str) -> None:
     text = plan(folder, target)

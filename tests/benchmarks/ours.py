@@ -164,6 +164,11 @@ class Workers:
         for process in self._processes:
             self._read(process)
 
+    @property
+    def started(self) -> tuple[subprocess.Popen, ...]:
+        """The processes."""
+        return tuple(self._processes)
+
     def _read(self, process: subprocess.Popen) -> str:
         line = process.stdout.readline()
         while line and line.strip() != "ready" and not line[0].isdigit():
