@@ -6,15 +6,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from isoscale.common.config.errors import LARGEST, ConfigError, require_choice, shown, unknown
-from isoscale.common.config.optimizer_config import OptimizerConfig
-from isoscale.common.config.options import FIELD, flag_default, options_of
 from isoscale.common.config.parsers import (
     Boolean,
     Duration,
@@ -22,10 +20,11 @@ from isoscale.common.config.parsers import (
     List,
     ListSerializer,
     Number,
+    Percent,
+    PercentSerializer,
     Text,
 )
 from isoscale.common.config.read import MEBIBYTE, read_text
-from isoscale.common.config.run_config import PLATFORMS, RunConfig
 
 
 class Flags:
@@ -94,6 +93,10 @@ class Flags:
     def duration(self, name: str, default: str, help_: str) -> None:
         """Defines a flag for a duration; its value is in seconds."""
         self._define(Duration(), name, default, help_, DurationSerializer())
+
+    def percent(self, name: str, default: str | None, help_: str) -> None:
+        """Defines a flag with a value such as 5%; the value is a fraction."""
+        self._define(Percent(), name, default, help_, PercentSerializer())
 
     def names(
         self, name: str, default: list[str] | None, help_: str, *, unique: bool = True
@@ -343,150 +346,6 @@ def _one_line(text: str) -> str:
     """Returns a text in one line, without control characters, which a terminal would execute."""
     plain = "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
     return " ".join(plain.split())
-
-
-CELL_FLAGS = (
-    "strategy",
-    "model",
-    "devices",
-    "global_batch_size",
-    "dtype",
-    "compile_mode",
-    "tuning",
-)
-"""Settings whose flags each command defines itself: as one value, or as a list for a grid."""
-
-
-def define_flag(
-    fv: Flags, name: str, *, default: Any = FIELD, help_: str | None = None, several: bool = False
-) -> None:
-    """Defines the flag of a setting as ``RunConfig`` declares the setting.
-
-    Args:
-      fv: receives the flag.
-      name: name of the field.
-      default: replaces the declared default.
-      help_: replaces the declared help.
-      several: the flag takes a list of values.
-    """
-    _define(fv, RunConfig, name, default=default, help_=help_, several=several)
-
-
-def _define(
-    fv: Flags,
-    kind: type,
-    name: str,
-    *,
-    default: Any = FIELD,
-    help_: str | None = None,
-    several: bool = False,
-) -> None:
-    declared = options_of(kind)[name]
-    assert declared.flag is not None
-    value = flag_default(kind, name) if default is FIELD else default
-    text = declared.help if help_ is None else help_
-    if several:
-        text = text if text.startswith("[list]") else f"[list] {text}"
-        if declared.kind == "integer":
-            fv.integers(declared.flag, value, text, maximum=int(declared.maximum))
-        else:
-            fv.names(declared.flag, value, text)
-    elif declared.kind == "integer":
-        low, high = int(declared.minimum), int(declared.maximum)
-        fv.integer(declared.flag, value, text, minimum=low, maximum=high)
-    elif declared.kind == "number":
-        fv.number(declared.flag, value, text, minimum=declared.minimum, maximum=declared.maximum)
-    elif declared.kind == "names":
-        fv.names(declared.flag, list(value), text)
-    elif declared.kind == "texts":
-        fv.texts(declared.flag, text)
-    elif declared.kind == "boolean":
-        fv.boolean(declared.flag, value, text)
-    else:
-        fv.text(declared.flag, value, text)
-
-
-def define_training_flags(fv: Flags, *, platforms: Sequence[str] = PLATFORMS) -> None:
-    """Defines the flags of training and measuring: every setting except ``CELL_FLAGS``.
-
-    Args:
-      fv: receives the flags.
-      platforms: platforms that the help text names.
-    """
-    for kind in (RunConfig, OptimizerConfig):
-        for name, declared in options_of(kind).items():
-            if declared.flag is not None and name not in CELL_FLAGS:
-                _define(fv, kind, name, help_="|".join(platforms) if name == "platform" else None)
-
-
-def read_settings(fv: Flags) -> dict[str, Any]:
-    """Returns field name -> value, for every flag of ``define_training_flags``.
-
-    Raises:
-      ConfigError: a setting of the optimizer is outside its range.
-    """
-    values = {
-        name: getattr(fv, declared.flag)
-        for name, declared in options_of(RunConfig).items()
-        if declared.flag is not None and name not in CELL_FLAGS
-    }
-    values["env"] = tuple(sorted(values["env"]))  # their order means nothing
-    optimizer = options_of(OptimizerConfig).items()
-    values["optimizer"] = OptimizerConfig(**{n: getattr(fv, str(o.flag)) for n, o in optimizer})
-    return values
-
-
-def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> None:
-    """Defines one flag for each size of any model.
-
-    ``read_overrides`` checks that the model has the size.
-
-    Args:
-      fv: receives the flags.
-      sizes: name -> (an example value, the model families that have this size).
-    """
-    for name, (example, families) in sorted(sizes.items()):
-        help_ = f"setting of {', '.join(families)} (default: the preset's)"
-        if isinstance(example, bool):
-            fv.boolean(name, None, help_)
-        elif isinstance(example, int):
-            fv.integer(name, None, help_, minimum=0)
-        elif isinstance(example, float):
-            fv.number(name, None, help_)
-        elif isinstance(example, str):
-            fv.text(name, None, help_)
-        else:
-            fv.integers(name, None, help_, unique=False)
-
-
-def read_overrides(
-    fv: Flags, sizes: Iterable[str], *, model: str, spec: Any
-) -> tuple[tuple[str, Any], ...]:
-    """Returns (size, value) pairs: the sizes given by flag that differ from the preset.
-
-    Args:
-      fv: the parsed flags.
-      sizes: names of the sizes of all models.
-      model: name of the model, for error messages.
-      spec: the specification of the model's preset.
-
-    Raises:
-      ConfigError: the model lacks a given size.
-    """
-    overrides = []
-    for name in sorted(sizes):
-        if not fv.given(name):
-            continue
-        if name not in spec.size_names():
-            raise ConfigError(
-                f"--{name}={getattr(fv, name)}: model '{model}' lacks this size; its sizes are "
-                f"{', '.join(spec.size_names())}"
-            )
-        value = getattr(fv, name)
-        value = tuple(value) if isinstance(value, list) else value
-        if value != getattr(spec, name):
-            overrides.append((name, value))
-    return tuple(overrides)
 
 
 def fail(error: ConfigError) -> int:

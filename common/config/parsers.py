@@ -133,3 +133,26 @@ class DurationSerializer(flags.ArgumentSerializer):
 
     def serialize(self, value: float) -> str:
         return f"{value:.0f}s"
+
+
+class Percent(flags.ArgumentParser):
+    """Parses a percentage (``5%``, ``0.5%``) into a fraction."""
+
+    syntactic_help = "a percentage like 5% or 0.5%, more than 0% and at most 99%"
+
+    def flag_type(self) -> str:
+        return "percent"
+
+    def parse(self, argument: Any) -> float:
+        match = re.fullmatch(r"(\d{1,2}(?:\.\d{1,6})?)%", str(argument), re.ASCII)
+        found = float(match[1]) / 100 if match else 0.0
+        if not 0 < found <= 0.99:
+            raise ValueError(f"must be {self.syntactic_help}")
+        return found
+
+
+class PercentSerializer(flags.ArgumentSerializer):
+    """Writes a fraction as ``Percent`` reads it."""
+
+    def serialize(self, value: float) -> str:
+        return f"{100 * value:.6g}%"

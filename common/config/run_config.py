@@ -72,6 +72,9 @@ class RunConfig:
       window_steps: steps of one throughput window.
       warmup_steps: steps between the first step, which compiles, and the first window.
       latency_steps: number of windows of one step, spread between the throughput windows.
+      min_seconds: least duration of a throughput window, in seconds; the run then warms up until
+        the step time is stable, and chooses the steps of a window. 0: windows go by
+        ``window_steps``.
       batch_pool: number of distinct batches; step i trains on batch i mod pool. 0: the default of
         the data set (an epoch if the data set has epochs).
       max_in_flight: largest number of calls (each a step or a block of steps) that are issued and
@@ -169,6 +172,18 @@ class RunConfig:
         minimum=0,
         maximum=MOST_STEPS,
         help="extra single-step windows (default: a fifth of --steps, at most 50)",
+    )
+    min_seconds: float = option(
+        default=0.0,
+        cell="never",
+        flag="min_seconds",
+        kind="number",
+        minimum=0,
+        maximum=3600,
+        help=(
+            "least seconds of a throughput window, instead of --window_steps; warm-up then goes "
+            "on until the step time is stable (0: windows and warm-up go by steps)"
+        ),
     )
     seed: int = option(
         default=0,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from isoscale.common.config.errors import ConfigError, require_choice
-from isoscale.common.config.flags import Flags, define_flag
+from isoscale.common.config.flags import Flags
 from isoscale.common.config.framework_info import ProcessModel
 from isoscale.common.config.run_config import PLATFORMS, STOCK, TUNED, RunConfig
+from isoscale.common.config.setting_flags import define_flag
 from isoscale.common.disk.folders import check_folder
 from isoscale.common.disk.writing import is_leftover
 from isoscale.common.machine.variables import parse_handed

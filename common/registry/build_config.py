@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice, require_whole
-from isoscale.common.config.flags import Flags, read_overrides, read_settings
+from isoscale.common.config.flags import Flags
 from isoscale.common.config.framework_info import StrategyInfo
 from isoscale.common.config.mesh import AXES, Mesh
 from isoscale.common.config.model_spec import ModelSpec
@@ -17,6 +17,7 @@ from isoscale.common.config.run_config import (
     TUNINGS,
     RunConfig,
 )
+from isoscale.common.config.setting_flags import read_overrides, read_settings
 from isoscale.common.machine.control_groups import cpu_quota
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.visible_gpus import Gpus, look

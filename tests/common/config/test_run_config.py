@@ -7,17 +7,17 @@ import pytest
 
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError, unknown
-from isoscale.common.config.flags import (
-    CELL_FLAGS,
-    Flags,
-    define_flag,
-    define_training_flags,
-    read_settings,
-)
+from isoscale.common.config.flags import Flags
 from isoscale.common.config.mesh import Mesh
 from isoscale.common.config.optimizer_config import OptimizerConfig
 from isoscale.common.config.options import options_of
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.config.setting_flags import (
+    CELL_FLAGS,
+    define_flag,
+    define_training_flags,
+    read_settings,
+)
 from isoscale.common.disk.folders import check_inside
 from isoscale.common.registry import lookup
 from isoscale.models.mlp.spec import MlpSpec

@@ -1,0 +1,71 @@
+"""The flags that say what a study measures: its grid, its runs, and how sure it shall be."""
+
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import STOCK
+from isoscale.common.config.setting_flags import define_flag
+from isoscale.common.registry import lookup
+from isoscale.common.study import interleave
+from isoscale.common.study.group import MOST_ROUNDS
+from isoscale.common.study.records import FIRST_STAGE, MOST_RUNS, SAME_WITHIN
+
+
+def define_study_flags(fv: Flags) -> None:
+    """Defines the flags; ``common/study/grid.py`` makes cells from them."""
+    fv.names("models", lookup.default_models(), "[list] models or families to train")
+    fv.names("frameworks", None, "[list] frameworks (default: all)")
+    fv.names("strategies", None, "[list] strategies (default: all)")
+    define_flag(
+        fv,
+        "devices",
+        default=[1, 2],
+        help_="[list] device counts (without a second device: 1)",
+        several=True,
+    )
+    fv.text(
+        "scaling",
+        "strong",
+        "strong: the global batch is fixed; weak: the global batch grows with the device count",
+    )
+    define_flag(
+        fv,
+        "global_batch_size",
+        help_="[list] examples per step over all devices; with weak scaling: per device (default: "
+        "the model's)",
+        several=True,
+    )
+    define_flag(fv, "dtype", default=["float32"], several=True)
+    define_flag(fv, "tuning", default=[STOCK], several=True)
+    fv.names(
+        "compile_modes",
+        None,
+        "[list] FRAMEWORK:MODE, for example torch:compile,tensorflow:xla (default: "
+        + ",".join(
+            f"{name}:{lookup.framework_info(name).compile_modes[0]}" for name in lookup.frameworks()
+        )
+        + ")",
+    )
+    fv.integer(
+        "runs",
+        None,
+        "runs per cell (default: as many as --time_budget allows)",
+        maximum=MOST_RUNS,
+    )
+    fv.duration(
+        "time_budget", "5m", "without --runs: run complete rounds within this time, at least one"
+    )
+    fv.text("interleave", interleave.AUTO, "|".join(interleave.CHOICES) + ": " + interleave.HELP)
+    fv.integer(
+        "rounds",
+        interleave.DEFAULT_ROUNDS,
+        "rounds of a group of runs that take turns: windows of each run",
+        maximum=MOST_ROUNDS,
+    )
+    fv.percent(
+        "same_within", f"{100 * SAME_WITHIN:g}%", "throughputs up to this far apart are the same"
+    )
+    fv.percent(
+        "target_ci",
+        None,
+        "add groups until each planned ratio has a 95 % interval of plus or minus this, or "
+        f"--time_budget ends; --runs is then the first stage (default: {FIRST_STAGE} groups)",
+    )

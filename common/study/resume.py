@@ -1,0 +1,40 @@
+"""What a study that goes on may take from its own record, which somebody else may have written."""
+
+from collections.abc import Sequence
+
+from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.flags import Flags, flag_name
+from isoscale.common.registry import extra
+from isoscale.common.registry.interpreters import interpreter_flags
+
+
+def check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None:
+    """Checks that no recorded flag starts a program, or reads a file, that the user did not name.
+
+    Somebody else may have written the study.
+
+    Raises:
+      ConfigError: a recorded flag must be given again.
+    """
+    for flag in recorded:
+        word = flag_name(flag)
+        if word in ("flagfile", "recipe"):
+            raise ConfigError(
+                f"study '{name}' records {flag[:200]!r}: isoscale does not read files that a study "
+                "names"
+            )
+        if word in interpreter_flags() and not typed.given(word):
+            raise ConfigError(
+                f"study '{name}' was run with --{word}; to resume it, add --{word}=PATH (isoscale "
+                "starts no program that only a study names)"
+            )
+        if word == extra.FLAG and extra.folder() is None:
+            raise ConfigError(
+                f"study '{name}' used a folder of own models, data sets or strategies; to resume "
+                f"it, add --{extra.FLAG}=FOLDER (isoscale imports nothing that only a study names)"
+            )
+        if word == "env" and flag.partition("=")[2] not in typed.env:
+            raise ConfigError(
+                f"study '{name}' was run with {flag[:200]!r}; to resume it, add this flag "
+                "(isoscale hands on no variable that only a study names)"
+            )
