@@ -4,28 +4,24 @@ import dataclasses
 import functools
 import shlex
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from isoscale.common.analysis.allocation import LEAST_FIRST_STAGE
 from isoscale.common.commands import report
 from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, FolderError, require_whole, unknown
-from isoscale.common.config.flags import (
-    Flags,
-    define_flag,
+from isoscale.common.config.flags import Flags, flag_name
+from isoscale.common.config.run_config import LARGEST_SEED
+from isoscale.common.config.setting_flags import (
     define_size_flags,
     define_training_flags,
-    flag_name,
 )
-from isoscale.common.config.run_config import LARGEST_SEED, STOCK
 from isoscale.common.disk.folders import check_folder, check_inside, make_folder
-from isoscale.common.disk.writing import about_disk
 from isoscale.common.machine import describe
 from isoscale.common.processes import limits
 from isoscale.common.processes.frame import (
-    Interrupted,
     interrupted_code,
     interrupted_line,
     program_as_typed,
@@ -39,12 +35,23 @@ from isoscale.common.registry.interpreters import (
     interpreter_flags,
 )
 from isoscale.common.report.drawing.cache import cache_inside
+from isoscale.common.report.guarded import guarded
 from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.study import interleave
 from isoscale.common.study.changed import check_unchanged
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
+from isoscale.common.study.flags import define_study_flags
 from isoscale.common.study.grid import read_cells
-from isoscale.common.study.records import MOST_RUNS, ORDER_RULE, SessionRecord, StudyRecord
+from isoscale.common.study.interleave import Interleave
+from isoscale.common.study.records import (
+    FIRST_STAGE,
+    MOST_RUNS,
+    ORDER_RULE,
+    SessionRecord,
+    StudyRecord,
+)
+from isoscale.common.study.resume import check_recorded
 from isoscale.common.study.sharing import about_shared
 from isoscale.common.study.store import Store
 
@@ -59,6 +66,7 @@ GRID = {
     "dtype",
     "tuning",
     "runs",
+    "rounds",
     "time_budget",
 }
 _GIVEN_AGAIN = {"env", *(f"python_{name}" for name in lookup.frameworks())}
@@ -104,48 +112,7 @@ def define_flags() -> Flags:
         ),
         recipes=lookup.recipes(),
     )
-    fv.names("models", lookup.default_models(), "[list] models or families to train")
-    fv.names("frameworks", None, "[list] frameworks (default: all)")
-    fv.names("strategies", None, "[list] strategies (default: all)")
-    define_flag(
-        fv,
-        "devices",
-        default=[1, 2],
-        help_="[list] device counts (without a second device: 1)",
-        several=True,
-    )
-    fv.text(
-        "scaling",
-        "strong",
-        "strong: the global batch is fixed; weak: the global batch grows with the device count",
-    )
-    define_flag(
-        fv,
-        "global_batch_size",
-        help_="[list] examples per step over all devices; with weak scaling: per device (default: "
-        "the model's)",
-        several=True,
-    )
-    define_flag(fv, "dtype", default=["float32"], several=True)
-    define_flag(fv, "tuning", default=[STOCK], several=True)
-    fv.names(
-        "compile_modes",
-        None,
-        "[list] FRAMEWORK:MODE, for example torch:compile,tensorflow:xla (default: "
-        + ",".join(
-            f"{name}:{lookup.framework_info(name).compile_modes[0]}" for name in lookup.frameworks()
-        )
-        + ")",
-    )
-    fv.integer(
-        "runs",
-        None,
-        "runs per cell (default: as many as --time_budget allows)",
-        maximum=MOST_RUNS,
-    )
-    fv.duration(
-        "time_budget", "5m", "without --runs: run complete rounds within this time, at least one"
-    )
+    define_study_flags(fv)
     fv.text("study", None, "name of the study (default: compare-DATE-TIME)")
     fv.text("out_dir", "runs/out", "folder that holds the studies")
     fv.boolean(
@@ -241,8 +208,8 @@ def read_request(argv: list[str]) -> CompareRequest | None:
         flags=typed,
         store=store,
         record=None,
-        sessions=[_session(argv)],
-        budget_seconds=None if typed.runs else typed.time_budget,
+        sessions=[_session(argv, rounds=FIRST_STAGE if typed.target_ci else 1)],
+        budget_seconds=None if typed.runs and not typed.target_ci else typed.time_budget,
     )
 
 
@@ -251,7 +218,7 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         raise unknown("study", store.folder.name, [path.name for path in studies(out_dir)])
     record = store.record()
     for session in record.sessions:
-        _check_recorded(session.flags, typed, name=store.folder.name)
+        check_recorded(session.flags, typed, name=store.folder.name)
     original = record.sessions[0].flags
     by_time = typed.given("time_budget") and not typed.given("runs")
     if by_time:
@@ -282,40 +249,8 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         store=store,
         record=record,
         sessions=sessions,
-        budget_seconds=typed.time_budget if by_time else None,
+        budget_seconds=typed.time_budget if by_time or merged.target_ci else None,
     )
-
-
-def _check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None:
-    """Checks that no recorded flag starts a program, or reads a file, that the user did not name.
-
-    Somebody else may have written the study.
-
-    Raises:
-      ConfigError: a recorded flag must be given again.
-    """
-    for flag in recorded:
-        word = flag_name(flag)
-        if word in ("flagfile", "recipe"):
-            raise ConfigError(
-                f"study '{name}' records {flag[:200]!r}: isoscale does not read files that a study "
-                "names"
-            )
-        if word in interpreter_flags() and not typed.given(word):
-            raise ConfigError(
-                f"study '{name}' was run with --{word}; to resume it, add --{word}=PATH (isoscale "
-                "starts no program that only a study names)"
-            )
-        if word == extra.FLAG and extra.folder() is None:
-            raise ConfigError(
-                f"study '{name}' used a folder of own models, data sets or strategies; to resume "
-                f"it, add --{extra.FLAG}=FOLDER (isoscale imports nothing that only a study names)"
-            )
-        if word == "env" and flag.partition("=")[2] not in typed.env:
-            raise ConfigError(
-                f"study '{name}' was run with {flag[:200]!r}; to resume it, add this flag "
-                "(isoscale hands on no variable that only a study names)"
-            )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -334,18 +269,26 @@ def run(argv: Sequence[str]) -> int:
     names = dict.fromkeys(cell.framework for s in request.sessions for cell in s.cells)
     programs = find_programs(request.flags, list(names))
     present = {name: found.command[0] for name, found in programs.items() if not found.missing}
-    check_gpus(present, [cell for session in request.sessions for cell in session.cells])
     store = request.store
+
+    check_gpus(present, [cell for session in request.sessions for cell in session.cells])
+    how = _interleave(request)
+    _check_target(request, how)
 
     def make_study() -> Study:
         store.load()
         study = Study(
-            request.sessions,
+            [
+                dataclasses.replace(session, cells=interleave.by_time(session.cells, how))
+                for session in request.sessions
+            ],
             store,
             programs,
             seed=request.flags.seed,
             limits=limits.Limits.read(request.flags),
             environment=environments.of_run,
+            rounds=request.flags.rounds if how.mode == interleave.WINDOWS else 0,
+            scaling=request.flags.scaling,
         )
         more = request.budget_seconds is not None
         next_cells = [cell for cell, runs in study.cells() if (runs or more)]
@@ -356,6 +299,7 @@ def run(argv: Sequence[str]) -> int:
     if request.flags.dry_run:
         from isoscale.common.report.study.tables.plan import print_plan  # late: it needs rich
 
+        print(f"Runs are interleaved by {how.mode}: {how.reason}.")
         print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
         return 0
     machine = describe.machine()
@@ -381,10 +325,53 @@ def run(argv: Sequence[str]) -> int:
             scaling=request.flags.scaling,
             order_seed=request.flags.seed,
             order_rule=ORDER_RULE,
+            interleave=how.mode,
+            same_within=request.flags.same_within,
+            target_ci=request.flags.target_ci,
+            first_stage=_first_stage(request),
             sessions=[*earlier, session],
         )
         store.write_record(record)
         return _execute(dataclasses.replace(request, store=store), study, record)
+
+
+def _interleave(request: CompareRequest) -> Interleave:
+    """Returns how the study interleaves its cells; a study that goes on does as it began."""
+    if request.record is not None:
+        return Interleave(mode=request.record.interleave, reason="as the study began")
+    cells = [cell for session in request.sessions for cell in session.cells]
+    fv = request.flags
+    by_steps = any(fv.given(flag) for flag in interleave.STEP_FLAGS)
+    return interleave.decide(fv.interleave, cells, scaling=fv.scaling, by_steps=by_steps)
+
+
+def _check_target(request: CompareRequest, how: Interleave) -> None:
+    """Checks that the study can have ``--target_ci``.
+
+    Raises:
+      ConfigError: its runs do not take turns, or its first stage is too small.
+    """
+    fv, first = request.flags, _first_stage(request)
+    if first is None:
+        return
+    if how.mode != interleave.WINDOWS:
+        raise ConfigError(
+            f"--target_ci={100 * fv.target_ci:g}% needs runs that take turns, but this study "
+            f"interleaves {how.mode} ({how.reason}); add --interleave={interleave.WINDOWS}"
+        )
+    if first < LEAST_FIRST_STAGE:
+        raise ConfigError(
+            f"--runs={first}: with --target_ci it is the number of groups of the first stage, at "
+            f"least {LEAST_FIRST_STAGE} ({FIRST_STAGE} without --runs)"
+        )
+
+
+def _first_stage(request: CompareRequest) -> int | None:
+    """Returns the number of groups of the first stage of ``--target_ci``; None without it."""
+    if request.flags.target_ci is None:
+        return None
+    known = request.record.first_stage if request.record else None
+    return known or request.sessions[-1].rounds
 
 
 def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
@@ -410,7 +397,11 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
         store.write_record(dataclasses.replace(record, sessions=[*earlier, session]))
 
     try:
-        study.run(budget_seconds=request.budget_seconds, on_round=note_round)
+        study.run(
+            budget_seconds=request.budget_seconds,
+            on_round=note_round,
+            needed=(lambda: load_study(store).groups_needed) if record.target_ci else None,
+        )
     except KeyboardInterrupt as error:
         interrupted = error
     except VanishedError:
@@ -436,14 +427,14 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
         page = report.write(read())
         report.write_events(read())
 
-    shown = not lines or _guarded("the table", lambda: _print_table(read()), store)
+    shown = not lines or guarded("the table", lambda: _print_table(read()), store)
     print(f"Results: {store.folder / 'results.jsonl'}", flush=True)
     answered = shown and any(line.ok for line in lines)
     if interrupted:
         print(f"Report on the finished runs: {program} report {name}{out_dir}")
     elif lines and fv.report:
         print("Writing the report ...", file=sys.stderr)
-        written = _guarded("the report", write_views, store)
+        written = guarded("the report", write_views, store)
         shown = shown and written
         if written:
             print(f"Show the study in TensorBoard: {program} board {name}{out_dir}")
@@ -454,39 +445,12 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
     # Last, because the end of the output is what stays on the screen.
     if answered:
         print()
-        shown = _guarded("the answer", lambda: report.print_answer(read()), store) and shown
+        shown = guarded("the answer", lambda: report.print_answer(read()), store) and shown
     if page is not None:
         report.print_place(page, open_=fv.open)
     elif fv.open and not interrupted:
         print("isoscale: --open: there is no report to open", file=sys.stderr)
     return interrupted_code(interrupted) if interrupted else int(failed or not shown)
-
-
-def _guarded(what: str, make: Callable[[], None], store: Store) -> bool:
-    """Makes a view of the results; returns whether that succeeded.
-
-    A failed view prints one line that says that the results are kept; an unexpected error also
-    prints its traceback.
-
-    Raises:
-      VanishedError: the study was removed; nothing is kept.
-    """
-    try:
-        make()
-    except KeyboardInterrupt as error:
-        error.add_note(f"{what} is missing, the results are kept")
-        raise
-    except Exception as error:
-        if Interrupted.latest:  # a library that was interrupted may raise another error
-            Interrupted.latest.add_note(f"{what} is missing, the results are kept")
-            raise Interrupted.latest from None
-        store.check_exists()
-        if not isinstance(error, OSError | ConfigError):
-            traceback.print_exc()
-        said = about_disk(error) or error
-        print(f"isoscale: cannot make {what}: {said}; the results are kept", file=sys.stderr)
-        return False
-    return True
 
 
 def _print_table(study: StudyData) -> None:

@@ -14,6 +14,7 @@ from isoscale.common.data.dataset import Dataset
 from isoscale.common.machine.cores import Pinning
 from isoscale.common.measure.result import RunIdentity, RunOutcome, RunResult
 from isoscale.common.measure.runner import Runner
+from isoscale.common.measure.turns import Turns
 from isoscale.common.measure.windows import Window
 from isoscale.common.processes.heartbeat import Heartbeat
 from isoscale.common.processes.stop import Stop
@@ -49,6 +50,9 @@ class Task:
       saver: saves checkpoints between windows; a window ends at each one; None: saves none.
       pinning: the session verifies it after warm-up and after the last window.
       stop: the session asks it after each window whether a signal wants the run to end.
+      turns: rank 0 of a run that takes turns with others waits here for each window; None: the run
+        measures alone.
+      takes_turns: whether the run takes turns, on every rank.
     """
 
     config: RunConfig
@@ -60,6 +64,8 @@ class Task:
     saver: CheckpointSaver | None = None
     pinning: Pinning = dataclasses.field(default_factory=Pinning)
     stop: Stop = dataclasses.field(default_factory=Stop)
+    turns: Turns | None = None
+    takes_turns: bool = False
 
 
 class Session(Protocol):

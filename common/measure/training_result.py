@@ -12,6 +12,7 @@ from isoscale.common.measure.result import (
     SavedCheckpoints,
     Summary,
 )
+from isoscale.common.measure.turns import TurnsFigures
 
 _BEFORE_VERSION_4 = "items_per_second"
 """Earlier name of ``examples_per_second``."""
@@ -39,6 +40,7 @@ class TrainingFigures:
       checkpoints: checkpoints that the run saved.
       eval: figures on held-out data; None if the data set has none.
       resumed_from: checkpoint that the run resumed; None if it started at step 0.
+      turns: how the run took turns with others; None if it measured alone.
     """
 
     step_seconds: Summary | None = None
@@ -59,6 +61,7 @@ class TrainingFigures:
     checkpoints: SavedCheckpoints | None = None
     eval: EvaluationFigures | None = None
     resumed_from: ResumedFrom | None = None
+    turns: TurnsFigures | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,13 @@ class Window:
     """Consecutive steps between two synchronised clock readings.
 
     Attributes:
-      phase: ``compile`` (the first step), ``warmup``, ``throughput`` or ``latency``.
+      phase: ``compile`` (the first step), ``warmup``, ``refill`` (unclocked steps at the beginning
+        of a turn), ``throughput`` or ``latency``.
       first_step, steps: number of the first step, and number of steps.
       seconds: maximum of ``rank_seconds``.
       rank_seconds: time of each rank.
       losses: metrics of each step.
+      round: of the runs that take turns; None outside rounds.
     """
 
     phase: str
@@ -26,6 +28,7 @@ class Window:
     seconds: float
     rank_seconds: tuple[float, ...]
     losses: tuple[dict[str, float], ...]
+    round: int | None = None
 
     @property
     def seconds_per_step(self) -> float:

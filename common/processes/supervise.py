@@ -100,7 +100,7 @@ class Supervision:
         self._run_dir = run_dir
         self._limits = limits
         self._result = result
-        self._began = self._polled = time.monotonic()
+        self.began = self._polled = time.monotonic()
         self._ends: dict[int, _End] = {}
         # Rank -> its heartbeat, and when the supervisor first saw it. A worker may remove its file
         # before it exits.
@@ -145,7 +145,7 @@ class Supervision:
     def _deadline(self) -> tuple[float, float]:
         """Returns (time without a heartbeat that is allowed now, end of that time)."""
         limits = self._limits
-        found = [(limits.watchdog_seconds, self._began + limits.watchdog_seconds)]
+        found = [(limits.watchdog_seconds, self.began + limits.watchdog_seconds)]
         for beat, since in self._beats.values():
             allowed = limits.compile_seconds if beat.compiles else limits.watchdog_seconds
             allowed += beat.expected_seconds
@@ -243,7 +243,7 @@ class Supervision:
             ok=error is None,
             exit_code=exit_code,
             error=error,
-            seconds=time.monotonic() - self._began,
+            seconds=time.monotonic() - self.began,
             told=told,
         )
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
-from isoscale.common.config.flags import (
-    Flags,
+from isoscale.common.config.flags import Flags
+from isoscale.common.config.run_config import LADDER, STOCK, TUNED, RunConfig
+from isoscale.common.config.setting_flags import (
     define_flag,
     define_size_flags,
     define_training_flags,
 )
-from isoscale.common.config.run_config import LADDER, STOCK, TUNED, RunConfig
 from isoscale.common.disk.folders import make_folder
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.disk.writing import about_disk, remove_leftovers
@@ -53,6 +53,7 @@ from isoscale.common.processes.lock import locked, locked_itself
 from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
 from isoscale.common.processes.supervise import supervise, vanished
+from isoscale.common.processes.turns import RunEnd, define_turns_flag
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.program.environment import ensure_environment
 from isoscale.common.program.gpus import check_gpus
@@ -101,6 +102,7 @@ def define_flags(framework: str) -> Flags:
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     define_limit_flags(fv)
     define_checkpoint_flags(fv)
+    define_turns_flag(fv)
     define_training_flags(fv, platforms=info.platforms)
     define_size_flags(fv, lookup.size_fields())
     extra.define_extra_flag(fv)
@@ -234,6 +236,7 @@ def _work(
     *,
     rank: int,
     local_rank: int,
+    takes_turns: bool,
     leave: Callable[[int], None],
 ) -> int:
     """Runs one rank; rank 0 writes the run directory. Returns the exit code: 1 if saves failed.
@@ -286,6 +289,8 @@ def _work(
         saver=checkpoints.saver(config, batches=dataset.batches, versions=versions),
         stop=stop,
         pinning=pinning,
+        turns=RunEnd(run_dir) if takes_turns and rank == 0 else None,
+        takes_turns=takes_turns,
     )
     session = scenario.session(task)
     outcome = session.run()
@@ -430,6 +435,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
                 beat,
                 rank=rank or 0,
                 local_rank=local_rank,
+                takes_turns=fv.turns,
                 leave=leave_interrupted,
             )
     except KeyboardInterrupt as error:

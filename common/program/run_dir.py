@@ -13,7 +13,7 @@ from isoscale.common.disk.writing import is_leftover
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.measure.result import RESULT, read_record
 from isoscale.common.measure.windows import Window
-from isoscale.common.processes import heartbeat, ranks
+from isoscale.common.processes import heartbeat, ranks, turns
 from isoscale.common.processes.log_lines import LOG
 
 
@@ -31,7 +31,7 @@ def check_run_dir(text: str | None, config: RunConfig) -> Path:
     continues = is_interrupted(path, config)
     if (path / RESULT).exists() and not continues:
         raise ConfigError(f"--run_dir={text} contains another run's result; choose a new folder")
-    ours = (LOG, heartbeat.FILE_NAME, ranks.FOLDER, *([RESULT] if continues else []))
+    ours = (LOG, heartbeat.FILE_NAME, ranks.FOLDER, turns.PIPES, *([RESULT] if continues else []))
     foreign = [
         p.name for p in path.glob("*") if not p.name.startswith(ours) and not is_leftover(p.name)
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 
@@ -53,6 +54,32 @@ def choose_pairs(
             f"allowed: {', '.join(known[idle[0]])}"
         )
     return pairs
+
+
+_NOT_IN_GROUP = (
+    "framework",
+    "strategy",
+    "devices",
+    "processes",
+    "mesh",
+    "oversubscribed",
+    "compile_mode",
+    "steps_per_dispatch",
+    "tuning",
+    "tweaks",
+    "global_batch_size",
+)
+
+
+def group_key(cell: Cell, *, scaling: str) -> tuple[str, int]:
+    """Returns what the cells of a group share: runs of one group take turns.
+
+    Args:
+      cell: the cell.
+      scaling: ``strong``: the global batch is shared; ``weak``: the batch of a device.
+    """
+    share = cell.devices if scaling == "weak" else 1
+    return cell.without(*_NOT_IN_GROUP), cell.global_batch_size // share
 
 
 def round_order(cells: int, *, seed: int, round_index: int) -> list[int]:

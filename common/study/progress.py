@@ -114,7 +114,8 @@ class StudyProgress:
         self._skipped: set[str] = set()
         self._ran: list[float] = []
         self._latest: deque[tuple[str, str]] = deque(maxlen=SHOWN_RUNS)
-        self._running: tuple[str, Path, float] | None = None
+        self._running: tuple[str, Path | None, float] | None = None
+        self._doing = ""
         self._live = Live(
             get_renderable=self._render,
             console=self._console,
@@ -145,8 +146,25 @@ class StudyProgress:
         self._running = (f"{_name(cell, self._named)}, run {run}", run_dir, self._clock())
         self._refresh()
 
-    def finish_run(self, line: ResultLine) -> None:
-        """Counts a finished run; ``line`` is its result line."""
+    def start_group(self, cells: Sequence[Cell], run: int) -> None:
+        """Shows a group of runs that take turns."""
+        models = ", ".join(dict.fromkeys(cell.model for cell in cells))
+        name = f"{models}, group {run}: {len(cells)} runs in turns"
+        self._running, self._doing = (name, None, self._clock()), "starting"
+        self._refresh()
+
+    def say_round(self, done: int, planned: int) -> None:
+        """Shows how many rounds of the group are done."""
+        self._doing = f"{done} of {planned} rounds"
+        self._refresh()
+
+    def finish_run(self, line: ResultLine, *, seconds: float | None = None) -> None:
+        """Counts a finished run.
+
+        Args:
+          line: its result line.
+          seconds: its duration; None: since ``start_run``.
+        """
         self._done += 1
         _, run_dir, since = self._running or ("", None, self._clock())
         self._running = None
@@ -162,7 +180,7 @@ class StudyProgress:
             bad = said not in self._skipped
             self._skipped.add(said)
         else:
-            self._ran.append(self._clock() - since)
+            self._ran.append(self._clock() - since if seconds is None else seconds)
         if self._live.is_started:
             self._refresh()
         elif bad or self._clock() - self._said >= QUIET_SECONDS:
@@ -195,7 +213,8 @@ class StudyProgress:
         ]
         if self._running:
             name, run_dir, since = self._running
-            parts.append(Text(f"now  {name}: {doing(run_dir)} ({_minutes(self._clock() - since)})"))
+            said = doing(run_dir) if run_dir else self._doing
+            parts.append(Text(f"now  {name}: {said} ({_minutes(self._clock() - since)})"))
         if self._latest:
             table = Table.grid(padding=(0, 2))
             for row in reversed(self._latest):

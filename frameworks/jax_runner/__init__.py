@@ -51,6 +51,9 @@ def environment(config: RunConfig) -> dict[str, str]:
         # JAX reserves memory on every visible GPU.
         first = ranks.own().local_rank if config.process_model == "per_device" else 0
         settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + count)))
+    if config.platform == "gpu" and config.min_seconds:
+        # Runs that take turns share a GPU; JAX would reserve most of its memory.
+        settings["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if config.platform == "cpu":
         # The flags of --env come first: of a repeated flag, the last value counts.
         handed = handed_on(config.env).get("XLA_FLAGS")

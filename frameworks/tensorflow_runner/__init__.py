@@ -46,4 +46,7 @@ def environment(config: RunConfig) -> dict[str, str]:
     settings = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     if config.platform == "cpu":
         settings["CUDA_VISIBLE_DEVICES"] = "-1"
+    if config.platform == "gpu" and config.min_seconds:
+        # Runs that take turns share a GPU; TensorFlow would reserve all of its memory.
+        settings["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     return settings

@@ -21,7 +21,7 @@ ALLOWED = {
     "common/program/main.py datetime.now": f"the start of a run: {STAMP}",
     "common/program/run_dir.py datetime.now": f"the default folder of a run: {STAMP}",
     "common/report/parity/relay_curves.py time.time": f"TensorBoard's time of an event: {STAMP}",
-    "common/study/execute.py datetime.now": f"the start of a run that failed: {STAMP}",
+    "common/study/runs.py datetime.now": f"the start of a run that failed: {STAMP}",
     "common/study/find.py datetime.now": "the default name of a study; it takes no name twice",
     "common/study/find.py st_mtime": "the newest study of a folder: only time stamps can tell",
     "common/program/startup.py time.time": "not Linux: psutil knows only the wall clock",

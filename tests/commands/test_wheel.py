@@ -74,7 +74,7 @@ def test_it_is_the_wheel_and_names_the_commit_of_its_build(python: Path, folder:
 
 
 def test_recipes_are_part_of_the_wheel(python: Path, folder: Path) -> None:
-    assert "11 runs to do" in run(
+    assert "18 runs to do" in run(
         python, folder, "compare", "--recipe=quick", "--allow_oversubscription", "--dry_run"
     )
 

@@ -57,3 +57,23 @@ def test_jax_sees_only_the_devices_of_its_process(
     config = dataclasses.replace(config, platform="gpu")
     visible = lookup.framework_environment("jax", config)["CUDA_VISIBLE_DEVICES"]
     assert visible == {"single": "0,1", "per_device": "1"}[process_model]
+
+
+@pytest.mark.parametrize(
+    "framework, strategy, variable, value",
+    [
+        ("jax", "pjit", "XLA_PYTHON_CLIENT_PREALLOCATE", "false"),
+        ("tensorflow", "mirrored", "TF_FORCE_GPU_ALLOW_GROWTH", "true"),
+    ],
+)
+def test_runs_that_take_turns_reserve_no_memory_of_a_gpu(
+    framework: str, strategy: str, variable: str, value: str
+) -> None:
+    config = make_config(
+        all_cases()["mlp_plain"], framework=framework, strategy=strategy, devices=2,
+        dtype="float32", steps=1, tuning="stock", tweaks=[], platform="cpu",
+    )  # fmt: skip
+    alone = dataclasses.replace(config, platform="gpu")
+    in_turns = dataclasses.replace(alone, min_seconds=0.3)
+    assert lookup.framework_environment(framework, in_turns)[variable] == value
+    assert variable not in lookup.framework_environment(framework, alone)

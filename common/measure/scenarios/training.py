@@ -2,14 +2,15 @@
 
 import gc
 import math
+import statistics
+import time
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from isoscale.common.config.run_config import TRAINING, RunConfig
 from isoscale.common.measure.conditions import (
-    DISTURBED,
     DISTURBED_SHARE,
     OutsideLoad,
     clock_reading_seconds,
@@ -21,16 +22,30 @@ from isoscale.common.measure.result import (
     SavedCheckpoints,
 )
 from isoscale.common.measure.runner import Placed, StepBlock
-from isoscale.common.measure.scenario import Column, Metric, Scenario, Task
+from isoscale.common.measure.scenario import Scenario, Task
+from isoscale.common.measure.training_columns import COLUMNS, METRICS
 from isoscale.common.measure.training_result import (
     TrainingFigures,
     TrainingOutcome,
     TrainingResult,
 )
 from isoscale.common.measure.training_summary import summary
+from isoscale.common.measure.turns import (
+    WARMUP_PARTS,
+    RoundFigures,
+    TurnsFigures,
+    is_stable,
+    losses_at_powers,
+    steps_for,
+)
 from isoscale.common.measure.windows import Window, summarize
 from isoscale.common.processes.frame import Interrupted
 from isoscale.common.reference.evaluation import Evaluation
+
+_REFILL = 0.1
+"""Unclocked steps at the beginning of a turn, as a part of the window's steps: they fill caches."""
+_LONG = 1e9
+"""Seconds that a run may wait for its turn: whoever gives turns watches over the waiting runs."""
 
 
 def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
@@ -95,6 +110,9 @@ class TrainingSession:
         self._saver = task.saver
         self._stop = task.stop
         self._pinning = task.pinning
+        self._turns, self._takes_turns = task.turns, task.takes_turns
+        self._warmup_stable = True
+        self._turns_figures: TurnsFigures | None = None
         self._save_seconds: list[float] = []
         self._saved_at: int | None = None
         self.windows: list[Window] = []
@@ -111,7 +129,7 @@ class TrainingSession:
         for step in numbers:
             yield self._runner.place(self._dataset.batch(step))
 
-    def _window(self, phase: str, steps: int) -> None:
+    def _window(self, phase: str, steps: int, *, round_: int | None = None) -> None:
         # The slowest step so far gives the expected time of this window. The compiling step counts
         # only until another window exists.
         after_compile = [window for window in self.windows if window.phase != "compile"]
@@ -156,6 +174,7 @@ class TrainingSession:
                 seconds=max(rank_seconds),
                 rank_seconds=tuple(rank_seconds),
                 losses=losses,
+                round=round_,
             )
         )
         self._step += steps
@@ -207,18 +226,28 @@ class TrainingSession:
             self._placed = [self._runner.place(batch) for batch in self._dataset.batches]
         plan = run_plan(config, first_step=self._first_step)
         compiling, *others = plan
+        place = 0
+        if self._takes_turns:
+            self._say("ready")
+            place = self._wait("its turn to compile")["place"]
         self._phase(*compiling)
         if config.steps_per_dispatch > 1:
             self._rehearse_block()
         if others and others[0][0] == "warmup":
             self._phase(*others.pop(0))
+        steps = self._warm_up_by_time() if config.min_seconds else None
         self._pinning.verify()
         gc.collect()
         gc.freeze()  # garbage collection inside windows skips all objects that exist now
         load = OutsideLoad(self._runner)
-        for phase, steps in others:
-            self._phase(phase, steps)
+        if self._takes_turns:
+            self._take_turns(steps or config.window_steps, place=place)
+        else:
+            for phase, planned in others:
+                self._phase(phase, planned if phase == "latency" else steps or planned)
         outside_share = load.share()
+        if self._turns_figures is not None:  # while this run waited, others had their turns
+            outside_share = self._turns_figures.outside_load_share
         self._pinning.verify()  # also threads that the windows started
         # Measured before the evaluation, which compiles another function.
         memory = peak_memory(self._runner, holds_pool=self._pool is not None)
@@ -233,6 +262,78 @@ class TrainingSession:
             memory=memory,
             peak_memory_bytes=memory.peak_bytes,
             clock_reading_seconds=clock_reading_seconds(self._clock),
+        )
+
+    def _warm_up_by_time(self) -> int:
+        """Warms up until the step time is stable; returns the steps of a measured window."""
+        config, times = self._config, list[float]()
+        if len(self.windows) == 1:  # the compile step tells nothing about the others
+            self._window("warmup", config.steps_per_dispatch)
+        stable = None
+        while stable is None:
+            steps = steps_for(
+                config.min_seconds / WARMUP_PARTS,
+                seconds_per_step=self.windows[-1].seconds_per_step,
+                block=config.steps_per_dispatch,
+            )
+            self._window("warmup", steps)
+            times.append(self.windows[-1].seconds_per_step)
+            stable = is_stable(times)
+        self._warmup_stable = stable
+        return steps_for(
+            config.min_seconds,
+            seconds_per_step=statistics.median(times[-3:]),
+            block=config.steps_per_dispatch,
+        )
+
+    def _wait(self, what: str) -> dict[str, Any]:
+        """Blocks until the study says what to do next; every rank gets the answer."""
+        self._heartbeat.beat(f"waiting for {what}", expected_seconds=_LONG)
+        return self._runner.gather(self._turns.wait() if self._turns else None)[0]
+
+    def _say(self, did: str, **facts: Any) -> None:
+        if self._turns:
+            self._turns.say(did, **facts)
+
+    def _take_turns(self, steps: int, *, place: int) -> None:
+        """Measures one window for each turn that the study gives."""
+        block = self._config.steps_per_dispatch
+        refill = block * math.ceil(_REFILL * steps / block)
+        waited, idle = 0.0, 0.0
+        self._say("warm", seconds_per_step=self.windows[-1].seconds_per_step, steps=steps)
+        while True:
+            wall, used = time.monotonic(), time.process_time()
+            turn = self._wait("its turn")
+            waited += time.monotonic() - wall
+            idle += sum(self._runner.gather(time.process_time() - used))
+            if turn["do"] != "window":
+                break
+            used = time.process_time()
+            self._window("refill", refill)
+            self._window("throughput", steps, round_=turn["round"])
+            if self._config.latency_steps:
+                self._window("latency", 1)
+            cpu = sum(self._runner.gather(time.process_time() - used))
+            self._say("window", round=turn["round"], cpu_seconds=cpu)
+        shares: list[float | None] = turn["outside_load_shares"]
+        self._turns_figures = TurnsFigures(
+            rounds=[
+                RoundFigures(
+                    round=window.round,
+                    seconds_per_step=window.seconds_per_step,
+                    steps=window.steps,
+                    outside_load_share=(share := shares[window.round]),
+                    disturbed=None if share is None else share > DISTURBED_SHARE,
+                )
+                for window in self._of_phase("throughput")
+                if window.round is not None
+            ],
+            group=turn["group"],
+            members=turn["members"],
+            place=place,
+            waiting_cpu_share=idle / waited if waited else None,
+            warmup_stable=self._warmup_stable,
+            losses=losses_at_powers([loss["loss"] for loss in self._losses()]),
         )
 
     def _of_phase(self, phase: str) -> list[Window]:
@@ -299,6 +400,7 @@ class TrainingSession:
                 seconds=self._save_seconds,
             ),
             eval=evaluation,
+            turns=self._turns_figures,
         )
 
     def _evaluate(self) -> EvaluationFigures | None:
@@ -317,83 +419,6 @@ SCENARIO = Scenario(
     session=TrainingSession,
     result=TrainingResult,
     summary=summary,
-    columns=(
-        Column("step_seconds.median", "step_seconds_median"),
-        Column("step_seconds.mean", "step_seconds_mean"),
-        Column("step_seconds.p10", "step_seconds_p10"),
-        Column("step_seconds.p90", "step_seconds_p90"),
-        Column("step_seconds.n", "throughput_windows"),
-        Column("latency_seconds.median", "latency_seconds_median"),
-        Column("latency_seconds.p10", "latency_seconds_p10"),
-        Column("latency_seconds.p90", "latency_seconds_p90"),
-        Column("latency_seconds.n", "latency_windows"),
-        Column("examples_per_second", "examples_per_second"),
-        Column("tokens_per_second", "tokens_per_second"),
-        Column("compile_seconds", "compile_seconds"),
-        Column("loss_first", "loss_first_nats"),
-        Column("loss_last", "loss_last_nats"),
-        Column("eval.accuracy", "accuracy_fraction"),
-        Column("eval.loss", "eval_loss_nats"),
-        Column("eval.n", "eval_labels"),
-    ),
-    metrics=(
-        Metric(
-            tag="run/step_ms",
-            name="ms/step",
-            about="median over throughput windows",
-            field="step_seconds.median",
-            scale=1e3,
-        ),
-        Metric(
-            tag="run/examples_per_second",
-            name="examples/s",
-            about="examples of all throughput windows / their seconds",
-            field="examples_per_second",
-        ),
-        Metric(
-            tag="run/tokens_per_second",
-            name="tokens/s",
-            about="real tokens of all throughput windows / their seconds",
-            field="tokens_per_second",
-        ),
-        Metric(
-            tag="run/latency_ms",
-            name="latency ms",
-            about="median of single-step windows",
-            field="latency_seconds.median",
-            scale=1e3,
-        ),
-        Metric(
-            tag="run/compile_s",
-            name="compile s",
-            about="first step minus a median step, plus compiling a block of steps",
-            field="compile_seconds",
-        ),
-        Metric(
-            tag="run/peak_memory_MiB",
-            name="memory MiB",
-            about="peak, as in the study's table",
-            field="peak_memory_bytes",
-            scale=2**-20,
-        ),
-        Metric(
-            tag="run/loss_last",
-            name="last loss",
-            about="loss of the last training step",
-            field="loss_last",
-        ),
-        Metric(
-            tag="run/accuracy_percent",
-            name="accuracy %",
-            about="accuracy on the evaluation set",
-            field="eval.accuracy",
-            scale=100,
-        ),
-        Metric(
-            tag="run/disturbed",
-            name="disturbed",
-            about=f"1: {DISTURBED}",
-            field="disturbed",
-        ),
-    ),
+    columns=COLUMNS,
+    metrics=METRICS,
 )

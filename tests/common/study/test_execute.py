@@ -53,10 +53,10 @@ def test_only_a_run_with_status_ok_is_adopted(status: Status, loss: float, tmp_p
         limits=Limits(watchdog_seconds=60, compile_seconds=60),
         environment=environments.of_run,
     )
-    run_dir = study._run_dir(0, 0)
+    run_dir = study._execution.run_dir(0, 0)
     run_dir.mkdir(parents=True)
     write_json(run_dir / RESULT, result(status, 1.0))
-    line = study.execute(0, 0)
+    line = study._execution.execute(0, 0)
     assert (line.result.status, line.result.loss_first) == ("ok", loss)
     kept = {path.name for path in run_dir.parent.iterdir()}
     assert kept == {"run_0"} | (set() if status == "ok" else {"run_0.attempt_1"})
