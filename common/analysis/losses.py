@@ -1,6 +1,7 @@
 """Compares the losses of cells that should compute the same thing."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.study.records import ResultLine
@@ -18,13 +19,27 @@ class LossSpread:
 
     Attributes:
       first: largest relative spread of the first loss; None without two runs to compare.
-      last: largest spread of the last loss, relative to the first loss; None likewise.
+      last: largest spread of the last loss, relative to the first loss; None likewise. Of runs
+        that take turns: of the loss at the last power of two of steps that all have trained.
       alarm: sentence for the report if a spread exceeds its bound; otherwise None.
     """
 
     first: float | None
     last: float | None
     alarm: str | None
+
+
+def _last_losses(lines: Sequence[ResultLine]) -> list[float | None]:
+    """Returns the last losses; of runs that trained different numbers of steps, at equal steps."""
+    turns = [line.result.turns for line in lines]
+    known = [figures.losses for figures in turns if figures is not None]
+    if len(known) < len(lines):
+        return [line.result.loss_last for line in lines]
+    common = set.intersection(*map(set, known))
+    if not common:
+        return []
+    step = max(common, key=int)
+    return [losses[step] for losses in known]
 
 
 def loss_spread(setting: Setting) -> LossSpread:
@@ -38,7 +53,7 @@ def loss_spread(setting: Setting) -> LossSpread:
     last: list[float] = []
     for lines in groups.values():
         firsts = [line.result.loss_first for line in lines]
-        lasts = [line.result.loss_last for line in lines]
+        lasts = _last_losses(lines)
         starts = [loss for loss in firsts if loss is not None]
         ends = [loss for loss in lasts if loss is not None]
         if len(starts) > 1 and max(starts) > 0:

@@ -3,8 +3,11 @@
 import dataclasses
 import functools
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
+
+import numpy as np
 
 from isoscale.common.analysis import pooling
 from isoscale.common.analysis.estimates import (
@@ -14,8 +17,10 @@ from isoscale.common.analysis.estimates import (
     outliers,
     ratio_estimates,
 )
+from isoscale.common.analysis.turns import LEAST_ROUNDS, Rounds, paired_ratio, trimmed_mean
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, STOCK
+from isoscale.common.measure.turns import TurnsFigures
 from isoscale.common.study.records import ResultLine, SharedCell
 
 Scaling = Literal["strong", "weak"]
@@ -38,8 +43,8 @@ class CellSummary:
       cell: the cell as recorded; of a shared cell, the cell of the other lane.
       ok: result lines of its successful runs.
       statuses: status -> number of lines.
-      step_seconds: median over runs of each run's median time per step; None without a successful
-        run.
+      step_seconds: median over runs of each run's typical time per step (the median over windows;
+        over valid rounds the trimmed mean, if runs took turns); None without a successful run.
       examples_per_second: median over runs of examples / seconds; None without a successful run.
       tokens_per_second: median over runs of real tokens / seconds; None for a model without tokens.
       flops_per_second: median over runs of the analytic floating-point operations of a step x steps
@@ -81,7 +86,34 @@ class CellSummary:
     @property
     def throughputs(self) -> list[float]:
         """Examples per second of each successful run."""
-        return [line.result.speed for line in self.ok]
+        return [_speed(line) for line in self.ok]
+
+    @property
+    def rounds(self) -> dict[int, list[float | None]] | None:
+        """Group -> seconds per step of each round, if the runs took turns; None: they did not.
+
+        None in place of a round: there is no window, or other programs disturbed it.
+        """
+        found: dict[int, list[float | None]] = {}
+        for line in self.ok:
+            figures = line.result.turns
+            if figures is None:
+                return None
+            found[line.run] = _valid_rounds(figures)
+        return found
+
+    @property
+    def seconds_per_example(self) -> dict[int, float]:
+        """Run -> its typical time per step / examples of a step, from which ratios are made.
+
+        Of runs that took turns, only those with enough valid rounds for their group to count.
+        """
+        return {
+            line.run: _step_seconds(line) / line.cell.global_batch_size
+            for line in self.ok
+            if line.result.turns is None
+            or sum(s is not None for s in _valid_rounds(line.result.turns)) >= LEAST_ROUNDS
+        }
 
     @property
     def disturbed(self) -> int:
@@ -110,21 +142,67 @@ def compared(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> list[Ratio]:
     Two cells must not be compared if their runs had different conditions, or if other programs
     disturbed all runs of a cell: the ratio then has neither interval nor test.
     """
-    ratios = ratio_estimates([(a.throughputs, b.throughputs) for a, b in pairs])
+    found: list[Ratio | None] = [_in_turns(a, b) for a, b in pairs]
+    alone = [i for i, ratio in enumerate(found) if ratio is None]
+    welch = ratio_estimates([(pairs[i][0].throughputs, pairs[i][1].throughputs) for i in alone])
+    for index, ratio in zip(alone, welch, strict=True):
+        found[index] = ratio
     return [
         ratio
-        if (why := _unsound(a, b)) is None
+        if (why := unsound(a, b)) is None
         else Ratio(value=ratio.value, low=None, high=None, n=ratio.n, unsound=why)
-        for (a, b), ratio in zip(pairs, ratios, strict=True)
+        for (a, b), ratio in zip(pairs, found, strict=True)
+        if ratio is not None
     ]
 
 
-def _unsound(a: CellSummary, b: CellSummary) -> str | None:
+def _in_turns(a: CellSummary, b: CellSummary) -> Ratio | None:
+    """Returns the ratio within rounds of cells whose runs took turns; None: they did not."""
+    both = rounds_together(a, b)
+    if both is None:
+        return None
+    try:
+        return paired_ratio(*both)
+    except ValueError as error:  # other programs disturbed all of them
+        value = statistics.median(a.throughputs) / statistics.median(b.throughputs)
+        n = len(a.ok), len(b.ok)
+        return Ratio(value=value, low=None, high=None, n=n, unsound=str(error))
+
+
+def rounds_together(a: CellSummary, b: CellSummary) -> tuple[Rounds, Rounds] | None:
+    """Returns the rounds that two cells took together, in seconds per example; None: none.
+
+    A cell that a later session of the study added has groups of its own, with the same numbers:
+    their rounds were at another time. Seconds count for an example, not for a step, because under
+    weak scaling cells with different batches take turns.
+    """
+    if a.rounds is None or b.rounds is None:
+        return None
+    first, second = _groups(a), _groups(b)
+    shared = [run for run, group in first.items() if second.get(run) == group]
+    if not shared:
+        return None
+    return _per_example(a, shared), _per_example(b, shared)
+
+
+def _groups(cell: CellSummary) -> dict[int, str]:
+    """Returns run -> the group in which it took turns."""
+    return {line.run: line.result.turns.group for line in cell.ok if line.result.turns}
+
+
+def _per_example(cell: CellSummary, runs: Sequence[int]) -> Rounds:
+    size, rounds = cell.cell.global_batch_size, cell.rounds or {}
+    return {run: [None if s is None else s / size for s in rounds[run]] for run in runs}
+
+
+def unsound(a: CellSummary, b: CellSummary) -> str | None:
+    """Returns why two cells of one study must not be compared; None: they may be."""
     same = a.cell.framework == b.cell.framework
     different = [*a.mixed, *b.mixed] or pooling.apart(a.ok, b.ok, same_framework=same)
     if different:
         return f"the runs differ in {pooling.names(dict.fromkeys(different))}"
-    if any(cell.disturbed == len(cell.ok) for cell in (a, b)):
+    in_turns = a.rounds is not None and b.rounds is not None  # disturbed rounds do not count
+    if not in_turns and any(cell.disturbed == len(cell.ok) for cell in (a, b)):
         return "other programs disturbed all runs of a cell"
     return None
 
@@ -183,10 +261,35 @@ def _with_speedup(summary: CellSummary, base: CellSummary, speedup: Ratio) -> Ce
         speedup = Ratio(value=1.0, low=None, high=None, n=speedup.n, unsound=speedup.unsound)
     devices = summary.cell.devices
     low, high = (None if end is None else end / devices for end in (speedup.low, speedup.high))
-    efficiency = Ratio(
-        value=speedup.value / devices, low=low, high=high, n=speedup.n, unsound=speedup.unsound
-    )
+    efficiency = dataclasses.replace(speedup, value=speedup.value / devices, low=low, high=high)
     return dataclasses.replace(summary, base=base, speedup=speedup, efficiency=efficiency)
+
+
+def _valid_rounds(figures: TurnsFigures) -> list[float | None]:
+    """Returns the seconds per step of each round; None: no window, or a disturbed one."""
+    known = {r.round: r.seconds_per_step for r in figures.rounds if not r.disturbed}
+    last = max((r.round for r in figures.rounds), default=-1)
+    return [known.get(number) for number in range(last + 1)]
+
+
+def _step_seconds(line: ResultLine) -> float:
+    """Returns a run's typical time per step.
+
+    It is the median over windows. If the run took turns, it is the statistic from which ratios are
+    made: exp of the trimmed mean of log time over the valid rounds.
+    """
+    figures = line.result.turns
+    valid = [s for s in _valid_rounds(figures) if s is not None] if figures else []
+    if not valid:
+        return line.result.median_step_seconds
+    return math.exp(float(trimmed_mean(np.log(valid))))
+
+
+def _speed(line: ResultLine) -> float:
+    """Returns a run's examples per second, likewise."""
+    if line.result.turns is None:
+        return line.result.speed
+    return line.cell.global_batch_size / _step_seconds(line)
 
 
 def _flops_per_second(line: ResultLine) -> float | None:
@@ -217,14 +320,14 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
             found, low=None, high=None, method="none: runs under different conditions"
         )
 
-    throughputs = [line.result.speed for line in ok]
+    throughputs = [_speed(line) for line in ok]
     far = outliers(throughputs)
     near = [value for i, value in enumerate(throughputs) if i not in far]
     return CellSummary(
         cell=group[0].cell,
         ok=ok,
         statuses=statuses,
-        step_seconds=estimate([line.result.median_step_seconds for line in ok]),
+        step_seconds=estimate([_step_seconds(line) for line in ok]),
         examples_per_second=estimate(throughputs),
         tokens_per_second=estimate(_positive(line.result.tokens_per_second for line in ok)),
         flops_per_second=estimate(_positive(map(_flops_per_second, ok))),

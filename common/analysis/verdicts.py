@@ -1,6 +1,7 @@
 """Decides which cells are faster, and whether more devices help: one rule for every verdict."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from statistics import geometric_mean, median
 from typing import Literal
@@ -13,6 +14,9 @@ from isoscale.common.analysis.estimates import (
 )
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.turns import PairedRatio
+from isoscale.common.config.counts import counted
+from isoscale.common.registry import lookup
 
 Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
 Question = Literal["at equal devices", "at any devices", "within the framework", "against bare"]
@@ -43,8 +47,10 @@ class Verdict:
       subject, other: names of the two cells.
       subject_cell, other_cell: the two cells; ``other_cell`` is None against bare.
       ratio: throughput of the subject / throughput of the other.
-      p: Welch's p, corrected for the number of tests; None without a test.
+      p: p that the ratio is 1, corrected for the number of tests; None without a test.
       outcome: the verdict by ``RULE``.
+      tested: the whole test, with that of equivalence.
+      margin: throughputs up to this share apart are called the same.
     """
 
     question: Question
@@ -55,11 +61,44 @@ class Verdict:
     ratio: Ratio
     p: float | None
     outcome: Outcome
+    tested: Tested
+    margin: float
+
+    @property
+    def answer(self) -> str:
+        """The outcome as one of four answers, if the runs took turns; otherwise the outcome."""
+        return answer_text(self.tested, self.outcome, self.margin)
 
     @property
     def evidence(self) -> str:
         """Ratio, interval, number of runs and p as one short text."""
         return f"{ratio_text(self.ratio)} ({evidence_text(self.ratio, self.p)})"
+
+
+def answer_text(tested: Tested, outcome: Outcome, margin: float) -> str:
+    """Returns the answer in words; see ``answers.py``.
+
+    Args:
+      tested: the test.
+      outcome: the outcome of the test.
+      margin: throughputs up to this share apart are called the same.
+    """
+    if tested.p_same is None:
+        return outcome
+    within = f"{100 * margin:g} %"
+    if tested.p_same <= 1 - CONFIDENCE:
+        shown = outcome in ("faster", "slower")
+        return f"{outcome}, but within {within}" if shown else f"the same within {within}"
+    return "not decided" if outcome == "no difference shown" else outcome
+
+
+_BARE = "bare"
+
+
+def _usual_strategy(framework: str) -> str | None:
+    """Returns a framework's default strategy; None for a framework that is not known here."""
+    known = framework in lookup.frameworks()
+    return lookup.framework_info(framework).default_strategy if known else None
 
 
 def ratio_text(ratio: Ratio) -> str:
@@ -74,6 +113,8 @@ def ratio_text(ratio: Ratio) -> str:
 
 def evidence_text(ratio: Ratio, p: float | None) -> str:
     """Returns the numbers of runs and the corrected p as text."""
+    if isinstance(ratio, PairedRatio):
+        return _evidence_in_turns(ratio, p)
     a, b = ratio.n
     runs = f"n = {a} runs each" if a == b else f"n = {a} and {b} runs"
     if a == b == 1:
@@ -82,6 +123,13 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
         return f"{runs}, no interval: {ratio.unsound}"
     if p is None:
         return f"{runs}, no interval"
+    return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+
+
+def _evidence_in_turns(ratio: PairedRatio, p: float | None) -> str:
+    runs = f"n = {counted(ratio.groups, 'group')} with {counted(ratio.rounds, 'round')}"
+    if p is None:
+        return f"{runs}, {ratio.method or 'no interval'}"
     return f"{runs}, corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
@@ -185,7 +233,31 @@ def judge(settings: Sequence[Setting], tests: Tests | None = None) -> dict[str, 
     """
     if tests is None:
         return in_one_family(lambda own: judge(settings, own))[0]
+    for setting in settings:
+        _plan(setting, tests)
     return {s.title: [*_between(s, tests), *_against_bare(s, tests)] for s in settings}
+
+
+def _plan(setting: Setting, tests: Tests) -> None:
+    """Names the comparisons that are fixed before the data.
+
+    All pairs of frameworks on the same number of devices, each with its usual strategy (``bare``
+    where the usual one was not measured), and each cell on several devices against its base. The
+    fastest strategy of a framework is known only from the data: pairs with it are exploratory.
+    """
+    for devices in device_counts(setting):
+        usual: dict[str, CellSummary] = {}
+        for _, cell in comparable(setting):
+            framework, strategy = cell.cell.framework, cell.cell.strategy
+            if cell.cell.devices == devices and strategy in (_BARE, _usual_strategy(framework)):
+                known = usual.get(framework)
+                if known is None or known.cell.strategy == _BARE:
+                    usual[framework] = cell
+        for first, other in itertools.combinations(usual.values(), 2):
+            tests.plan(first, other)
+    for _, cell in comparable(setting):
+        if cell.base is not None and cell.cell.devices > 1:
+            tests.plan(cell, cell.base)
 
 
 def overall(setting: Setting, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -243,8 +315,7 @@ def _between(setting: Setting, tests: Tests) -> list[Verdict]:
         if (best[0][0], other[0]) not in asked:
             pairs.append(("at any devices", best[0], other))
     return [
-        _verdict(question, first, other[0], tests.ask(first[1], other[1]), other[1])
-        for question, first, other in pairs
+        _verdict(question, first, other[0], tests, other[1]) for question, first, other in pairs
     ]
 
 
@@ -254,7 +325,8 @@ def _against_bare(setting: Setting, tests: Tests) -> list[Verdict]:
             "against bare",
             (name, cell),
             f"{cell.cell.framework} bare on 1 device",
-            tests.ask(cell, cell.base),
+            tests,
+            cell.base,
         )
         for name, cell in comparable(setting)
         if cell.base is not None and cell.cell.devices > 1
@@ -262,19 +334,18 @@ def _against_bare(setting: Setting, tests: Tests) -> list[Verdict]:
 
 
 def _verdict(
-    question: Question,
-    subject: Named,
-    other: str,
-    tested: Tested,
-    other_cell: CellSummary | None = None,
+    question: Question, subject: Named, other: str, tests: Tests, other_cell: CellSummary
 ) -> Verdict:
+    tested = tests.ask(subject[1], other_cell)
     return Verdict(
         question=question,
         subject=subject[0],
         other=other,
         subject_cell=subject[1],
-        other_cell=other_cell,
+        other_cell=None if question == "against bare" else other_cell,
         ratio=tested.ratio,
         p=tested.p,
         outcome=outcome_of(tested.ratio, tested.p),
+        tested=tested,
+        margin=tests.margin,
     )

@@ -13,7 +13,7 @@ from isoscale.common.analysis.estimates import Ratio
 from isoscale.common.analysis.losses import loss_spread
 from isoscale.common.analysis.scaling import CellSummary, Scaling
 from isoscale.common.analysis.settings import Setting, split_into_settings
-from isoscale.common.analysis.verdicts import Outcome, outcome_of, speed
+from isoscale.common.analysis.verdicts import Outcome, answer_text, outcome_of, speed
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED
 
 # Fields that may differ between the cells of a waterfall.
@@ -28,11 +28,13 @@ class Change:
       ratio: throughput / throughput of the other cell; above 1 means faster.
       p: Welch's p, corrected for all changes of the study; None without a test.
       outcome: the verdict by ``verdicts.RULE``.
+      answer: the outcome in words; one of four answers if the runs took turns.
     """
 
     ratio: Ratio
     p: float | None
     outcome: Outcome
+    answer: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,7 +229,9 @@ def compare_lanes(
 
     def test(cell: CellSummary, other: CellSummary) -> Change:
         found = tests.ask(cell, other)
-        return Change(ratio=found.ratio, p=found.p, outcome=outcome_of(found.ratio, found.p))
+        outcome = outcome_of(found.ratio, found.p)
+        answer = answer_text(found, outcome, tests.margin)
+        return Change(ratio=found.ratio, p=found.p, outcome=outcome, answer=answer)
 
     return [
         _lanes(setting, test)

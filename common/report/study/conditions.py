@@ -14,6 +14,7 @@ from isoscale.common.config.counts import counted
 from isoscale.common.config.records import to_record
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import ranks
+from isoscale.common.report.study import turns
 from isoscale.common.report.words import SAME_CONFIGURATION
 from isoscale.common.study.records import ResultLine
 
@@ -188,7 +189,8 @@ def make_conditions(
         (f"Reported by {name}", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))
         for name, said in (framework_facts or {}).items()
     ]
-    warnings = [f"Left out of the tuned lane: {t}." for t in left_out]
+    warnings = turns.warnings(ok)
+    warnings += [f"Left out of the tuned lane: {t}." for t in left_out]
     mixed = [name for name, found in versions.items() if len(found) > 1]
     mixed += ["isoscale"] if len(programs) > 1 else []
     if mixed:

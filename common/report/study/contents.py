@@ -9,6 +9,7 @@ from isoscale.common.analysis.losses import LossSpread
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.config.counts import counted
 from isoscale.common.report.drawing.plot import Plot
+from isoscale.common.report.study import turns
 from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.answers.matrix import EXPLANATION, Matrix, make_matrix
@@ -124,7 +125,13 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
     for _, cell in setting.cells:
         for line in cell.ok[:1]:
             config = study.config(line)
-            if config is not None and None not in vars(config).values():
+            if config is not None and None not in (
+                config.warmup_steps,
+                config.steps,
+                config.window_steps,
+                config.latency_steps,
+                config.max_in_flight,
+            ):
                 return [
                     f"Steps of a run: 1 compile step, {config.warmup_steps} warm-up steps, "
                     f"{config.steps} measured steps in windows of {config.window_steps}, and "
@@ -154,10 +161,19 @@ def _section(
         short=short,
         anchor=anchor,
         sentences=answer(study, setting),
-        verdicts=[comparison_row(verdict) for verdict in study.verdicts[setting.title]],
+        verdicts=[
+            comparison_row(v, more=turns.minutes(setting, v, planned=study.planned))
+            for v in study.verdicts[setting.title]
+        ],
         columns=columns,
         rows=table,
-        remarks=[*_steps_remark(study, setting), *_loss_remark(losses), *unreadable],
+        remarks=[
+            *turns.rounds_remark([cell for _, cell in setting.cells]),
+            *turns.noise_remark(setting),
+            *_steps_remark(study, setting),
+            *_loss_remark(losses),
+            *unreadable,
+        ],
         alarm=losses.alarm,
         plots=with_source(plots, [cell for _, cell in setting.cells], conditions),
     )

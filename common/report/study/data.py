@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from isoscale.common.analysis.correction import in_one_family
+from isoscale.common.analysis.correction import Target, in_one_family
 from isoscale.common.analysis.losses import LossSpread, loss_spread
 from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cells
 from isoscale.common.analysis.settings import Setting, split_into_settings
@@ -36,6 +36,8 @@ class RunFacts:
     warmup_steps: int | None = None
     window_steps: int | None = None
     latency_steps: int | None = None
+    min_seconds: float | None = None
+    batch_pool: int | None = None
     max_in_flight: int | None = None
     tweaks_left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
@@ -56,6 +58,10 @@ class StudyData:
       verdicts: title of a setting -> its verdicts.
       losses: title of a setting -> the differences between losses of its cells.
       lanes: settings measured in several lanes, with the steps from stock to tuned.
+      tests: number of tests.
+      planned: number of tests that were planned before the data.
+      groups_needed: number of groups that ``--target_ci`` needs; 0: unknown, or no target.
+      widest_planned: largest half-width of a planned interval, as a share of the ratio.
       notes: what was wrong with ``results.jsonl``, one sentence each.
     """
 
@@ -70,6 +76,9 @@ class StudyData:
     losses: dict[str, LossSpread]
     lanes: list[Lanes]
     tests: int
+    planned: int
+    groups_needed: int
+    widest_planned: float | None
     notes: list[str]
 
     @property
@@ -244,7 +253,9 @@ def load_study(store: Store) -> StudyData:
         lambda family: (
             judge(settings, family),
             compare_lanes(found, scaling=record.scaling, tests=family),
-        )
+        ),
+        margin=record.same_within,
+        target=_target(record),
     )
     return StudyData(
         folder=store.folder,
@@ -258,8 +269,17 @@ def load_study(store: Store) -> StudyData:
         losses={setting.title: loss_spread(setting) for setting in settings},
         lanes=lanes,
         tests=tests.count,
+        planned=tests.planned,
+        groups_needed=tests.groups_needed,
+        widest_planned=tests.widest_planned(),
         notes=store.notes,
     )
+
+
+def _target(record: StudyRecord) -> Target | None:
+    if record.target_ci is None or record.first_stage is None:
+        return None
+    return Target(groups=record.first_stage, half_width=record.target_ci)
 
 
 def _shown(summaries: list[CellSummary], scaling: Scaling) -> list[CellSummary]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from isoscale.common.analysis.correction import Tested
 from isoscale.common.analysis.estimates import CONFIDENCE, Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.verdicts import RULE, Outcome, Verdict, why_no_verdict
@@ -150,6 +151,8 @@ def _of_verdict(setting: str, verdict: Verdict, *, alarm: str | None) -> dict[st
         (verdict.other, other.cell if other else None),
         found=(verdict.ratio, verdict.p, verdict.outcome),
         alarm=alarm,
+        answer=verdict.answer,
+        tested=verdict.tested,
     )
 
 
@@ -165,6 +168,7 @@ def _of_lanes(lanes: Lanes) -> Iterator[dict[str, Any]]:
             (names[b.cell], b.cell),
             found=(found.ratio, found.p, found.outcome),
             alarm=lanes.alarm,
+            answer=found.answer,
         )
 
     for waterfall in lanes.waterfalls:
@@ -219,6 +223,8 @@ def _record(
     found: tuple[Ratio, float | None, Outcome] | None,
     alarm: str | None,
     reason: str | None = None,
+    answer: str | None = None,
+    tested: Tested | None = None,
 ) -> dict[str, Any]:
     """Returns one verdict.
 
@@ -229,6 +235,8 @@ def _record(
       found: ratio, corrected p and outcome; None if both cells are the same configuration.
       alarm: the reason why the setting's cells must not be compared; None if they may be.
       reason: why both cells are the same configuration.
+      answer: the outcome in words; one of four answers if the runs took turns.
+      tested: the test of a verdict, with that of equivalence.
     """
     ratio, p, outcome = found or (None, None, SAME_CONFIGURATION)
     if ratio is not None and outcome == "no verdict":
@@ -244,6 +252,9 @@ def _record(
         **_ratio("ratio", ratio),
         "p_corrected": p,
         "outcome": outcome,
+        "answer": answer or outcome,
+        "p_outside_margin_corrected": tested.p_same if tested else None,
+        "planned": tested.planned if tested else None,
         "reason_without_verdict": reason,
         "alarm": alarm,
         "subject_runs": ratio.n[0] if ratio else None,

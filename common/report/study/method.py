@@ -5,6 +5,7 @@ import statistics
 from isoscale.common.analysis.verdicts import RULE
 from isoscale.common.config.run_config import TUNED
 from isoscale.common.registry import lookup
+from isoscale.common.report.study import turns
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 from isoscale.common.report.words import RATE_AND_TIME
@@ -20,7 +21,9 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
     base = "the same global batch" if study.scaling == "strong" else "the batch of one device"
     order_seed = study.record.order_seed
     seed = "unknown" if order_seed is None else order_seed
+    taken = turns.method(study.lines, margin=study.record.same_within)
     paragraphs = [
+        *taken,
         "Every run starts in a fresh process, or in one fresh process per device. Runs of all "
         f"cells are interleaved in a random order from seed {seed}. The unit of statistics is the "
         "run, not the step.",

@@ -244,3 +244,58 @@ def write_study(
         (run_dir / "config.json").write_text(json.dumps(CONFIG))
         (run_dir / "machine.json").write_text(json.dumps({"framework": FRAMEWORK_FACTS}))
     return Store(folder)
+
+
+def turns_lines(
+    cells: Sequence[tuple[dict[str, Any], float]],
+    *,
+    groups: int = 4,
+    rounds: int = 6,
+    process: float = 0.0,
+    window: float = 0.0,
+    drift: float = 0.0,
+    began: str = "2026-11-21T10:00:00",
+    disturbed: Callable[[int, int, int], bool] = lambda cell, group, number: False,
+) -> list[dict[str, Any]]:
+    """Returns the lines of cells whose runs took turns.
+
+    Args:
+      cells: (cell, seconds per step).
+      groups, rounds: numbers of groups, and of rounds in each.
+      process, window: standard deviations of log time, of a process and of a window.
+      began: when the groups began.
+      drift: log time added from the first round of the study to the last, to all cells alike.
+      disturbed: (cell, group, round) -> whether other programs disturb the window; its time is then
+        ten times as long.
+    """
+    random = np.random.default_rng(0)
+    lines: list[dict[str, Any]] = []
+    for group in range(groups):
+        for index, (cell, seconds) in enumerate(cells):
+            level = math.log(seconds) + process * random.normal()
+            figures = []
+            for number in range(rounds):
+                place = (group * rounds + number) / (groups * rounds)
+                spoilt = disturbed(index, group, number)
+                time = math.exp(level + window * random.normal() + drift * place)
+                figures.append(
+                    {
+                        "round": number,
+                        "seconds_per_step": time * (10 if spoilt else 1),
+                        "steps": 30,
+                        "outside_load_share": 0.5 if spoilt else 0.0,
+                        "disturbed": spoilt,
+                    }
+                )
+            line = make_line(cell, group, figures[0]["seconds_per_step"], sequence=len(lines))
+            line["turns"] = {
+                "rounds": figures,
+                "group": f"{group} {began}",
+                "members": len(cells),
+                "place": index,
+                "waiting_cpu_share": 0.001,
+                "warmup_stable": True,
+                "losses": {"1": 5.0},
+            }
+            lines.append(line)
+    return lines

@@ -50,6 +50,7 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
                 f"Of {len(decided)} comparisons of two cells, {_show(len(decided) - even)} a "
                 f"difference and {_show(even)} none."
             )
+    sentences += _target(study)
     if drifted is not None and drifted[1] * drifted[2] > 0 and abs(drifted[0]) >= NOTABLE_DRIFT:
         change, low, high, _ = drifted
         sentences.append(
@@ -71,6 +72,23 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
             f"devices{few}."
         )
     return sentences
+
+
+def _target(study: StudyData) -> list[str]:
+    """Returns whether the planned intervals are as narrow as ``--target_ci`` asked."""
+    target, widest = study.record.target_ci, study.widest_planned
+    if target is None or widest is None:
+        return []
+    groups = max(len(cell.ok) for cell in study.summaries)
+    reached = widest <= target * (1 + 1e-9)
+    said = (
+        f"The target of ±{100 * target:g} % is {'reached' if reached else 'not reached'}: the "
+        f"widest interval of a planned ratio is ±{100 * widest:.1f} %, after "
+        f"{counted(groups, 'group')}."
+    )
+    if not reached and study.groups_needed > groups:
+        said += f" {counted(study.groups_needed, 'group')} would reach it; the time ended before."
+    return [said + " Planned intervals are those of Stein's two-stage rule (1945)."]
 
 
 def _pair(verdict: Verdict) -> frozenset[Cell]:

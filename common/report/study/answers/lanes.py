@@ -166,5 +166,5 @@ def _gains(members: Sequence[Waterfall], where: str) -> Iterator[str]:
         if not waterfall.tweaks:
             parts.append(f"{waterfall.name} has no tweaks")
         elif change is not None:
-            parts.append(f"{waterfall.name} {ratio_text(change.ratio)}, {change.outcome}")
+            parts.append(f"{waterfall.name} {ratio_text(change.ratio)}, {change.answer}")
     yield f"{where}, all tweaks together against stock: {'; '.join(parts)}."

@@ -11,7 +11,6 @@ from isoscale.common.analysis.estimates import Ratio
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.verdicts import (
-    Outcome,
     Verdict,
     champions,
     comparable,
@@ -136,19 +135,24 @@ def _against_highest(
             return [("FASTEST", "fastest")]
         shown = any(verdict.outcome == "faster" for verdict in asked)
         return [("highest", "plain" if shown else "pale")]
-    return [_line(v.ratio.inverse(), v.outcome, "of the highest") for v in asked if v.other == name]
+    return [_line(v, v.ratio.inverse(), "of the highest") for v in asked if v.other == name]
 
 
 def _against_bare(name: str, verdicts: Sequence[Verdict]) -> list[Line]:
     return [
-        _line(v.ratio, v.outcome, "speedup")
+        _line(v, v.ratio, "speedup")
         for v in verdicts
         if v.question == "against bare" and v.subject == name
     ]
 
 
-def _line(ratio: Ratio, outcome: Outcome, what: str) -> Line:
+def _line(verdict: Verdict, ratio: Ratio, what: str) -> Line:
     text = f"{what} {ratio_text(ratio)}" if what == "speedup" else f"{ratio_text(ratio)} {what}"
-    if outcome in ("faster", "slower"):
-        return text, "plain"
-    return f"{text}, {outcome}", "pale"
+    plain = verdict.answer in ("faster", "slower")
+    text = text if plain else f"{text}, {_said(verdict)}"
+    return text, "plain" if verdict.outcome in ("faster", "slower") else "pale"
+
+
+def _said(verdict: Verdict) -> str:
+    """Returns the answer without its direction, which the ratio shows."""
+    return verdict.answer.removeprefix("faster, ").removeprefix("slower, ")

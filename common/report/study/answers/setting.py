@@ -93,6 +93,11 @@ def _reversed(verdict: Verdict) -> str:
     return "; but the other cell has the higher median"
 
 
+def _margin(verdict: Verdict) -> str:
+    """Returns the answer of a pair whose runs took turns, where it says more than the outcome."""
+    return "" if verdict.answer == verdict.outcome else f": {verdict.answer}"
+
+
 def _leader(best: Sequence[Named], verdicts: Sequence[Verdict], devices: int | None) -> str:
     """Returns the fastest cell, its figures, and the strategies that show no difference from it."""
     name, cell = best[0]
@@ -140,13 +145,13 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
         )
     wins = [
         f"{ratio_text(v.ratio)} faster than {_short(v.other, devices)} "
-        f"({evidence_text(v.ratio, v.p)}{_reversed(v)})"
+        f"({evidence_text(v.ratio, v.p)}{_reversed(v)}{_margin(v)})"
         for v in decided
         if v.outcome == "faster"
     ]
     ties = [
         f"{_short(v.other, devices)} (ratio {ratio_text(v.ratio)}, "
-        f"{evidence_text(v.ratio, v.p)}{_reversed(v)})"
+        f"{evidence_text(v.ratio, v.p)}{_reversed(v)}{_margin(v)})"
         for v in decided
         if v.outcome != "faster"
     ]

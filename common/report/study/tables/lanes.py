@@ -61,8 +61,8 @@ def _change(found: Step | Waterfall) -> tuple[str, str]:
         return NO_VALUE, NO_VALUE
     ratio = ratio_text(change.ratio)
     if change.p is None:
-        return ratio + _few(min(change.ratio.n)), change.outcome
-    return ratio, f"{change.outcome} ({evidence_text(change.ratio, change.p)})"
+        return ratio + _few(min(change.ratio.n)), change.answer
+    return ratio, f"{change.answer} ({evidence_text(change.ratio, change.p)})"
 
 
 def rows(lanes: Lanes) -> list[list[str]]:
