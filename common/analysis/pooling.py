@@ -25,9 +25,14 @@ def _plain(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def plain_facts(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Returns fact -> value as text, of a machine."""
+    return {name: _plain(name, value) for name, value in machine.items()}
+
+
 def machine_facts(result: RunResult) -> dict[str, str]:
     """Returns fact -> value, of the machine of a run; {} if it was not recorded."""
-    return {name: _plain(name, value) for name, value in (result.machine or {}).items()}
+    return plain_facts(result.machine or {})
 
 
 def _versions(result: RunResult) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from isoscale.common.commands import (
     board,
     compare,
+    diff,
     doctor,
     explain,
     parity,
@@ -48,7 +49,7 @@ class Program:
     @property
     def takes_words(self) -> bool:
         """Returns whether words of the command line name studies, for example."""
-        return self.name in ("report", "repair", "board", "explain", "doctor", "list")
+        return self.name in ("report", "diff", "repair", "board", "explain", "doctor", "list")
 
 
 _MAIN = "isoscale.common.commands.main"
@@ -113,6 +114,12 @@ def programs() -> list[Program]:
         ("tweaks", ("--frameworks=jax",), tweaks.define_flags(), ()),
         ("list", ("models",), list_.define_flags(), (("model",), ("tweaks",), ("--jsn",))),
         ("report", _STUDY, report.define_flags(), (*_STUDIES, ("--plots=-1",), ("--plots=x",))),
+        (
+            "diff",
+            (*_STUDY, "--cells=jax-bare,torch-bare"),
+            diff.define_flags(),
+            (*_STUDIES, ("--cells=jax",), ("--cells=jax-bare,jax-bare-",), ("--threshold=5",)),
+        ),
         ("repair", _STUDY, repair.define_flags(), _STUDIES),
         ("board", (*_STUDY, "--port=0"), board.define_flags(), (*_STUDIES, ("--host=8.8.8.8",))),
         ("doctor", (), doctor.define_flags(), ()),

@@ -71,11 +71,13 @@ def study(original: Path, tmp_path: Path) -> Path:
 def run(study: Path, command: str, capsys: Any) -> tuple[int, str]:
     """Runs a command on the study in this process; returns its exit code and standard error."""
     name = ["--study=s", "--resume", "--dry_run"] if command == "compare" else ["s"]
+    if command == "diff":
+        name.append("--cells=jax-bare,torch-bare")
     code = main([command, *name, f"--out_dir={study.parent}"])
     return code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["report", "compare", "repair"])
+@pytest.mark.parametrize("command", ["report", "compare", "diff", "repair"])
 @pytest.mark.parametrize("name", ["results.jsonl", "study.json"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_of_a_study_that_is_no_regular_file_is_refused_in_one_line(
@@ -111,7 +113,7 @@ def test_a_folder_that_is_a_link_out_of_the_study_is_not_used(
     moved = path.rename(tmp_path / "elsewhere")
     path.symlink_to(moved)
     before = {p: p.stat().st_mtime_ns for p in moved.rglob("*")}
-    for command in ("report", "compare", "repair"):
+    for command in ("report", "compare", "diff", "repair"):
         code, said = run(study, command, capsys)
         assert "Traceback" not in said
         assert code == (3 if place in ("s", "cells") else 0), said
@@ -157,7 +159,7 @@ def test_a_corrupted_file_gives_one_line_and_no_traceback(
     path = rng.choice(sorted(study.glob(rng.choice(names))))
     path.write_bytes(_corrupted(path.read_bytes(), rng))
     threads = threading.active_count()
-    for command in ("report", "compare", "repair"):
+    for command in ("report", "compare", "diff", "repair"):
         code, said = run(study, command, capsys)
         assert code in (0, 2, 3), said
         assert "Traceback" not in said

@@ -1,21 +1,18 @@
 """A report as Markdown, with links to its plots."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from isoscale.common.report.drawing.plot import Plot
-from isoscale.common.report.formats.templates import make_environment, printable
+from isoscale.common.report.formats.escape import escape_markdown
+from isoscale.common.report.formats.templates import make_environment
 from isoscale.common.report.study.contents import Contents
 from isoscale.common.report.study.data import PLOTS
 from isoscale.common.report.study.tables import lanes, runs
 
 FILE = "report.md"
-
-_SPECIAL = re.compile(r"([\\`*|~$])")
-_EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def to_markdown(contents: Contents) -> str:
@@ -45,17 +42,3 @@ def to_markdown(contents: Contents) -> str:
 
 def _markdown_value(value: Any) -> Any:
     return value if isinstance(value, Markup) else escape_markdown(str(value))
-
-
-def escape_markdown(text: str) -> str:
-    """Returns text that Markdown shows unchanged, in a line or in a table cell."""
-    text = (
-        " ".join(printable(text).split())
-        .replace("&", "&amp;")
-        .replace("<", "&lt;")
-        .replace(">", "&gt;")
-    )
-    text = _SPECIAL.sub(r"\\\1", text)
-    # Underscores inside words and brackets outside links are harmless, and common in names.
-    text = _EDGE_UNDERSCORE.sub(r"\\_", text)
-    return text.replace("](", "]\\(").replace("][", "]\\[")

@@ -1,6 +1,6 @@
 import pytest
 
-from isoscale.common.report.formats.markdown import escape_markdown
+from isoscale.common.report.formats.escape import escape_markdown
 
 
 @pytest.mark.parametrize(
