@@ -25,6 +25,7 @@ from isoscale.common.report.study.plots.source import with_source
 from isoscale.common.report.study.plots.waterfall import waterfall_plots
 from isoscale.common.report.study.problems import problems
 from isoscale.common.report.study.tables import cells as cell_table
+from isoscale.common.report.study.tables import laws as law_table
 from isoscale.common.report.study.tables.comparisons import comparison_row
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.study.tables.runs import run_rows
@@ -42,6 +43,7 @@ class Section:
       short: the title without what all settings of the study share.
       sentences: the answer.
       verdicts: (comparison, ratio, evidence, outcome) rows.
+      laws: rows of the table of laws of scaling; [] without cells on several devices.
       columns, rows: of the table of cells.
       remarks: sentences about the steps of a run and about the losses.
       alarm: the reason why the cells must not be compared; None if they may be compared.
@@ -53,6 +55,7 @@ class Section:
     anchor: str
     sentences: list[str]
     verdicts: list[tuple[str, str, str, str]]
+    laws: list[list[str]]
     columns: list[str]
     rows: list[list[str]]
     remarks: list[str]
@@ -153,7 +156,8 @@ def _section(
     drawn: bool,
 ) -> Section:
     curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
-    plots = setting_plots(setting, frameworks, curves) if drawn else []
+    laws = study.laws[setting.title]
+    plots = setting_plots(setting, frameworks, curves, laws) if drawn else []
     losses = study.losses[setting.title]
     columns, table = cell_table.table(setting.cells)
     return Section(
@@ -165,6 +169,7 @@ def _section(
             comparison_row(v, more=turns.minutes(setting, v, planned=study.planned))
             for v in study.verdicts[setting.title]
         ],
+        laws=law_table.rows(laws),
         columns=columns,
         rows=table,
         remarks=[

@@ -1,6 +1,7 @@
 """A study, read and analysed: the source of reports, tables and TensorBoard files."""
 
 import dataclasses
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from isoscale.common.analysis.correction import Target, in_one_family
 from isoscale.common.analysis.losses import LossSpread, loss_spread
 from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cells
+from isoscale.common.analysis.series_laws import SeriesLaws, laws_of
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes
@@ -118,6 +120,11 @@ class StudyData:
         """The shared cells that ``summaries`` leaves out."""
         shown = {cell.cell for cell in self.summaries}
         return [cell for cell in self.shared if cell.cell not in shown]
+
+    @functools.cached_property
+    def laws(self) -> dict[str, list[SeriesLaws]]:
+        """Setting title -> the laws of its series; fitted when first needed."""
+        return {s.title: laws_of(s, scaling=self.scaling) for s in self.settings}
 
     def names(self) -> dict[Cell, tuple[str, str]]:
         """Returns cell -> (name, title of its setting) for all cells."""

@@ -8,6 +8,7 @@ from isoscale.common.registry import lookup
 from isoscale.common.report.study import turns
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
+from isoscale.common.report.study.tables import laws
 from isoscale.common.report.words import RATE_AND_TIME
 
 
@@ -46,8 +47,10 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "compile time (first step minus a median step; with blocks of steps, plus the time to copy "
         "the batches, to compile a block and to run it once). Computed by formula: FLOPs "
         "(results.csv), and FLOP/s (FLOPs of a step x measured steps per second). All other "
-        "figures of runs are measured; no figure is estimated.",
+        "figures of runs are measured; no figure of runs is estimated.",
     ]
+    if any(study.laws.values()):
+        paragraphs.append(laws.METHOD)
     if any(summary.cell.platform == "cpu" for summary in (*study.summaries, *study.ladder)):
         paragraphs.append(
             "CPU devices of one machine share caches and memory bandwidth. Separate machines or "

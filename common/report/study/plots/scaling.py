@@ -1,14 +1,18 @@
 """The plot over the number of devices: speedup and efficiency, or throughput."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from isoscale.common.analysis.estimates import LEAST_RUNS, Estimate, Ratio
+from isoscale.common.analysis.laws import EXTRAPOLATION, Fit
 from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.series_laws import SeriesLaws
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
@@ -23,6 +27,8 @@ from isoscale.common.report.words import estimate, number, ratio
 
 _MOST_LINEAR = 8
 """With more devices, the axes of scaling curves are logarithmic."""
+_ESTIMATED: dict[str, Any] = {"linewidth": 1, "linestyle": (0, (4, 3)), "alpha": 0.8}
+"""The dashed end of a curve, beyond the measured devices."""
 _IDEAL: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": (0, (1, 3))}
 
 
@@ -32,14 +38,28 @@ _CURVE_CAPTION = (
 )
 
 
-def scaling_plots(setting: Setting, all_looks: dict[str, Look]) -> list[Plot]:
+def scaling_plots(
+    setting: Setting, all_looks: dict[str, Look], laws: Sequence[SeriesLaws]
+) -> list[Plot]:
     """Returns the plot over the number of devices; [] if all cells have the same number.
 
     It shows speedup and efficiency. Without a ``bare`` cell to compare with, it shows throughput.
+    A law of scaling that fits continues the speedup of its series, dashed.
+
+    Args:
+      setting: the setting.
+      all_looks: series -> its look.
+      laws: the laws of its series.
     """
     if len(_counts(setting)) < 2:
         return []
     if any(_speedup(cell) for _, cell in setting.cells):
+        about = (
+            f" Dashed: estimated, by the law of scaling, up to {EXTRAPOLATION} times the devices "
+            "measured."
+            if any(_continued(laws))
+            else ""
+        )
         return [
             Plot(
                 slug=f"{setting.slug}_speedup",
@@ -47,8 +67,8 @@ def scaling_plots(setting: Setting, all_looks: dict[str, Look]) -> list[Plot]:
                 caption="Speedup: examples per second, divided by those of bare on one device in "
                 "the same framework. Efficiency: speedup divided by devices; the legend has both "
                 f"for the most devices. {_CURVE_CAPTION} In the grey region, more devices are "
-                "slower than bare.",
-                draw=partial(_draw_speedup, setting, all_looks),
+                f"slower than bare.{about}",
+                draw=partial(_draw_speedup, setting, all_looks, laws),
             )
         ]
     return [
@@ -199,7 +219,40 @@ def _draw_throughput(setting: Setting, all_looks: dict[str, Look], title: str) -
     return figure
 
 
-def _draw_speedup(setting: Setting, all_looks: dict[str, Look], title: str) -> Figure:
+def _continued(laws: Sequence[SeriesLaws]) -> Iterator[tuple[str, Fit, float]]:
+    """Yields (series, its law, what turns a speedup of the law into one against bare)."""
+    for entry in laws:
+        if entry.best is not None and entry.first.speedup is not None:
+            yield entry.series, entry.best, entry.first.speedup.value * math.exp(entry.best.level)
+
+
+def _draw_laws(
+    axes: Axes, laws: Sequence[SeriesLaws], all_looks: dict[str, Look]
+) -> tuple[list[float], list[tuple[str, dict[str, Any]]]]:
+    """Draws the dashed end of each series that has a law.
+
+    Returns:
+      The speedups at the ends, and the entry of the legend.
+    """
+    ends: list[float] = []
+    for name, fit, scale in _continued(laws):
+        most = EXTRAPOLATION * fit.most_devices
+        xs = np.geomspace(fit.most_devices, most, 24).clip(max=most).tolist()
+        ys = [scale * fit.speedup(x).value for x in xs]
+        axes.plot(xs, ys, color=all_looks[name].color, **_ESTIMATED)
+        end = fit.speedup(most)
+        assert end.low is not None
+        assert end.high is not None
+        itself = f"{end.value:.2f} [{end.low:.2f}, {end.high:.2f}]"
+        text = f"speedup {ys[-1]:.2f}; against itself on one device {itself}"
+        add_hover(axes, xs[-1], ys[-1], f"{name}, {most}: estimated by {fit.law.name}, {text}")
+        ends += ys
+    return ends, [("estimated (laws)", {"color": "#555555", **_ESTIMATED})] if ends else []
+
+
+def _draw_speedup(
+    setting: Setting, all_looks: dict[str, Look], laws: Sequence[SeriesLaws], title: str
+) -> Figure:
     def text(cell: CellSummary) -> str:
         assert cell.speedup is not None
         percent = 100 * cell.speedup.value / cell.cell.devices
@@ -208,14 +261,16 @@ def _draw_speedup(setting: Setting, all_looks: dict[str, Look], title: str) -> F
     counts, entries = _counts(setting), _entries(setting, all_looks, _speedup, text)
     grey = {"color": "#999999", "alpha": 0.3, "linewidth": 8}
     entries += [("ideal", _IDEAL), ("slower than bare", grey)]
-    figure, axes = _devices_axes(
-        title, [name for name, _ in entries], counts, "speedup against bare"
-    )
-    axes.plot(counts, counts, **_IDEAL)
+    estimated = {EXTRAPOLATION * fit.most_devices for _, fit, _ in _continued(laws)}
+    ticks = sorted({*counts, *estimated})
+    names = [name for name, _ in entries]
+    figure, axes = _devices_axes(title, names, ticks, "speedup against bare")
+    axes.plot(ticks, ticks, **_IDEAL)
     axes.axhline(1, color="#555555", linewidth=0.8)
     _curves(setting, axes, all_looks, _speedup, _speedup_text)
-    values = [found[0] for _, cell in setting.cells if (found := _speedup(cell))]
-    _set_bottom(axes, values, ideal=max([counts[-1], *values]))
+    ends, more = _draw_laws(axes, laws, all_looks)
+    values = [*ends, *(found[0] for _, cell in setting.cells if (found := _speedup(cell)))]
+    _set_bottom(axes, values, ideal=max([ticks[-1], *values]))
     axes.axhspan(axes.get_ylim()[0], 1, color="#999999", alpha=0.18, linewidth=0)
-    add_legend(axes, entries)
+    add_legend(axes, [*entries, *more])
     return figure

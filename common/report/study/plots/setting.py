@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from isoscale.common.analysis.series_laws import SeriesLaws
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import looks
@@ -19,13 +20,19 @@ from isoscale.common.report.study.plots.per_cell import (
 from isoscale.common.report.study.plots.scaling import scaling_plots
 
 
-def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurves) -> list[Plot]:
+def setting_plots(
+    setting: Setting,
+    frameworks: Sequence[str],
+    curves: LossCurves,
+    laws: Sequence[SeriesLaws],
+) -> list[Plot]:
     """Returns the plots of a setting; [] without measured cells.
 
     Args:
       setting: the setting.
       frameworks: all frameworks of the report; the index of a framework gives its colour.
       curves: the losses of its cells.
+      laws: the laws of scaling of its series.
     """
     all_looks = looks(setting, frameworks)
     measured = [cell for _, cell in setting.cells if cell.examples_per_second is not None]
@@ -33,7 +40,7 @@ def setting_plots(setting: Setting, frameworks: Sequence[str], curves: LossCurve
         return []
     plots = [
         *per_cell_plots(setting, STEP_TIME, all_looks),
-        *scaling_plots(setting, all_looks),
+        *scaling_plots(setting, all_looks, laws),
     ]
     plots += per_cell_plots(setting, LATENCY, all_looks)
     if curves:
