@@ -17,7 +17,7 @@ from isoscale.common.analysis.laws import (
     fit,
     karp_flatt,
 )
-from isoscale.common.analysis.scaling import CellSummary, Scaling, compared
+from isoscale.common.analysis.scaling import CellSummary, Scaling, compared, rounds_together
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.turns import Array
 
@@ -150,12 +150,12 @@ def _in_turns(cells: Sequence[CellSummary]) -> tuple[Array, ...] | None:
     Returns:
       One array for each cell; None if runs followed each other.
     """
-    rounds = [found for cell in cells if (found := cell.rounds) is not None]
-    if len(rounds) < len(cells):
-        return None
+    together = [rounds_together(cell, cells[0]) for cell in cells]
     means: list[dict[int, float]] = []
-    for one in rounds:
-        logs = turns.logs(one, rounds[0])
+    for both in together:
+        if both is None:
+            return None
+        logs = turns.logs(*both)
         means.append(
             {
                 group: float(turns.trimmed_mean(row))

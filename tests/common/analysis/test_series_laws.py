@@ -182,3 +182,13 @@ def test_falling_speedups_are_described_by_usl() -> None:
     assert found.best.law.name == "USL"
     assert all(point.serial.value > 1 for point in found.points)
     assert math.isclose(found.best.parameters["contention"].value, 1.2, rel_tol=0.1)
+
+
+def test_weak_scaling_in_turns_counts_examples() -> None:
+    """With the same seconds per step, twice the batch is twice the throughput."""
+    cells = [(ddp(count, global_batch_size=64 * count), 0.01) for count in (1, 2, 4, 8)]
+    (found,) = laws(turns_lines(cells, process=0.002), scaling="weak")
+    assert [point.speedup.value for point in found.points] == pytest.approx([2, 4, 8], rel=0.02)
+    assert found.best is not None
+    assert found.best.law.name == "Gustafson"
+    assert found.best.parameters["serial share"].value == pytest.approx(0.0, abs=0.02)
