@@ -128,19 +128,22 @@ def _steps_remark(study: StudyData, setting: Setting) -> list[str]:
     for _, cell in setting.cells:
         for line in cell.ok[:1]:
             config = study.config(line)
-            if config is not None and None not in (
-                config.warmup_steps,
-                config.steps,
-                config.window_steps,
-                config.latency_steps,
-                config.max_in_flight,
-            ):
+            if config is None:
+                continue
+            limit = (
+                f"; at most {config.max_in_flight} calls (one step or one block of steps) "
+                "unfinished at a time."
+            )
+            if config.min_seconds:
+                return [
+                    "Steps of a run: 1 compile step, warm-up until the step time is stable, and "
+                    f"windows of at least {config.min_seconds:g} s{limit}"
+                ]
+            if None not in (config.steps, config.window_steps, config.latency_steps):
                 return [
                     f"Steps of a run: 1 compile step, {config.warmup_steps} warm-up steps, "
                     f"{config.steps} measured steps in windows of {config.window_steps}, and "
-                    f"between them {config.latency_steps} windows of one step; at most "
-                    f"{config.max_in_flight} calls (one step or one block of steps) "
-                    "unfinished at a time."
+                    f"between them {config.latency_steps} windows of one step{limit}"
                 ]
     return []
 

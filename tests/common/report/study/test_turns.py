@@ -218,6 +218,16 @@ def test_the_report_says_how_turns_were_taken(written: StudyData) -> None:
         assert said in text, said
 
 
+def test_the_steps_of_a_run_are_those_of_its_configuration(tmp_path: Path) -> None:
+    lines = turns_lines([(JAX, 0.010), (TORCH, 0.012)])
+    store = write_study(tmp_path / "s", lines)
+    for path in store.folder.glob("cells/*/run_*/config.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "min_seconds": 0.3}))
+    (section,) = make_contents(load_study(store), most_drawn=0).sections
+    (said,) = [remark for remark in section.remarks if remark.startswith("Steps of a run")]
+    assert "warm-up until the step time is stable, and windows of at least 0.3 s; at most 2" in said
+
+
 def test_exports_have_the_four_answers(written: StudyData) -> None:
     found = json.loads((written.folder / "verdicts.json").read_text())["verdicts"]
     answers = {entry["answer"] for entry in found}
