@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
-from isoscale.common.analysis.allocation import LEAST_FIRST_STAGE, stein, stein_ratio
+from isoscale.common.analysis.allocation import LEAST_FIRST_STAGE, STEIN, stein, stein_ratio
 from isoscale.common.analysis.answers import SAME_WITHIN, answers
 from isoscale.common.analysis.estimates import Ratio, corrected
 from isoscale.common.analysis.scaling import CellSummary, compared, rounds_together
@@ -141,9 +141,10 @@ class Tests:
             {group: row for group, row in side.items() if group < self._target.groups}
             for side in both
         )
-        if not first:
+        try:
+            stage = paired_ratio(first, other)
+        except ValueError:  # all rounds of the first stage were disturbed
             return ratio
-        stage = paired_ratio(first, other)
         if stage.groups < LEAST_FIRST_STAGE or ratio.groups < stage.groups:
             return ratio
         found = stein(stage, self._target.half_width)
@@ -151,11 +152,20 @@ class Tests:
         return stein_ratio(ratio, found)
 
     def widest_planned(self) -> float | None:
-        """Returns the largest half-width of a planned interval, as a share of the ratio."""
+        """Returns the largest half-width of a planned interval, as a share of the ratio.
+
+        Infinite if a planned ratio has no interval of the target's rule; None without a planned
+        ratio.
+        """
         widths = [
             math.sqrt(answer.ratio.high / answer.ratio.low) - 1
-            for answer in (self._answers or {}).values()
-            if answer.planned and answer.ratio.low and answer.ratio.high
+            if isinstance(answer.ratio, PairedRatio)
+            and answer.ratio.method == STEIN
+            and answer.ratio.low
+            and answer.ratio.high
+            else math.inf
+            for key, answer in (self._answers or {}).items()
+            if key in self._planned
         ]
         return max(widths, default=None)
 

@@ -34,7 +34,9 @@ def _last_losses(lines: Sequence[ResultLine]) -> list[float | None]:
     turns = [line.result.turns for line in lines]
     known = [figures.losses for figures in turns if figures is not None]
     if len(known) < len(lines):
-        return [line.result.loss_last for line in lines]
+        trained = {line.result.steps_trained for line in lines}
+        # Runs whose windows go by time train different numbers of steps.
+        return [line.result.loss_last for line in lines] if len(trained) == 1 else []
     common = set.intersection(*map(set, known))
     if not common:
         return []

@@ -109,7 +109,7 @@ class CellSummary:
         Of runs that took turns, only those with enough valid rounds for their group to count.
         """
         return {
-            line.run: _step_seconds(line) / line.cell.global_batch_size
+            line.run: step_seconds_of(line) / line.cell.global_batch_size
             for line in self.ok
             if line.result.turns is None
             or sum(s is not None for s in _valid_rounds(line.result.turns)) >= LEAST_ROUNDS
@@ -201,7 +201,7 @@ def unsound(a: CellSummary, b: CellSummary) -> str | None:
     different = [*a.mixed, *b.mixed] or pooling.apart(a.ok, b.ok, same_framework=same)
     if different:
         return f"the runs differ in {pooling.names(dict.fromkeys(different))}"
-    in_turns = a.rounds is not None and b.rounds is not None  # disturbed rounds do not count
+    in_turns = rounds_together(a, b) is not None  # disturbed rounds do not count
     if not in_turns and any(cell.disturbed == len(cell.ok) for cell in (a, b)):
         return "other programs disturbed all runs of a cell"
     return None
@@ -272,7 +272,7 @@ def _valid_rounds(figures: TurnsFigures) -> list[float | None]:
     return [known.get(number) for number in range(last + 1)]
 
 
-def _step_seconds(line: ResultLine) -> float:
+def step_seconds_of(line: ResultLine) -> float:
     """Returns a run's typical time per step.
 
     It is the median over windows. If the run took turns, it is the statistic from which ratios are
@@ -289,13 +289,19 @@ def _speed(line: ResultLine) -> float:
     """Returns a run's examples per second, likewise."""
     if line.result.turns is None:
         return line.result.speed
-    return line.cell.global_batch_size / _step_seconds(line)
+    return line.cell.global_batch_size / step_seconds_of(line)
 
 
 def _flops_per_second(line: ResultLine) -> float | None:
     """Returns the analytic floating-point operations of a step x steps per second."""
     flops = line.result.flops_per_step
-    return None if flops is None else flops * (line.result.speed / line.cell.global_batch_size)
+    return None if flops is None else flops * (_speed(line) / line.cell.global_batch_size)
+
+
+def _tokens_per_second(line: ResultLine) -> float | None:
+    """Returns the tokens per second that belong to the run's examples per second."""
+    found = line.result.tokens_per_second
+    return None if found is None else found * (_speed(line) / line.result.speed)
 
 
 def _positive(rates: Iterable[float | None]) -> list[float | None]:
@@ -327,9 +333,9 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
         cell=group[0].cell,
         ok=ok,
         statuses=statuses,
-        step_seconds=estimate([_step_seconds(line) for line in ok]),
+        step_seconds=estimate([step_seconds_of(line) for line in ok]),
         examples_per_second=estimate(throughputs),
-        tokens_per_second=estimate(_positive(line.result.tokens_per_second for line in ok)),
+        tokens_per_second=estimate(_positive(map(_tokens_per_second, ok))),
         flops_per_second=estimate(_positive(map(_flops_per_second, ok))),
         latency_seconds=estimate([line.result.median_latency_seconds for line in ok]),
         mixed=mixed,

@@ -91,11 +91,11 @@ def define_flags() -> Flags:
     """Returns the flags of the command, with its help page."""
     fv = Flags(
         usage=(
-            "Runs models x frameworks x strategies x devices in fresh processes, in interleaved\n"
-            "rounds of random order, and compares time per step, throughput, scaling, memory,\n"
-            "compile time and loss.\n\n"
+            "Runs models x frameworks x strategies x devices in fresh processes, which take turns\n"
+            "or follow each other in random order, and compares time per step, throughput,\n"
+            "scaling, memory, compile time and loss.\n\n"
             "  isoscale compare                                   the default comparison\n"
-            "  isoscale compare --recipe=quick                    a first look in about a minute\n"
+            "  isoscale compare --recipe=quick                    a first look\n"
             "  isoscale compare --models=gpt_tiny --devices=1,2 --runs=6\n"
             "  isoscale compare --study=NAME --resume             continue a stopped study\n"
             "  isoscale compare --study=NAME --resume --runs=6    extend it to 6 runs per cell\n\n"
@@ -118,7 +118,8 @@ def define_flags() -> Flags:
     fv.boolean(
         "resume",
         False,
-        "continue a study: keep successful runs; run only missing or failed ones",
+        "continue a study: keep successful runs; run only missing or failed ones (of runs that "
+        "take turns: whole groups)",
     )
     fv.boolean("report", True, "write the report and TensorBoard files at the end (--noreport: no)")
     report.define_open_flag(fv)
@@ -239,7 +240,8 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         if by_time:
             store.load()
             rounds = max(store.rounds(cell.cell()) for cell in sessions[0].cells)
-            sessions = [dataclasses.replace(sessions[0], rounds=max(1, rounds))]
+            least = record.first_stage or 1
+            sessions = [dataclasses.replace(sessions[0], rounds=max(least, rounds))]
     else:  # housekeeping flags apply to all remaining runs
         sessions = [
             _session([*session.flags, *argv], rounds=session.rounds) for session in record.sessions
@@ -249,7 +251,7 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
         store=store,
         record=record,
         sessions=sessions,
-        budget_seconds=typed.time_budget if by_time or merged.target_ci else None,
+        budget_seconds=merged.time_budget if by_time or merged.target_ci else None,
     )
 
 

@@ -64,7 +64,7 @@ class Study:
           scaling: cells of one setting form a group; with ``weak`` these share the batch of a
             device.
         """
-        self._rounds = rounds
+        self.rounds = rounds
         self._seed = seed
         self._store = store
         self._runs: list[int] = []
@@ -128,21 +128,30 @@ class Study:
         return counts
 
     def _pending_groups(self, *, begun: Sequence[int] = ()) -> Iterator[tuple[int, list[int]]]:
-        """Yields (run, cells) of every group with a planned run without success; whole groups.
+        """Yields (run, cells) of every group with a planned run without success.
+
+        The whole group is repeated: its rounds belong together. But a run that succeeded is not
+        repeated if it took turns with cells that this call does not run: their rounds would lose
+        their pairs. Neither is it if the others only wait for a framework that is not installed.
 
         Args:
           begun: as for ``pending``.
         """
         done: set[tuple[int, int]] = set()
-        for run, index in self.pending(begun=begun):
+        for run, first in self.pending(begun=begun):
+            if (run, self._groups[first]) in done:
+                continue
+            done.add((run, self._groups[first]))
             group = [
-                other
-                for other in range(len(self._cells))
-                if self._groups[other] == self._groups[index] and run < self._runs[other]
+                index
+                for index in range(len(self._cells))
+                if self._groups[index] == self._groups[first] and run < self._runs[index]
             ]
-            if (run, self._groups[index]) not in done:
-                done.add((run, self._groups[index]))
-                yield run, group
+            records = [self._records[index] for index in group]
+            missing = [i for i in group if not self._store.is_ok(self._records[i], run)]
+            here = [index for index in missing if self._execution.can_run(index)]
+            whole = bool(here) and not self._store.others_in_group(records, run)
+            yield run, group if whole else missing
 
     def run(
         self,
@@ -169,7 +178,7 @@ class Study:
             while True:
                 # A further round does not repeat the failed runs of earlier rounds: its budget is
                 # for one run per cell.
-                if self._rounds:
+                if self.rounds:
                     durations += self._run_groups(progress, begun)
                 else:
                     durations += self._run_singly(progress, begun)
@@ -211,11 +220,11 @@ class Study:
             progress.start_group([self._records[index] for index in indices], run)
             began = time.monotonic()
             for line in self._execution.execute_group(
-                indices, run, rounds=self._rounds, on_round=progress.say_round
+                indices, run, rounds=self.rounds, on_round=progress.say_round
             ):
                 self._store.add(line)
                 share = (time.monotonic() - began) / len(indices)
-                durations.append(share)
+                durations += [share] if line.wall_seconds else []
                 progress.finish_run(line, seconds=share)
         return durations
 

@@ -67,5 +67,6 @@ def define_study_flags(fv: Flags) -> None:
         "target_ci",
         None,
         "add groups until each planned ratio has a 95 % interval of plus or minus this, or "
-        f"--time_budget ends; --runs is then the first stage (default: {FIRST_STAGE} groups)",
+        f"--time_budget ends; --runs is then the first stage, which the budget does not shorten "
+        f"(default: {FIRST_STAGE} groups)",
     )

@@ -38,6 +38,7 @@ class Member:
         run_dir: Path,
         limits: Limits,
         result: Path | None,
+        cores: Sequence[int] = (),
     ):
         """Creates the pipes and starts the run.
 
@@ -46,12 +47,14 @@ class Member:
           run_dir: its folder.
           limits: longest times without progress.
           result: file that the run writes last; None: its program watches over ranks.
+          cores: the run's cores; empty: none are known.
 
         Raises:
           OSError: the pipes or the program cannot be made.
         """
         self.run_dir = run_dir
         self.outcome: ProcessOutcome | None = None
+        self.cores = cores
         self._limits = limits
         self._pipes = StudyEnd(run_dir)
         try:
@@ -110,29 +113,38 @@ class Member:
 
 
 class Load:
-    """Measures the processor time that others use while a member has its turn."""
+    """Measures the processor time that others use on a member's cores while it has its turn."""
 
-    def __init__(self) -> None:
-        self._wall, self._busy, self._own = time.monotonic(), _busy_seconds(), time.process_time()
+    def __init__(self, cores: Sequence[int]) -> None:
+        self._cores = cores
+        self._wall, self._busy, self._own = time.monotonic(), self._used(), time.process_time()
+
+    def _used(self) -> float | None:
+        """Returns the busy seconds of the cores, time of other guests (steal) counted."""
+        times = psutil.cpu_times(percpu=True) if self._cores else []
+        if not self._cores or max(self._cores) >= len(times):
+            return None
+        idle = ("idle", "iowait", "guest", "guest_nice")
+        return sum(
+            seconds
+            for core in self._cores
+            for name, seconds in times[core]._asdict().items()
+            if name not in idle
+        )
 
     def share(self, *, cpu_seconds: float) -> float | None:
-        """Returns others' processor time on all cores, divided by the time since construction.
+        """Returns others' processor time on the cores, divided by the time since construction.
 
-        Time that the machine's host gives to other guests (steal) counts. None: unknown.
+        This process waits on one of them and counts as the member's. None: unknown.
 
         Args:
           cpu_seconds: processor time of the member's own processes.
         """
-        wall = time.monotonic() - self._wall
-        if wall < _SHORTEST:
+        wall, used = time.monotonic() - self._wall, self._used()
+        if wall < _SHORTEST or used is None or self._busy is None:
             return None
-        busy = _busy_seconds() - self._busy - cpu_seconds - (time.process_time() - self._own)
-        return round(max(0.0, busy / wall), 3)
-
-
-def _busy_seconds() -> float:
-    idle = ("idle", "iowait", "guest", "guest_nice")
-    return sum(s for name, s in psutil.cpu_times()._asdict().items() if name not in idle)
+        others = used - self._busy - cpu_seconds - (time.process_time() - self._own)
+        return round(max(0.0, others / wall), 3)
 
 
 def take_turns(
@@ -166,7 +178,7 @@ def take_turns(
         for index in random.permutation(len(members)):
             member, share = members[index], None
             if member.alive:
-                load = Load()
+                load = Load(member.cores)
                 member.ask(WINDOW, round=number)
                 said = member.heard(members)
                 if said is not None:

@@ -101,7 +101,7 @@ def matrix_product_rate() -> float:
     return 2 * size**3 / best
 
 
-def estimate_seconds(config: RunConfig, *, rate: float) -> float:
+def estimate_seconds(config: RunConfig, *, rate: float, rounds: int = 0) -> float:
     """Returns a rough *estimate* of a run's duration in seconds; only ``--dry_run`` shows it.
 
     The estimate is ten seconds to start and compile, plus the steps at a third of ``rate`` with
@@ -110,7 +110,10 @@ def estimate_seconds(config: RunConfig, *, rate: float) -> float:
     Args:
       config: the run.
       rate: float32 matrix-product rate in FLOP/s.
+      rounds: rounds of a group of runs that take turns; 0: the run is alone.
     """
+    if rounds:  # warm-up takes one or two windows, and each turn begins with unclocked steps
+        return 10.0 + config.min_seconds * (2 + 1.2 * rounds)
     steps = config.total_steps
     flops = config.spec.training_flops(global_batch_size=config.global_batch_size)
     return 10.0 + steps * (2e-3 + flops / (rate / 3))

@@ -16,6 +16,7 @@ from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.disk.folders import leads_outside
 from isoscale.common.disk.writing import about_disk, reason, writing
+from isoscale.common.machine.cores import available_cores, cores_of_devices
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.machine.private import Private, prefix_of
 from isoscale.common.measure.result import RESULT, RunIdentity, RunOutcome, Status, read_record
@@ -112,6 +113,10 @@ class Runs:
         run_dir = self.run_dir(index, run)
         if leads_outside(self._store.folder, run_dir):
             raise FolderError(f"{run_dir} is a link that leads out of the study")
+
+    def can_run(self, index: int) -> bool:
+        """Returns whether the framework of a cell is installed."""
+        return self._programs[self._cells[index].framework].missing is None
 
     def _skipped(self, index: int, run: int) -> "_Attempt":
         program = self._programs[self._cells[index].framework]
@@ -222,6 +227,18 @@ class Runs:
         """Returns the file after which a run must end; None if another program watches over it."""
         return run_dir / RESULT if self._cells[index].processes == 1 else None
 
+    def _cores_of(self, index: int) -> list[int]:
+        """Returns the cores of a run; empty if it is not pinned to cores."""
+        config = self._cells[index]
+        if config.platform != "cpu":
+            return []
+        return cores_of_devices(
+            available_cores(),
+            first_device=0,
+            devices=config.devices,
+            threads_per_device=config.threads_per_device,
+        )
+
     def _failed(self, index: int, run: int, error: str) -> "_Attempt":
         program = self._programs[self._cells[index].framework]
         clean = self._private(program.command[0]).clean
@@ -281,7 +298,7 @@ class Runs:
         """
         for index in indices:
             self._check_inside(index, run)
-        here = [i for i in indices if not self._programs[self._cells[i].framework].missing]
+        here = [index for index in indices if self.can_run(index)]
         attempts = {i: self._skipped(i, run) for i in indices if i not in here}
         finished = {index: self._finished(index, run) for index in here}
         if here and not all(finished.values()):
@@ -317,6 +334,7 @@ class Runs:
                         run_dir=run_dir,
                         limits=self._limits_of(index),
                         result=self._last_file(index, run_dir),
+                        cores=self._cores_of(index),
                     )
                 except (OSError, ConfigError) as problem:
                     attempts[index] = self._failed(index, run, about_disk(problem) or str(problem))

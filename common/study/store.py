@@ -139,10 +139,33 @@ class Store:
         return max((run + 1 for other, run in self._lines if other == cell), default=0)
 
     def durations(self, cells: Collection[Cell]) -> list[float]:
-        """Returns the durations of the runs of some cells, from start to end, in seconds."""
+        """Returns the durations of the runs of some cells, in seconds.
+
+        A run that took turns lived as long as its group: it counts with its share.
+        """
         wanted = set(cells)
         lines = (line for (cell, _), line in self._lines.items() if cell in wanted)
-        return [line.wall_seconds for line in lines if line.wall_seconds]
+        return [
+            line.wall_seconds / (line.result.turns.members if line.result.turns else 1)
+            for line in lines
+            if line.wall_seconds
+        ]
+
+    def others_in_group(self, cells: Collection[Cell], run: int) -> bool:
+        """Returns whether some cells took turns with cells outside of them.
+
+        Args:
+          cells: cells.
+          run: number of their run, and of the group.
+        """
+        names: dict[str, int] = {}
+        most: dict[str, int] = {}
+        for cell in cells:
+            line = self._lines.get((cell, run))
+            if line is not None and line.ok and (turns := line.result.turns) is not None:
+                names[turns.group] = names.get(turns.group, 0) + 1
+                most[turns.group] = turns.members
+        return any(count < most[name] for name, count in names.items())
 
     def next_sequence(self) -> int:
         """Returns the place of the next run in the order of execution; retries count."""

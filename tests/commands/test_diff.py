@@ -34,11 +34,15 @@ def answers(markdown: str) -> dict[str, int]:
 
 
 @pytest.fixture
-def diff(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+def diff(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
     """Returns a function that runs the command; it returns exit code, output and errors.
 
     The output is Markdown as it is, and other texts in one line.
     """
+
+    monkeypatch.setenv("COLUMNS", "200")  # no cell of a table is wrapped
 
     def run(*arguments: str) -> tuple[int, str, str]:
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}

@@ -13,7 +13,7 @@ LOOP, SESSION = "common/measure/loop.py", "common/measure/scenarios/training.py"
 LAUNCH, LOCK = "common/processes/launch.py", "common/processes/lock.py"
 SUPERVISE, STOP = "common/processes/supervise.py", "common/processes/stop.py"
 JSON_FILES = "common/disk/json_files.py"
-EXECUTE, STORE = "common/study/execute.py", "common/study/store.py"
+RUNS, STORE = "common/study/runs.py", "common/study/store.py"
 FILES, SAVER = "common/checkpoint/files.py", "common/checkpoint/saver.py"
 ESTIMATES, SCALING = "common/analysis/estimates.py", "common/analysis/scaling.py"
 VERDICTS = "common/analysis/verdicts.py"
@@ -176,7 +176,7 @@ MEASURING = (
     _bug("a-retried-run-has-two-lines", STORE, "''.join(self._texts.values())",
          "(p.read_text() if (p := self.folder / RESULTS).exists() else '') "
          "+ [*self._texts.values()][-1]", tests=TEST_STORE, only="replaces_its_line"),
-    _bug("a-run-that-is-not-ok-is-adopted", EXECUTE,
+    _bug("a-run-that-is-not-ok-is-adopted", RUNS,
          "result is not None and result.status == 'ok'", "result is not None", tests=TEST_EXECUTE),
     _bug("an-earlier-attempt-is-overwritten", STORE, "run_dir.rename(target)", "None",
          tests=TEST_STORE, only="no_attempt"),
@@ -201,6 +201,5 @@ MEASURING = (
     _bug("the-variances-are-pooled", ESTIMATES, "False", "True", within="ratio_estimates",
          tests=TEST_ESTIMATES),
     _bug("verdicts-are-not-corrected", CORRECTION,
-         "corrected([ratio.p for ratio in ratios if ratio.p is not None])",
-         "[ratio.p for ratio in ratios if ratio.p is not None]", tests=TEST_VERDICTS),
+         "corrected(others)", "others", tests=TEST_VERDICTS),
 )  # fmt: skip

@@ -163,7 +163,8 @@ class TrainingSession:
         signals = [number for _, number in gathered if number]
         if signals:  # the window may have been shortened
             after = self._step + sum(i.steps if isinstance(i, StepBlock) else 1 for i in items)
-            if after < self._config.total_steps:  # otherwise the run ends anyway, with a result
+            # Otherwise the run ends anyway, with a result.
+            if after < self._config.total_steps or self._config.min_seconds:
                 self._interrupt(signals[0], after=after)
         losses = tuple(self._runner.metrics(handles))
         self.windows.append(
@@ -325,7 +326,7 @@ class TrainingSession:
                     outside_load_share=(share := shares[window.round]),
                     disturbed=None if share is None else share > DISTURBED_SHARE,
                 )
-                for window in self._of_phase("throughput")
+                for window in self.windows
                 if window.round is not None
             ],
             group=turn["group"],

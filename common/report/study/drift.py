@@ -3,6 +3,7 @@
 import math
 import statistics
 
+from isoscale.common.analysis.scaling import step_seconds_of
 from isoscale.common.report.study.data import StudyData
 
 Drift = tuple[float, float, float, int]
@@ -23,7 +24,7 @@ def drift(study: StudyData) -> Drift | None:
             continue
         cells += 1
         order = [line.sequence for line in summary.ok]
-        logs = [math.log(line.result.median_step_seconds) for line in summary.ok]
+        logs = [math.log(step_seconds_of(line)) for line in summary.ok]
         xs += [x - statistics.fmean(order) for x in order]
         ys += [y - statistics.fmean(logs) for y in logs]
     degrees = len(xs) - cells - 1

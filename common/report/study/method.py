@@ -23,21 +23,33 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
     order_seed = study.record.order_seed
     seed = "unknown" if order_seed is None else order_seed
     taken = turns.method(study.lines, margin=study.record.same_within)
+    order = (
+        []
+        if taken
+        else [
+            "Every run starts in a fresh process, or in one fresh process per device. Runs of all "
+            f"cells are interleaved in a random order from seed {seed}. The unit of statistics is "
+            "the run, not the step."
+        ]
+    )
+    rule = (
+        "A verdict compares the examples per second of two cells by their rounds, as above; cells "
+        "whose runs did not take turns together by Welch's test over runs."
+        if taken
+        else RULE.format(n=study.tests)
+    )
     paragraphs = [
         *taken,
-        "Every run starts in a fresh process, or in one fresh process per device. Runs of all "
-        f"cells are interleaved in a random order from seed {seed}. The unit of statistics is the "
-        "run, not the step.",
+        *order,
         "A window contains whole training steps between two synchronised clock readings, and "
         "nothing else (with --input_pipeline=timed, also the copying of their batches). Windows of "
         "many steps give time per step and throughput; windows of one step give latency. "
-        f"{RATE_AND_TIME} With several ranks, the slowest rank counts. The first step (compile) "
-        "and the warm-up are excluded and reported separately.",
+        f"{'' if taken else RATE_AND_TIME + ' '}With several ranks, the slowest rank counts. The "
+        "first step (compile) and the warm-up are excluded and reported separately.",
         "Figures are medians over runs with a 95 % interval: with 6 or more runs an interval from "
         "order statistics, with 3 to 5 runs a t interval on log time, marked (t). With fewer than "
         "3 runs a figure has no interval.",
-        RULE.format(n=study.tests)
-        + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
+        rule + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
         "second as B. The comparison of frameworks takes the fastest strategy of each framework; "
         "further tests compare this strategy with the other strategies of its framework. "
         + "Ratios are ratios of throughput.",

@@ -6,6 +6,7 @@ subclass with a function ``reduce_gradients`` replaces the wrapper's own all-red
 """
 
 import contextlib
+import datetime
 import os
 import resource
 from collections.abc import Iterator
@@ -91,15 +92,18 @@ def errors_in_words() -> Iterator[None]:
 
 
 def _connect(backends: str, *, rank: int, world_size: int) -> None:
+    # The watchdog finds ranks that hang. Ranks of a run that waits for its turn wait here.
+    patience = datetime.timedelta(days=30)
     store = ranks.store()
     if store is None:  # torchrun or Slurm: their variables name the server
-        distributed.init_process_group(backends)
+        distributed.init_process_group(backends, timeout=patience)
         return
     distributed.init_process_group(
         backends,
         store=distributed.FileStore(str(store), world_size),
         rank=rank,
         world_size=world_size,
+        timeout=patience,
     )
 
 

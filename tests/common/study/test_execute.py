@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from isoscale.common.config.errors import ConfigError
+from isoscale.common.config.records import to_record
 from isoscale.common.config.run_config import LARGEST_SEED
 from isoscale.common.disk.json_files import write_json
 from isoscale.common.measure.result import RESULT, Status, Summary
 from isoscale.common.measure.training_result import TrainingResult
+from isoscale.common.measure.turns import TurnsFigures
 from isoscale.common.processes.limits import Limits
 from isoscale.common.registry import environments
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
 from isoscale.common.study.execute import Study, StudySession
+from isoscale.common.study.records import ResultLine
 from isoscale.common.study.store import Store
 from tests.common.checkpoint import small
 
@@ -153,3 +156,57 @@ def test_a_grid_of_too_many_cells_is_refused_before_it_is_built() -> None:
             build=lambda **point: pytest.fail("a cell was built"),
             max_devices=lambda framework, strategy: None,
         )
+
+
+def in_turns(folder: Path, *, members: int) -> tuple[Study, Store]:
+    """Returns a study of two cells in turns: the first succeeded, the second is missing.
+
+    The group of the first cell had ``members`` runs.
+    """
+    other = dataclasses.replace(CELL, framework="jax")
+    figures = TurnsFigures(
+        rounds=[], group="0 then", members=members, place=0, waiting_cpu_share=None,
+        warmup_stable=True, losses={},
+    )  # fmt: skip
+    store = Store(folder)
+    found = TrainingResult.from_record({**result("ok", 1.0), "turns": to_record(figures)})
+    store.add(ResultLine(run=0, sequence=0, wall_seconds=60.0, result=found))
+    program = Program(command=[sys.executable], missing=None)
+    study = Study(
+        [StudySession(flags=[], cells=[CELL, other], rounds=1)],
+        store,
+        {"torch": program, "jax": program},
+        seed=0,
+        limits=Limits(watchdog_seconds=60, compile_seconds=60),
+        environment=environments.of_run,
+        rounds=5,
+    )
+    return study, store
+
+
+def test_a_group_that_is_not_complete_is_repeated_whole(tmp_path: Path) -> None:
+    study, _ = in_turns(tmp_path, members=1)
+    ((run, cells),) = study._pending_groups()
+    assert (run, sorted(cells)) == (0, [0, 1])
+
+
+def test_a_run_in_turns_with_cells_outside_of_the_call_is_not_repeated(
+    tmp_path: Path,
+) -> None:
+    """Its rounds belong to those of the other cells; alone, they would lose their pairs."""
+    study, _ = in_turns(tmp_path, members=5)
+    assert list(study._pending_groups()) == [(0, [1])]
+
+
+def test_a_missing_framework_repeats_no_run(tmp_path: Path) -> None:
+    study, _ = in_turns(tmp_path, members=1)
+    study._execution._programs = {
+        **study._execution._programs,
+        "jax": Program(command=[sys.executable], missing="jax is not installed"),
+    }
+    assert list(study._pending_groups()) == [(0, [1])]
+
+
+def test_a_run_in_turns_lasted_its_share_of_the_group(tmp_path: Path) -> None:
+    _, store = in_turns(tmp_path, members=5)
+    assert store.durations([CELL.cell()]) == [12.0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from isoscale.common.machine.cores import available_cores
 from isoscale.common.processes import launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.study import group
@@ -169,10 +170,10 @@ def test_the_load_of_others_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     burn = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         time.sleep(0.3)
-        load = Load()
+        load = Load(available_cores())
         time.sleep(0.5)
         share = load.share(cpu_seconds=0.0)
-        mine = Load()
+        mine = Load(available_cores())
         time.sleep(0.5)
         as_member = mine.share(cpu_seconds=0.5)
     finally:
@@ -182,4 +183,6 @@ def test_the_load_of_others_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert share > group.DISTURBED_SHARE
     assert as_member is not None
     assert as_member < share
-    assert Load().share(cpu_seconds=0.0) is None  # too short for the system's ticks
+    assert (
+        Load(available_cores()).share(cpu_seconds=0.0) is None
+    )  # too short for the system's ticks

@@ -1,5 +1,7 @@
 """The first sentences of a report: findings about the whole study, and limits of the figures."""
 
+import math
+
 from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.verdicts import Verdict, champions, overall, speed, undecided
@@ -24,7 +26,14 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
     sentences = []
     if not counts:
         return ["No run was successful. There are no figures to compare."]
-    if max(counts) < LEAST_RUNS:
+    in_turns = any(line.result.turns for line in study.lines)
+    if max(counts) < LEAST_RUNS and in_turns:
+        sentences.append(
+            f"{counted(max(counts), 'group')} of runs that took turns: there are no verdicts, and "
+            "an interval of a ratio holds for these processes only. For verdicts, continue the "
+            f"study to six groups: isoscale compare --study={study.name} --resume --runs=6."
+        )
+    elif max(counts) < LEAST_RUNS:
         runs = "One run" if max(counts) == 1 else f"At most {max(counts)} runs"
         sentences.append(
             f"{runs} of each cell: the report has no intervals and no verdicts. The figures below "
@@ -55,8 +64,14 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
         change, low, high, _ = drifted
         sentences.append(
             f"Time per step changed by {100 * change:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] "
-            "from the first run to the last. Runs of all cells are interleaved, so the drift "
-            "favours no cell. The drift makes intervals wider."
+            "from the first run to the last. "
+            + (
+                "The cells of a round share it, so it is in no ratio. It makes the intervals of "
+                "times wider."
+                if in_turns
+                else "Runs of all cells are interleaved, so the drift favours no cell. The drift "
+                "makes intervals wider."
+            )
         )
     sentences += shared_cells(study)
     wins: dict[str, list[str]] = {}
@@ -77,8 +92,15 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
 def _target(study: StudyData) -> list[str]:
     """Returns whether the planned intervals are as narrow as ``--target_ci`` asked."""
     target, widest = study.record.target_ci, study.widest_planned
-    if target is None or widest is None:
+    if target is None:
         return []
+    if widest is None:
+        return ["There is a target for planned ratios, but the study has none."]
+    rule = "Planned intervals are those of Stein's two-stage rule (1945)."
+    if math.isinf(widest):
+        return [
+            f"The target of ±{100 * target:g} % is not reached: a planned ratio has no interval."
+        ]
     groups = max(len(cell.ok) for cell in study.summaries)
     reached = widest <= target * (1 + 1e-9)
     said = (
@@ -88,7 +110,7 @@ def _target(study: StudyData) -> list[str]:
     )
     if not reached and study.groups_needed > groups:
         said += f" {counted(study.groups_needed, 'group')} would reach it; the time ended before."
-    return [said + " Planned intervals are those of Stein's two-stage rule (1945)."]
+    return [f"{said} {rule}"]
 
 
 def _pair(verdict: Verdict) -> frozenset[Cell]:

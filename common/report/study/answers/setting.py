@@ -153,9 +153,24 @@ def _contest(setting: Setting, verdicts: Sequence[Verdict], devices: int | None)
         f"{_short(v.other, devices)} (ratio {ratio_text(v.ratio)}, "
         f"{evidence_text(v.ratio, v.p)}{_reversed(v)}{_margin(v)})"
         for v in decided
-        if v.outcome != "faster"
+        if v.outcome == "no difference shown"
     ]
-    if not ties:
+    behind = [
+        f"{_short(v.other, devices)} (ratio {ratio_text(v.ratio)}, {evidence_text(v.ratio, v.p)})"
+        for v in decided
+        if v.outcome == "slower"
+    ]
+    if behind:
+        # Cells are ranked by all their runs, but judged by the rounds that they share.
+        text = (
+            f"{where} no single fastest cell is shown: {leader} has the highest throughput, but in "
+            f"the rounds or runs that are compared it is slower than {joined(behind)}."
+        )
+        if ties:
+            text += f" No difference is shown between {first} and {joined(ties)}."
+        if wins:
+            text += f" {first} is {joined(wins)}."
+    elif not ties:
         text = f"{where} {leader} is fastest: {joined(wins)}."
     else:
         text = (
@@ -268,7 +283,13 @@ def glance(study: StudyData, setting: Setting) -> Glance:
     else:
         choice = " or ".join([leader, *(v.other for v in decided if v.outcome != "faster")])
         shown = [verdict for verdict in decided if verdict.outcome == "faster"]
-        parts = ["no difference shown between them"] if len(shown) < len(decided) else []
+        even = any(verdict.outcome == "no difference shown" for verdict in decided)
+        parts = ["no difference shown between them"] if even else []
+        parts += [
+            f"{v.other} is {v.ratio.inverse().value:.2f}x as fast by the judged ratio"
+            for v in decided
+            if v.outcome == "slower"
+        ]
         parts += [f"{shown[0].evidence} over {shown[0].other}"] if shown else []
         parts += [f"no verdict on {name} ({_runs(cell)})" for name, cell in undecided(setting)]
         sure = "; ".join(parts)

@@ -9,7 +9,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from isoscale.common.analysis.estimates import Estimate
-from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.scaling import CellSummary, step_seconds_of
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.measure.result import Summary
 from isoscale.common.report.drawing.plot import Plot, add_hover
@@ -55,7 +55,7 @@ STEP_TIME = CellQuantity(
     title="Time per step",
     label="time per step, ms (left is better)",
     scale=1e3,
-    value_of=lambda line: line.result.median_step_seconds,
+    value_of=step_seconds_of,
     estimate_of=lambda cell: cell.step_seconds,
     caption=f"{_CAPTION}; whiskers: 95 % interval of the median (with 3 or more runs).",
 )

@@ -38,7 +38,8 @@ def print_plan(
         cells += 1
         missing = programs[cell.framework].missing
         total += runs
-        seconds += 0 if missing else runs * plan.estimate_seconds(cell, rate=rate)
+        each = plan.estimate_seconds(cell, rate=rate, rounds=study.rounds)
+        seconds += 0 if missing else runs * each
         if cells > _SHOWN_CELLS:
             continue
         sizes = "".join(f" {name}={value}" for name, value in cell.overrides)

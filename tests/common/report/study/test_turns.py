@@ -299,3 +299,26 @@ def test_a_target_that_is_reached_says_so(tmp_path: Path) -> None:
     found = load_study(with_target(write_study(tmp_path / "s", lines, steps=0), 0.05, 4))
     assert found.groups_needed == 4
     assert any("±5 % is reached" in text for text in headline(found, None))
+
+
+def test_a_target_is_not_reached_while_a_planned_ratio_has_no_interval(tmp_path: Path) -> None:
+    cells = [(JAX, 0.010), (TENSORFLOW, 0.011), (TORCH, 0.012)]
+    lines = turns_lines(cells, groups=4, process=0.001, disturbed=lambda cell, *_: cell == 2)
+    found = load_study(with_target(write_study(tmp_path / "s", lines, steps=0), 0.05, 4))
+    said = " ".join(headline(found, None))
+    assert "not reached: a planned ratio has no interval" in said
+    alone = turns_lines([(JAX, 0.010)], groups=4)
+    single = load_study(with_target(write_study(tmp_path / "one", alone, steps=0), 0.05, 4))
+    assert "but the study has none" in " ".join(headline(single, None))
+
+
+def test_tokens_belong_to_the_examples_beside_them() -> None:
+    """Of a run with a disturbed window, too: its total rate is ten times too slow there."""
+    lines = turns_lines([(JAX, 0.010)], disturbed=lambda cell, group, number: number == 0)
+    for line in lines:
+        line["tokens_per_second"] = 8 * line["examples_per_second"]
+    (cell,) = summaries(lines)
+    assert cell.tokens_per_second is not None
+    assert cell.examples_per_second is not None
+    assert cell.tokens_per_second.median == pytest.approx(8 * cell.examples_per_second.median)
+    assert cell.examples_per_second.median == pytest.approx(6400)
