@@ -136,8 +136,12 @@ def print_in_short(study: StudyData) -> None:
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
+    in_turns = any(summary.rounds for summary in summaries if summary.ok)
     notes = [
-        f"ms/step and examples/s: medians over runs. {RATE_AND_TIME}",
+        "ms/step and examples/s: medians over groups of runs that took turns; in a group, the "
+        "trimmed mean over its rounds."
+        if in_turns
+        else f"ms/step and examples/s: medians over runs. {RATE_AND_TIME}",
         "Measured: ms/step; examples/s; memory (peak resident, summed over processes, including "
         "the framework; on GPUs the largest device); compile (first step minus a median step; with "
         "blocks of steps, plus a block's first run); loss. Derived from these figures: speedup and "
@@ -152,8 +156,9 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
         )
     if counts and max(counts) >= 3:
         notes.append(
-            "[low, high]: 95 % interval over runs, for ratios by Welch on logarithms. '(t)': t "
-            "interval on log time, because the cell has fewer than 6 runs."
+            "[low, high]: 95 % interval over runs; for ratios "
+            + ("within rounds, over groups" if in_turns else "by Welch on logarithms")
+            + ". '(t)': t interval on log time, because the cell has fewer than 6 runs."
         )
     if any(summary.speedup is not None for summary in summaries):
         batch = "the same global batch" if scaling == "strong" else "the batch of one device"
