@@ -25,7 +25,7 @@ from isoscale.common.report.words import NO_VALUE, estimate
 EXPLANATION = (
     "Examples per second of each framework's fastest strategy: median over runs, with the 95 % "
     "interval. Below it: the examples per second divided by the highest on as many devices, and "
-    "the speedup against bare on one device, as ratios of geometric means. "
+    "the speedup against bare on one device: the ratios that verdicts judge. "
     "FASTEST marks a cell that verdicts put before all others of its column. Pale lines show no "
     "difference, or have no verdict."
 )
