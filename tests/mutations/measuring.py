@@ -35,6 +35,12 @@ TEST_FILES = "tests/common/checkpoint/test_files.py"
 TEST_ESTIMATES = "tests/common/analysis/test_estimates.py"
 TEST_SCALING = "tests/common/analysis/test_scaling.py"
 TEST_VERDICTS = "tests/common/analysis/test_verdicts.py"
+GROUP, TURNS, EXECUTE = (
+    "common/study/group.py", "common/analysis/turns.py", "common/study/execute.py",
+)  # fmt: skip
+TEST_GROUP = "tests/common/study/test_group.py"
+TEST_TURNS = "tests/common/analysis/test_turns.py"
+TEST_IN_TURNS = "tests/common/report/study/test_turns.py"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,4 +208,22 @@ MEASURING = (
          tests=TEST_ESTIMATES),
     _bug("verdicts-are-not-corrected", CORRECTION,
          "corrected(others)", "others", tests=TEST_VERDICTS),
+    # Runs that take turns.
+    _bug("disturbed-windows-count", SCALING, "not r.disturbed", "True", tests=TEST_IN_TURNS),
+    _bug("groups-of-another-session-are-paired", SCALING, "second.get(run) == group",
+         "run in second", tests=TEST_IN_TURNS),
+    _bug("steps-are-compared-not-examples", SCALING, "None if s is None else s / size", "s",
+         tests=TEST_IN_TURNS),
+    _bug("tokens-of-disturbed-windows-count", SCALING, "found * (_speed(line) / line.result.speed)",
+         "found", tests=TEST_IN_TURNS),
+    _bug("planned-comparisons-are-exploratory", CORRECTION,
+         "self._planned.add(_key(cell, other)[0])", "None", tests=TEST_IN_TURNS),
+    _bug("rounds-are-the-unit-of-statistics", TURNS, "len(table) >= LEAST_RUNS", "True",
+         tests=TEST_TURNS),
+    _bug("rounds-have-one-order", GROUP, "random.permutation(len(members))", "range(len(members))",
+         tests=TEST_GROUP),
+    _bug("disturbed-rounds-are-not-repeated", GROUP,
+         "min(spoilt, math.ceil(REPEATED_SHARE * rounds))", "0", tests=TEST_GROUP),
+    _bug("a-run-with-partners-outside-is-repeated", EXECUTE,
+         "not self._store.others_in_group(records, run)", "True", tests=TEST_EXECUTE),
 )  # fmt: skip
