@@ -158,14 +158,16 @@ class Store:
           cells: cells.
           run: number of their run, and of the group.
         """
-        names: dict[str, int] = {}
-        most: dict[str, int] = {}
-        for cell in cells:
-            line = self._lines.get((cell, run))
-            if line is not None and line.ok and (turns := line.result.turns) is not None:
-                names[turns.group] = names.get(turns.group, 0) + 1
-                most[turns.group] = turns.members
-        return any(count < most[name] for name, count in names.items())
+        lines = [self._lines[cell, run] for cell in cells if (cell, run) in self._lines]
+        # A member that failed has a line, too, which does not name its group.
+        failed = sum(not line.ok for line in lines)
+        members: dict[str, int] = {}
+        known: dict[str, int] = {}
+        for line in lines:
+            if line.ok and (turns := line.result.turns) is not None:
+                members[turns.group] = turns.members
+                known[turns.group] = known.get(turns.group, failed) + 1
+        return any(known[name] < count for name, count in members.items())
 
     def next_sequence(self) -> int:
         """Returns the place of the next run in the order of execution; retries count."""

@@ -190,6 +190,15 @@ def test_a_group_that_is_not_complete_is_repeated_whole(tmp_path: Path) -> None:
     assert (run, sorted(cells)) == (0, [0, 1])
 
 
+def test_a_group_with_a_failed_member_is_repeated_whole(tmp_path: Path) -> None:
+    study, store = in_turns(tmp_path, members=2)
+    broken = TrainingResult.from_record(result("failed", 1.0))
+    cell = dataclasses.replace(CELL, framework="jax").cell()
+    store.add(ResultLine(run=0, sequence=1, result=dataclasses.replace(broken, cell=cell)))
+    ((_, cells),) = study._pending_groups()
+    assert sorted(cells) == [0, 1]
+
+
 def test_a_run_in_turns_with_cells_outside_of_the_call_is_not_repeated(
     tmp_path: Path,
 ) -> None:
