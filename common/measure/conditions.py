@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -99,14 +99,22 @@ class OutsideLoad:
 
 def _used_seconds() -> tuple[float | None, float]:
     """Returns processor seconds (of all programs on this process's cores, of this process)."""
-    cores, times, own = available_cores(), psutil.cpu_times(percpu=True), os.times()
-    busy = None
-    if max(cores) < len(times):
-        idle = ("idle", "iowait", "guest", "guest_nice")
-        busy = sum(
-            seconds
-            for core in cores
-            for name, seconds in times[core]._asdict().items()
-            if name not in idle
-        )
-    return busy, own.user + own.system
+    own = os.times()
+    return busy_seconds(available_cores()), own.user + own.system
+
+
+def busy_seconds(cores: Sequence[int]) -> float | None:
+    """Returns the processor seconds of all programs, and of other guests, on some cores.
+
+    None: the system does not count the time of these cores, or there are none.
+    """
+    times = psutil.cpu_times(percpu=True) if cores else []
+    if not cores or max(cores) >= len(times):
+        return None
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    return sum(
+        seconds
+        for core in cores
+        for name, seconds in times[core]._asdict().items()
+        if name not in idle
+    )

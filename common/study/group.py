@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
-from isoscale.common.measure.conditions import DISTURBED_SHARE
+from isoscale.common.measure.conditions import DISTURBED_SHARE, busy_seconds
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import POLL_SECONDS, ProcessOutcome, Supervision
@@ -117,19 +116,10 @@ class Load:
 
     def __init__(self, cores: Sequence[int]) -> None:
         self._cores = cores
-        self._wall, self._busy, self._own = time.monotonic(), self._used(), time.process_time()
-
-    def _used(self) -> float | None:
-        """Returns the busy seconds of the cores, time of other guests (steal) counted."""
-        times = psutil.cpu_times(percpu=True) if self._cores else []
-        if not self._cores or max(self._cores) >= len(times):
-            return None
-        idle = ("idle", "iowait", "guest", "guest_nice")
-        return sum(
-            seconds
-            for core in self._cores
-            for name, seconds in times[core]._asdict().items()
-            if name not in idle
+        self._wall, self._busy, self._own = (
+            time.monotonic(),
+            busy_seconds(cores),
+            time.process_time(),
         )
 
     def share(self, *, cpu_seconds: float) -> float | None:
@@ -140,7 +130,7 @@ class Load:
         Args:
           cpu_seconds: processor time of the member's own processes.
         """
-        wall, used = time.monotonic() - self._wall, self._used()
+        wall, used = time.monotonic() - self._wall, busy_seconds(self._cores)
         if wall < _SHORTEST or used is None or self._busy is None:
             return None
         others = used - self._busy - cpu_seconds - (time.process_time() - self._own)

@@ -45,7 +45,7 @@ from isoscale.common.reference.evaluation import Evaluation
 _REFILL = 0.1
 """Unclocked steps at the beginning of a turn, as a part of the window's steps: they fill caches."""
 _LONG = 1e9
-"""Seconds that a run may wait for its turn: whoever gives turns watches over the waiting runs."""
+"""Seconds that a run may wait for its turn. The study, which gives the turns, watches over it."""
 
 
 def window_plan(*, steps: int, window_steps: int, latency_steps: int) -> list[tuple[str, int]]:
