@@ -109,7 +109,7 @@ class CellSummary:
         Of runs that took turns, only those with enough valid rounds for their group to count.
         """
         return {
-            line.run: step_seconds_of(line) / line.cell.global_batch_size
+            line.run: step_seconds_of(line) / line.cell.examples_per_step
             for line in self.ok
             if line.result.turns is None
             or sum(s is not None for s in _valid_rounds(line.result.turns)) >= LEAST_ROUNDS
@@ -191,7 +191,7 @@ def _groups(cell: CellSummary) -> dict[int, str]:
 
 
 def _per_example(cell: CellSummary, runs: Sequence[int]) -> Rounds:
-    size, rounds = cell.cell.global_batch_size, cell.rounds or {}
+    size, rounds = cell.cell.examples_per_step, cell.rounds or {}
     return {run: [None if s is None else s / size for s in rounds[run]] for run in runs}
 
 
@@ -289,13 +289,13 @@ def _speed(line: ResultLine) -> float:
     """Returns a run's examples per second, likewise."""
     if line.result.turns is None:
         return line.result.speed
-    return line.cell.global_batch_size / step_seconds_of(line)
+    return line.cell.examples_per_step / step_seconds_of(line)
 
 
 def _flops_per_second(line: ResultLine) -> float | None:
     """Returns the analytic floating-point operations of a step x steps per second."""
     flops = line.result.flops_per_step
-    return None if flops is None else flops * (_speed(line) / line.cell.global_batch_size)
+    return None if flops is None else flops * (_speed(line) / line.cell.examples_per_step)
 
 
 def _tokens_per_second(line: ResultLine) -> float | None:

@@ -42,25 +42,41 @@ class Setting:
       title: the common fields as text for readers; unique within a study.
       slug: the title as a file name; unique within a study.
       series: framework, strategy and further distinguishing values -> cells by device count.
+      independent: the independent cells (``RunConfig.independent``), which are base cases: they say
+        what the devices do without communication, and are no way to train a model.
     """
 
     title: str
     slug: str
     series: dict[str, list[CellSummary]]
+    independent: list[CellSummary] = dataclasses.field(default_factory=list)
 
     @property
     def cells(self) -> list[tuple[str, CellSummary]]:
-        """(name, cell) of all cells, by series and device count."""
+        """(name, cell) of all cells, by series and device count; without the independent ones."""
         return [
             (cell_name(name, cell.cell.devices), cell)
             for name, cells in self.series.items()
             for cell in cells
         ]
 
+    @property
+    def base_cases(self) -> list[tuple[str, CellSummary]]:
+        """(name, cell) of the independent cells."""
+        return [(independent_name(cell.cell), cell) for cell in self.independent]
+
 
 def cell_name(series: str, devices: int) -> str:
     """Returns the name of a cell within its setting, for example ``torch ddp on 2 devices``."""
     return f"{series} on {devices} device{'s' if devices > 1 else ''}"
+
+
+def independent_name(cell: Cell) -> str:
+    """Returns the name of an independent cell within its setting."""
+    return (
+        f"{cell.framework} {cell.strategy}, {cell.independent} of {cell.devices} devices "
+        "independent"
+    )
 
 
 def _text(value: Any) -> str:
@@ -94,20 +110,29 @@ def split_into_settings(
     equal = [name for name in _EQUAL if not (across_lanes and name == "tuning")]
     named = _varying(cells, [name for name in equal if name not in _ALWAYS_NAMED])
     groups: dict[str, list[CellSummary]] = {}
+    alone: dict[str, list[CellSummary]] = {}
     for summary in summaries:
         record = summary.cell.to_record()
         common = {name: record.get(name) for name in equal} | {
             "global_batch_size": batch_of(summary.cell, scaling)
         }
-        groups.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
+        kind = alone if summary.cell.independent else groups
+        kind.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
     settings: list[Setting] = []
     titles: set[str] = set()
     slugs: set[str] = set()
-    for group in groups.values():
+    for key, group in groups.items():
         title = _unused(_title(group[0].cell, named, scaling), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
         series = _series(group, equal)
-        settings.append(Setting(title=title, slug=_unused(slug, slugs), series=series))
+        settings.append(
+            Setting(
+                title=title,
+                slug=_unused(slug, slugs),
+                series=series,
+                independent=alone.get(key, []),
+            )
+        )
     return settings
 
 

@@ -51,7 +51,7 @@ from isoscale.common.study.records import (
     SessionRecord,
     StudyRecord,
 )
-from isoscale.common.study.resume import check_recorded
+from isoscale.common.study.resume import check_recorded, with_base_cases
 from isoscale.common.study.sharing import about_shared
 from isoscale.common.study.store import Store
 
@@ -68,6 +68,7 @@ GRID = {
     "runs",
     "rounds",
     "time_budget",
+    "base_cases",
 }
 _GIVEN_AGAIN = {"env", *(f"python_{name}" for name in lookup.frameworks())}
 NOT_RECORDED = "PATH"
@@ -142,6 +143,8 @@ def _session(flags: list[str], *, rounds: int = 1) -> StudySession:
     recorded = fv.as_flags(without=unrecorded)
     # A later isoscale may have more sizes of a family; the study goes on with those that it began.
     models = ",".join(lookup.presets_of(fv.models))
+    if not fv.given("base_cases"):  # a record without the flag is older than base cases
+        recorded.append("--base_cases" if fv.base_cases else "--nobase_cases")
     recorded = [f"--models={models}" if flag.startswith("--models=") else flag for flag in recorded]
     # The path of an interpreter tells about the user, and nobody may start it by resuming.
     recorded += [f"--{flag}={NOT_RECORDED}" for flag in interpreter_flags() if fv.given(flag)]
@@ -220,7 +223,8 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
     record = store.record()
     for session in record.sessions:
         check_recorded(session.flags, typed, name=store.folder.name)
-    original = record.sessions[0].flags
+    planned = [with_base_cases(session.flags) for session in record.sessions]
+    original = planned[0]
     by_time = typed.given("time_budget") and not typed.given("runs")
     if by_time:
         original = [flag for flag in original if not flag.startswith("--runs=")]
@@ -244,7 +248,8 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
             sessions = [dataclasses.replace(sessions[0], rounds=max(least, rounds))]
     else:  # housekeeping flags apply to all remaining runs
         sessions = [
-            _session([*session.flags, *argv], rounds=session.rounds) for session in record.sessions
+            _session([*flags, *argv], rounds=session.rounds)
+            for flags, session in zip(planned, record.sessions, strict=True)
         ]
     return CompareRequest(
         flags=merged,

@@ -92,9 +92,10 @@ def write_events(study: StudyData) -> None:
 
 def print_answer(study: StudyData) -> None:
     """Prints, for each setting, the fastest cell and how certain that is."""
-    from isoscale.common.report.study.tables.printed import print_in_short
+    from isoscale.common.report.study.tables.printed import print_in_short, print_limits
 
     print_in_short(study)
+    print_limits(study)
 
 
 def print_place(path: Path, *, open_: bool) -> None:

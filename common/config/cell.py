@@ -28,7 +28,8 @@ class Cell:
       All other attributes: as in ``RunConfig``.
 
     Raises:
-      ValueError: ``devices`` or ``global_batch_size`` is below 1.
+      ValueError: ``devices`` or ``global_batch_size`` is below 1, or ``independent`` is not between
+        0 and ``devices``.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Cell:
     env: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
     steps_per_dispatch: int = dataclasses.field(default=1, metadata=OMIT_DEFAULT)
     gradient_accumulation_steps: int = dataclasses.field(default=1, metadata=OMIT_DEFAULT)
+    independent: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
     scenario: str = dataclasses.field(default="training", metadata=OMIT_DEFAULT)
     compile_mode: str
     dataset: str
@@ -58,6 +60,8 @@ class Cell:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.global_batch_size < 1:
             raise ValueError("cell: devices and global_batch_size must be 1 or more")
+        if not 0 <= self.independent <= self.devices:
+            raise ValueError("cell: independent must be between 0 and devices")
 
     def to_record(self) -> dict[str, Any]:
         """Returns the cell as plain JSON values."""
@@ -71,6 +75,12 @@ class Cell:
           ValueError: a key is unknown or missing, or its value has another type or range.
         """
         return from_record(cls, record, path="cell")
+
+    @property
+    def examples_per_step(self) -> int:
+        """Returns the examples of a step over all devices that compute."""
+        share = self.global_batch_size // self.devices
+        return share * self.independent if self.independent else self.global_batch_size
 
     @functools.cached_property
     def key(self) -> str:
@@ -89,6 +99,7 @@ class Cell:
                 f"{self.devices}dev",
                 f"b{self.global_batch_size}",
                 self.dtype,
+                *([f"independent{self.independent}"] if self.independent else []),
                 *([] if self.tuning == "stock" else [self.tuning]),
                 digest,
             ]

@@ -77,6 +77,10 @@ class RunConfig:
         ``window_steps``.
       batch_pool: number of distinct batches; step i trains on batch i mod pool. 0: the default of
         the data set (an epoch if the data set has epochs).
+      independent: number of devices that train their own copy of the model at the same time, each
+        in a process of its own, on its share of the batch and without communication; 0: the
+        devices train one model together. It is a base case: what the devices do without
+        communication.
       max_in_flight: largest number of calls (each a step or a block of steps) that are issued and
         not yet finished.
       allow_oversubscription: whether CPU devices may share cores.
@@ -257,6 +261,18 @@ class RunConfig:
             "parts into which each device divides its share of the batch; one update follows them"
         ),
     )
+    independent: int = option(
+        default=0,
+        cell="unless default",
+        flag="independent",
+        kind="integer",
+        minimum=0,
+        maximum=MOST_DEVICES,
+        help=(
+            "base case: so many of the --devices each train a copy of the model on their share of "
+            "the batch, at the same time and without communication (0: all train one model)"
+        ),
+    )
     max_in_flight: int = option(
         default=2,
         cell="never",
@@ -297,6 +313,7 @@ class RunConfig:
                 f"model '{self.model}'{shown(sizes)} has {parameters:.3g} parameters; at most "
                 f"{MOST_PARAMETERS:.0e} are allowed: choose smaller sizes"
             )
+        self._check_independent()
         if self.oversubscribed and not self.allow_oversubscription:
             here = "" if self.local_devices is None else f", {self.devices_here} of them here,"
             raise ConfigError(
@@ -317,10 +334,44 @@ class RunConfig:
                 f"devices={self.devices})"
             )
 
+    def _check_independent(self) -> None:
+        if not self.independent:
+            return
+        given = f"independent={self.independent}"
+        if self.devices < 2 or self.independent > self.devices:
+            raise ConfigError(
+                f"{given} with devices={self.devices}: it must be at most the number of devices, "
+                "of which there must be 2 or more"
+            )
+        if self.platform == "tpu":
+            raise ConfigError(f"{given} on platform=tpu: the devices of a TPU share a process")
+        if self.process_model != "per_device":
+            raise ConfigError(f"{given}: each device needs a process of its own")
+
     @property
     def devices_here(self) -> int:
         """Returns the number of the run's devices on this machine."""
+        if self.independent:
+            return self.independent
         return self.devices if self.local_devices is None else self.local_devices
+
+    @property
+    def examples_per_step(self) -> int:
+        """Returns the examples of a step over all devices that compute."""
+        share = self.global_batch_size // self.devices
+        return share * self.independent if self.independent else self.global_batch_size
+
+    @property
+    def part(self) -> "RunConfig":
+        """Returns what one process of an independent run trains; of other runs, the run itself."""
+        if not self.independent:
+            return self
+        return dataclasses.replace(
+            self,
+            devices=1,
+            independent=0,
+            global_batch_size=self.global_batch_size // self.devices,
+        )
 
     @property
     def oversubscribed(self) -> bool:
@@ -336,7 +387,9 @@ class RunConfig:
     @property
     def processes(self) -> int:
         """Returns the number of processes of the run."""
-        return self.devices if self.process_model == "per_device" else 1
+        if self.process_model != "per_device":
+            return 1
+        return self.independent or self.devices
 
     @property
     def total_steps(self) -> int:
@@ -345,8 +398,8 @@ class RunConfig:
 
     @property
     def mesh(self) -> Mesh:
-        """Returns the mesh: all devices on axis ``data``."""
-        return Mesh(data=self.devices)
+        """Returns the mesh: all devices on axis ``data``; independent devices have none."""
+        return Mesh(data=1 if self.independent else self.devices)
 
     @property
     def parameter_dtype(self) -> str:

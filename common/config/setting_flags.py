@@ -17,6 +17,7 @@ CELL_FLAGS = (
     "dtype",
     "compile_mode",
     "tuning",
+    "independent",
 )
 """Settings whose flags each command defines itself: as one value, or as a list for a grid."""
 

@@ -53,6 +53,8 @@ class Task:
       turns: rank 0 of a run that takes turns with others waits here for each window; None: the run
         measures alone.
       takes_turns: whether the run takes turns, on every rank.
+      until_all: of an independent run: calls a function again and again until every process has
+        come here; None: the ranks train one model.
     """
 
     config: RunConfig
@@ -66,6 +68,7 @@ class Task:
     stop: Stop = dataclasses.field(default_factory=Stop)
     turns: Turns | None = None
     takes_turns: bool = False
+    until_all: Callable[[Callable[[], None]], None] | None = None
 
 
 class Session(Protocol):

@@ -24,10 +24,19 @@ def summary(config: RunConfig, result: TrainingResult) -> str:
     ]
     overrides = "".join(f", {name}={value}" for name, value in config.overrides)
     processes = "process" if config.processes == 1 else "processes"
+    together = (
+        ""
+        if not config.independent
+        else (
+            f", INDEPENDENT: {config.independent} of them train a copy each, on "
+            f"{counted(config.part.global_batch_size, 'example')}"
+        )
+    )
     lines = [
         f"{config.model}{overrides}: {config.framework} {config.strategy} "
         f"({config.compile_mode}), {counted(config.devices, f'{config.platform} device')} in "
-        f"{config.processes} {processes}, global batch {config.global_batch_size}, {config.dtype}",
+        f"{config.processes} {processes}, global batch {config.global_batch_size}, {config.dtype}"
+        f"{together}",
         *marks,
         f"  tuning      {_tuning(config)}",
         f"  step        {_spread(result.step_seconds)} of up to "

@@ -16,7 +16,8 @@ class Window:
       phase: ``compile`` (the first step), ``warmup``, ``refill`` (unclocked steps at the beginning
         of a turn), ``throughput`` or ``latency``.
       first_step, steps: number of the first step, and number of steps.
-      seconds: maximum of ``rank_seconds``.
+      seconds: of ``rank_seconds``: the maximum; of an independent run, whose ranks do not wait for
+        each other and whose rates add up, the harmonic mean.
       rank_seconds: time of each rank.
       losses: metrics of each step.
       round: of the runs that take turns; None outside rounds.

@@ -75,7 +75,11 @@ def module_command(python: str, module: str, *arguments: str) -> list[str]:
 
 
 def start(
-    command: Sequence[str], *, environment: Mapping[str, str], log: Path | None = None
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: Path | None = None,
+    inherited: Sequence[int] = (),
 ) -> subprocess.Popen:
     """Starts a worker in a session of its own; the worker dies with this process.
 
@@ -86,6 +90,7 @@ def start(
       environment: the worker's whole environment (``common/registry/environments.py`` builds it);
         this function adds what ties the worker to this process.
       log: file for standard output and error; None: the worker uses those of this process.
+      inherited: numbers of further open files that the worker gets.
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
@@ -96,6 +101,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
             start_new_session=True,
+            pass_fds=inherited,
         )
 
 

@@ -87,6 +87,18 @@ def _variables(count: int, store: Path) -> list[dict[str, str]]:
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
+def stand_alone(own: Rank) -> None:
+    """Makes this process a rank alone, for its framework: it computes on its own device only.
+
+    Args:
+      own: its place among the processes of its run.
+    """
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    if _STORE in os.environ:
+        alone[_STORE] = f"{os.environ[_STORE]}.{own.rank}"
+    os.environ.update(alone)
+
+
 def own() -> Rank:
     """Returns the rank of this process; rank 0 if no launcher set one."""
     rank = int(os.environ.get("RANK", "0"))

@@ -73,6 +73,12 @@ class Checkpoints:
             ``folder`` already has checkpoints that this run does not continue.
         """
         folder = None
+        for name in ("save_checkpoint", "resume_from"):
+            if config.independent and getattr(fv, name) is not None:
+                raise ConfigError(
+                    f"--{name}={getattr(fv, name)} with --independent={config.independent}: the "
+                    "copies of an independent run differ, and none is a training to continue"
+                )
         if fv.save_checkpoint is not None:
             folder = check_folder(fv.save_checkpoint, flag="--save_checkpoint")
         elif fv.save_every is not None:

@@ -10,9 +10,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from isoscale.common.config.errors import ConfigError, FolderError, in_one_line
 from isoscale.common.config.flags import Flags
@@ -28,16 +27,11 @@ from isoscale.common.disk.writing import about_disk, remove_leftovers
 from isoscale.common.machine import describe
 from isoscale.common.machine.cores import Pinning, available_cores, cores_of_devices
 from isoscale.common.machine.own_version import own_version
-from isoscale.common.machine.private import Private
 from isoscale.common.measure.result import (
     RESULT,
-    RunIdentity,
-    RunOutcome,
-    Status,
-    read_record,
 )
 from isoscale.common.measure.scenario import Task
-from isoscale.common.processes import heartbeat, launch, ranks
+from isoscale.common.processes import gang, heartbeat, launch, ranks
 from isoscale.common.processes.frame import (
     INTERRUPTING,
     Interrupted,
@@ -46,19 +40,23 @@ from isoscale.common.processes.frame import (
     interrupted_by,
     interrupted_code,
     leave_at_once,
-    signal_of_code,
 )
 from isoscale.common.processes.limits import Limits, define_limit_flags
 from isoscale.common.processes.lock import locked, locked_itself
-from isoscale.common.processes.log_lines import LOG
 from isoscale.common.processes.stop import Stop
-from isoscale.common.processes.supervise import supervise, vanished
+from isoscale.common.processes.supervise import vanished
 from isoscale.common.processes.turns import RunEnd, define_turns_flag
 from isoscale.common.program.checkpoints import Checkpoints, define_checkpoint_flags
 from isoscale.common.program.environment import ensure_environment
 from isoscale.common.program.gpus import check_gpus
+from isoscale.common.program.outcomes import (
+    identity,
+    lost_all_checkpoints,
+    write_failure,
+)
+from isoscale.common.program.rank_launch import launch_ranks, read_independent
 from isoscale.common.program.run_dir import check_run_dir, is_interrupted, write_run_dir
-from isoscale.common.program.startup import Startup, process_age
+from isoscale.common.program.startup import Startup
 from isoscale.common.registry import environments, extra, lookup
 from isoscale.common.registry.build_config import build_config
 from isoscale.common.registry.interpreters import how_to_install
@@ -99,6 +97,7 @@ def define_flags(framework: str) -> Flags:
     modes = info.compile_modes
     define_flag(fv, "compile_mode", default=modes[0], help_="|".join(modes))
     define_flag(fv, "tuning")
+    define_flag(fv, "independent")
     fv.text("run_dir", None, "folder for the results (default: runs/out/by_hand/<cell>-<time>)")
     define_limit_flags(fv)
     define_checkpoint_flags(fv)
@@ -118,7 +117,9 @@ def read_config(fv: Flags, framework: str) -> tuple[RunConfig, ranks.Rank | None
     if fv.model is None:
         raise ConfigError(f"--model is required; known: {', '.join(lookup.presets())}")
     own, strategy = None, fv.strategy or lookup.usual_strategy(framework, fv.devices)
-    if lookup.strategy_info(framework, strategy).process_model == "per_device":
+    if fv.independent:
+        own = read_independent(fv.independent)
+    elif lookup.strategy_info(framework, strategy).process_model == "per_device":
         own = ranks.read(devices=fv.devices)
     config = build_config(
         fv,
@@ -132,6 +133,7 @@ def read_config(fv: Flags, framework: str) -> tuple[RunConfig, ranks.Rank | None
         tuning=fv.tuning,
         tweaks_must_apply=True,
         local_devices=own.local_world_size if own else None,
+        independent=fv.independent,
     )
     if fv.tuning == LADDER and not fv.given("tweaks"):
         raise ConfigError(
@@ -146,88 +148,6 @@ def read_config(fv: Flags, framework: str) -> tuple[RunConfig, ranks.Rank | None
     return config, own
 
 
-def _launch_ranks(
-    framework: str,
-    config: RunConfig,
-    checkpoints: Checkpoints,
-    run_dir: Path,
-    argv: list[str],
-    limits: Limits,
-) -> int:
-    # All ranks must resume from the same checkpoint: 'latest' could change while they start.
-    source = [f"--resume_from={checkpoints.source}"] if checkpoints.source else []
-    checkpoints.state = None  # each rank reads its own copy
-    command = launch.module_command(
-        sys.executable, lookup.program(framework), *argv, f"--run_dir={run_dir}", *source
-    )
-    heartbeat.remove(run_dir)  # of a killed run
-    shared = environments.of_run(config)
-    with ranks.environments(config.devices, folder=run_dir) as own:
-        processes = [launch.start(command, environment={**shared, **rank}) for rank in own]
-        outcome = supervise(
-            processes,
-            run_dir=run_dir,
-            limits=limits,
-            result=run_dir / RESULT,
-            # Without a checkpoint to save, the ranks need not hear of a signal.
-            forward_signals=checkpoints.folder is not None,
-        )
-    if outcome.ok:
-        return 0
-    result = read_record(run_dir)
-    stopped_by = signal_of_code(outcome.exit_code)
-    if result is None and stopped_by is not None:
-        raise Interrupted(stopped_by)
-    error = outcome.explain(run_dir / LOG, otherwise="")
-    if not _lost_all_checkpoints(result):  # otherwise the rank has said so
-        print(f"isoscale: {error}", file=sys.stderr)
-    if outcome.exit_code == FolderError.exit_code:
-        if result is None:
-            with contextlib.suppress(OSError, FolderError):  # the disk may be full
-                _write_failure(config, run_dir, error)
-        return outcome.exit_code
-    if result is None:
-        _write_failure(config, run_dir, error)
-    # A complete result remains valid, even if a rank failed while it exited.
-    failed = result is None or result["status"] == "failed"
-    return int(failed or _lost_all_checkpoints(result))
-
-
-def _write_failure(
-    config: RunConfig, run_dir: Path, error: str, *, status: Status = "failed"
-) -> None:
-    outcome = RunOutcome(status=status, error=_private(run_dir).clean(error))
-    result = lookup.scenario(config.scenario).assemble(_identity(config, run_dir), outcome)
-    write_json(run_dir / RESULT, result.to_record())
-
-
-def _private(run_dir: Path) -> Private:
-    """Returns what removes paths outside the run folder, and secrets, from the texts of a run."""
-    folders = {
-        str(lookup.ROOT): "isoscale",
-        sys.prefix: "python",
-        str(run_dir): run_dir.name,
-        str(run_dir.absolute()): run_dir.name,
-        **extra.private_folder(),
-    }
-    return Private(folders, environments.private_variables())
-
-
-def _identity(config: RunConfig, run_dir: Path) -> RunIdentity:
-    """Returns the fields of a result that are known before the run."""
-    started = datetime.now(UTC) - timedelta(seconds=process_age())
-    batch = config.global_batch_size
-    return RunIdentity(
-        started=started.isoformat(timespec="milliseconds"),
-        cell=config.cell(),
-        seed=config.seed,
-        parameters=config.spec.parameter_count,
-        flops_per_step=config.spec.training_flops(global_batch_size=batch),
-        run_dir=run_dir.name,  # without its place: a study is often published
-        isoscale=own_version(),
-    )
-
-
 def _work(
     config: RunConfig,
     checkpoints: Checkpoints,
@@ -235,7 +155,7 @@ def _work(
     beat: heartbeat.Heartbeat,
     *,
     rank: int,
-    local_rank: int,
+    place: ranks.Rank | None,
     takes_turns: bool,
     leave: Callable[[int], None],
 ) -> int:
@@ -252,7 +172,7 @@ def _work(
     if config.platform == "cpu":
         cores = cores_of_devices(
             available_cores(),
-            first_device=local_rank,
+            first_device=place.local_rank if place else 0,
             devices=1 if config.process_model == "per_device" else config.devices,
             threads_per_device=config.threads_per_device,
         )
@@ -260,18 +180,25 @@ def _work(
     for tweak in lookup.tweaks_in_force(config):
         if not tweak.in_effect():
             raise RuntimeError(f"tweak '{tweak.name}' did not take effect")
-    os.environ.update(lookup.framework_environment(config.framework, config))
+    peers: gang.Gang | None = None
+    if config.independent and place:
+        peers = gang.Gang.inherited(rank=place.rank)
+        ranks.stand_alone(place)
+    part = config.part
+    os.environ.update(lookup.framework_environment(config.framework, part))
 
     beat.beat("importing the framework")
     with stop.leaving(leave):
-        make = lookup.load_runner(config)
+        make = lookup.load_runner(part)
     pinning.pin_again()
     startup.mark("import")
-    dataset = lookup.load_dataset(config)
+    dataset = lookup.load_dataset(part)
     pinning.pin_again()  # a data set can load libraries, too
     startup.mark("data")
     beat.beat("building the model", compiles=True)
     runner = make()
+    if peers is not None:
+        runner.ranks = peers
     pinning.pin_again()
     checkpoints.restore(runner)
     startup.mark("build")
@@ -291,6 +218,7 @@ def _work(
         pinning=pinning,
         turns=RunEnd(run_dir) if takes_turns and rank == 0 else None,
         takes_turns=takes_turns,
+        until_all=peers.until_all if peers is not None else None,
     )
     session = scenario.session(task)
     outcome = session.run()
@@ -300,11 +228,14 @@ def _work(
         {"pinned_cores": pinning.cores, "threads_by_cpus": threads, "pid": os.getpid()}
     )
     # Closed also if a file cannot be written: the other ranks wait for this rank there.
-    with contextlib.closing(runner):
+    with contextlib.ExitStack() as closing:
+        if peers is not None:
+            closing.callback(peers.close)
+        closing.callback(runner.close)
         if rank == 0:
             of_machine, environment = describe.machine(), environments.recorded()
             result = scenario.assemble(
-                _identity(config, run_dir),
+                identity(config, run_dir),
                 outcome,
                 resumed_from=checkpoints.facts(),
                 startup_seconds=startup.seconds,
@@ -334,16 +265,10 @@ def _work(
             # Written last: a run directory with a result is complete.
             record = result.to_record()
             write_json(run_dir / RESULT, record)
-            lost = _lost_all_checkpoints(record)
+            lost = lost_all_checkpoints(record)
             print(scenario.summary(config, result))
             print(f"  results in  {run_dir}")
     return int(lost)
-
-
-def _lost_all_checkpoints(result: dict[str, Any] | None) -> bool:
-    """Returns whether a run tried to save checkpoints and saved none."""
-    found = (result or {}).get("checkpoints") or {}
-    return bool(found.get("failures")) and not found.get("saved_steps")
 
 
 def main(framework: str, argv: Sequence[str] | None = None) -> int:
@@ -408,7 +333,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             print(f"isoscale: {message}", file=sys.stderr)
             with contextlib.suppress(OSError, FolderError):  # the disk may be full
                 if not rank and not (run_dir / RESULT).exists():
-                    _write_failure(config, run_dir, message, status="interrupted")
+                    write_failure(config, run_dir, message, status="interrupted")
 
     def leave(code: int) -> NoReturn:
         if not launched:  # otherwise the supervisor still reads the heartbeat
@@ -423,18 +348,17 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
     try:
         if config.process_model == "per_device" and rank is None:
             limits = Limits.read(fv)
-            code = _launch_ranks(framework, config, checkpoints, run_dir, argv, limits)
+            code = launch_ranks(framework, config, checkpoints, run_dir, argv, limits)
         else:
             heartbeat.remove(run_dir, rank or 0)  # of a killed run
             beat = heartbeat.Heartbeat(heartbeat.path_for(run_dir, rank or 0))
-            local_rank = own.local_rank if own else 0
             code = _work(
                 config,
                 checkpoints,
                 run_dir,
                 beat,
                 rank=rank or 0,
-                local_rank=local_rank,
+                place=own,
                 takes_turns=fv.turns,
                 leave=leave_interrupted,
             )
@@ -450,7 +374,7 @@ def _run(framework: str, argv: list[str], *, launched: bool) -> int:
             if beat is not None:
                 beat.fail(message)
             if not supervised and not (run_dir / RESULT).exists():
-                _write_failure(config, run_dir, message)
+                write_failure(config, run_dir, message)
     leave(code)
 
 

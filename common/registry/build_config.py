@@ -1,5 +1,6 @@
 """Builds a validated ``RunConfig`` from flags and facts of models, frameworks and strategies."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -108,6 +109,7 @@ def build_config(
     tweaks_must_apply: bool = False,
     seed: int | None = None,
     local_devices: int | None = None,
+    independent: int = 0,
 ) -> RunConfig:
     """Returns the configuration of one run.
 
@@ -121,10 +123,35 @@ def build_config(
       tweaks_must_apply: whether a tweak without effect on this run is an error.
       seed: None: ``--seed``.
       local_devices: number of the devices on this machine; None: all.
+      independent: as in ``RunConfig``; the tweaks are those of one device.
 
     Raises:
       ConfigError: the run is not possible; nothing was written or started.
     """
+    if independent:
+        batch = global_batch_size or lookup.preset(model).global_batch_size
+        one = build_config(
+            fv,
+            framework=framework,
+            strategy=strategy,
+            model=model,
+            devices=1,
+            global_batch_size=max(1, batch // max(1, devices)),
+            dtype=dtype,
+            compile_mode=compile_mode,
+            tuning=tuning,
+            tweaks=tweaks,
+            tweaks_must_apply=tweaks_must_apply,
+            seed=seed,
+        )
+        check_devices(fv.platform, devices)
+        return dataclasses.replace(
+            one,
+            devices=devices,
+            global_batch_size=batch,
+            independent=independent,
+            process_model="per_device",
+        )
     info = lookup.framework_info(framework)
     strategy_info = lookup.strategy_info(framework, strategy)
     preset = lookup.preset(model)

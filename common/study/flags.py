@@ -21,6 +21,13 @@ def define_study_flags(fv: Flags) -> None:
         help_="[list] device counts (without a second device: 1)",
         several=True,
     )
+    fv.boolean(
+        "base_cases",
+        True,
+        "for each cell on several devices, also measure what it loses time to: bare and the "
+        "strategy on one device, and the devices without communication (--nobase_cases: only the "
+        "cells that are named)",
+    )
     fv.text(
         "scaling",
         "strong",

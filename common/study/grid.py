@@ -11,6 +11,7 @@ from isoscale.common.registry.build_config import build_config, default_devices
 from isoscale.common.study import plan
 
 SCALINGS = ("strong", "weak")
+BARE = "bare"
 
 
 def _compile_modes(fv: Flags, frameworks: list[str]) -> dict[str, str]:
@@ -65,6 +66,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         dtype: str,
         tuning: str,
         tweaks: Sequence[str] | None = None,
+        independent: int = 0,
     ) -> RunConfig:
         size = batch or lookup.preset(model).global_batch_size
         return build_config(
@@ -78,7 +80,19 @@ def read_cells(fv: Flags) -> list[RunConfig]:
             compile_mode=modes.get(framework),
             tuning=tuning,
             tweaks=tweaks,
+            independent=independent,
         )
+
+    def base_cases(**cell: Any) -> list[RunConfig]:
+        """Returns what a cell on several devices is compared with, to tell where time goes."""
+        devices = cell["devices"]
+        alone = {**cell, "devices": 1}
+        found = [build(**alone), build(**cell, independent=devices)]
+        if BARE in lookup.strategies(cell["framework"]):
+            found.append(build(**{**alone, "strategy": BARE}))
+        if fv.scaling == "strong":  # one device with its share of the batch, and nobody beside it
+            found.append(build(**cell, independent=1))
+        return found
 
     def ladder(**cell: Any) -> list[RunConfig]:
         """Returns the cells from stock to tuned; each has one more tweak than the one before."""
@@ -96,6 +110,8 @@ def read_cells(fv: Flags) -> list[RunConfig]:
             return found  # a user's own family may be written for some frameworks only
         for tuning in fv.tuning:
             found += ladder(**cell) if tuning == LADDER else [build(**cell, tuning=tuning)]
+            if fv.base_cases and tuning != LADDER and not found[-1].oversubscribed:
+                found += base_cases(**cell, tuning=tuning) if cell["devices"] > 1 else []
         return found
 
     cells = plan.expand(
@@ -111,4 +127,4 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         raise ConfigError(
             f"--models={','.join(fv.models)}: none of the chosen frameworks has these models"
         )
-    return cells
+    return list({cell.cell().id: cell for cell in cells}.values())

@@ -67,6 +67,7 @@ _NOT_IN_GROUP = (
     "steps_per_dispatch",
     "tuning",
     "tweaks",
+    "independent",
     "global_batch_size",
 )
 

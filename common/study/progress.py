@@ -76,6 +76,7 @@ def _differing(cells: Iterable[Cell]) -> list[str]:
 def _name(cell: Cell, fields: Sequence[str] = ()) -> str:
     said = [_SAID[field](cell) for field in fields]
     first = [cell.model, cell.framework, cell.strategy, f"devices={cell.devices}"]
+    first += [f"independent={cell.independent}"] if cell.independent else []
     return " ".join(text for text in (*first, *said) if text)
 
 

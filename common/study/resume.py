@@ -38,3 +38,10 @@ def check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None:
                 f"study '{name}' was run with {flag[:200]!r}; to resume it, add this flag "
                 "(isoscale hands on no variable that only a study names)"
             )
+
+
+def with_base_cases(recorded: Sequence[str]) -> list[str]:
+    """Returns recorded flags; those of a study from before base cases leave them out."""
+    names = {flag_name(flag) for flag in recorded}
+    known = names & {"base_cases", "nobase_cases"}
+    return [*recorded] if known else ["--nobase_cases", *recorded]

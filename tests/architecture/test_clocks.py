@@ -18,7 +18,7 @@ ALLOWED = {
     "common/parity/relay.py datetime.now": STAMP,
     "common/processes/lock.py datetime.now": f"since when a folder is in use: {STAMP}",
     "common/program/checkpoints.py datetime.now": f"who wrote a checkpoint: {STAMP}",
-    "common/program/main.py datetime.now": f"the start of a run: {STAMP}",
+    "common/program/outcomes.py datetime.now": f"the start of a run: {STAMP}",
     "common/program/run_dir.py datetime.now": f"the default folder of a run: {STAMP}",
     "common/report/parity/relay_curves.py time.time": f"TensorBoard's time of an event: {STAMP}",
     "common/study/runs.py datetime.now": f"the start of a run that failed: {STAMP}",

@@ -110,6 +110,7 @@ class TrainingSession:
         self._saver = task.saver
         self._stop = task.stop
         self._pinning = task.pinning
+        self._until_all = task.until_all
         self._turns, self._takes_turns = task.turns, task.takes_turns
         self._warmup_stable = True
         self._turns_figures: TurnsFigures | None = None
@@ -155,6 +156,8 @@ class TrainingSession:
             max_in_flight=self._config.max_in_flight,
             clock=self._clock,
         )
+        if self._until_all is not None:
+            self._until_all(self._work_on)
         # From here on a signal waits if there is a checkpoint to save: the first step has compiled.
         self._stop.waits = self._saver is not None
         # The results are read and gathered after the second clock reading.
@@ -172,13 +175,25 @@ class TrainingSession:
                 phase=phase,
                 first_step=self._step,
                 steps=steps,
-                seconds=max(rank_seconds),
+                seconds=self._combined(rank_seconds),
                 rank_seconds=tuple(rank_seconds),
                 losses=losses,
                 round=round_,
             )
         )
         self._step += steps
+
+    def _combined(self, rank_seconds: list[float]) -> float:
+        """Returns the seconds of a window from those of its ranks; see ``Window``."""
+        if self._config.independent:
+            return statistics.harmonic_mean(rank_seconds)
+        return max(rank_seconds)
+
+    def _work_on(self) -> None:
+        """Trains one more step, which does not count, while other processes have their window."""
+        place = self._step % len(self._placed) if self._placed else 0
+        batch = self._placed[place] if self._placed else next(self._place([self._step]))
+        self._runner.wait_for(self._runner.step(batch))
 
     def _interrupt(self, number: int, *, after: int) -> NoReturn:
         """Saves a last checkpoint and ends the run; every rank does so after the same step.
@@ -371,7 +386,7 @@ class TrainingSession:
         step_seconds = summarize([window.seconds_per_step for window in throughput])
         latency = summarize([window.seconds_per_step for window in self._of_phase("latency")])
         measured_seconds = sum(window.seconds for window in throughput)
-        items = self._config.global_batch_size * sum(window.steps for window in throughput)
+        items = self._config.examples_per_step * sum(window.steps for window in throughput)
         # A resumed run may have too few steps left to measure.
         examples_per_second = items / measured_seconds if throughput else None
         tokens = self._dataset.tokens_per_example()
@@ -389,7 +404,12 @@ class TrainingSession:
             first_step_seconds=first.seconds,
             warmup_seconds=sum(window.seconds for window in self._of_phase("warmup")),
             measured_seconds=measured_seconds,
-            rank_combination="maximum over ranks of each window's seconds",
+            rank_combination=(
+                "harmonic mean over ranks of each window's seconds: the rates of independent ranks "
+                "add up"
+                if self._config.independent
+                else "maximum over ranks of each window's seconds"
+            ),
             first_step=self._first_step,
             loss_first=losses[0]["loss"],
             loss_last=losses[-1]["loss"],

@@ -27,6 +27,7 @@ _TELLING = (
     "compile_mode",
     "tuning",
     "tweaks",
+    "independent",
 )
 
 

@@ -8,7 +8,7 @@ from isoscale.common.report.drawing.plot import Plot, with_own_ids
 from isoscale.common.report.formats.templates import make_environment, printable
 from isoscale.common.report.study.contents import Contents
 from isoscale.common.report.study.data import PLOTS
-from isoscale.common.report.study.tables import lanes, laws, runs
+from isoscale.common.report.study.tables import factors, lanes, laws, runs
 
 FILE = "report.html"
 
@@ -37,6 +37,7 @@ def to_html(contents: Contents, drawn: Mapping[str, tuple[str, bytes]]) -> str:
         contents=contents,
         figure=figure,
         lane_columns=lanes.COLUMNS,
+        factor_columns=factors.COLUMNS,
         law_columns=laws.COLUMNS,
         run_columns=runs.COLUMNS,
     )

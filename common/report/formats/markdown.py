@@ -10,7 +10,7 @@ from isoscale.common.report.formats.escape import escape_markdown
 from isoscale.common.report.formats.templates import make_environment
 from isoscale.common.report.study.contents import Contents
 from isoscale.common.report.study.data import PLOTS
-from isoscale.common.report.study.tables import lanes, laws, runs
+from isoscale.common.report.study.tables import factors, lanes, laws, runs
 
 FILE = "report.md"
 
@@ -36,6 +36,7 @@ def to_markdown(contents: Contents) -> str:
         row=row,
         rule=rule,
         lane_columns=lanes.COLUMNS,
+        factor_columns=factors.COLUMNS,
         law_columns=laws.COLUMNS,
         run_columns=runs.COLUMNS,
     )

@@ -12,7 +12,9 @@ from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.study import turns
 from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
+from isoscale.common.report.study.answers.limits import limit_sentence
 from isoscale.common.report.study.answers.matrix import EXPLANATION, Matrix, make_matrix
+from isoscale.common.report.study.answers.recommend import recommendations
 from isoscale.common.report.study.answers.setting import Glance, answer, glance
 from isoscale.common.report.study.conditions import Conditions
 from isoscale.common.report.study.data import StudyData
@@ -25,6 +27,7 @@ from isoscale.common.report.study.plots.source import with_source
 from isoscale.common.report.study.plots.waterfall import waterfall_plots
 from isoscale.common.report.study.problems import problems
 from isoscale.common.report.study.tables import cells as cell_table
+from isoscale.common.report.study.tables import factors as factor_table
 from isoscale.common.report.study.tables import laws as law_table
 from isoscale.common.report.study.tables.comparisons import comparison_row
 from isoscale.common.report.study.tables.lanes import rows
@@ -43,6 +46,9 @@ class Section:
       short: the title without what all settings of the study share.
       sentences: the answer.
       verdicts: (comparison, ratio, evidence, outcome) rows.
+      factors: rows of the table of factors of efficiency; [] without cells on several devices.
+      limits: what limits each cell on several devices, one sentence each.
+      advice: how many devices to use, one recommendation for each framework.
       laws: rows of the table of laws of scaling; [] without cells on several devices.
       columns, rows: of the table of cells.
       remarks: sentences about the steps of a run and about the losses.
@@ -55,6 +61,9 @@ class Section:
     anchor: str
     sentences: list[str]
     verdicts: list[tuple[str, str, str, str]]
+    factors: list[list[str]]
+    limits: list[str]
+    advice: list[str]
     laws: list[list[str]]
     columns: list[str]
     rows: list[list[str]]
@@ -160,7 +169,8 @@ def _section(
 ) -> Section:
     curves, unreadable = loss_curves(study, setting) if drawn else ([], [])
     laws = study.laws[setting.title]
-    plots = setting_plots(setting, frameworks, curves, laws) if drawn else []
+    factors = study.factors[setting.title]
+    plots = setting_plots(setting, frameworks, curves, laws, factors) if drawn else []
     losses = study.losses[setting.title]
     columns, table = cell_table.table(setting.cells)
     return Section(
@@ -172,6 +182,9 @@ def _section(
             comparison_row(v, more=turns.minutes(setting, v, planned=study.planned))
             for v in study.verdicts[setting.title]
         ],
+        factors=factor_table.rows(factors),
+        limits=[limit_sentence(found) for found in factors],
+        advice=recommendations(study, setting),
         laws=law_table.rows(laws),
         columns=columns,
         rows=table,

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.analysis.correction import Target, in_one_family
+from isoscale.common.analysis.factors import Factors, factors_of
 from isoscale.common.analysis.losses import LossSpread, loss_spread
 from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cells
 from isoscale.common.analysis.series_laws import SeriesLaws, laws_of
-from isoscale.common.analysis.settings import Setting, split_into_settings
+from isoscale.common.analysis.settings import Setting, independent_name, split_into_settings
 from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes
 from isoscale.common.config.cell import Cell
@@ -126,12 +127,25 @@ class StudyData:
         """Setting title -> the laws of its series; fitted when first needed."""
         return {s.title: laws_of(s, scaling=self.scaling) for s in self.settings}
 
+    @functools.cached_property
+    def factors(self) -> dict[str, list[Factors]]:
+        """Setting title -> what its cells on several devices lose, and to what."""
+        return {s.title: factors_of(s, scaling=self.scaling) for s in self.settings}
+
     def names(self) -> dict[Cell, tuple[str, str]]:
         """Returns cell -> (name, title of its setting) for all cells."""
         # Later entries win: a cell keeps the name that it has in the ordinary report.
         settings = [*(lanes.setting for lanes in self.lanes), *self.settings]
-        return {
-            cell.cell: (name, setting.title) for setting in settings for name, cell in setting.cells
+        # Independent cells of a setting whose other cells have no results stand alone.
+        alone = {
+            cell.cell: (independent_name(cell.cell), cell.cell.model)
+            for cell in self.summaries
+            if cell.cell.independent
+        }
+        return alone | {
+            cell.cell: (name, setting.title)
+            for setting in settings
+            for name, cell in (*setting.base_cases, *setting.cells)
         }
 
     def earlier_attempts(self) -> list[str]:
@@ -256,10 +270,11 @@ def load_study(store: Store) -> StudyData:
     found = summarize_cells(lines, scaling=record.scaling, shared=record.shared())
     summaries = _shown([cell for cell in found if cell.cell.tuning != LADDER], record.scaling)
     settings = split_into_settings(summaries, scaling=record.scaling)
+    dependent = [cell for cell in found if not cell.cell.independent]
     (verdicts, lanes), tests = in_one_family(
         lambda family: (
             judge(settings, family),
-            compare_lanes(found, scaling=record.scaling, tests=family),
+            compare_lanes(dependent, scaling=record.scaling, tests=family),
         ),
         margin=record.same_within,
         target=_target(record),

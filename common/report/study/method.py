@@ -8,7 +8,7 @@ from isoscale.common.registry import lookup
 from isoscale.common.report.study import turns
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
-from isoscale.common.report.study.tables import laws
+from isoscale.common.report.study.tables import factors, laws
 from isoscale.common.report.words import RATE_AND_TIME
 
 
@@ -61,6 +61,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "(results.csv), and FLOP/s (FLOPs of a step x measured steps per second). All other "
         "figures of runs are measured; no figure of runs is estimated.",
     ]
+    if any(study.factors.values()):
+        paragraphs.append(factors.METHOD)
     if any(study.laws.values()):
         paragraphs.append(laws.METHOD)
     if any(summary.cell.platform == "cpu" for summary in (*study.summaries, *study.ladder)):

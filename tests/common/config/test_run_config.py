@@ -201,9 +201,10 @@ def test_cells_differ_if_any_setting_of_the_cell_differs(name: str) -> None:
         "compile_mode": "eager", "tuning": "tuned", "dataset": "digits", "input_pipeline": "timed",
         "tweaks": ("a",), "platform": "gpu", "threads_per_device": 3, "optimizer":
         OptimizerConfig(beta1=0.5), "gradient_accumulation_steps": 2, "steps_per_dispatch": 10,
-        "scenario": "breakdown", "env": ("TF_X=1",), "tf32": True,
+        "scenario": "breakdown", "env": ("TF_X=1",), "tf32": True, "independent": 2,
     }  # fmt: skip
     base = {**BASE, "available_cores": 8, "platform": "gpu" if name == "tf32" else "cpu"}
+    base |= {"process_model": "per_device"} if name == "independent" else {}
     assert RunConfig(**base).cell() != RunConfig(**{**base, name: changes[name]}).cell()
 
 
@@ -277,3 +278,47 @@ def test_flags_rebuild_the_settings() -> None:
     settings = read_settings(fv)
     assert settings.pop("tweaks") == ["none"]
     assert settings == {name: getattr(config, name) for name in settings}
+
+
+INDEPENDENT = {**BASE, "independent": 2, "process_model": "per_device"}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"independent": 3}, "independent=3 with devices=2: it must be at most the number"),
+        ({"devices": 1, "independent": 1}, "independent=1 with devices=1"),
+        ({"platform": "tpu"}, "independent=2 on platform=tpu"),
+        ({"process_model": "single"}, "each device needs a process of its own"),
+        ({"global_batch_size": 63}, "not divisible by devices=2"),
+        ({"available_cores": 1}, "needs 2 cores and 1 are available"),
+    ],
+)
+def test_independent_devices_that_cannot_be_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        RunConfig(**{**INDEPENDENT, **change})
+
+
+def test_a_process_of_an_independent_run_trains_its_share_on_one_device() -> None:
+    config = RunConfig(**INDEPENDENT)
+    assert (config.processes, config.examples_per_step, config.mesh) == (2, 64, Mesh(data=1))
+    part = config.part
+    assert (part.devices, part.independent, part.global_batch_size) == (1, 0, 32)
+    alone = RunConfig(**{**INDEPENDENT, "independent": 1, "available_cores": 1})
+    assert (alone.processes, alone.examples_per_step) == (1, 32)
+    together = RunConfig(**BASE)
+    assert together.part is together
+    assert together.examples_per_step == 64
+
+
+def test_an_independent_cell_differs_from_the_one_with_communication() -> None:
+    plain, independent = RunConfig(**BASE).cell(), RunConfig(**INDEPENDENT).cell()
+    assert "independent" not in plain.to_record()
+    assert plain.id != independent.id
+    assert Cell.from_record(independent.to_record()) == independent
+    assert independent.examples_per_step == 64
+    broken = {**independent.to_record(), "independent": 3}
+    with pytest.raises(ValueError, match="independent must be between 0 and devices"):
+        Cell.from_record(broken)

@@ -328,3 +328,50 @@ def test_a_thread_that_leaves_its_cores_fails_the_run(at_step: int) -> None:
         assert measured == (at_step == 8), "found before anything is measured, if it can be"
     finally:
         Pinning(sorted(before)).pin_again()
+
+
+class IndependentRanks(TwoRanks):
+    """Counts the steps that count; others train on while the slower rank has its window."""
+
+    extra = 0
+
+    def until_all(self, work: Any) -> None:
+        self.calls.append("until_all")
+        for _ in range(2):
+            work()
+            self.extra += 1
+
+
+def independent(runner: IndependentRanks, **changes: Any) -> TrainingOutcome:
+    config = dataclasses.replace(
+        CONFIG, devices=2, independent=2, process_model="per_device", **changes
+    )
+    return session_of(runner, config=config, until_all=runner.until_all).run()
+
+
+def test_the_rates_of_independent_ranks_add_up() -> None:
+    result = independent(IndependentRanks(seconds_per_step=0.5))
+    # One rank takes 0.5 s for a step, the other 1 s: 32 / 0.5 + 32 / 1 examples in a second.
+    assert result.examples_per_second == pytest.approx(96)
+    assert result.step_seconds.median == pytest.approx(64 / 96)
+    assert result.rank_combination.startswith("harmonic mean")
+
+
+def test_an_independent_rank_trains_on_after_its_window_outside_the_clocks() -> None:
+    runner = IndependentRanks()
+    result = independent(runner)
+    windows = runner.calls.count("until_all")
+    assert runner.extra == 2 * windows > 0
+    for place in (i for i, call in enumerate(runner.calls) if call == "until_all"):
+        before, after = runner.calls[:place], runner.calls[place:]
+        assert before[::-1].index("clock") < before[::-1].index("step")  # the window has ended
+        assert after.index("metrics") > after.index("step")
+    plain = run(FakeRunner())[1]
+    assert result.steps_trained == plain.steps_trained  # steps of the others do not count
+
+
+def test_one_of_several_devices_alone_trains_its_share_of_the_batch() -> None:
+    config = dataclasses.replace(CONFIG, devices=2, independent=1, process_model="per_device")
+    runner = FakeRunner(seconds_per_step=0.5)
+    result = session_of(runner, config=config).run()
+    assert result.examples_per_second == pytest.approx(32 / 0.5)

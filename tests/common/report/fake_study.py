@@ -86,7 +86,7 @@ def make_line(
             "p90": 1.5 * step_seconds,
             "n": 20,
         },
-        "examples_per_second": cell["global_batch_size"] / step_seconds,
+        "examples_per_second": Cell.from_record(cell).examples_per_step / step_seconds,
         "tokens_per_second": None,
         "compile_seconds": 1.25,
         "loss_first": 5.25,

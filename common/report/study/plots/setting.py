@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 
+from isoscale.common.analysis.factors import Factors
 from isoscale.common.analysis.series_laws import SeriesLaws
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import looks
 from isoscale.common.report.study.answers.shared import shared_of
+from isoscale.common.report.study.plots.factors import factor_plots
 from isoscale.common.report.study.plots.loss import LossCurves, loss_plot
 from isoscale.common.report.study.plots.per_cell import (
     ACCURACY,
@@ -25,6 +27,7 @@ def setting_plots(
     frameworks: Sequence[str],
     curves: LossCurves,
     laws: Sequence[SeriesLaws],
+    factors: Sequence[Factors],
 ) -> list[Plot]:
     """Returns the plots of a setting; [] without measured cells.
 
@@ -33,6 +36,7 @@ def setting_plots(
       frameworks: all frameworks of the report; the index of a framework gives its colour.
       curves: the losses of its cells.
       laws: the laws of scaling of its series.
+      factors: what its cells on several devices lose, and to what.
     """
     all_looks = looks(setting, frameworks)
     measured = [cell for _, cell in setting.cells if cell.examples_per_second is not None]
@@ -41,6 +45,7 @@ def setting_plots(
     plots = [
         *per_cell_plots(setting, STEP_TIME, all_looks),
         *scaling_plots(setting, all_looks, laws),
+        *factor_plots(setting, factors, frameworks),
     ]
     plots += per_cell_plots(setting, LATENCY, all_looks)
     if curves:

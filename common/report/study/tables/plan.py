@@ -50,7 +50,8 @@ def print_plan(
         rows.append(
             [
                 cell.model + sizes,
-                f"{cell.framework} {cell.strategy}",
+                f"{cell.framework} {cell.strategy}"
+                + (f", {cell.independent} independent" if cell.independent else ""),
                 str(cell.devices),
                 str(cell.global_batch_size),
                 cell.dtype,

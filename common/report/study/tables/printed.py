@@ -11,6 +11,8 @@ from isoscale.common.measure.conditions import DISTURBED, LOAD_UNKNOWN
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
+from isoscale.common.report.study.answers.limits import limit_sentence
+from isoscale.common.report.study.answers.recommend import recommendations
 from isoscale.common.report.study.answers.setting import glance
 from isoscale.common.report.study.answers.shared import shared_cells
 from isoscale.common.report.study.conditions import make_conditions
@@ -133,6 +135,16 @@ def print_in_short(study: StudyData) -> None:
     ]
     print_paragraphs(["In short: the fastest; how certain; whether more devices help:", *entries])
     print_paragraphs([f"- {sentence}" for sentence in shared_cells(study)])
+
+
+def print_limits(study: StudyData) -> None:
+    """Prints how many devices to use, and what limits each cell on several devices."""
+    for setting in study.settings:
+        limits = [limit_sentence(found) for found in study.factors[setting.title]]
+        entries = [*recommendations(study, setting), *limits]
+        if entries:
+            title = f"How many devices, and what limits them: {setting.title}"
+            print_paragraphs(["", title, *(f"- {entry}" for entry in entries)])
 
 
 def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:

@@ -1,0 +1,71 @@
+"""What limits a cell on several devices, in sentences made from its factors."""
+
+import math
+
+from isoscale.common.analysis.estimates import Ratio
+from isoscale.common.analysis.factors import Factor, Factors
+from isoscale.common.report.words import joined, number
+
+
+def share_text(found: Ratio) -> str:
+    """Returns a share in percent with its interval."""
+    text = f"{100 * found.value:.0f} %"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+
+
+def factor_text(factor: Factor) -> str:
+    """Returns a factor with its interval, for example ``0.63 [0.60, 0.66]``."""
+    return times_text(factor.ratio)
+
+
+def times_text(found: Ratio) -> str:
+    """Returns a ratio with its interval; an infinite end is said in words."""
+    value = _end(found.value)
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} [{_end(found.low)}, {_end(found.high)}]"
+
+
+def _end(value: float) -> str:
+    return "no limit" if math.isinf(value) else number(value, digits=2)
+
+
+def limit_sentence(found: Factors) -> str:
+    """Returns what limits a cell: its efficiency, its largest losses, and R."""
+    base = found.base.cell.strategy
+    text = (
+        f"{found.name} reaches {share_text(found.efficiency)} of {found.devices} times "
+        f"{base} on 1 device. {_losses(found)}"
+    )
+    r = found.compute_to_communication
+    if r is None:
+        return text
+    if math.isinf(r.value):
+        return f"{text} No exposed communication was measured."
+    return f"{text} R = compute / exposed communication = {times_text(r)}."
+
+
+def _losses(found: Factors) -> str:
+    if any(factor.ratio.low is None for factor in found.factors):
+        factors = joined([f"{factor.name} {factor_text(factor)}" for factor in found.factors])
+        return f"Factors, without intervals (a factor needs 3 groups or runs): {factors}."
+    losses = found.losses
+    if not losses:
+        return "No factor is shown to lose anything."
+    first, *others = [f"{factor.name} ({factor_text(factor)})" for factor in losses]
+    if found.is_largest_sure:
+        text = f"Most is lost to {first}"
+    elif others:
+        text = f"The largest losses are {joined([first, others.pop(0)])}; which is larger is open"
+    else:
+        text = f"A loss is shown for {first} only; others may be as large"
+    also = f", then {joined(others)}" if others else ""
+    gains = [
+        f"{factor.name} {factor_text(factor)}"
+        for factor in found.factors
+        if factor.ratio.low is not None and factor.ratio.low > 1
+    ]
+    gained = f" Gained by {joined(gains)}." if gains else ""
+    return f"{text}{also}.{gained}"

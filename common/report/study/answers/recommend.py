@@ -1,0 +1,95 @@
+"""Recommendations: how many devices to use in each framework, and what would change it."""
+
+from collections.abc import Sequence
+
+from isoscale.common.analysis.factors import COMMUNICATION, SMALLER_BATCH, Factors
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.analysis.verdicts import Verdict, comparable, ratio_text, why_no_verdict
+from isoscale.common.config.counts import counted
+from isoscale.common.report.study.answers.limits import factor_text
+from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.words import number
+
+FEWEST = "bare on 1 device"
+
+
+def recommendations(study: StudyData, setting: Setting) -> list[str]:
+    """Returns one recommendation for each framework that was measured on several devices."""
+    if study.losses[setting.title].alarm:
+        return []  # the cells must not be compared
+    found = []
+    factors = {entry.cell.cell: entry for entry in study.factors[setting.title]}
+    against = [v for v in study.verdicts[setting.title] if v.question == "against bare"]
+    for framework in dict.fromkeys(cell.cell.framework for _, cell in comparable(setting)):
+        own = [v for v in against if v.subject_cell.cell.framework == framework]
+        if own:
+            best = _best_of_each_count(own)
+            found.append(_recommend(framework, best, factors.get(best[-1].subject_cell.cell)))
+    return found
+
+
+def _best_of_each_count(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Returns the fastest strategy on each number of devices, fewest devices first."""
+    best: dict[int, Verdict] = {}
+    for verdict in sorted(verdicts, key=lambda v: v.ratio.value):
+        best[verdict.subject_cell.cell.devices] = verdict
+    return [best[count] for count in sorted(best)]
+
+
+def _recommend(framework: str, best: Sequence[Verdict], factors: Factors | None) -> str:
+    """Returns the recommendation for a framework.
+
+    Args:
+      framework: its name.
+      best: the comparison with bare of the fastest strategy on each number of devices.
+      factors: of the cell on most devices; None: its base cases were not measured.
+    """
+    pays = [verdict for verdict in best if verdict.outcome == "faster"]
+    evidence = "; ".join(
+        f"{verdict.subject_cell.cell.strategy} on "
+        f"{counted(verdict.subject_cell.cell.devices, 'device')} {ratio_text(verdict.ratio)}, "
+        f"{verdict.answer}"
+        for verdict in best
+    )
+    if all(verdict.outcome == "no verdict" for verdict in best):
+        why = why_no_verdict(verdict.ratio for verdict in best)
+        return f"{framework}: no recommendation: {why}. Against {FEWEST}: {evidence}."
+    if pays:
+        chosen = max(pays, key=lambda verdict: verdict.ratio.value)
+        use = counted(chosen.subject_cell.cell.devices, "device")
+        text = f"{framework}: use {use}. Against {FEWEST}: {evidence}."
+    else:
+        slower = all(verdict.outcome == "slower" for verdict in best)
+        why = "more are slower" if slower else "that more are faster is not shown"
+        text = f"{framework}: use 1 device; {why}. Against {FEWEST}: {evidence}."
+    return text + ("" if factors is None else f" {_what_changes(factors)}")
+
+
+def _what_changes(found: Factors) -> str:
+    """Returns what would have to change for more devices to pay, from the factors."""
+    free, devices = found.without_communication, counted(found.devices, "device")
+    if free.low is None or free.high is None:
+        return "What would change this is unknown: the factors have no intervals."
+    without = f"without any communication, {devices} would reach {ratio_text(free)}"
+    if free.high < 1:
+        text = f"No link can make {devices} pay: {without}."
+        smaller = next((f for f in found.factors if f.names == (SMALLER_BATCH,)), None)
+        if smaller is not None and smaller.loses:
+            text += (
+                f" The smaller batch of each device costs x {factor_text(smaller)}: a larger batch "
+                "or model is what would help."
+            )
+        return text
+    fall = found.fall_needed
+    if found.speedup.low is not None and found.speedup.low > 1:
+        lost = found.find(COMMUNICATION)
+        if lost is None or lost.high is None or lost.high >= 1:
+            return f"Communication is not shown to cost anything: {without}."
+        return f"A faster link, or a larger batch or model, can gain at most this: {without}."
+    if fall is None or free.low <= 1:
+        return f"Whether a faster link would make {devices} pay is not decided: {without}."
+    return (
+        f"For {devices} to pay, exposed communication must fall by {number(100 * fall, digits=0)} "
+        f"% (estimated from the factors): by a faster link, or by more compute in each step, that "
+        f"is a larger batch or model; {without}."
+    )
