@@ -172,7 +172,7 @@ def _section(
     factors = study.factors[setting.title]
     plots = setting_plots(setting, frameworks, curves, laws, factors) if drawn else []
     losses = study.losses[setting.title]
-    columns, table = cell_table.table(setting.cells)
+    columns, table = cell_table.table([*setting.cells, *setting.base_cases])
     return Section(
         title=setting.title,
         short=short,

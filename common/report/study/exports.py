@@ -7,6 +7,7 @@ from typing import Any
 
 from isoscale.common.analysis.correction import Tested
 from isoscale.common.analysis.estimates import CONFIDENCE, Estimate, Ratio
+from isoscale.common.analysis.factors import Factors
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.verdicts import RULE, Outcome, Verdict, why_no_verdict
 from isoscale.common.analysis.waterfall import Change, LaneGap, Lanes, Waterfall
@@ -119,6 +120,7 @@ def verdicts_record(study: StudyData) -> dict[str, Any]:
 
     Each verdict divides the ``examples_per_second`` of its subject by those of the other cell. The
     outcome ``same configuration`` has no ratio: tuned is stock there, and nothing was compared.
+    ``factors`` has the factors of efficiency of every cell on several devices.
     """
     return with_version(
         {
@@ -138,6 +140,11 @@ def verdicts_record(study: StudyData) -> dict[str, Any]:
                 ),
                 *itertools.chain.from_iterable(map(_of_lanes, study.lanes)),
             ],
+            "factors": [
+                _of_factors(setting.title, found)
+                for setting in study.settings
+                for found in study.factors[setting.title]
+            ],
         }
     )
 
@@ -154,6 +161,24 @@ def _of_verdict(setting: str, verdict: Verdict, *, alarm: str | None) -> dict[st
         answer=verdict.answer,
         tested=verdict.tested,
     )
+
+
+def _of_factors(setting: str, found: Factors) -> dict[str, Any]:
+    return {
+        "setting": setting,
+        "cell": found.name,
+        "cell_id": found.cell.cell.id,
+        "base_cell_id": found.base.cell.id,
+        **_ratio("efficiency_fraction", found.efficiency),
+        "factors": [
+            {"names": list(factor.names), **_ratio("factor", factor.ratio)}
+            for factor in found.factors
+        ],
+        "product_of_factors": found.product,
+        **_ratio("speedup_without_communication", found.without_communication),
+        **_ratio("compute_per_exposed_communication", found.compute_to_communication),
+        "fall_of_communication_needed_fraction": found.fall_needed,
+    }
 
 
 def _of_lanes(lanes: Lanes) -> Iterator[dict[str, Any]]:

@@ -140,7 +140,7 @@ def test_the_fall_of_communication_that_makes_devices_pay() -> None:
 
 def test_the_largest_loss_is_sure_only_if_its_interval_is_apart() -> None:
     (clear,) = found_in(STRONG, noise=0.002)
-    assert [factor.name for factor in clear.losses][0] == COMMUNICATION
+    assert next(factor.name for factor in clear.losses) == COMMUNICATION
     assert clear.is_largest_sure
     (close,) = found_in({**STRONG, "several": 0.0072 / 0.9}, noise=0.05)
     assert not close.losses or not close.is_largest_sure
