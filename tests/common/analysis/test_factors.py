@@ -15,7 +15,7 @@ from isoscale.common.analysis.factors import (
 )
 from isoscale.common.analysis.scaling import Scaling, summarize_cells
 from isoscale.common.analysis.settings import split_into_settings
-from tests.common.report.fake_study import make_cell, make_line, read_lines
+from tests.common.report.fake_study import make_cell, make_line, read_lines, turns_lines
 
 # Seconds per step of 64 examples (of 32, where one device has its share of them).
 STRONG = {
@@ -41,18 +41,29 @@ def cells_of(scaling: Scaling) -> dict[str, dict[str, Any]]:
     }
 
 
-def found_in(
+def lines_of(
     seconds: dict[str, float], *, scaling: Scaling = "strong", runs: int = 4, noise: float = 0.0
-) -> list[Factors]:
+) -> list[dict[str, Any]]:
+    """Returns the lines of runs that followed each other."""
     cells = cells_of(scaling)
     lines: list[dict[str, Any]] = []
     for run in range(runs):
         for index, (name, value) in enumerate(seconds.items()):
             wobble = 1 + noise * math.sin(3 * run + index)
             lines.append(make_line(cells[name], run, value * wobble, sequence=len(lines)))
-    (setting,) = split_into_settings(
-        summarize_cells(read_lines(lines), scaling=scaling), scaling=scaling
-    )
+    return lines
+
+
+def found_in(
+    seconds: dict[str, float], *, scaling: Scaling = "strong", runs: int = 4, noise: float = 0.0
+) -> list[Factors]:
+    lines = lines_of(seconds, scaling=scaling, runs=runs, noise=noise)
+    return factors_from(lines, scaling=scaling)
+
+
+def factors_from(lines: list[dict[str, Any]], *, scaling: Scaling = "strong") -> list[Factors]:
+    summaries = summarize_cells(read_lines(lines), scaling=scaling)
+    (setting,) = split_into_settings(summaries, scaling=scaling)
     return factors_of(setting, scaling=scaling)
 
 
@@ -144,3 +155,16 @@ def test_the_largest_loss_is_sure_only_if_its_interval_is_apart() -> None:
     assert clear.is_largest_sure
     (close,) = found_in({**STRONG, "several": 0.0072 / 0.9}, noise=0.05)
     assert not close.losses or not close.is_largest_sure
+
+
+def test_factors_of_runs_in_turns_are_free_of_drift_and_have_intervals() -> None:
+    cells = cells_of("strong")
+    listed = [(cells[name], value) for name, value in STRONG.items()]
+    (found,) = factors_from(turns_lines(listed, process=0.003, window=0.01, drift=0.3))
+    truth = {WRAPPER: 10 / 11, SMALLER_BATCH: 5 / 6, HARDWARE: 11 / 12, COMMUNICATION: 0.6}
+    for factor in found.factors:
+        assert factor.ratio.low is not None
+        assert factor.ratio.high is not None
+        assert factor.ratio.value == pytest.approx(truth[factor.name], rel=0.03)
+        assert 0 < factor.ratio.high - factor.ratio.low < 0.1
+    assert found.product == pytest.approx(found.efficiency.value, rel=0.01)

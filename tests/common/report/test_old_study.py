@@ -4,8 +4,8 @@
 before records had a schema version) and the files that the measuring code wrote from the study
 (``written_by_old_code/``: the report without its drawings, the CSV file and the verdicts). Since
 then the words of a report have changed, the tables of cells got the column ``COMPUTED``, the
-answer got the matrix, each setting got the table of laws, and two kinds of plots are no longer
-drawn (``GONE``).
+answer got the matrix, each setting got the table of laws and recommendations, and two kinds of
+plots are no longer drawn (``GONE``).
 """
 
 import dataclasses
@@ -117,6 +117,13 @@ def without_laws(text: str, pattern: str) -> str:
     return found
 
 
+def without_advice(text: str, pattern: str) -> str:
+    """Returns a report without the recommendations of each lane; earlier versions wrote none."""
+    found, count = re.subn(pattern, "", text, flags=re.DOTALL)
+    assert count == 2
+    return found
+
+
 def structure(folder: Path, part: str) -> Structure:
     text = read(folder, f"{part}/report.md")
     if part == MEASURED:
@@ -124,6 +131,7 @@ def structure(folder: Path, part: str) -> Structure:
         # 15 columns: the same number as that of the table of all runs, which comes after.
         text = without_matrix(text, r"\n\| model \| framework \|.*?\n\n")
         text = without_laws(text, r"\nLaws\n\n\| series \|.*?\n(?!\|)")
+        text = without_advice(text, r"\nRecommendations\n\n(?:- [^\n]*\n)+")
         cells, runs, after = text.partition("## All runs")
         cells = without_computed(cells, row=r"(?m)^\|.*\|$", cell=r" ((?:\\\||[^|])+) \|")
         text = "".join([cells, runs, after])
@@ -146,6 +154,7 @@ def page_structure(folder: Path, part: str) -> PageStructure:
     if part == MEASURED:
         page = without_matrix(without_program(page), '<table class="matrix">.*?</table>')
         page = without_laws(page, r"<h3>Laws</h3>\s*<table.*?</table>")
+        page = without_advice(page, r"<h3>Recommendations</h3>\s*<ul>.*?</ul>")
         cells, runs, after = page.partition('<h2 id="runs">')
         cells = without_computed(
             cells, row=r"<tr>.*?</tr>", cell=r"<t[dh](?: [^>]*)?>(.*?)</t[dh]>"

@@ -1,0 +1,138 @@
+"""What limits several devices, and recommendations: sentences, table, plot and export."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from isoscale.common.analysis.factors import factors_of
+from isoscale.common.analysis.scaling import summarize_cells
+from isoscale.common.analysis.settings import split_into_settings
+from isoscale.common.report.study.answers.limits import limit_sentence
+from isoscale.common.report.study.contents import Section, make_contents
+from isoscale.common.report.study.data import load_study
+from isoscale.common.report.study.tables.factors import COLUMNS, METHOD
+from isoscale.common.report.study.write import write_report
+from tests.common.analysis.test_factors import STRONG, WEAK, factors_from, lines_of
+from tests.common.report.fake_study import read_lines, write_study
+from tests.common.report.page import Page
+
+QUIET = {"runs": 5, "noise": 0.002}
+
+
+def section_of(folder: Path, seconds: dict[str, float], **kind: float) -> Section:
+    study = load_study(write_study(folder / "s", lines_of(seconds, **(kind or QUIET)), steps=0))
+    (section,) = make_contents(study, most_drawn=1).sections
+    return section
+
+
+def sentence_of(seconds: dict[str, float], **kind: float) -> str:
+    (found,) = factors_from(lines_of(seconds, **(kind or QUIET)))
+    return limit_sentence(found)
+
+
+def test_the_report_says_what_limits_and_shows_every_factor(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "s", lines_of(STRONG, **QUIET), steps=0))
+    page = Page(write_report(study).read_text(encoding="utf-8")).text
+    markdown = (study.folder / "report.md").read_text(encoding="utf-8")
+    (section,) = make_contents(study, most_drawn=0).sections
+    (row,) = section.factors
+    assert row[0] == "torch ddp on 2 devices"
+    assert row[1].startswith("42 % [")
+    assert [text.split(" ")[0] for text in row[2:6]] == ["0.91", "0.83", "0.92", "0.60"]
+    assert row[6:7] == ["42 %"]
+    assert row[7].startswith("1.50 [1.")
+    for text in (page, html.unescape(markdown.replace("\\", ""))):
+        for entry in (*COLUMNS, *row, *section.limits, *section.advice, METHOD):
+            assert entry in text
+    assert (study.folder / "plots" / f"{study.settings[0].slug}_factors.svg").is_file()
+    cells = [line[0] for line in section.rows]
+    assert "torch ddp, 2 of 2 devices independent" in cells
+
+
+def test_the_largest_loss_is_named_with_the_others_behind_it() -> None:
+    said = sentence_of(STRONG)
+    assert said.startswith("torch ddp on 2 devices reaches 42 % [")
+    assert "of 2 times bare on 1 device. Most is lost to communication and waiting (0.60 [" in said
+    assert ", then smaller batch (0.83 [" in said
+    assert re.search(r"R = compute / exposed communication = 1\.50 \[1\.\d+, 1\.\d+\]\.$", said)
+
+
+def test_losses_that_cannot_be_told_apart_are_said_to_be_open() -> None:
+    said = sentence_of({**STRONG, "several": 0.0072 / 0.835}, runs=5, noise=0.01)
+    assert "which is larger is open" in said
+
+
+def test_gains_and_no_losses_are_said() -> None:
+    gain = sentence_of({**STRONG, "share": 0.004, "together": 0.004, "several": 0.004})
+    assert "Gained by smaller batch 1." in gain
+    even = dict.fromkeys(("bare", "one"), 0.010) | dict.fromkeys(
+        ("share", "together", "several"), 0.005
+    )
+    assert "No factor is shown to lose anything." in sentence_of(even, runs=5, noise=0.02)
+
+
+def test_too_few_runs_give_factors_without_intervals() -> None:
+    said = sentence_of(STRONG, runs=2, noise=0.0)
+    assert "without intervals (a factor needs 3 groups or runs)" in said
+    assert "wrapper 0.91, smaller batch 0.83" in said
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        # 12 ms on two devices, 10 ms on one, 7.2 ms without communication.
+        ({}, ["use 1 device; more are slower", "must fall by 42 % (estimated from the factors)"]),
+        ({"several": 0.008}, ["use 2 devices.", "can gain at most this", "would reach 1.39x"]),
+        ({"several": 0.0072}, ["use 2 devices.", "Communication is not shown to cost anything"]),
+        (
+            {"share": 0.009, "together": 0.011, "several": 0.015},
+            [
+                "use 1 device",
+                "No link can make 2 devices pay",
+                "smaller batch of each device costs",
+            ],
+        ),
+    ],
+)
+def test_recommendations_follow_from_verdicts_and_factors(
+    changes: dict[str, float], expected: list[str], tmp_path: Path
+) -> None:
+    (advice,) = section_of(tmp_path, {**STRONG, **changes}).advice
+    assert advice.startswith("torch: ")
+    assert "Against bare on 1 device: ddp on 2 devices" in advice
+    for text in expected:
+        assert text in advice
+
+
+def test_an_undecided_pair_is_no_recommendation_for_more_devices(tmp_path: Path) -> None:
+    close = {**STRONG, "several": 0.0101}
+    (advice,) = section_of(tmp_path, close, runs=5, noise=0.05).advice
+    assert "use 1 device; that more are faster is not shown" in advice
+
+
+def test_without_verdicts_there_is_no_recommendation(tmp_path: Path) -> None:
+    (advice,) = section_of(tmp_path, STRONG, runs=2, noise=0.0).advice
+    assert advice.startswith("torch: no recommendation: a verdict needs 3 runs")
+
+
+def test_the_export_has_the_factors(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "s", lines_of(STRONG, **QUIET), steps=0))
+    write_report(study)
+    (found,) = json.loads((study.folder / "verdicts.json").read_text())["factors"]
+    assert [entry["names"] for entry in found["factors"]] == [
+        ["wrapper"], ["smaller batch"], ["hardware"], ["communication and waiting"],
+    ]  # fmt: skip
+    low, high = found["efficiency_fraction_low"], found["efficiency_fraction_high"]
+    assert low < found["efficiency_fraction"] < high
+    assert found["fall_of_communication_needed_fraction"] == pytest.approx(2 / 4.8, rel=0.05)
+
+
+def test_weak_scaling_has_no_column_value_for_the_smaller_batch() -> None:
+    lines = lines_of(WEAK, scaling="weak", **QUIET)
+    summaries = summarize_cells(read_lines(lines), scaling="weak")
+    (setting,) = split_into_settings(summaries, scaling="weak")
+    (found,) = factors_of(setting, scaling="weak")
+    assert "smaller batch" not in limit_sentence(found)
