@@ -235,7 +235,7 @@ class Runs:
         return cores_of_devices(
             available_cores(),
             first_device=0,
-            devices=config.devices,
+            devices=config.devices_here,
             threads_per_device=config.threads_per_device,
         )
 
