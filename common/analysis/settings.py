@@ -109,6 +109,7 @@ def split_into_settings(
     cells = [summary.cell.to_record() for summary in summaries]
     equal = [name for name in _EQUAL if not (across_lanes and name == "tuning")]
     named = _varying(cells, [name for name in equal if name not in _ALWAYS_NAMED])
+    swept = _swept(summaries)
     groups: dict[str, list[CellSummary]] = {}
     alone: dict[str, list[CellSummary]] = {}
     for summary in summaries:
@@ -122,7 +123,7 @@ def split_into_settings(
     titles: set[str] = set()
     slugs: set[str] = set()
     for key, group in groups.items():
-        title = _unused(_title(group[0].cell, named, scaling), titles)
+        title = _unused(_title(group[0].cell, named, swept, scaling), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
         series = _series(group, equal)
         settings.append(
@@ -136,6 +137,14 @@ def split_into_settings(
     return settings
 
 
+def _swept(summaries: Sequence[CellSummary]) -> dict[str, list[str]]:
+    """Returns model -> the sizes that some of its cells set and others take from the preset."""
+    found: dict[str, dict[str, None]] = {}
+    for summary in summaries:
+        found.setdefault(summary.cell.model, {}).update(dict.fromkeys(summary.cell.overrides))
+    return {model: list(names) for model, names in found.items()}
+
+
 def _unused(name: str, used: set[str]) -> str:
     """Returns an unused name (the given one, or with a number) and adds the result to ``used``."""
     found, count = name, 1
@@ -146,8 +155,18 @@ def _unused(name: str, used: set[str]) -> str:
     return found
 
 
-def _title(cell: Cell, named: list[str], scaling: Scaling) -> str:
-    overrides = [f"{name}={_text(value)}" for name, value in cell.overrides.items()]
+def _title(cell: Cell, named: list[str], swept: dict[str, list[str]], scaling: Scaling) -> str:
+    """Returns the title of the setting of a cell.
+
+    Args:
+      cell: the cell.
+      named: further fields to name.
+      swept: model -> sizes to name; a cell that does not set one has that of the preset.
+      scaling: ``strong`` or ``weak``.
+    """
+    overrides = [
+        f"{name}={_text(cell.overrides.get(name, 'preset'))}" for name in sorted(swept[cell.model])
+    ]
     batch = (
         f"{'batch per device' if scaling == 'weak' else 'global batch'} {batch_of(cell, scaling)}"
     )

@@ -13,6 +13,7 @@ from isoscale.common.commands import report
 from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, FolderError, require_whole, unknown
 from isoscale.common.config.flags import Flags, flag_name
+from isoscale.common.config.options import text_of
 from isoscale.common.config.run_config import LARGEST_SEED
 from isoscale.common.config.setting_flags import (
     define_size_flags,
@@ -88,6 +89,11 @@ HOUSEKEEPING = {
 }
 
 
+def grid_flags() -> set[str]:
+    """Returns the names of the flags that choose cells: those of ``GRID``, and the sizes."""
+    return GRID | set(lookup.size_fields())
+
+
 def define_flags() -> Flags:
     """Returns the flags of the command, with its help page."""
     fv = Flags(
@@ -129,7 +135,7 @@ def define_flags() -> Flags:
     define_interpreter_flags(fv)
     extra.define_extra_flag(fv)
     define_training_flags(fv)
-    define_size_flags(fv, lookup.size_fields())
+    define_size_flags(fv, lookup.size_fields(), several=True)
     return fv
 
 
@@ -232,12 +238,16 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
     first.parse(original)
     merged.parse([*original, *argv])
     for flag, value in first.values().items():
-        if flag not in GRID | HOUSEKEEPING and getattr(merged, flag) != value:
-            raise ConfigError(
-                f"--{flag}={getattr(merged, flag)}: study '{store.folder.name}' was started with "
-                f"{value}; a study measures all runs in one way: choose another --study"
+        if flag not in grid_flags() | HOUSEKEEPING and getattr(merged, flag) != value:
+            given, begun = (
+                text_of(tuple(v) if isinstance(v, list) else v)
+                for v in (getattr(merged, flag), value)
             )
-    if any(typed.given(flag) for flag in GRID):
+            raise ConfigError(
+                f"--{flag}={given}: study '{store.folder.name}' was started with "
+                f"{begun}; a study measures all runs in one way: choose another --study"
+            )
+    if any(typed.given(flag) for flag in grid_flags()):
         # New cells get as many runs as the study has planned or begun so far.
         rounds = max(session.rounds for session in record.sessions)
         sessions = [_session([*original, *argv], rounds=rounds)]

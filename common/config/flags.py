@@ -22,6 +22,8 @@ from isoscale.common.config.parsers import (
     Number,
     Percent,
     PercentSerializer,
+    Rows,
+    RowsSerializer,
     Text,
 )
 from isoscale.common.config.read import MEBIBYTE, read_text
@@ -43,6 +45,7 @@ class Flags:
         self._values = flags.FlagValues()
         self._usage = usage
         self._order: list[str] = []
+        self._switches: set[str] = set()
 
     def _define(
         self,
@@ -89,6 +92,7 @@ class Flags:
         flags.DEFINE_boolean(name, default, help_, flag_values=self._values)
         self._values[name].parser = Boolean()
         self._order.append(name)
+        self._switches.add(name)
 
     def duration(self, name: str, default: str, help_: str) -> None:
         """Defines a flag for a duration; its value is in seconds."""
@@ -118,11 +122,25 @@ class Flags:
         help_: str,
         *,
         unique: bool = True,
+        minimum: int = 1,
         maximum: int = LARGEST,
     ) -> None:
-        """Defines a flag for a list of whole numbers from 1 to ``maximum``; see ``names``."""
-        parser = List(Number(int, 1, maximum), unique=unique)
+        """Defines a flag for a list of whole numbers in a range; see ``names``."""
+        parser = List(Number(int, minimum, maximum), unique=unique)
         self._define(parser, name, default, help_, ListSerializer())
+
+    def numbers(self, name: str, default: list[float] | None, help_: str) -> None:
+        """Defines a flag for a list of different numbers of at least 0."""
+        self._define(List(Number(float, 0.0)), name, default, help_, ListSerializer())
+
+    def booleans(self, name: str, default: list[bool] | None, help_: str) -> None:
+        """Defines a flag for a list of different truth values; ``--name`` alone means true."""
+        self._define(List(Boolean()), name, default, help_, ListSerializer())
+        self._switches.add(name)
+
+    def rows(self, name: str, default: list[tuple[int, ...]] | None, help_: str) -> None:
+        """Defines a flag for different values of several whole numbers each; see ``Rows``."""
+        self._define(Rows(Number(int, 1)), name, default, help_, RowsSerializer())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -246,7 +264,7 @@ class Flags:
         return found
 
     def _is_boolean(self, name: str) -> bool:
-        return name in self._order and self._values[name].boolean
+        return name in self._switches
 
     def _hint(self, before: list[tuple[str, str]], argument: str) -> str:
         """Returns what to type instead of an argument that is not a flag."""

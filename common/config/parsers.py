@@ -104,7 +104,54 @@ class ListSerializer(flags.ArgumentSerializer):
     """Writes a list as ``List`` reads it."""
 
     def serialize(self, value: list[Any]) -> str:
-        return ",".join(map(str, value))
+        return ",".join(str(v).lower() if isinstance(v, bool) else str(v) for v in value)
+
+
+class Rows(flags.ArgumentParser):
+    """Parses values that have several numbers each.
+
+    Commas alone separate the numbers of one value: ``256,128``. If ``x`` joins numbers, commas
+    separate values: ``256x128,64`` are (256, 128) and (64,). A value of one number may end with
+    ``x``: ``256x,128x`` are (256,) and (128,).
+    """
+
+    syntactic_help = (
+        "whole numbers of one value, separated by commas (256,128), or values with their numbers "
+        "joined by x (256x128,64x64)"
+    )
+
+    def __init__(self, item: flags.ArgumentParser):
+        self._value = List(item, unique=False)
+
+    def flag_type(self) -> str:
+        return "list"
+
+    def parse(self, argument: Any) -> list[tuple[Any, ...]]:
+        if isinstance(argument, list | tuple):
+            return list(argument)
+        text = str(argument)
+        texts = text.split(",") if "x" in text else [text.replace(",", "x")]
+        if len(texts) > MOST_ENTRIES:
+            raise ValueError(f"must be at most {MOST_ENTRIES} values separated by commas")
+        try:
+            values = [
+                tuple(self._value.parse(text.strip().removesuffix("x").replace("x", ",")))
+                for text in texts
+            ]
+        except ValueError as error:
+            raise ValueError(f"must be {self.syntactic_help}; a number {error}") from None
+        if len(set(values)) < len(values):
+            raise ValueError("must not contain a value twice")
+        return values
+
+
+class RowsSerializer(flags.ArgumentSerializer):
+    """Writes values as ``Rows`` reads them; one value stands without ``x``."""
+
+    def serialize(self, value: list[tuple[Any, ...]]) -> str:
+        if len(value) == 1:
+            return ",".join(map(str, value[0]))
+        return ",".join("x".join(map(str, v)) + ("x" if len(v) == 1 else "") for v in value)
 
 
 class Duration(flags.ArgumentParser):

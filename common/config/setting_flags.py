@@ -1,12 +1,12 @@
 """The flags of a run's settings, made from what ``RunConfig`` and ``OptimizerConfig`` declare."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.optimizer_config import OptimizerConfig
-from isoscale.common.config.options import FIELD, flag_default, options_of
+from isoscale.common.config.options import FIELD, flag_default, options_of, text_of
 from isoscale.common.config.run_config import PLATFORMS, RunConfig
 
 CELL_FLAGS = (
@@ -101,7 +101,9 @@ def read_settings(fv: Flags) -> dict[str, Any]:
     return values
 
 
-def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> None:
+def define_size_flags(
+    fv: Flags, sizes: dict[str, tuple[Any, list[str]]], *, several: bool = False
+) -> None:
     """Defines one flag for each size of any model.
 
     ``read_overrides`` checks that the model has the size.
@@ -109,10 +111,13 @@ def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> Non
     Args:
       fv: receives the flags.
       sizes: name -> (an example value, the model families that have this size).
+      several: each flag takes a list of values.
     """
     for name, (example, families) in sorted(sizes.items()):
         help_ = f"setting of {', '.join(families)} (default: the preset's)"
-        if isinstance(example, bool):
+        if several:
+            _define_sizes(fv, name, example, f"[list] {help_}")
+        elif isinstance(example, bool):
             fv.boolean(name, None, help_)
         elif isinstance(example, int):
             fv.integer(name, None, help_, minimum=0)
@@ -124,14 +129,39 @@ def define_size_flags(fv: Flags, sizes: dict[str, tuple[Any, list[str]]]) -> Non
             fv.integers(name, None, help_, unique=False)
 
 
-def read_overrides(
-    fv: Flags, sizes: Iterable[str], *, model: str, spec: Any
-) -> tuple[tuple[str, Any], ...]:
-    """Returns (size, value) pairs: the sizes given by flag that differ from the preset.
+def _define_sizes(fv: Flags, name: str, example: Any, help_: str) -> None:
+    """Defines the flag of a size as a list of values of the type of ``example``."""
+    if isinstance(example, bool):
+        fv.booleans(name, None, help_)
+    elif isinstance(example, int):
+        fv.integers(name, None, help_, minimum=0)
+    elif isinstance(example, float):
+        fv.numbers(name, None, help_)
+    elif isinstance(example, str):
+        fv.names(name, None, help_)
+    else:
+        fv.rows(
+            name, None, f"{help_}; 64,64 is one value, 64x64,128x128 are two, and 64x,128x are two"
+        )
+
+
+def given_sizes(fv: Flags, sizes: Iterable[str]) -> dict[str, Any]:
+    """Returns size -> value, for the sizes given by flag; in a list of values, all of them.
 
     Args:
       fv: the parsed flags.
       sizes: names of the sizes of all models.
+    """
+    return {name: getattr(fv, name) for name in sorted(sizes) if fv.given(name)}
+
+
+def read_overrides(
+    sizes: Mapping[str, Any], *, model: str, spec: Any
+) -> tuple[tuple[str, Any], ...]:
+    """Returns (size, value) pairs: the given sizes that differ from the preset, sorted.
+
+    Args:
+      sizes: size -> value.
       model: name of the model, for error messages.
       spec: the specification of the model's preset.
 
@@ -139,16 +169,13 @@ def read_overrides(
       ConfigError: the model lacks a given size.
     """
     overrides = []
-    for name in sorted(sizes):
-        if not fv.given(name):
-            continue
+    for name, value in sorted(sizes.items()):
+        value = tuple(value) if isinstance(value, list) else value
         if name not in spec.size_names():
             raise ConfigError(
-                f"--{name}={getattr(fv, name)}: model '{model}' lacks this size; its sizes are "
+                f"--{name}={text_of(value)}: model '{model}' lacks this size; its sizes are "
                 f"{', '.join(spec.size_names())}"
             )
-        value = getattr(fv, name)
-        value = tuple(value) if isinstance(value, list) else value
         if value != getattr(spec, name):
             overrides.append((name, value))
     return tuple(overrides)

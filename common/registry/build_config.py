@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isoscale.common.config.errors import ConfigError, require_choice, require_whole
@@ -18,7 +18,7 @@ from isoscale.common.config.run_config import (
     TUNINGS,
     RunConfig,
 )
-from isoscale.common.config.setting_flags import read_overrides, read_settings
+from isoscale.common.config.setting_flags import given_sizes, read_overrides, read_settings
 from isoscale.common.machine.control_groups import cpu_quota
 from isoscale.common.machine.cores import available_cores
 from isoscale.common.machine.visible_gpus import Gpus, look
@@ -104,6 +104,7 @@ def build_config(
     global_batch_size: int | None,
     dtype: str,
     compile_mode: str | None,
+    sizes: Mapping[str, Any] | None = None,
     tuning: str = STOCK,
     tweaks: Sequence[str] | None = None,
     tweaks_must_apply: bool = False,
@@ -118,6 +119,7 @@ def build_config(
       framework, strategy, model, devices, dtype: fields of the cell.
       global_batch_size: None: the model's default.
       compile_mode: None: the framework's default.
+      sizes: size -> value, of the sizes that replace those of the preset; None: from their flags.
       tuning: the lane.
       tweaks: changes to the lane; None: ``--tweaks``.
       tweaks_must_apply: whether a tweak without effect on this run is an error.
@@ -155,7 +157,8 @@ def build_config(
     info = lookup.framework_info(framework)
     strategy_info = lookup.strategy_info(framework, strategy)
     preset = lookup.preset(model)
-    overrides = read_overrides(fv, lookup.size_fields(), model=model, spec=preset.spec)
+    given = given_sizes(fv, lookup.size_fields()) if sizes is None else sizes
+    overrides = read_overrides(given, model=model, spec=preset.spec)
     spec = _spec(model, overrides)
     lookup.require_model_file(info, spec)
     batch = global_batch_size or preset.global_batch_size

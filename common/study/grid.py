@@ -6,6 +6,7 @@ from typing import Any
 from isoscale.common.config.errors import ConfigError, require_choice
 from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED, TUNINGS, RunConfig
+from isoscale.common.config.setting_flags import given_sizes
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config, default_devices
 from isoscale.common.study import plan
@@ -61,6 +62,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         framework: str,
         strategy: str,
         model: str,
+        sizes: dict[str, Any],
         devices: int,
         batch: int | None,
         dtype: str,
@@ -75,6 +77,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
             strategy=strategy,
             model=model,
             devices=devices,
+            sizes=sizes,
             global_batch_size=size * (devices if fv.scaling == "weak" else 1),
             dtype=dtype,
             compile_mode=modes.get(framework),
@@ -120,6 +123,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         devices=devices,
         batches=fv.global_batch_size or [None],
         dtypes=fv.dtype,
+        sizes=given_sizes(fv, lookup.size_fields()),
         build=build_all,
         max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
     )

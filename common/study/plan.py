@@ -1,7 +1,9 @@
 """The plan of a study: its cells, and the order in which their runs are executed."""
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -144,6 +146,7 @@ def expand(
     devices: Sequence[int],
     batches: Sequence[int | None],
     dtypes: Sequence[str],
+    sizes: Mapping[str, Sequence[Any]],
     build: Callable[..., list[RunConfig]],
     max_devices: Callable[[str, str], int | None],
 ) -> list[RunConfig]:
@@ -158,6 +161,7 @@ def expand(
       devices: device counts.
       batches: global batch sizes; None: the model's.
       dtypes: names of dtypes.
+      sizes: size of a model -> its values; each combination makes cells.
       build: returns the cells of one point of the grid.
       max_devices: (framework, strategy) -> device limit; None: no limit.
 
@@ -170,15 +174,19 @@ def expand(
         return [n for n in devices if limit is None or n <= limit] or [limit or 1]
 
     counts = {pair: counts_of(pair) for pair in pairs}
-    _check_cells(len(models) * len(dtypes) * len(batches) * sum(map(len, counts.values())))
+    combined = math.prod(map(len, sizes.values()))
+    points = len(models) * len(dtypes) * len(batches) * sum(map(len, counts.values()))
+    _check_cells(points * combined)
     configs: list[RunConfig] = []
-    grid = itertools.product(models, dtypes, batches, pairs)
-    for model, dtype, batch, (framework, strategy) in grid:
+    combinations = itertools.product(*sizes.values())
+    grid = itertools.product(models, combinations, dtypes, batches, pairs)
+    for model, values, dtype, batch, (framework, strategy) in grid:
         for count in counts[framework, strategy]:
             configs += build(
                 framework=framework,
                 strategy=strategy,
                 model=model,
+                sizes=dict(zip(sizes, values, strict=True)),
                 devices=count,
                 batch=batch,
                 dtype=dtype,
@@ -191,5 +199,5 @@ def _check_cells(cells: int) -> None:
     if cells > MOST_CELLS:
         raise ConfigError(
             f"the grid has {cells} cells or more; at most {MOST_CELLS} are allowed: name fewer "
-            "models, strategies, --devices, --global_batch_size, --dtype or --tuning"
+            "models, strategies, --devices, --global_batch_size, --dtype, --tuning or sizes"
         )

@@ -48,7 +48,10 @@ def _said(line: ResultLine) -> str:
 
 # What a name says besides framework and devices, if cells of the same name would differ in it.
 _SAID: dict[str, Callable[[Cell], str]] = {
-    "overrides": lambda cell: " ".join(f"{name}={size}" for name, size in cell.overrides.items()),
+    "overrides": lambda cell: " ".join(
+        f"{name}={','.join(map(str, size)) if isinstance(size, list) else size}"
+        for name, size in cell.overrides.items()
+    ),
     "global_batch_size": lambda cell: f"batch={cell.global_batch_size}",
     "dtype": lambda cell: cell.dtype,
     "compile_mode": lambda cell: cell.compile_mode,

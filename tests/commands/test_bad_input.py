@@ -38,6 +38,7 @@ COMPARE = [
     (["--learning_rate=fast"], "--learning_rate=fast: must be a number"),
     (["--time_budget=soon"], "--time_budget=soon: must be a duration"),
     (["--models=gpt_tiny", "--num_heads=3"], "num_heads=3 does not divide d_model=128"),
+    (["--models=gpt_tiny", "--d_model=64,6.5"], "--d_model=64,6.5: must be a whole number"),
     (["--models=mlp_medium", "--d_model=64"], "model 'mlp_medium' lacks this size; its sizes are"),
     (["--models=mlp_medium", "--dataset=digits"], "64 features and 10 classes"),
     (["--study=../escape"], "--study='../escape' must be a plain name"),
@@ -96,6 +97,8 @@ RUNNER = [
     (["--model=mlp_digits", "--platform=gpu"], "this machine shows"),
     (["--model=moe_tiny", "--stepz=9"], "did you mean '--steps', "),
     (["--model=moe_tiny", "--compile_mode=xla"], "unknown compile_mode of jax 'xla'"),
+    (["--model=moe_tiny", "--d_model=64,128"], "--d_model=64,128: must be a whole number, 0 to"),
+    (["--model=mlp_medium", "--hidden_sizes=8x8,4x4"], "--hidden_sizes=8x8,4x4: must be a whole"),
     (["--model=mlp_medium", "--hidden_sizes=8,x"], "--hidden_sizes=8,x: must be a whole number"),
 ]
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from isoscale.common.config.counts import counted
+from isoscale.common.config.options import text_of
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.words import joined
@@ -42,7 +43,7 @@ def print_plan(
         seconds += 0 if missing else runs * each
         if cells > _SHOWN_CELLS:
             continue
-        sizes = "".join(f" {name}={value}" for name, value in cell.overrides)
+        sizes = "".join(f" {name}={text_of(value)}" for name, value in cell.overrides)
         marks = ["oversubscribed"] if cell.oversubscribed else []
         marks += [f"without {name}: {why}" for name, why in cell.tweaks_left_out]
         marks += [f"also tuned: {shared[name]}"] if (name := cell.cell().id) in shared else []
