@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,9 +21,11 @@ from isoscale.common.analysis.turns import LEAST_ROUNDS, Rounds, paired_ratio, t
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, STOCK
 from isoscale.common.measure.turns import TurnsFigures
-from isoscale.common.study.records import ResultLine, SharedCell
+from isoscale.common.study.plan import group_key
+from isoscale.common.study.records import BOTH, ResultLine, Scalings, SharedCell
 
 Scaling = Literal["strong", "weak"]
+SCALINGS: tuple[Scaling, ...] = ("strong", "weak")
 
 _NOT_IN_BASE = (
     "strategy",
@@ -37,10 +39,11 @@ _NOT_IN_BASE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellSummary:
-    """The results of a cell over its runs.
+    """The results of a cell over its runs, for one of the settings that show the cell.
 
     Attributes:
       cell: the cell as recorded; of a shared cell, the cell of the other lane.
+      scaling: that of the setting; decides the base.
       ok: result lines of its successful runs.
       statuses: status -> number of lines.
       step_seconds: median over runs of each run's typical time per step (the median over windows;
@@ -63,6 +66,7 @@ class CellSummary:
     """
 
     cell: Cell
+    scaling: Scaling = "strong"
     ok: list[ResultLine]
     statuses: dict[str, int]
     step_seconds: Estimate | None
@@ -125,6 +129,33 @@ def batch_of(cell: Cell, scaling: Scaling) -> int:
     """Returns the batch size that compared cells share: the global batch size; with weak scaling,
     the batch size per device."""
     return cell.global_batch_size // (cell.devices if scaling == "weak" else 1)
+
+
+def scalings_of(cells: Collection[Cell]) -> dict[Cell, list[Scaling]]:
+    """Returns which settings show each cell of a study with strong and weak scaling.
+
+    A cell on several devices belongs to the strong setting if its global batch was measured on one
+    device, and to the weak one if the batch of each of its devices was. Without such a cell on one
+    device, another device count with the same batch decides. A cell on one device is the base of
+    both. What then belongs to neither is strong.
+
+    The base decides first because a sweep over batches has many cells with equal batches by chance:
+    with 1, 2 and 4 devices and the batches 64 and 128, weak scaling also has 256 on 2 and 4.
+    """
+    alike: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(group_key(cell, scaling=BOTH), []).append(cell)
+    found: dict[Cell, list[Scaling]] = {}
+    for group in alike.values():
+        counts: dict[tuple[Scaling, int], set[int]] = {}
+        for cell in group:
+            for scaling in SCALINGS:
+                counts.setdefault((scaling, batch_of(cell, scaling)), set()).add(cell.devices)
+        for cell in group:
+            others = {s: counts[s, batch_of(cell, s)] - {cell.devices} for s in SCALINGS}
+            based = [s for s in SCALINGS if 1 in others[s]]
+            found[cell] = based or [s for s in SCALINGS if others[s]] or ["strong"]
+    return found
 
 
 def _base_key(cell: Cell, *, global_batch_size: int) -> tuple[str, int]:
@@ -208,9 +239,11 @@ def unsound(a: CellSummary, b: CellSummary) -> str | None:
 
 
 def summarize_cells(
-    results: Sequence[ResultLine], *, scaling: Scaling, shared: Sequence[SharedCell] = ()
+    results: Sequence[ResultLine], *, scaling: Scalings, shared: Sequence[SharedCell] = ()
 ) -> list[CellSummary]:
     """Returns one summary per cell, in order of first appearance; shared cells come last.
+
+    With both scalings, a cell that a strong and a weak setting show has a summary for each.
 
     Args:
       results: lines of ``results.jsonl``.
@@ -224,6 +257,12 @@ def summarize_cells(
         groups.setdefault(line.cell, []).append(line)
     summaries = [_without_speedup(group) for group in groups.values()]
     summaries += _shared(summaries, shared)
+    if scaling == BOTH:
+        of = scalings_of([summary.cell for summary in summaries])
+        summaries = [dataclasses.replace(x, scaling=s) for x in summaries for s in of[x.cell]]
+    else:
+        only: Scaling = "weak" if scaling == "weak" else "strong"
+        summaries = [dataclasses.replace(x, scaling=only) for x in summaries]
     bases: dict[tuple[str, int], CellSummary] = {}
     for summary in summaries:
         cell = summary.cell
@@ -232,7 +271,7 @@ def summarize_cells(
             bases[key] = summary
     found: list[tuple[int, CellSummary]] = []
     for index, summary in enumerate(summaries):
-        batch = batch_of(summary.cell, scaling)
+        batch = batch_of(summary.cell, summary.scaling)
         base = bases.get(_base_key(summary.cell, global_batch_size=batch))
         if summary.ok and base:
             found.append((index, base))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from isoscale.common.analysis.scaling import CellSummary, Scaling, batch_of
-from isoscale.common.config.cell import Cell
+from isoscale.common.study.records import BOTH, Scalings
 
 # Fields that must be equal for two cells to be compared; the other fields distinguish cells.
 _EQUAL = (
@@ -44,12 +44,14 @@ class Setting:
       series: framework, strategy and further distinguishing values -> cells by device count.
       independent: the independent cells (``RunConfig.independent``), which are base cases: they say
         what the devices do without communication, and are no way to train a model.
+      scaling: whether its cells share the global batch, or the batch of a device.
     """
 
     title: str
     slug: str
     series: dict[str, list[CellSummary]]
     independent: list[CellSummary] = dataclasses.field(default_factory=list)
+    scaling: Scaling = "strong"
 
     @property
     def cells(self) -> list[tuple[str, CellSummary]]:
@@ -95,7 +97,7 @@ def _varying(cells: Iterable[dict[str, Any]], names: Iterable[str]) -> list[str]
 
 
 def split_into_settings(
-    summaries: Sequence[CellSummary], *, scaling: Scaling, across_lanes: bool = False
+    summaries: Sequence[CellSummary], *, scaling: Scalings, across_lanes: bool = False
 ) -> list[Setting]:
     """Returns the settings of a study, each with its series, in order of first appearance.
 
@@ -103,7 +105,7 @@ def split_into_settings(
 
     Args:
       summaries: the cells.
-      scaling: ``strong`` or ``weak``.
+      scaling: that of the study; with both, a setting has one of them, which its title names.
       across_lanes: whether one setting may hold cells of several lanes.
     """
     cells = [summary.cell.to_record() for summary in summaries]
@@ -115,7 +117,8 @@ def split_into_settings(
     for summary in summaries:
         record = summary.cell.to_record()
         common = {name: record.get(name) for name in equal} | {
-            "global_batch_size": batch_of(summary.cell, scaling)
+            "global_batch_size": batch_of(summary.cell, summary.scaling),
+            "scaling": summary.scaling,
         }
         kind = alone if summary.cell.independent else groups
         kind.setdefault(json.dumps(common, sort_keys=True), []).append(summary)
@@ -123,7 +126,8 @@ def split_into_settings(
     titles: set[str] = set()
     slugs: set[str] = set()
     for key, group in groups.items():
-        title = _unused(_title(group[0].cell, named, swept, scaling), titles)
+        told = scaling == BOTH and any(summary.cell.devices > 1 for summary in group)
+        title = _unused(_title(group[0], named, swept, told=told), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
         series = _series(group, equal)
         settings.append(
@@ -132,6 +136,7 @@ def split_into_settings(
                 slug=_unused(slug, slugs),
                 series=series,
                 independent=alone.get(key, []),
+                scaling=group[0].scaling,
             )
         )
     return settings
@@ -155,21 +160,25 @@ def _unused(name: str, used: set[str]) -> str:
     return found
 
 
-def _title(cell: Cell, named: list[str], swept: dict[str, list[str]], scaling: Scaling) -> str:
+def _title(
+    summary: CellSummary, named: list[str], swept: dict[str, list[str]], *, told: bool
+) -> str:
     """Returns the title of the setting of a cell.
 
     Args:
-      cell: the cell.
+      summary: the cell.
       named: further fields to name.
       swept: model -> sizes to name; a cell that does not set one has that of the preset.
-      scaling: ``strong`` or ``weak``.
+      told: whether to name the scaling.
     """
+    cell, scaling = summary.cell, summary.scaling
     overrides = [
         f"{name}={_text(cell.overrides.get(name, 'preset'))}" for name in sorted(swept[cell.model])
     ]
     batch = (
         f"{'batch per device' if scaling == 'weak' else 'global batch'} {batch_of(cell, scaling)}"
     )
+    overrides += [f"{scaling} scaling"] if told else []
     accumulated = "gradient_accumulation_steps"
     if cell.gradient_accumulation_steps > 1 and accumulated not in named:
         named = [accumulated, *named]  # rare: the title names it even if all cells share it

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from isoscale.common.analysis.correction import Tests, in_one_family
 from isoscale.common.analysis.estimates import Ratio
 from isoscale.common.analysis.losses import loss_spread
-from isoscale.common.analysis.scaling import CellSummary, Scaling
+from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.verdicts import Outcome, answer_text, outcome_of, speed
 from isoscale.common.config.run_config import LADDER, STOCK, TUNED
+from isoscale.common.study.records import Scalings
 
 # Fields that may differ between the cells of a waterfall.
 _TUNED = ("tuning", "tweaks", "compile_mode", "steps_per_dispatch")
@@ -210,7 +211,7 @@ class Lanes:
 
 
 def compare_lanes(
-    summaries: Sequence[CellSummary], *, scaling: Scaling, tests: Tests | None = None
+    summaries: Sequence[CellSummary], *, scaling: Scalings, tests: Tests | None = None
 ) -> list[Lanes]:
     """Returns the settings that were measured in more than one lane.
 
@@ -220,7 +221,7 @@ def compare_lanes(
 
     Args:
       summaries: all cells of a study.
-      scaling: ``strong`` or ``weak``.
+      scaling: as for ``split_into_settings``.
       tests: the tests of the report; None: those of the lanes are corrected by themselves.
     """
     if tests is None:

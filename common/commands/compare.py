@@ -43,7 +43,7 @@ from isoscale.common.study.changed import check_unchanged
 from isoscale.common.study.execute import Study, StudySession
 from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.flags import define_study_flags
-from isoscale.common.study.grid import read_cells
+from isoscale.common.study.grid import read_cells, scaling_of
 from isoscale.common.study.interleave import Interleave
 from isoscale.common.study.records import (
     FIRST_STAGE,
@@ -305,7 +305,7 @@ def run(argv: Sequence[str]) -> int:
             limits=limits.Limits.read(request.flags),
             environment=environments.of_run,
             rounds=request.flags.rounds if how.mode == interleave.WINDOWS else 0,
-            scaling=request.flags.scaling,
+            scaling=scaling_of(request.flags),
         )
         more = request.budget_seconds is not None
         next_cells = [cell for cell, runs in study.cells() if (runs or more)]
@@ -339,7 +339,7 @@ def run(argv: Sequence[str]) -> int:
         )
         earlier = request.record.sessions if request.record else []
         record = StudyRecord(
-            scaling=request.flags.scaling,
+            scaling=scaling_of(request.flags),
             order_seed=request.flags.seed,
             order_rule=ORDER_RULE,
             interleave=how.mode,
@@ -359,7 +359,7 @@ def _interleave(request: CompareRequest) -> Interleave:
     cells = [cell for session in request.sessions for cell in session.cells]
     fv = request.flags
     by_steps = any(fv.given(flag) for flag in interleave.STEP_FLAGS)
-    return interleave.decide(fv.interleave, cells, scaling=fv.scaling, by_steps=by_steps)
+    return interleave.decide(fv.interleave, cells, scaling=scaling_of(fv), by_steps=by_steps)
 
 
 def _check_target(request: CompareRequest, how: Interleave) -> None:
@@ -475,5 +475,6 @@ def _print_table(study: StudyData) -> None:
     from isoscale.common.report.study.tables.printed import print_comparison, print_failures
 
     if any(line.ok for line in study.lines):
-        print_comparison(study.summaries, scaling=study.scaling, machines=study.machines)
+        shown = [cell for setting in study.settings for _, cell in setting.cells]
+        print_comparison(shown, scaling=study.scaling, machines=study.machines)
     print_failures(study)

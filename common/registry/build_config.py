@@ -138,6 +138,7 @@ def build_config(
             strategy=strategy,
             model=model,
             devices=1,
+            sizes=sizes,
             global_batch_size=max(1, batch // max(1, devices)),
             dtype=dtype,
             compile_mode=compile_mode,

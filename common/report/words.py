@@ -9,7 +9,7 @@ from isoscale.common.analysis.estimates import Estimate, Ratio
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.config.counts import counted
 from isoscale.common.measure.training_result import TrainingResult
-from isoscale.common.study.records import ResultLine
+from isoscale.common.study.records import BOTH, ResultLine, Scalings
 
 NO_VALUE = "-"
 SAME_CONFIGURATION = "same configuration"
@@ -20,6 +20,18 @@ RATE_AND_TIME = (
     "examples/s is not exactly batch / time per step."
 )
 """How the two figures of a run relate."""
+
+
+_BASES: dict[Scalings, str] = {
+    "strong": "the same global batch",
+    "weak": "the batch of one device",
+    BOTH: "the same global batch (strong) or at the batch of one device (weak)",
+}
+
+
+def base_text(scaling: Scalings) -> str:
+    """Returns the batch at which speedups have their base, after the word ``at``."""
+    return _BASES[scaling]
 
 
 def joined(items: Sequence[str]) -> str:

@@ -28,10 +28,11 @@ def define_study_flags(fv: Flags) -> None:
         "strategy on one device, and the devices without communication (--nobase_cases: only the "
         "cells that are named)",
     )
-    fv.text(
+    fv.names(
         "scaling",
-        "strong",
-        "strong: the global batch is fixed; weak: the global batch grows with the device count",
+        ["strong"],
+        "[list] strong: the global batch is fixed; weak: the global batch grows with the device "
+        "count; with both, cells on one device run once, and no setting mixes the two",
     )
     define_flag(
         fv,

@@ -10,9 +10,21 @@ from isoscale.common.config.setting_flags import given_sizes
 from isoscale.common.registry import lookup
 from isoscale.common.registry.build_config import build_config, default_devices
 from isoscale.common.study import plan
+from isoscale.common.study.records import BOTH, Scalings
 
 SCALINGS = ("strong", "weak")
 BARE = "bare"
+
+
+def scaling_of(fv: Flags) -> Scalings:
+    """Returns the scaling of a study as its record has it: ``strong``, ``weak``, or both.
+
+    Raises:
+      ConfigError: a scaling is unknown.
+    """
+    for name in fv.scaling:
+        require_choice("scaling", name, SCALINGS)
+    return BOTH if len(fv.scaling) > 1 else fv.scaling[0]
 
 
 def _compile_modes(fv: Flags, frameworks: list[str]) -> dict[str, str]:
@@ -37,7 +49,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
     Raises:
       ConfigError: a cell of the grid is invalid or cannot run.
     """
-    require_choice("scaling", fv.scaling, SCALINGS)
+    scalings = scaling_of(fv).split(",")
     frameworks = fv.frameworks or list(lookup.frameworks())
     for name in frameworks:
         require_choice("framework", name, lookup.frameworks())
@@ -65,6 +77,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         sizes: dict[str, Any],
         devices: int,
         batch: int | None,
+        scaling: str,
         dtype: str,
         tuning: str,
         tweaks: Sequence[str] | None = None,
@@ -78,7 +91,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
             model=model,
             devices=devices,
             sizes=sizes,
-            global_batch_size=size * (devices if fv.scaling == "weak" else 1),
+            global_batch_size=size * (devices if scaling == "weak" else 1),
             dtype=dtype,
             compile_mode=modes.get(framework),
             tuning=tuning,
@@ -93,7 +106,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         found = [build(**alone), build(**cell, independent=devices)]
         if BARE in lookup.strategies(cell["framework"]):
             found.append(build(**{**alone, "strategy": BARE}))
-        if fv.scaling == "strong":  # one device with its share of the batch, and nobody beside it
+        if cell["scaling"] == "strong":  # one device with its share of the batch, and nobody beside it
             found.append(build(**cell, independent=1))
         return found
 
@@ -124,6 +137,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         batches=fv.global_batch_size or [None],
         dtypes=fv.dtype,
         sizes=given_sizes(fv, lookup.size_fields()),
+        scalings=scalings,
         build=build_all,
         max_devices=lambda f, s: lookup.strategy_info(f, s).max_devices,
     )

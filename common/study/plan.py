@@ -79,10 +79,11 @@ def group_key(cell: Cell, *, scaling: str) -> tuple[str, int]:
 
     Args:
       cell: the cell.
-      scaling: ``strong``: the global batch is shared; ``weak``: the batch of a device.
+      scaling: ``strong``: the global batch is shared; ``weak``: the batch of a device;
+        ``strong,weak``: no batch is shared, because a cell on one device is the base of both.
     """
-    share = cell.devices if scaling == "weak" else 1
-    return cell.without(*_NOT_IN_GROUP), cell.global_batch_size // share
+    batches = {"strong": cell.global_batch_size, "weak": cell.global_batch_size // cell.devices}
+    return cell.without(*_NOT_IN_GROUP), batches.get(scaling, 0)
 
 
 def round_order(cells: int, *, seed: int, round_index: int) -> list[int]:
@@ -147,6 +148,7 @@ def expand(
     batches: Sequence[int | None],
     dtypes: Sequence[str],
     sizes: Mapping[str, Sequence[Any]],
+    scalings: Sequence[str],
     build: Callable[..., list[RunConfig]],
     max_devices: Callable[[str, str], int | None],
 ) -> list[RunConfig]:
@@ -162,6 +164,7 @@ def expand(
       batches: global batch sizes; None: the model's.
       dtypes: names of dtypes.
       sizes: size of a model -> its values; each combination makes cells.
+      scalings: ``strong``, ``weak`` or both; cells that both have come once.
       build: returns the cells of one point of the grid.
       max_devices: (framework, strategy) -> device limit; None: no limit.
 
@@ -177,22 +180,24 @@ def expand(
     combined = math.prod(map(len, sizes.values()))
     points = len(models) * len(dtypes) * len(batches) * sum(map(len, counts.values()))
     _check_cells(points * combined)
-    configs: list[RunConfig] = []
+    found: dict[str, RunConfig] = {}
     combinations = itertools.product(*sizes.values())
-    grid = itertools.product(models, combinations, dtypes, batches, pairs)
-    for model, values, dtype, batch, (framework, strategy) in grid:
+    grid = itertools.product(models, combinations, dtypes, batches, scalings, pairs)
+    for model, values, dtype, batch, scaling, (framework, strategy) in grid:
         for count in counts[framework, strategy]:
-            configs += build(
+            for config in build(
                 framework=framework,
                 strategy=strategy,
                 model=model,
                 sizes=dict(zip(sizes, values, strict=True)),
                 devices=count,
                 batch=batch,
+                scaling=scaling,
                 dtype=dtype,
-            )
-            _check_cells(len(configs))
-    return configs
+            ):
+                found.setdefault(config.cell().id, config)
+            _check_cells(len(found))
+    return list(found.values())
 
 
 def _check_cells(cells: int) -> None:

@@ -15,6 +15,9 @@ from isoscale.common.config.run_config import TRAINING
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.registry import lookup
 
+Scalings = Literal["strong", "weak", "strong,weak"]
+"""The scaling of a study; ``BOTH``: it has cells of both."""
+BOTH: Scalings = "strong,weak"
 ORDER_RULE = "numpy.random.default_rng((order_seed, round)).permutation(cells)"
 FIRST_STAGE = 6
 """Usual number of groups of the first stage of ``--target_ci``.
@@ -161,7 +164,7 @@ class StudyRecord:
 
     Attributes:
       scaling: ``strong``: the global batch is fixed; ``weak``: the global batch grows with the
-        device count.
+        device count; ``strong,weak``: the study has cells of both.
       order_seed: seed of the order of runs.
       order_rule: the expression that computes the order from the seed.
       interleave: ``windows`` or ``runs`` (``common/study/interleave.py``).
@@ -171,7 +174,7 @@ class StudyRecord:
       sessions: one record per call that planned runs, in order of the calls.
     """
 
-    scaling: Literal["strong", "weak"]
+    scaling: Scalings
     order_seed: int | None = None
     order_rule: str | None = None
     interleave: Literal["windows", "runs"] = "runs"

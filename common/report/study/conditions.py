@@ -16,7 +16,7 @@ from isoscale.common.machine.own_version import own_version
 from isoscale.common.processes import ranks
 from isoscale.common.report.study import turns
 from isoscale.common.report.words import SAME_CONFIGURATION
-from isoscale.common.study.records import ResultLine
+from isoscale.common.study.records import ResultLine, Scalings
 
 UNKNOWN = "unknown"
 
@@ -42,6 +42,12 @@ class Conditions:
         return [f"{name}: {value}" for name, value in self.facts] + [
             f"! {warning}" for warning in self.warnings
         ]
+
+
+_SCALINGS = {
+    "strong": "strong: the global batch stays the same on more devices",
+    "weak": "weak: the batch per device stays the same on more devices",
+}
 
 
 def _joined(values: Iterable[Any]) -> str:
@@ -122,7 +128,7 @@ def make_conditions(
     summaries: Sequence[CellSummary],
     machines: Sequence[dict[str, Any]],
     *,
-    scaling: str,
+    scaling: Scalings,
     framework_facts: Mapping[str, Mapping[str, Any]] | None = None,
     left_out: Sequence[str] = (),
 ) -> Conditions:
@@ -131,7 +137,7 @@ def make_conditions(
     Args:
       summaries: the cells.
       machines: of the study's sessions, in order.
-      scaling: ``strong`` or ``weak``.
+      scaling: that of the study.
       framework_facts: framework -> the settings that a run of the framework reported.
       left_out: tweaks that the tuned lane could not use, each with the reason.
     """
@@ -178,12 +184,7 @@ def make_conditions(
         ("dtype", _joined(cell.dtype + _tf32(cell) for cell in cells)),
         ("Optimizer", _joined(optimizers)),
         ("Data", f"{_of(cells, 'dataset')}; input pipeline: {_of(cells, 'input_pipeline')}"),
-        (
-            "Scaling",
-            "strong: the global batch stays the same on more devices"
-            if scaling == "strong"
-            else "weak: the batch per device stays the same on more devices",
-        ),
+        ("Scaling", "; ".join(text for kind, text in _SCALINGS.items() if kind in scaling)),
     ]
     facts += [
         (f"Reported by {name}", ", ".join(f"{key} {_plain(value)}" for key, value in said.items()))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from isoscale.common.measure.result import LARGEST_RESULT
 from isoscale.common.processes.log_lines import LOG
 from isoscale.common.report.study.conditions import Conditions, make_conditions
 from isoscale.common.study.index import LARGEST
-from isoscale.common.study.records import ResultLine, StudyRecord
+from isoscale.common.study.records import ResultLine, Scalings, StudyRecord
 from isoscale.common.study.store import Store
 
 PLOTS = "plots"
@@ -53,6 +54,8 @@ class StudyData:
       folder: folder of the study.
       record: content of ``study.json``.
       lines: lines of ``results.jsonl``, in order of execution.
+      entries: the cells of ``summaries``, ``ladder`` and ``shared``; a cell that a strong and a
+        weak setting show has an entry for each, with the base that it has there.
       summaries: all cells except those of the ladder; shared cells (see ``CellSummary``) only in a
         setting that also has cells with runs of its own lane.
       ladder: cells between stock and tuned; only ``lanes`` uses them.
@@ -71,6 +74,7 @@ class StudyData:
     folder: Path
     record: StudyRecord
     lines: list[ResultLine]
+    entries: list[CellSummary]
     summaries: list[CellSummary]
     ladder: list[CellSummary]
     shared: list[CellSummary]
@@ -89,7 +93,8 @@ class StudyData:
         return self.folder.resolve().name
 
     @property
-    def scaling(self) -> Scaling:
+    def scaling(self) -> Scalings:
+        """Strong, weak or both; each setting has one of them."""
         return self.record.scaling
 
     @property
@@ -125,28 +130,34 @@ class StudyData:
     @functools.cached_property
     def laws(self) -> dict[str, list[SeriesLaws]]:
         """Setting title -> the laws of its series; fitted when first needed."""
-        return {s.title: laws_of(s, scaling=self.scaling) for s in self.settings}
+        return {s.title: laws_of(s, scaling=s.scaling) for s in self.settings}
 
     @functools.cached_property
     def factors(self) -> dict[str, list[Factors]]:
         """Setting title -> what its cells on several devices lose, and to what."""
-        return {s.title: factors_of(s, scaling=self.scaling) for s in self.settings}
+        return {s.title: factors_of(s, scaling=s.scaling) for s in self.settings}
 
     def names(self) -> dict[Cell, tuple[str, str]]:
-        """Returns cell -> (name, title of its setting) for all cells."""
-        # Later entries win: a cell keeps the name that it has in the ordinary report.
-        settings = [*(lanes.setting for lanes in self.lanes), *self.settings]
+        """Returns cell -> (name, title of its setting) for all cells; of two settings the first."""
         # Independent cells of a setting whose other cells have no results stand alone.
-        alone = {
+        found = {
             cell.cell: (independent_name(cell.cell), cell.cell.model)
             for cell in self.summaries
             if cell.cell.independent
         }
-        return alone | {
-            cell.cell: (name, setting.title)
-            for setting in settings
-            for name, cell in (*setting.base_cases, *setting.cells)
-        }
+        known: dict[Cell, tuple[str, str]] = {}
+        for (cell, _), name in self.places().items():
+            known.setdefault(cell, name)
+        return found | known
+
+    def places(self) -> dict[tuple[Cell, Scaling], tuple[str, str]]:
+        """Returns (cell, scaling of a setting) -> (name, title of that setting) for all cells."""
+        found: dict[tuple[Cell, Scaling], tuple[str, str]] = {}
+        # Earlier names win: a cell keeps the name that it has in the ordinary report.
+        for setting in (*self.settings, *(lanes.setting for lanes in self.lanes)):
+            for name, cell in (*setting.cells, *setting.base_cases):
+                found.setdefault((cell.cell, setting.scaling), (name, setting.title))
+        return found
 
     def earlier_attempts(self) -> list[str]:
         """Returns the folders of failed or interrupted attempts whose run was repeated."""
@@ -268,8 +279,11 @@ def load_study(store: Store) -> StudyData:
     store.load()
     lines = sorted(store.lines(), key=lambda line: line.sequence)
     found = summarize_cells(lines, scaling=record.scaling, shared=record.shared())
-    summaries = _shown([cell for cell in found if cell.cell.tuning != LADDER], record.scaling)
-    settings = split_into_settings(summaries, scaling=record.scaling)
+    ladder = [cell for cell in found if cell.cell.tuning == LADDER]
+    shown = _shown([cell for cell in found if cell.cell.tuning != LADDER], record.scaling)
+    kept = {(entry.cell, entry.scaling) for entry in shown}
+    repeated = [x for x in found if x.shared and (x.cell, x.scaling) not in kept]
+    settings = split_into_settings(shown, scaling=record.scaling)
     dependent = [cell for cell in found if not cell.cell.independent]
     (verdicts, lanes), tests = in_one_family(
         lambda family: (
@@ -283,9 +297,10 @@ def load_study(store: Store) -> StudyData:
         folder=store.folder,
         record=record,
         lines=lines,
-        summaries=summaries,
-        ladder=[cell for cell in found if cell.cell.tuning == LADDER],
-        shared=[cell for cell in found if cell.shared],
+        entries=[*shown, *ladder, *repeated],
+        summaries=_once(shown),
+        ladder=_once(ladder),
+        shared=_once(cell for cell in found if cell.shared),
         settings=settings,
         verdicts=verdicts,
         losses={setting.title: loss_spread(setting) for setting in settings},
@@ -304,16 +319,24 @@ def _target(record: StudyRecord) -> Target | None:
     return Target(groups=record.first_stage, half_width=record.target_ci)
 
 
-def _shown(summaries: list[CellSummary], scaling: Scaling) -> list[CellSummary]:
+def _once(entries: Iterable[CellSummary]) -> list[CellSummary]:
+    """Returns the first entry of each cell."""
+    found: dict[Cell, CellSummary] = {}
+    for entry in entries:
+        found.setdefault(entry.cell, entry)
+    return list(found.values())
+
+
+def _shown(summaries: list[CellSummary], scaling: Scalings) -> list[CellSummary]:
     """Returns the cells without those of a setting in which all cells are shared.
 
     Such a setting would repeat every table and verdict of the stock lane.
     """
     settings = split_into_settings(summaries, scaling=scaling)
     repeated = {
-        cell.cell
+        (cell.cell, setting.scaling)
         for setting in settings
         if all(cell.shared for _, cell in setting.cells)
         for _, cell in setting.cells
     }
-    return [cell for cell in summaries if cell.cell not in repeated]
+    return [cell for cell in summaries if (cell.cell, cell.scaling) not in repeated]

@@ -113,6 +113,7 @@ def diff_of_studies(a: StudyData, b: StudyData, matched: Matched, *, threshold: 
       matched: their cells.
       threshold: for example 0.05.
     """
+    # A cell of a strong and a weak setting is compared once: B / A is the same in both.
     settings = split_into_settings([x for x, _ in matched.pairs], scaling=a.scaling)
     names = _names(settings)
     partner = {x.cell: (x, y) for x, y in matched.pairs}

@@ -45,19 +45,23 @@ def cells_csv(study: StudyData) -> str:
     """Returns one row per cell, those of the ladder too; columns that ``results.csv`` has, too,
     have the same names.
 
+    A cell that a setting of strong and one of weak scaling show has a row for each: speedup and
+    efficiency have another base there.
+
     A figure is the median over the runs of the cell, with its 95 % interval; unknown values are
     empty. A tuned cell that is the same configuration as its stock cell has the figures of that
     cell, and its id in ``same_configuration_as_cell_id``: its runs must not be counted twice.
     """
-    names = study.names()
-    cells = [*study.summaries, *study.ladder, *study.repeated]
+    places = study.places()
+    cells = study.entries
     records = [cell.cell.to_record() for cell in cells]
     fields = csv_table.cell_fields(records)
     rows = []
     for cell, record in zip(cells, records, strict=True):
-        name, setting = names[cell.cell]
+        name, setting = places[cell.cell, cell.scaling]
         own = {
             "setting": setting,
+            "scaling": cell.scaling,
             "cell": name,
             "cell_id": cell.cell.id,
             "same_configuration_as_cell_id": cell.measured.id if cell.shared else None,

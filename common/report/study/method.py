@@ -9,7 +9,7 @@ from isoscale.common.report.study import turns
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 from isoscale.common.report.study.tables import factors, laws
-from isoscale.common.report.words import RATE_AND_TIME
+from isoscale.common.report.words import RATE_AND_TIME, base_text
 
 
 def method(study: StudyData, drifted: Drift | None) -> list[str]:
@@ -19,7 +19,6 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         for line in study.lines
         if line.result.clock_reading_seconds is not None
     ]
-    base = "the same global batch" if study.scaling == "strong" else "the batch of one device"
     order_seed = study.record.order_seed
     seed = "unknown" if order_seed is None else order_seed
     taken = turns.method(study.lines, margin=study.record.same_within)
@@ -54,7 +53,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "further tests compare this strategy with the other strategies of its framework. "
         + "Ratios are ratios of throughput.",
         "Speedup is throughput divided by the throughput of the same framework's bare step on one "
-        f"device (no distribution wrapper) at {base}; efficiency is speedup / devices. Derived "
+        f"device (no distribution wrapper) at {base_text(study.scaling)}; efficiency is speedup / "
+        "devices. Derived "
         "from measurements: all ratios (speedups, verdicts, gaps), efficiency, the drift, and the "
         "compile time (first step minus a median step; with blocks of steps, plus the time to copy "
         "the batches, to compile a block and to run it once). Computed by formula: FLOPs "

@@ -154,6 +154,7 @@ def test_a_grid_of_too_many_cells_is_refused_before_it_is_built() -> None:
             batches=range(1, 501),
             dtypes=["float32"],
             sizes={"num_classes": range(10), "input_size": range(10)},
+            scalings=["strong"],
             build=lambda **point: pytest.fail("a cell was built"),
             max_devices=lambda framework, strategy: None,
         )

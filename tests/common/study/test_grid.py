@@ -1,4 +1,4 @@
-"""From flags to the cells of a study: lists of sizes."""
+"""From flags to the cells of a study: lists of sizes, and strong and weak scaling in one study."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,13 @@ from isoscale.common.commands import compare
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.study.grid import read_cells
+from isoscale.common.study.interleave import RUNS, WINDOWS, decide
+from isoscale.common.study.plan import group_key
 from isoscale.common.study.records import SessionRecord, StudyRecord
 from isoscale.common.study.store import Store
 from tests.common.report.fake_study import MACHINE
 
+TORCH = ("--frameworks=torch", "--strategies=bare,ddp")
 MLP = ("--models=mlp_medium", "--devices=1")
 GPT = ("--models=gpt_tiny", "--devices=1", "--frameworks=torch", "--strategies=bare")
 
@@ -91,6 +94,8 @@ def test_sizes_of_other_types_are_lists(flags: list[str], values: list) -> None:
         ((*MLP, "--hidden_sizes=64x64,64x64"), "must not contain a value twice"),
         ((*MLP, "--hidden_sizes=64x,a"), "values with their numbers joined by x (256x128,64x64)"),
         ((*MLP, "--hidden_sizes=64xx64"), "a number must be values separated by commas, without"),
+        (("--scaling=strong,weka",), "unknown scaling 'weka'"),
+        (("--scaling=weak,weak",), "--scaling=weak,weak: must not contain a value twice"),
     ],
 )
 def test_mistakes_in_lists_are_one_line(flags: tuple[str, ...], message: str) -> None:
@@ -106,11 +111,50 @@ def test_sizes_count_for_the_limit_of_a_grid_before_it_is_built() -> None:
         cells(*GPT, f"--d_model={many}", f"--d_ff={many}")
 
 
+def batches(found: list[RunConfig]) -> list[tuple[str, int, int]]:
+    return [(cell.strategy, cell.devices, cell.global_batch_size) for cell in found]
+
+
+def test_strong_and_weak_scaling_share_the_cells_on_one_device() -> None:
+    flags = (*TORCH, "--models=mlp_medium", "--devices=1,2", "--global_batch_size=64")
+    both = batches(cells(*flags, "--scaling=strong,weak"))
+    assert sorted(both) == [("bare", 1, 64), ("ddp", 1, 64), ("ddp", 2, 64), ("ddp", 2, 128)]
+    assert set(both) == {
+        *batches(cells(*flags, "--scaling=strong")),
+        *batches(cells(*flags, "--scaling=weak")),
+    }
+    # In a sweep over batches, a cell of both is planned once.
+    swept = batches(cells(*flags[:-1], "--global_batch_size=64,128", "--scaling=weak,strong"))
+    assert len(swept) == len(set(swept)) == 7  # of 2 bases, 2 on one device, 4 on two
+    assert swept.count(("ddp", 2, 128)) == 1
+
+
+def test_cells_of_both_scalings_take_turns_together() -> None:
+    found = cells(*TORCH, "--models=mlp_medium", "--devices=1,2", "--scaling=strong,weak")
+    groups = {s: len({group_key(c.cell(), scaling=s) for c in found}) for s in ("strong", "weak")}
+    assert groups == {"strong": 2, "weak": 2}
+    assert len({group_key(c.cell(), scaling="strong,weak") for c in found}) == 1
+    other = cells(*TORCH, "--models=mlp_medium", "--devices=1", "--num_classes=8,16")
+    assert len({group_key(c.cell(), scaling="strong,weak") for c in other}) == 2
+
+
+def test_memory_decides_whether_cells_of_both_scalings_live_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = cells(*TORCH, "--models=mlp_medium", "--devices=1,2", "--scaling=strong,weak")
+    place = "isoscale.common.study.interleave.memory"
+    for gib, mode in ((64, WINDOWS), (1, RUNS)):
+        monkeypatch.setattr(place, lambda gib=gib: {"available_bytes": gib * 2**30})
+        how = decide("auto", found, scaling="strong,weak")
+        assert how.mode == mode
+        assert how.reason.startswith("the 4 runs of a setting need")
+
+
 def test_a_resumed_study_takes_further_sizes_and_keeps_its_scaling(tmp_path: Path) -> None:
     """Sizes choose cells, as batches do: a study that goes on may have further ones."""
-    begun = [*GPT, "--d_model=64", "--runs=1"]
+    begun = [*GPT, "--d_model=64", "--scaling=strong,weak", "--runs=1"]
     record = StudyRecord(
-        scaling="strong",
+        scaling="strong,weak",
         sessions=[SessionRecord(flags=begun, rounds=1, machine=MACHINE)],
     )
     store = Store(tmp_path / "s")
@@ -125,5 +169,5 @@ def test_a_resumed_study_takes_further_sizes_and_keeps_its_scaling(tmp_path: Pat
     same = compare.read_request(resume)
     assert same is not None
     assert [dict(cell.overrides) for cell in same.sessions[0].cells] == [{"d_model": 64}]
-    with pytest.raises(ConfigError, match="--scaling=weak: study 's' was started with strong"):
+    with pytest.raises(ConfigError, match="--scaling=weak: study 's' was started with strong,weak"):
         compare.read_request([*resume, "--scaling=weak"])

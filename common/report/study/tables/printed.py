@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isoscale.common.analysis.estimates import Estimate
-from isoscale.common.analysis.scaling import CellSummary, Scaling
+from isoscale.common.analysis.scaling import SCALINGS, CellSummary
 from isoscale.common.analysis.settings import split_into_settings
 from isoscale.common.analysis.waterfall import Lanes
 from isoscale.common.measure.conditions import DISTURBED, LOAD_UNKNOWN
@@ -24,6 +24,7 @@ from isoscale.common.report.words import (
     NO_VALUE,
     RATE_AND_TIME,
     accuracy,
+    base_text,
     estimate,
     joined,
     marks,
@@ -31,6 +32,7 @@ from isoscale.common.report.words import (
     number,
     ratio,
 )
+from isoscale.common.study.records import Scalings
 
 
 def _two_lines(step: Estimate | None) -> str:
@@ -102,13 +104,13 @@ def print_lanes(found: Sequence[Lanes]) -> None:
 
 
 def print_comparison(
-    summaries: list[CellSummary], *, scaling: Scaling, machines: list[dict[str, Any]]
+    summaries: list[CellSummary], *, scaling: Scalings, machines: list[dict[str, Any]]
 ) -> None:
     """Prints a table for each setting, the conditions, and notes on the tables.
 
     Args:
-      summaries: the cells.
-      scaling: ``strong`` or ``weak``.
+      summaries: the cells, each once for each of its settings.
+      scaling: that of the study.
       machines: of the study's sessions, in order.
     """
     settings = split_into_settings(summaries, scaling=scaling)
@@ -147,7 +149,7 @@ def print_limits(study: StudyData) -> None:
             print_paragraphs(["", title, *(f"- {entry}" for entry in entries)])
 
 
-def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
+def _notes(summaries: list[CellSummary], scaling: Scalings) -> list[str]:
     in_turns = any(summary.rounds for summary in summaries if summary.ok)
     notes = [
         "ms/step and examples/s: medians over groups of runs that took turns; in a group, the "
@@ -173,10 +175,11 @@ def _notes(summaries: list[CellSummary], scaling: str) -> list[str]:
             + ". '(t)': t interval on log time, because the cell has fewer than 6 runs."
         )
     if any(summary.speedup is not None for summary in summaries):
-        batch = "the same global batch" if scaling == "strong" else "the batch of one device"
+        kinds = [kind for kind in SCALINGS if kind in scaling]
         notes.append(
-            f"speedup: {scaling} scaling, throughput / throughput of the same framework's 'bare' "
-            f"(one device, no distribution wrapper) at {batch}. efficiency: speedup / devices."
+            f"speedup: {' or '.join(kinds)} scaling, throughput / throughput of the same "
+            "framework's 'bare' (one device, no distribution wrapper) at "
+            f"{base_text(scaling)}. efficiency: speedup / devices."
         )
     if any(summary.speedup is None and summary.ok for summary in summaries):
         notes.append("speedup '-': the study has no successful run of the framework's 'bare' cell.")
