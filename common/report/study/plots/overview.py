@@ -1,5 +1,6 @@
 """The plot at the top of a report: the fastest cell of each framework, for each setting."""
 
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from isoscale.common.report.words import number
 
 _ROWS = 40
 """Settings per plot; more settings go into further plots."""
+_LINE = 48
+"""Most characters of a line of a title: its last words tell the settings of a sweep apart."""
 
 
 def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> list[Plot]:
@@ -42,11 +45,12 @@ def overview_plots(settings: Sequence[Setting], frameworks: Sequence[str]) -> li
 
 def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str], title: str) -> Figure:
     """Draws, for each setting, each framework's fastest cell relative to the fastest of all."""
-    names = [setting.title for setting in settings]
+    names = [textwrap.wrap(setting.title, _LINE, break_on_hyphens=False) for setting in settings]
+    most = max(map(len, names))
     figure, axes = make_axes(
         title,
-        1.0 + (0.15 + 0.15 * len(frameworks)) * len(settings),
-        left=text_width(names),
+        1.0 + max(0.15 + 0.15 * len(frameworks), 0.2 * most) * len(settings),
+        left=text_width([line for lines in names for line in lines]),
         right=1.2,
     )
     offset = 0.75 / max(1, len(frameworks))
@@ -70,7 +74,7 @@ def _draw_overview(settings: Sequence[Setting], frameworks: Sequence[str], title
         }
         axes.plot([x for x, _ in points], [y for _, y in points], **look)
         entries.append((framework, look))
-    axes.set_yticks(range(len(settings)), [shortened(name) for name in names])
+    axes.set_yticks(range(len(settings)), ["\n".join(map(shortened, lines)) for lines in names])
     axes.set_ylim(len(settings) - 0.5, -0.5)
     axes.set_xlim(0, 112)
     axes.set_xlabel("examples/s, % of the fastest framework")
