@@ -8,6 +8,7 @@ from isoscale.common.config.errors import require_choice
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine.system import memory
 from isoscale.common.study.plan import group_key
+from isoscale.common.study.records import BOTH
 
 Mode = Literal["windows", "runs"]
 AUTO = "auto"
@@ -75,9 +76,10 @@ def decide(
             mode=RUNS, reason="the memory that living processes need on an accelerator is unknown"
         )
     needed = max(sum(map(bytes_of, group)) for group in groups.values())
+    whole = "both scalings" if scaling == BOTH else "a setting"
     free = memory()["available_bytes"]
     sizes = (
-        f"the {most} runs of a setting need about {needed / 2**30:.1f} GiB together (estimated), "
+        f"the {most} runs of {whole} need about {needed / 2**30:.1f} GiB together (estimated), "
         f"and {free / 2**30:.1f} GiB are free"
     )
     mode = WINDOWS if needed <= _FREE_SHARE * free else RUNS

@@ -147,7 +147,7 @@ def test_memory_decides_whether_cells_of_both_scalings_live_together(
         monkeypatch.setattr(place, lambda gib=gib: {"available_bytes": gib * 2**30})
         how = decide("auto", found, scaling="strong,weak")
         assert how.mode == mode
-        assert how.reason.startswith("the 4 runs of a setting need")
+        assert how.reason.startswith("the 4 runs of both scalings need")
 
 
 def test_a_resumed_study_takes_further_sizes_and_keeps_its_scaling(tmp_path: Path) -> None:
