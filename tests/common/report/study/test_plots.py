@@ -54,6 +54,20 @@ def test_every_drawing_says_quantity_machine_date_and_runs(plots: dict[str, Plot
         assert line in said, kind
 
 
+def test_the_overview_shows_the_words_that_tell_settings_of_a_sweep_apart(tmp_path: Path) -> None:
+    sizes = {"hidden_sizes": [256, 128, 64], "input_size": 1024}
+    lines = [
+        make_line(make_cell(name, "bare", 1, overrides=sizes, **more), run, 0.01, sequence=run)
+        for name in ("jax", "torch")
+        for more in ({"dtype": "bfloat16"}, {"dtype": "float32"})
+        for run in range(3)
+    ]
+    (plot,) = make_contents(load_study(write_study(tmp_path / "s", lines)), most_drawn=0).overview
+    (axes,) = plot.draw(plot.title).axes
+    labels = [label.get_text().split() for label in axes.get_yticklabels()]
+    assert [words[-1] for words in labels] == ["bfloat16", "float32"]
+
+
 def test_a_drawing_keeps_its_size_above_the_added_line(plots: dict[str, Plot]) -> None:
     plot = plots["step_time"]
     bare, full = plot.draw(plot.title), plot._figure()
