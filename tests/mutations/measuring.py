@@ -41,6 +41,10 @@ GROUP, TURNS, EXECUTE = (
 TEST_GROUP = "tests/common/study/test_group.py"
 TEST_TURNS = "tests/common/analysis/test_turns.py"
 TEST_IN_TURNS = "tests/common/report/study/test_turns.py"
+PLAN, SETTINGS = "common/study/plan.py", "common/analysis/settings.py"
+DATA, EXPORTS = "common/report/study/data.py", "common/report/study/exports.py"
+TEST_GRID = "tests/common/study/test_grid.py"
+TEST_BOTH_SCALINGS = "tests/common/report/study/test_both_scalings.py"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,4 +230,26 @@ MEASURING = (
          "min(spoilt, math.ceil(REPEATED_SHARE * rounds))", "0", tests=TEST_GROUP),
     _bug("a-run-with-partners-outside-is-repeated", EXECUTE,
          "not self._store.others_in_group(records, run)", "True", tests=TEST_EXECUTE),
+    # Sweeps, and strong and weak scaling in one study.
+    _bug("sizes-are-combined-by-place", PLAN, "itertools.product(*sizes.values())",
+         "zip(*sizes.values())", tests=TEST_GRID),
+    _bug("the-limit-of-a-grid-forgets-sizes", PLAN, "points * combined", "points",
+         tests=TEST_EXECUTE),
+    _bug("a-cell-of-both-scalings-is-planned-twice", PLAN, "config.cell().id", "str(len(found))",
+         tests=TEST_GRID),
+    _bug("cells-of-both-scalings-do-not-take-turns", PLAN, "batches.get(scaling, 0)",
+         "batches.get(scaling, cell.global_batch_size)", tests=TEST_GRID),
+    _bug("equal-batches-by-chance-make-settings", SCALING,
+         "[s for s in SCALINGS if 1 in others[s]]", "[]", tests=TEST_BOTH_SCALINGS),
+    _bug("weak-cells-have-the-strong-base", SCALING, "batch_of(summary.cell, summary.scaling)",
+         "summary.cell.global_batch_size", tests=TEST_BOTH_SCALINGS),
+    _bug("a-setting-mixes-the-scalings", SETTINGS,
+         "{'global_batch_size': batch_of(summary.cell, summary.scaling), "
+         "'scaling': summary.scaling}",
+         "{'global_batch_size': batch_of(summary.cell, summary.scaling)}",
+         tests=TEST_BOTH_SCALINGS),
+    _bug("every-setting-has-strong-laws", DATA, "laws_of(s, scaling=s.scaling)",
+         "laws_of(s, scaling='strong')", tests=TEST_BOTH_SCALINGS),
+    _bug("exports-have-one-row-for-both-scalings", EXPORTS, "study.entries",
+         "[*study.summaries, *study.ladder, *study.repeated]", tests=TEST_BOTH_SCALINGS),
 )  # fmt: skip
