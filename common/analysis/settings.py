@@ -213,3 +213,14 @@ def _series(group: Sequence[CellSummary], equal: Sequence[str]) -> dict[str, lis
     for cells_of in series.values():
         cells_of.sort(key=lambda summary: summary.cell.devices)
     return series
+
+
+def shared_fields(setting: Setting, *, scaling: Scaling) -> dict[str, Any]:
+    """Returns field -> value of what all cells of a setting share, as in a cell's record.
+
+    With weak scaling, ``global_batch_size`` is that of one device.
+    """
+    (_, first), *_ = setting.cells
+    record = first.cell.to_record()
+    shared = {name: record.get(name) for name in _EQUAL}
+    return shared | {"global_batch_size": batch_of(first.cell, scaling)}

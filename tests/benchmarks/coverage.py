@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from isoscale.common.analysis import answers, turns
-from tests.benchmarks import plans, studies
+from tests.benchmarks import crossovers, plans, studies
 from tests.benchmarks.noise import DRIFT, Noise, draw
 from tests.benchmarks.studies import AT_MARGIN, EQUAL, FRAMEWORKS, PLANNED, differences, truths
 
@@ -301,3 +301,6 @@ def rows() -> Iterator[str]:
         yield from make(noises, random, number)
     yield ""
     yield from run_rows(random, number)
+    yield ""
+    each = [(process, with_process(noises, process)) for process in PROCESS]
+    yield from crossovers.rows(each, random, max(1, LEAST_STUDIES // len(noises)))
