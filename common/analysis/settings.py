@@ -215,12 +215,13 @@ def _series(group: Sequence[CellSummary], equal: Sequence[str]) -> dict[str, lis
     return series
 
 
-def shared_fields(setting: Setting, *, scaling: Scaling) -> dict[str, Any]:
+def shared_fields(setting: Setting) -> dict[str, Any]:
     """Returns field -> value of what all cells of a setting share, as in a cell's record.
 
-    With weak scaling, ``global_batch_size`` is that of one device.
+    ``scaling`` is that of the setting; if weak, ``global_batch_size`` is that of one device.
     """
     (_, first), *_ = setting.cells
     record = first.cell.to_record()
     shared = {name: record.get(name) for name in _EQUAL}
-    return shared | {"global_batch_size": batch_of(first.cell, scaling)}
+    batch = batch_of(first.cell, setting.scaling)
+    return shared | {"global_batch_size": batch, "scaling": setting.scaling}

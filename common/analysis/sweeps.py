@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from isoscale.common.analysis.scaling import Scaling
 from isoscale.common.analysis.settings import Setting, shared_fields
 from isoscale.common.registry import lookup
 
@@ -49,7 +48,7 @@ class Sweep:
     members: list[Member]
 
 
-def find_sweeps(settings: Sequence[Setting], *, scaling: Scaling) -> list[Sweep]:
+def find_sweeps(settings: Sequence[Setting]) -> list[Sweep]:
     """Returns the sweeps of a study: over the batch for each size, over the size for each batch.
 
     A sweep over size has the number of parameters as its axis. If the number is unknown, or two
@@ -58,13 +57,13 @@ def find_sweeps(settings: Sequence[Setting], *, scaling: Scaling) -> list[Sweep]
     sizes form one sweep only where none differ in a single size, as among presets of one family.
 
     Args:
-      settings: the settings of the study.
-      scaling: ``strong`` or ``weak``.
+      settings: the settings of the study; one of strong and one of weak scaling are no sweep.
     """
-    listed = [(setting, shared_fields(setting, scaling=scaling)) for setting in settings]
+    listed = [(setting, shared_fields(setting)) for setting in settings]
     found: list[tuple[str, list[tuple[float, Setting]]]] = []
-    batch = "batch per device" if scaling == "weak" else "global batch"
     for group in _alike(listed, lambda fields: {**fields, _BATCH: None}):
+        weak = group[0][0].scaling == "weak"
+        batch = "batch per device" if weak else "global batch"
         found.append((batch, [(fields[_BATCH], setting) for setting, fields in group]))
     for group in _alike(listed, lambda f: {**f, "model": _family(f["model"]), "overrides": None}):
         found += _over_sizes(group)

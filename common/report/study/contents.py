@@ -5,11 +5,13 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from isoscale.common.analysis.crossover import SweepCurves
 from isoscale.common.analysis.losses import LossSpread
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.config.counts import counted
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.study import turns
+from isoscale.common.report.study.answers import crossovers
 from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.answers.limits import limit_sentence
@@ -20,6 +22,7 @@ from isoscale.common.report.study.conditions import Conditions
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import drift
 from isoscale.common.report.study.method import method
+from isoscale.common.report.study.plots.crossovers import crossover_plots
 from isoscale.common.report.study.plots.loss import loss_curves
 from isoscale.common.report.study.plots.overview import overview_plots
 from isoscale.common.report.study.plots.setting import setting_plots
@@ -28,6 +31,7 @@ from isoscale.common.report.study.plots.waterfall import waterfall_plots
 from isoscale.common.report.study.problems import problems
 from isoscale.common.report.study.tables import cells as cell_table
 from isoscale.common.report.study.tables import factors as factor_table
+from isoscale.common.report.study.tables import crossovers as threshold_table
 from isoscale.common.report.study.tables import laws as law_table
 from isoscale.common.report.study.tables.comparisons import comparison_row
 from isoscale.common.report.study.tables.lanes import rows
@@ -92,6 +96,26 @@ class LaneSection:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepSection:
+    """The part of a report about settings that differ in the batch or the size only.
+
+    Attributes:
+      title: of the sweep.
+      sentences: from which size on several devices beat one, for each series.
+      columns, rows: of the threshold table; no rows if the cells must not be compared.
+      alarm: the reason why the cells must not be compared; None if they may be compared.
+      plots: of the sweep; [] if left out.
+    """
+
+    title: str
+    sentences: list[str]
+    columns: list[str]
+    rows: list[list[str]]
+    alarm: str | None
+    plots: list[Plot]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
     """A whole report.
 
@@ -113,6 +137,7 @@ class Contents:
     sentences_first: bool
     about_lanes: str
     lanes: list[LaneSection]
+    sweeps: list[SweepSection]
     sections: list[Section]
     undrawn: int
     conditions: Conditions
@@ -200,6 +225,28 @@ def _section(
     )
 
 
+def _sweep(
+    study: StudyData,
+    found: SweepCurves,
+    frameworks: Sequence[str],
+    conditions: Conditions,
+    *,
+    drawn: bool,
+) -> SweepSection:
+    alarm = crossovers.alarm_of(study, found)
+    cells = [c for curve in found.curves for p in curve.points for c in (p.cell, p.base)]
+    return SweepSection(
+        title=found.sweep.title,
+        sentences=crossovers.sentences(study, found),
+        columns=threshold_table.columns(found),
+        rows=[] if alarm else threshold_table.rows(found),
+        alarm=alarm,
+        plots=with_source(
+            crossover_plots(found, frameworks) if drawn and not alarm else [], cells, conditions
+        ),
+    )
+
+
 def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
     """Returns the contents of a study's report.
 
@@ -264,6 +311,10 @@ def make_contents(study: StudyData, *, most_drawn: int) -> Contents:
                 ),
             )
             for index, found in enumerate(study.lanes)
+        ],
+        sweeps=[
+            _sweep(study, found, frameworks, conditions, drawn=index < most_drawn)
+            for index, found in enumerate(study.sweeps)
         ],
         sections=sections,
         undrawn=max(0, len(study.settings) - most_drawn),

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.analysis.correction import Target, in_one_family
+from isoscale.common.analysis.crossover import SweepCurves, curves_of
 from isoscale.common.analysis.factors import Factors, factors_of
 from isoscale.common.analysis.losses import LossSpread, loss_spread
 from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cells
 from isoscale.common.analysis.series_laws import SeriesLaws, laws_of
 from isoscale.common.analysis.settings import Setting, independent_name, split_into_settings
+from isoscale.common.analysis.sweeps import find_sweeps
 from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes
 from isoscale.common.config.cell import Cell
@@ -64,6 +66,7 @@ class StudyData:
       verdicts: title of a setting -> its verdicts.
       losses: title of a setting -> the differences between losses of its cells.
       lanes: settings measured in several lanes, with the steps from stock to tuned.
+      sweeps: settings that differ in the batch or the size only, with what several devices gain.
       tests: number of tests.
       planned: number of tests that were planned before the data.
       groups_needed: number of groups that ``--target_ci`` needs; 0: unknown, or no target.
@@ -82,6 +85,7 @@ class StudyData:
     verdicts: dict[str, list[Verdict]]
     losses: dict[str, LossSpread]
     lanes: list[Lanes]
+    sweeps: list[SweepCurves]
     tests: int
     planned: int
     groups_needed: int
@@ -285,10 +289,12 @@ def load_study(store: Store) -> StudyData:
     repeated = [x for x in found if x.shared and (x.cell, x.scaling) not in kept]
     settings = split_into_settings(shown, scaling=record.scaling)
     dependent = [cell for cell in found if not cell.cell.independent]
-    (verdicts, lanes), tests = in_one_family(
+    sweeps = find_sweeps(settings)
+    (verdicts, lanes, curves), tests = in_one_family(
         lambda family: (
             judge(settings, family),
             compare_lanes(dependent, scaling=record.scaling, tests=family),
+            curves_of(sweeps, family),
         ),
         margin=record.same_within,
         target=_target(record),
@@ -305,6 +311,7 @@ def load_study(store: Store) -> StudyData:
         verdicts=verdicts,
         losses={setting.title: loss_spread(setting) for setting in settings},
         lanes=lanes,
+        sweeps=curves,
         tests=tests.count,
         planned=tests.planned,
         groups_needed=tests.groups_needed,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscale.common.analysis.correction import Tested
+from isoscale.common.analysis.crossover import Curve, SweepCurves
 from isoscale.common.analysis.estimates import CONFIDENCE, Estimate, Ratio
 from isoscale.common.analysis.factors import Factors
 from isoscale.common.analysis.scaling import CellSummary
@@ -16,6 +17,7 @@ from isoscale.common.config.records import with_version
 from isoscale.common.disk.json_files import write_atomically, write_json
 from isoscale.common.machine.own_version import own_version
 from isoscale.common.report.formats import csv_table
+from isoscale.common.report.study.answers.crossovers import alarm_of, base_name
 from isoscale.common.report.study.answers.lanes import INTRODUCTION
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import SAME_CONFIGURATION, accuracy, marks, median_of
@@ -120,7 +122,7 @@ def _ratio(name: str, found: Ratio | None) -> dict[str, float | None]:
 
 
 def verdicts_record(study: StudyData) -> dict[str, Any]:
-    """Returns every verdict of a study as plain JSON values.
+    """Returns every verdict and every crossover of a study as plain JSON values.
 
     Each verdict divides the ``examples_per_second`` of its subject by those of the other cell. The
     outcome ``same configuration`` has no ratio: tuned is stock there, and nothing was compared.
@@ -149,8 +151,42 @@ def verdicts_record(study: StudyData) -> dict[str, Any]:
                 for setting in study.settings
                 for found in study.factors[setting.title]
             ],
+            "crossovers": [_of_curve(study, s, c) for s in study.sweeps for c in s.curves],
         }
     )
+
+
+def _of_curve(study: StudyData, found: SweepCurves, curve: Curve) -> dict[str, Any]:
+    """Returns what a sweep says about one series on one number of devices."""
+    answer = curve.answer
+    return {
+        "sweep": found.sweep.title,
+        "axis": found.sweep.axis,
+        "series": curve.series,
+        "devices": curve.devices,
+        "base": base_name(curve),
+        "answer": answer.kind,
+        "crossover": answer.value,
+        "crossover_low": answer.low if answer.value is not None else None,
+        "crossover_high": answer.high if answer.value is not None else None,
+        "slower_up_to": answer.low if answer.value is None else None,
+        "faster_from": answer.high if answer.value is None else None,
+        "alarm": alarm_of(study, found),
+        "sizes": [
+            {
+                "size": point.member.size,
+                "setting": point.member.setting.title,
+                "cell_id": point.cell.cell.id,
+                "base_cell_id": point.base.cell.id,
+                **_ratio("ratio", point.tested.ratio),
+                "p_corrected": point.tested.p,
+                "pays": point.pays,
+                "runs": point.tested.ratio.n[0],
+                "base_runs": point.tested.ratio.n[1],
+            }
+            for point in curve.points
+        ],
+    }
 
 
 def _of_verdict(setting: str, verdict: Verdict, *, alarm: str | None) -> dict[str, Any]:

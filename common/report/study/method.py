@@ -6,6 +6,7 @@ from isoscale.common.analysis.verdicts import RULE
 from isoscale.common.config.run_config import TUNED
 from isoscale.common.registry import lookup
 from isoscale.common.report.study import turns
+from isoscale.common.report.study.answers import crossovers
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 from isoscale.common.report.study.tables import factors, laws
@@ -65,6 +66,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         paragraphs.append(factors.METHOD)
     if any(study.laws.values()):
         paragraphs.append(laws.METHOD)
+    if study.sweeps:
+        paragraphs.append(crossovers.METHOD)
     if any(summary.cell.platform == "cpu" for summary in (*study.summaries, *study.ladder)):
         paragraphs.append(
             "CPU devices of one machine share caches and memory bandwidth. Separate machines or "

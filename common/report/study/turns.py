@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from isoscale.common.analysis import turns, variances
 from isoscale.common.analysis.answers import minutes_to_decide
+from isoscale.common.analysis.correction import Tested
 from isoscale.common.analysis.scaling import CellSummary, rounds_together
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.turns import PairedRatio
@@ -145,8 +146,23 @@ def minutes(setting: Setting, verdict: Verdict, *, planned: int) -> str:
       verdict: the pair.
       planned: number of planned comparisons of the report.
     """
-    ratio = verdict.ratio
-    if verdict.answer != "not decided" or not isinstance(ratio, PairedRatio):
+    if verdict.answer != "not decided":
+        return ""
+    found = more_minutes(setting, verdict.tested, margin=verdict.margin, planned=planned)
+    return f"; estimated: {found} would decide it" if found else ""
+
+
+def more_minutes(setting: Setting, tested: Tested, *, margin: float, planned: int) -> str:
+    """Returns how many more minutes would decide a test, as text; empty if that is unknown.
+
+    Args:
+      setting: of both cells.
+      tested: the test.
+      margin: the margin of equivalence.
+      planned: number of planned comparisons of the report.
+    """
+    ratio = tested.ratio
+    if not isinstance(ratio, PairedRatio):
         return ""
     longest: dict[int, float] = {}
     for _, cell in setting.cells:
@@ -155,13 +171,12 @@ def minutes(setting: Setting, verdict: Verdict, *, planned: int) -> str:
                 longest[line.run] = max(line.wall_seconds, longest.get(line.run, 0.0))
     if not longest or ratio.error is None:
         return ""
-    found = minutes_to_decide(
+    return minutes_to_decide(
         ratio,
         group_seconds=statistics.median(longest.values()),
-        margin=verdict.margin,
-        family=max(1, planned) if verdict.tested.planned else 1,
-    )
-    return f"; estimated: {found.text} would decide it"
+        margin=margin,
+        family=max(1, planned) if tested.planned else 1,
+    ).text
 
 
 def _percent(variance: float) -> str:

@@ -45,6 +45,7 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
     plots = [
         *contents.overview,
         *(plot for lanes in contents.lanes for plot in lanes.plots),
+        *(plot for sweep in contents.sweeps for plot in sweep.plots),
         *(plot for section in contents.sections for plot in section.plots),
     ]
     for folder in (study.folder, study.folder / PLOTS):

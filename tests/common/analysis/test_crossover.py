@@ -181,7 +181,7 @@ def study(
 
 def curves(lines: list[dict[str, Any]], *, scaling: Scaling = "strong") -> list[Curve]:
     summaries = summarize_cells(read_lines(lines), scaling=scaling)
-    sweeps = find_sweeps(split_into_settings(summaries, scaling=scaling), scaling=scaling)
+    sweeps = find_sweeps(split_into_settings(summaries, scaling=scaling))
     found: list[SweepCurves] = in_one_family(lambda tests: curves_of(sweeps, tests))[0]
     return [curve for entry in found for curve in entry.curves]
 

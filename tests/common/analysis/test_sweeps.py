@@ -20,7 +20,7 @@ def sweeps(
         for i, (changes, count) in enumerate(cells)
     ]
     summaries = summarize_cells(read_lines(lines), scaling=scaling)
-    found = find_sweeps(split_into_settings(summaries, scaling=scaling), scaling=scaling)
+    found = find_sweeps(split_into_settings(summaries, scaling=scaling))
     assert len({sweep.slug for sweep in found}) == len(found)
     return {sweep.title: sweep for sweep in found}
 

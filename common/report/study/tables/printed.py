@@ -10,6 +10,7 @@ from isoscale.common.analysis.waterfall import Lanes
 from isoscale.common.measure.conditions import DISTURBED, LOAD_UNKNOWN
 from isoscale.common.registry import lookup
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
+from isoscale.common.report.study.answers.crossovers import sentences as of_sweep
 from isoscale.common.report.study.answers.lanes import INTRODUCTION, sentences
 from isoscale.common.report.study.answers.limits import limit_sentence
 from isoscale.common.report.study.answers.recommend import recommendations
@@ -137,6 +138,8 @@ def print_in_short(study: StudyData) -> None:
     ]
     print_paragraphs(["In short: the fastest; how certain; whether more devices help:", *entries])
     print_paragraphs([f"- {sentence}" for sentence in shared_cells(study)])
+    for found in study.sweeps:
+        print_paragraphs([f"{found.sweep.title}:", *(f"- {s}" for s in of_sweep(study, found))])
 
 
 def print_limits(study: StudyData) -> None:
