@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from isoscale.common.analysis.scaling import CellSummary, Scaling, batch_of
+from isoscale.common.config.cell import Cell
 from isoscale.common.study.records import BOTH, Scalings
 
 # Fields that must be equal for two cells to be compared; the other fields distinguish cells.

@@ -71,7 +71,7 @@ def _command(fv: Flags, name: str, folder: Path | None) -> list[str]:
     if not fv.given("strategies"):
         frameworks = fv.frameworks or recorded.frameworks or lookup.frameworks()
         command.append(f"--strategies={','.join(_strategies(fv, frameworks))}")
-    command += ["--devices=1", "--tuning=ladder"]
+    command += ["--devices=1", "--tuning=ladder", "--nobase_cases"]
     if not fv.given("time_budget"):
         command.append(f"--runs={runs}")
     if fv.given("out_dir") or out_dir != Path(fv.out_dir):

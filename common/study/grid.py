@@ -106,7 +106,7 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         found = [build(**alone), build(**cell, independent=devices)]
         if BARE in lookup.strategies(cell["framework"]):
             found.append(build(**{**alone, "strategy": BARE}))
-        if cell["scaling"] == "strong":  # one device with its share of the batch, and nobody beside it
+        if cell["scaling"] == "strong":  # one device with its share, and nobody beside it
             found.append(build(**cell, independent=1))
         return found
 

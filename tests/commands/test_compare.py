@@ -18,7 +18,7 @@ from tests.conftest import copy_of_the_code
 pytestmark = pytest.mark.slow
 
 MAIN = "isoscale.common.commands.main"
-SMALL = ("--models=mlp_digits", "--steps=20", "--study=s", "--noreport")
+SMALL = ("--models=mlp_digits", "--steps=20", "--study=s", "--noreport", "--nobase_cases")
 TORCH = (*SMALL, "--frameworks=torch", "--strategies=bare", "--devices=1")
 
 REQUIRED = {
@@ -225,6 +225,7 @@ def test_failing_runs_are_recorded_and_retried(
         MAIN, "compare", "--models=mlp_digits", "--steps=20", "--study=s", "--frameworks=torch",
         "--strategies=crash,abort,hang,linger,peer,bare", "--devices=2", "--runs=1",
         "--watchdog_seconds=15", "--compile_timeout=15s", "--allow_oversubscription",
+        "--nobase_cases",
         code=broken_code,
     )  # fmt: skip
     assert answer.returncode == 1, answer.stdout + answer.stderr

@@ -58,7 +58,8 @@ def test_a_new_study_is_measured_first(fake: FakeCompare, capsys: Any) -> None:
     assert main(["explain", "mine", "--models=mlp_digits", "--runs=3"]) == 0
     assert fake.calls == [
         [
-            *("--study=mine", "--strategies=bare", "--devices=1", "--tuning=ladder", "--runs=6"),
+            *("--study=mine", "--strategies=bare", "--devices=1", "--tuning=ladder"),
+            *("--nobase_cases", "--runs=6"),
             *("--models=mlp_digits", "--runs=3"),
         ]
     ]

@@ -81,6 +81,7 @@ def test_a_model_of_one_framework_is_compared_and_resumed(own: Path, run_program
     answer = run_program(
         MAIN, "compare", "--models=my_net_small", "--devices=1,2", "--runs=1", "--steps=10",
         "--strategies=bare,again", "--dataset=mine", "--study=s", "--allow_oversubscription",
+        "--nobase_cases",
         "--width=32", **named,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr

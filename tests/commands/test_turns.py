@@ -151,7 +151,38 @@ def test_ctrl_c_stops_all_members(start_program, tmp_path: Path) -> None:
 def test_strategies_on_two_devices_take_turns(run_program, tmp_path: Path) -> None:
     flags = [flag for flag in FLAGS if not flag.startswith(("--strategies", "--frameworks"))]
     answer = run_program(
-        MAIN, "compare", *flags, "--strategies=pjit,mirrored,ddp", "--devices=2", "--runs=1"
+        MAIN,
+        "compare",
+        *flags,
+        "--strategies=pjit,mirrored,ddp",
+        "--devices=2",
+        "--runs=1",
+        "--nobase_cases",
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert {line["turns"]["members"] for line in lines(tmp_path)} == {3}
+
+
+@pytest.mark.two_cores
+@pytest.mark.skipif(len(available_cores()) < 2, reason="needs two cores")
+def test_independent_devices_take_turns_with_the_cell_that_needs_them(
+    run_program, tmp_path: Path
+) -> None:
+    flags = [flag for flag in FLAGS if not flag.startswith(("--strategies", "--frameworks"))]
+    answer = run_program(MAIN, "compare", *flags, "--strategies=ddp", "--devices=2", "--runs=1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    found = {(c["strategy"], c["devices"], c.get("independent", 0)): line
+             for line in lines(tmp_path) for c in [line["cell"]]}  # fmt: skip
+    assert set(found) == {
+        ("bare", 1, 0), ("ddp", 1, 0), ("ddp", 2, 0), ("ddp", 2, 1), ("ddp", 2, 2),
+    }  # fmt: skip
+    assert len({line["turns"]["group"] for line in found.values()}) == 1
+    both = found["ddp", 2, 2]
+    assert both["rank_combination"].startswith("harmonic mean")
+    machine = json.loads((tmp_path / "runs/out/s" / both["run_dir"] / "machine.json").read_text())
+    cores = [rank["pinned_cores"] for rank in machine["ranks"]]
+    assert len(cores) == 2
+    assert not set(cores[0]) & set(cores[1])  # each copy has cores of its own
+    windows = (tmp_path / "runs/out/s" / both["run_dir"] / "windows.jsonl").read_text()
+    for window in map(json.loads, windows.splitlines()):
+        assert min(window["rank_seconds"]) <= window["seconds"] <= max(window["rank_seconds"])

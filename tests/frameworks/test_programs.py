@@ -48,6 +48,24 @@ def test_every_strategy_runs_on_four_devices_or_its_limit(
     assert len(machine["ranks"]) == (devices if per_device else 1)
 
 
+@pytest.mark.parametrize("framework, strategy", [("jax", "pjit"), ("tensorflow", "mirrored")])
+def test_independent_devices_train_a_copy_each(
+    framework: str, strategy: str, run_program, tmp_path: Path
+) -> None:
+    """The processes of strategies that drive all devices from one; ddp has a test in turns."""
+    result = run(
+        run_program, tmp_path, framework, "--model=mlp_digits", "--steps=8", "--devices=2",
+        f"--strategy={strategy}", "--independent=2", "--allow_oversubscription",
+    )  # fmt: skip
+    cell = result["cell"]
+    assert (cell["devices"], cell["processes"], cell["independent"]) == (2, 2, 2)
+    assert cell["mesh"] == {"data": 1}
+    assert "INDEPENDENT: 2 of them train a copy each, on 32 examples" in result["printed"]
+    machine = json.loads((tmp_path / "r/machine.json").read_text())
+    assert len({rank["pid"] for rank in machine["ranks"]}) == 2
+    assert result["rank_combination"].startswith("harmonic mean")
+
+
 @pytest.mark.parametrize("framework", lookup.frameworks())
 def test_digits_reach_the_same_accuracy(framework: str, run_program, tmp_path: Path) -> None:
     """Accuracy is above 95 % on 360 held-out images; all frameworks train the same steps."""

@@ -30,8 +30,8 @@ from isoscale.common.report.study.plots.source import with_source
 from isoscale.common.report.study.plots.waterfall import waterfall_plots
 from isoscale.common.report.study.problems import problems
 from isoscale.common.report.study.tables import cells as cell_table
-from isoscale.common.report.study.tables import factors as factor_table
 from isoscale.common.report.study.tables import crossovers as threshold_table
+from isoscale.common.report.study.tables import factors as factor_table
 from isoscale.common.report.study.tables import laws as law_table
 from isoscale.common.report.study.tables.comparisons import comparison_row
 from isoscale.common.report.study.tables.lanes import rows
