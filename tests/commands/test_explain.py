@@ -106,7 +106,7 @@ def test_an_incomplete_study_resumes_with_its_own_number_of_runs(
     session = dataclasses.replace(record.sessions[0], rounds=4)
     store.write_record(dataclasses.replace(record, sessions=[session]))
     assert main(["explain", "mine"]) == 0
-    grid = ["--strategies=bare", "--devices=1", "--tuning=ladder"]
+    grid = ["--strategies=bare", "--devices=1", "--tuning=ladder", "--nobase_cases"]
     assert fake.calls == [["--study=mine", "--resume", *grid, "--runs=4"]]
     assert "+ pages" in capsys.readouterr().out
 

@@ -59,7 +59,7 @@ def test_independent_devices_train_a_copy_each(
     )  # fmt: skip
     cell = result["cell"]
     assert (cell["devices"], cell["processes"], cell["independent"]) == (2, 2, 2)
-    assert cell["mesh"] == {"data": 1}
+    assert cell["mesh"]["data"] == 1
     assert "INDEPENDENT: 2 of them train a copy each, on 32 examples" in result["printed"]
     machine = json.loads((tmp_path / "r/machine.json").read_text())
     assert len({rank["pid"] for rank in machine["ranks"]}) == 2
