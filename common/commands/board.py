@@ -27,7 +27,8 @@ from isoscale.common.processes.log_lines import telling_line
 from isoscale.common.processes.ports import free_port
 from isoscale.common.processes.supervise import describe_exit
 from isoscale.common.registry import environments
-from isoscale.common.report.study.data import PLOTS, load_study
+from isoscale.common.report.drawing.files import PLOTS
+from isoscale.common.report.study.data import load_study
 from isoscale.common.study.find import find_study
 from isoscale.common.study.store import RESULTS, STUDY, Store
 

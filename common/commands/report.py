@@ -8,7 +8,8 @@ from pathlib import Path
 from isoscale.common.config.errors import ConfigError, in_one_line, shown
 from isoscale.common.config.flags import Flags, split_words
 from isoscale.common.report.drawing.cache import cache_inside
-from isoscale.common.report.study.data import PLOTS, StudyData, load_study
+from isoscale.common.report.drawing.files import PLOTS
+from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.find import find_study
 
 

@@ -67,6 +67,9 @@ def test_a_difference_exits_with_1_and_names_step_and_tensor(
     assert "update of parameters of dense_0/kernel at step 0: " in line
     page = (tmp_path / "runs/out/parity/parity.html").read_text()
     assert "dense_0/kernel at step 0" in page
+    plots = sorted((tmp_path / "runs/out/parity/plots").glob("*.*"))
+    assert [p.suffix for p in plots if p.stem == "mlp_plain_float64"] == [".pdf", ".png", ".svg"]
+    assert '<a href="plots/mlp_plain_float64.pdf">PDF</a>' in page
     assert page.count("<svg") == 1  # mlp_plain in float64
     assert Page(page).loads == []
     assert "href=http" not in page

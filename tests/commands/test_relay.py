@@ -75,7 +75,8 @@ def test_relay_writes_a_page_plots_and_curves(all_orders) -> None:
     assert Page(page).loads == []
     assert "href=http" not in page
     assert {path.name for path in (folder / "plots").iterdir()} == {
-        f"relay_{model}.{ending}" for model in MODELS for ending in ("svg", "png")
+        ".drawn",
+        *(f"relay_{model}.{ending}" for model in MODELS for ending in ("svg", "png", "pdf")),
     }
     runs = {path.parent.name for path in (folder / "tensorboard/moe_plain").rglob("events.out*")}
     assert len(runs) == 6 + 3

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from isoscale.common.machine.cores import available_cores
+from isoscale.common.report.drawing.files import Drawn
 from isoscale.common.report.drawing.plot import Plot
 
 _to_render: Sequence[Plot] = ()
 
 
-def _render_one(index: int) -> tuple[str, bytes]:
+def _render_one(index: int) -> Drawn:
     return _to_render[index].render()
 
 
@@ -21,7 +22,7 @@ class Drawing:
     def __init__(self, plots: Sequence[Plot]):
         self._plots = plots
         self._pool: ProcessPoolExecutor | None = None
-        self._drawn: Iterator[tuple[str, bytes]] = iter(())
+        self._drawn: Iterator[Drawn] = iter(())
 
     def __enter__(self) -> "Drawing":
         global _to_render
@@ -41,6 +42,6 @@ class Drawing:
             self._pool.shutdown(cancel_futures=True)
             _to_render = ()
 
-    def result(self) -> dict[str, tuple[str, bytes]]:
-        """Waits for all plots and returns slug -> (SVG, PNG)."""
+    def result(self) -> dict[str, Drawn]:
+        """Waits for all plots and returns slug -> its drawing."""
         return {plot.slug: drawn for plot, drawn in zip(self._plots, self._drawn, strict=True)}

@@ -5,11 +5,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from isoscale.common.report.drawing.files import PLOTS
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.formats.escape import escape_markdown
 from isoscale.common.report.formats.templates import make_environment
 from isoscale.common.report.study.contents import Contents
-from isoscale.common.report.study.data import PLOTS
 from isoscale.common.report.study.tables import factors, lanes, laws, runs
 
 FILE = "report.md"

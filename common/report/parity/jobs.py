@@ -8,9 +8,12 @@ from markupsafe import Markup
 
 from isoscale.common.config.counts import counted
 from isoscale.common.disk.json_files import write_atomically
+from isoscale.common.disk.writing import remove_leftovers
 from isoscale.common.machine.own_version import UNKNOWN
 from isoscale.common.parity.documents import ParityDocument, RelayDocument
+from isoscale.common.report.drawing.files import PLOTS, links, write_plots
 from isoscale.common.report.drawing.plot import Plot, with_own_ids
+from isoscale.common.report.drawing.pool import Drawing
 from isoscale.common.report.formats.templates import make_environment
 
 
@@ -32,19 +35,26 @@ def source(document: ParityDocument | RelayDocument) -> str:
     return f"{document.machine['cpu_model']}; {document.time[:10]}"
 
 
-def write_page(
-    path: Path, template: str, *, drawn: Sequence[tuple[Plot, str]], **content: Any
-) -> Path:
-    """Writes one self-contained page; returns its path.
+def write_page(path: Path, template: str, *, plots: Sequence[Plot], **content: Any) -> Path:
+    """Writes one self-contained page, and its plots as files; returns the path of the page.
 
     Args:
       path: path of the page.
       template: name of a template that extends ``jobs.html``.
-      drawn: (plot, its SVG).
+      plots: the plots of the page.
       **content: further variables of the template.
+
+    Raises:
+      ConfigError: the folder of the plots is a link.
+      FolderError: the disk is full, or the folder cannot be written.
     """
+    remove_leftovers(path.parent / PLOTS)
+    with Drawing(plots) as drawing:
+        drawn = drawing.result()
+    write_plots(path.parent / PLOTS, drawn)
     figures = [
-        (plot, Markup(with_own_ids(svg, f"f{index}-"))) for index, (plot, svg) in enumerate(drawn)
+        (plot, Markup(with_own_ids(drawn[plot.slug].svg, f"f{index}-")), links(plot.slug))
+        for index, plot in enumerate(plots)
     ]
     environment = make_environment(autoescape=True)
     page = environment.get_template(template).render(figures=figures, **content)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -322,7 +323,7 @@ def _plots(document: ParityDocument, found: Sequence[Pair]) -> list[Plot]:
 
     return [
         Plot(
-            slug=f"{model}_{dtype}".replace("/", "_"),
+            slug=re.sub(r"[^A-Za-z0-9._-]+", "_", f"{model}_{dtype}"),
             title=f"Largest differences: {model}, {dtype}",
             caption=(
                 "The largest difference of each step; a difference of 0 lies at the bottom. Dotted "
@@ -336,12 +337,12 @@ def _plots(document: ParityDocument, found: Sequence[Pair]) -> list[Plot]:
 
 
 def write_page(folder: Path, document: ParityDocument) -> Path:
-    """Writes one self-contained page; returns its path."""
+    """Writes one self-contained page, and its plots as files; returns the path of the page."""
     found = pairs(document)
     return jobs.write_page(
         folder / HTML,
         HTML,
-        drawn=[(plot, plot.render_svg()) for plot in _plots(document, found)],
+        plots=_plots(document, found),
         document=document,
         bounds={name: to_record(tolerance) for name, tolerance in document.bounds.items()},
         sentences=sentences(document, found),

@@ -8,17 +8,16 @@ from matplotlib.figure import Figure
 from rich.text import Text
 
 from isoscale.common.config.counts import counted
-from isoscale.common.disk.json_files import write_atomically
-from isoscale.common.disk.writing import writing
 from isoscale.common.parity.compare import LOSS, PARAMETERS, Difference
 from isoscale.common.parity.documents import RelayDocument, RelayRun
 from isoscale.common.parity.tolerances import tolerance_of
+from isoscale.common.report.drawing.files import PLOTS
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import COLORS, DASHES
 from isoscale.common.report.formats.terminal import make_table, print_table
 from isoscale.common.report.parity import jobs
 
-HTML, PLOTS = "relay.html", "plots"
+HTML = "relay.html"
 COLUMNS = (
     "model",
     "legs",
@@ -225,19 +224,11 @@ def _plots(document: RelayDocument) -> list[Plot]:
 
 def write_page(folder: Path, document: RelayDocument) -> Path:
     """Writes one self-contained page, and its plots as files; returns the path of the page."""
-    shutil.rmtree(folder / PLOTS, ignore_errors=True)
-    with writing(folder / PLOTS):
-        (folder / PLOTS).mkdir()
-    drawn = []
-    for plot in _plots(document):
-        svg, png = plot.render()
-        write_atomically(folder / PLOTS / f"{plot.slug}.svg", svg, durable=False)
-        write_atomically(folder / PLOTS / f"{plot.slug}.png", png, durable=False)
-        drawn.append((plot, svg))
+    shutil.rmtree(folder / PLOTS, ignore_errors=True)  # an earlier version listed no drawings
     return jobs.write_page(
         folder / HTML,
         HTML,
-        drawn=drawn,
+        plots=_plots(document),
         document=document,
         sentences=sentences(document),
         columns=COLUMNS,

@@ -30,9 +30,6 @@ from isoscale.common.study.index import LARGEST
 from isoscale.common.study.records import ResultLine, Scalings, StudyRecord
 from isoscale.common.study.store import Store
 
-PLOTS = "plots"
-"""Folder of a report's plots, inside the folder of the study."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunFacts:

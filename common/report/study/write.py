@@ -1,19 +1,16 @@
-"""Writes the report of a study: HTML, Markdown, exports, and every plot as SVG and PNG."""
+"""Writes the report of a study: HTML, Markdown, exports, and every plot as SVG, PNG and PDF."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from isoscale.common.config.errors import ConfigError
 from isoscale.common.disk.json_files import write_atomically
-from isoscale.common.disk.writing import remove_leftovers, writing
+from isoscale.common.disk.writing import remove_leftovers
+from isoscale.common.report.drawing.files import PLOTS, write_plots
 from isoscale.common.report.drawing.pool import Drawing
 from isoscale.common.report.formats import html_page, markdown
 from isoscale.common.report.study.contents import make_contents
-from isoscale.common.report.study.data import PLOTS, StudyData
+from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.exports import write_exports
 
-_OURS = ".drawn"
-"""File that lists the plots of the latest report."""
 FEW_SETTINGS = 8
 """With at most this many settings, every setting gets plots."""
 DRAWN_OF_MANY = 4
@@ -55,27 +52,7 @@ def write_report(study: StudyData, *, most_drawn: int | None = None) -> Path:
         write_exports(study)
         write_atomically(study.folder / markdown.FILE, markdown.to_markdown(contents))
         drawn = drawing.result()
-    with writing(study.folder / PLOTS):
-        _write_plots(study.folder / PLOTS, drawn)
+    write_plots(study.folder / PLOTS, drawn)
     path = study.folder / html_page.FILE
     write_atomically(path, html_page.to_html(contents, drawn))
     return path
-
-
-def _write_plots(folder: Path, drawn: Mapping[str, tuple[str, bytes]]) -> None:
-    """Writes the drawings; removes drawings of an earlier report; keeps all other files."""
-    if folder.is_symlink():
-        raise ConfigError(
-            f"{folder} is a link; the report needs a real folder there: remove the link"
-        )
-    folder.mkdir(exist_ok=True)
-    ours = folder / _OURS
-    earlier = ours.read_text(encoding="utf-8").split("\n") if ours.exists() else []
-    for slug, (svg, png) in drawn.items():
-        write_atomically(folder / f"{slug}.svg", svg, durable=False)
-        write_atomically(folder / f"{slug}.png", png, durable=False)
-    names = {path.name for path in folder.iterdir()}
-    for slug in {*earlier} - drawn.keys():
-        for name in {f"{slug}.svg", f"{slug}.png"} & names:
-            (folder / name).unlink()
-    write_atomically(ours, "\n".join(drawn))

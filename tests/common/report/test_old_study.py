@@ -161,7 +161,11 @@ def page_structure(folder: Path, part: str) -> PageStructure:
         )
         page = "".join([cells, runs, after])
     found = read_page(page, read(folder, f"{part}/results.csv"))
-    return dataclasses.replace(found, links=[p for p in found.links if not GONE.fullmatch(p)])
+    links = [p for p in found.links if not GONE.fullmatch(p)]
+    if part == MEASURED:  # the old code wrote no PDF
+        every, links = links, [p for p in links if not p.endswith(".pdf")]
+        assert 2 * len(every) == 3 * len(links)
+    return dataclasses.replace(found, links=links)
 
 
 def test_the_page_has_the_same_verdicts_figures_and_plots(folder: Path) -> None:

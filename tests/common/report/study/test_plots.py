@@ -1,19 +1,25 @@
 """Plots stand alone, name their values, and draw no more than was measured."""
 
+import dataclasses
 import html
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
+from isoscale.common.report.drawing.files import FORMATS
 from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.drawing.style import looks
 from isoscale.common.report.study.contents import make_contents
 from isoscale.common.report.study.data import load_study
 from isoscale.common.report.study.plots.loss import flat_from, loss_plot
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
+from tests.conftest import ROOT, environment_of
 
 
 def plots_of(folder: Path, lines: list[dict[str, Any]], **options: Any) -> dict[str, Plot]:
@@ -174,3 +180,58 @@ def test_labels_of_the_loss_do_not_overlap(tmp_path: Path, last: float, labelled
 def test_a_loss_of_zero_has_a_linear_axis(tmp_path: Path) -> None:
     _, axes = drawn_losses(tmp_path, lambda step: max(0.0, 5 - step), 20)
     assert axes.get_yscale() == "linear"
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from tests.common.report.study.test_plots import plots_of, seconds
+from tests.common.report.fake_study import grid_lines
+drawn = plots_of(Path(sys.argv[1]), grid_lines(seconds=seconds))["speedup"].render()
+for suffix, content in drawn.files().items():
+    data = content.encode() if isinstance(content, str) else content
+    Path(sys.argv[1], f"plot.{suffix}").write_bytes(data)
+"""
+
+
+def test_an_unchanged_study_gives_the_same_bytes(tmp_path: Path) -> None:
+    """In any process, at any time: hashes of Python's texts differ between processes."""
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        environment = environment_of(PYTHONHASHSEED=name, SOURCE_DATE_EPOCH=f"{name}000000000")
+        subprocess.run(
+            [sys.executable, "-c", DRAW, str(tmp_path / name)],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+        )
+    for suffix in FORMATS:
+        first, second = ((tmp_path / name / f"plot.{suffix}").read_bytes() for name in ("1", "2"))
+        assert first == second, suffix
+
+
+def test_a_pdf_has_lines_and_its_own_fonts(plots: dict[str, Plot]) -> None:
+    pdf = plots["speedup"].render().pdf
+    assert pdf.startswith(b"%PDF-")
+    assert b"/Type /Font " in pdf
+    assert b"/CharProcs" in pdf, "the outlines of the font are missing"
+    assert b"/Subtype /Image" not in pdf
+    assert b"/CreationDate" not in pdf
+
+
+def test_texts_for_browsers_are_in_the_svg_only(plots: dict[str, Plot]) -> None:
+    """An invisible marker costs time and room in the other files."""
+    plot = plots["speedup"]
+    drawn, bare = plot.render(), dataclasses.replace(plot, draw=without_markers(plot)).render()
+    assert "<title>" in drawn.svg
+    assert (drawn.png, drawn.pdf) == (bare.png, bare.pdf)
+
+
+def without_markers(plot: Plot) -> Callable[[str], Figure]:
+    def draw(title: str) -> Figure:
+        figure = plot.draw(title)
+        for artist in figure.findobj(lambda a: (a.get_gid() or "").startswith("hover: ")):
+            artist.remove()
+        return figure
+
+    return draw

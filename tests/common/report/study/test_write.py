@@ -13,6 +13,7 @@ from PIL import Image
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.measure.conditions import LOAD_UNKNOWN
+from isoscale.common.report.drawing.files import FORMATS
 from isoscale.common.report.drawing.style import COLORS
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.report.study.method import method
@@ -127,13 +128,13 @@ def test_the_page_loads_no_other_files(study: StudyData) -> None:
     assert page.tags.count("svg") == 1 + 2 * len(KINDS)  # the overview, and those of each model
 
 
-def test_every_plot_is_written_as_svg_and_png(study: StudyData) -> None:
+def test_every_plot_is_written_as_svg_png_and_pdf(study: StudyData) -> None:
     folder = study.folder / "plots"
     names = {path.name for path in folder.iterdir()}
     for kind in KINDS:
         for model in ("mlp_medium", "gpt_tiny"):
             stem = f"{model}_global_batch_64_float32_{kind}"
-            assert {f"{stem}.svg", f"{stem}.png"} <= names
+            assert {f"{stem}.{suffix}" for suffix in FORMATS} <= names
             root = ElementTree.fromstring((folder / f"{stem}.svg").read_text())
             assert root.tag == "{http://www.w3.org/2000/svg}svg"
             with Image.open(folder / f"{stem}.png") as image:
@@ -142,6 +143,9 @@ def test_every_plot_is_written_as_svg_and_png(study: StudyData) -> None:
             for name in COLORS[:3]:
                 assert tuple(bytes.fromhex(name[1:])) in colors, f"{stem}: no {name}"
     assert not any("accuracy" in name for name in names)  # no data set with labels held out
+    page = read(study, "report.html")
+    for name in names - {".drawn"}:
+        assert f'<a href="plots/{name}">{name[-3:].upper()}</a>' in page
     text = read(study, "report.md")
     links = re.findall(r"\]\((plots/[^)]+)\)", text)
     assert len(links) == 1 + 2 * len(KINDS)
@@ -246,8 +250,10 @@ def test_plots_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     mine = store.folder / "plots/holiday.png"
     mine.write_text("mine")
     write_report(load_study(store), most_drawn=1)
-    names = {path.name.split("_")[0] for path in (store.folder / "plots").glob("*.svg")}
-    assert names == {"a", "overview.svg"}
+    for suffix in FORMATS:
+        found = (store.folder / "plots").glob(f"*.{suffix}")
+        names = {path.name.split("_")[0] for path in found if path != mine}
+        assert names == {"a", f"overview.{suffix}"}
     assert mine.exists()
     assert "1 of 2 settings are shown without plots" in read(load_study(store), "report.html")
 
