@@ -27,6 +27,7 @@ from isoscale.common.processes.log_lines import telling_line
 from isoscale.common.processes.ports import free_port
 from isoscale.common.processes.supervise import describe_exit
 from isoscale.common.registry import environments
+from isoscale.common.report.board.values import DIFF
 from isoscale.common.report.drawing.files import PLOTS
 from isoscale.common.report.study.data import load_study
 from isoscale.common.study.find import find_study
@@ -251,7 +252,7 @@ def run_filter(cells: Sequence[str]) -> str:
 
 
 def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str, str]:
-    """Returns page name -> its address, with smoothing off.
+    """Returns page name -> its address, with smoothing off and with all points in each chart.
 
     The time series page reads smoothing from the query, the older pages read it from the fragment.
     All links except ``cells`` filter runs: the older pages select no run if more than 40 match, the
@@ -264,16 +265,19 @@ def links(base: str, *, several: bool, runs_shown: str = "/run_0$") -> dict[str,
     """
     study = "^[^/]+/" if several else "^"
 
+    # Charts must show all points: report/board/opening.py.
+    opening = f"{base}/data/plugin/isoscale/open?smoothing=0"
+
     def page(name: str, *, part: str) -> str:
         runs = quote(f"{study}{part}", safe="")
-        return f"{base}/?smoothing=0#{name}&_smoothingWeight=0&regexInput={runs}"
+        return f"{opening}#{name}&_smoothingWeight=0&regexInput={runs}"
 
     runs, tags = quote(runs_shown, safe=""), quote("^loss$|^window/", safe="")
     return {
         "scaling": page("custom_scalars", part="scaling/"),
-        "cells": f"{base}/?smoothing=0#hparams",
-        "loss and step time": f"{base}/?smoothing=0&runFilter={runs}&tagFilter={tags}#timeseries",
-        "conditions": page("text", part="report$"),
+        "cells": f"{opening}#hparams",
+        "loss and step time": f"{opening}&runFilter={runs}&tagFilter={tags}#timeseries",
+        "report": page("text", part=f"report$|^{DIFF}$" if several else "report$"),
         "figures": page("images", part="report$"),
     }
 
@@ -385,14 +389,13 @@ def _text(request: BoardRequest, base: str, views: _Views) -> list[str]:
     shown = links(base, several=len(request.studies) > 1, runs_shown=pattern)
     width = max(map(len, shown))
     return [
-        f"TensorBoard shows {', '.join(request.studies)}. Links, all without smoothing:",
+        f"TensorBoard shows {', '.join(request.studies)}. Links; charts are not smoothed or cut:",
         *(f"  {name:<{width}}  {link}" for name, link in shown.items()),
         *(
             [f"More than {_MOST_RUNS} cells: 'loss and step time' first shows runs {pattern}"]
             if pattern != "/run_0$"
             else []
         ),
-        "Switch off 'Ignore outliers in chart scaling': it is on at first and can cut off curves.",
         "Ctrl-C ends TensorBoard.",
     ]
 

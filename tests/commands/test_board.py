@@ -88,11 +88,11 @@ assert main.main(["board", "nothing"]) == 2
     check_not_loaded(FRAMEWORKS | {"scipy", "tensorboard"}, after=code, folder=tmp_path)
 
 
-def test_links_turn_smoothing_off() -> None:
+def test_links_turn_smoothing_off_and_go_through_the_page_that_shows_all_points() -> None:
     for name, link in links("http://x", several=True).items():
-        assert link.startswith("http://x/?smoothing=0")
+        assert link.startswith("http://x/data/plugin/isoscale/open?smoothing=0")
         # The older pages ignore the query.
-        assert ("_smoothingWeight=0&" in link) == (name in ("scaling", "conditions", "figures"))
+        assert ("_smoothingWeight=0&" in link) == (name in ("scaling", "report", "figures"))
 
 
 @pytest.mark.parametrize(

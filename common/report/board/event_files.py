@@ -3,7 +3,7 @@
 ``<study>/tensorboard/`` contains a folder for each TensorBoard run::
 
   .                     hyperparameters of all runs, and the layout of the scaling charts
-  report/               conditions and plots
+  report/               conditions, the report and its plots
   runs/<cell>/run_<n>/  loss and time per step, one session of the hparams page
   scaling/<series>/     scaling curves; the step of a point is its number of devices
 """
@@ -22,13 +22,14 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.disk.writing import writing
 from isoscale.common.report.board import event_records as records
+from isoscale.common.report.board.differences import diff_events
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.hparams import experiment_of
 from isoscale.common.report.board.layout import layout_of
 from isoscale.common.report.board.report_page import report_events
 from isoscale.common.report.board.runs import run_events
 from isoscale.common.report.board.scaling import scaling_events
-from isoscale.common.report.board.values import seconds_of, study_seconds
+from isoscale.common.report.board.values import DIFF, seconds_of, study_seconds
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.study.records import ResultLine
 
@@ -84,6 +85,9 @@ def join_event_files(studies: Mapping[str, StudyData], folder: Path) -> None:
             if not link.is_symlink():
                 link.symlink_to((study.folder / FOLDER / part).resolve(), target_is_directory=True)
     _write_root(list(studies.values()), folder)
+    if differences := diff_events(studies):
+        wall_time = max(map(study_seconds, studies.values()))
+        _write(records.make_plain_folder(folder / DIFF), differences, wall_time=wall_time)
 
 
 def most_points(folder: Path) -> int:

@@ -1,15 +1,24 @@
-"""Texts and images: conditions of a study, explanation of the pages, plots of the report."""
+"""Texts and images: conditions of a study, explanation of the pages, the report and its plots."""
 
+import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 
+from isoscale.common.config.read import MEBIBYTE, read_text
 from isoscale.common.report.board import event_records as records
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.values import study_seconds
-from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.study.data import REPORT, StudyData
 
+_TAG = "isoscale report"
+"""TensorBoard sorts the groups of texts by name, and opens the first two."""
+_LARGEST_REPORT = 16 * MEBIBYTE
+_PICTURE = re.compile(r"^!\[.*\n(?:\n\*.*\n)?", re.MULTILINE)
+"""A picture, and its caption."""
 _READING = (
     (
         "runs/CELL/run_N",
@@ -27,12 +36,15 @@ _READING = (
         "medians.",
     ),
     ("Smoothing", "Must be 0, because smoothing falsifies scaling curves."),
-    ("Ignore outliers in chart scaling", "If on, may cut off curves at the edge of a chart."),
+    (
+        "Ignore outliers in chart scaling",
+        "If on, cuts off curves at the edges of charts. The links of isoscale board switch it off.",
+    ),
 )
 
 
 def report_events(study: StudyData, plots: Path | None) -> list[Event]:
-    """Returns the events of the text and image pages.
+    """Returns the events of the text and image pages; of the text of the report, if it is written.
 
     Args:
       study: the study.
@@ -43,6 +55,7 @@ def report_events(study: StudyData, plots: Path | None) -> list[Event]:
         # Tags are part of the files on disk and must not change.
         records.markdown("manifest", _conditions(study)),
         records.markdown("reading", _table(_READING)),
+        *_sections(study.folder / REPORT),
     ]
     found = sorted(plots.glob("*.png")) if plots is not None and plots.is_dir() else []
     paths = [path for path in found if path.is_file() and not path.is_symlink()]
@@ -50,6 +63,26 @@ def report_events(study: StudyData, plots: Path | None) -> list[Event]:
         image = records.png(f"figures/{clean(path.stem)}", path.read_bytes())
         values += [image] if image is not None else []
     return [records.event([value], wall_time=wall_time) for value in values]
+
+
+def _sections(report: Path) -> list[Summary.Value]:
+    """Returns the sections of the report, without pictures, which have a page of their own.
+
+    The table of all runs is left out: it is long, and the page of hyperparameters has the runs.
+    """
+    try:
+        text = read_text(report, most=_LARGEST_REPORT)
+    except ValueError:  # no report was written, or not by isoscale
+        return []
+    _, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    titled = [section.partition("\n") for section in sections]
+    return [
+        records.markdown(
+            f"{_TAG}/{number:02d} {clean(html.unescape(title))}", _PICTURE.sub("", content)
+        )
+        for number, (title, _, content) in enumerate(titled, 1)
+        if title not in ("Conditions", "All runs")
+    ]
 
 
 def _conditions(study: StudyData) -> str:

@@ -13,9 +13,15 @@ def main() -> None:
     # serves only pages that isoscale leaves empty.
     name = "tensorboard.compat.notf"
     sys.modules[name] = types.ModuleType(name)
-    from tensorboard.main import run_main
+    from absl import app
+    from tensorboard import default, main_lib, program
 
-    run_main()
+    from isoscale.common.report.board.opening import Opening
+
+    # As tensorboard/main.py, which names this way to add a plugin.
+    main_lib.global_init()
+    board = program.TensorBoard(plugins=[*default.get_plugins(), Opening])
+    app.run(board.main, flags_parser=board.configure)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from typing import Any
 
 from isoscale.common.report.study.data import StudyData
 
+DIFF = "isoscale diff"
+"""TensorBoard's run with the differences of several studies; studies' names have no blank."""
 _LARGEST_STEP = 2**62
 
 

@@ -10,9 +10,10 @@ from isoscale.common.report.drawing.plot import Plot
 from isoscale.common.report.formats.escape import escape_markdown
 from isoscale.common.report.formats.templates import make_environment
 from isoscale.common.report.study.contents import Contents
+from isoscale.common.report.study.data import REPORT
 from isoscale.common.report.study.tables import factors, lanes, laws, runs
 
-FILE = "report.md"
+FILE = REPORT
 
 
 def to_markdown(contents: Contents) -> str:

@@ -30,6 +30,9 @@ from isoscale.common.study.index import LARGEST
 from isoscale.common.study.records import ResultLine, Scalings, StudyRecord
 from isoscale.common.study.store import Store
 
+REPORT = "report.md"
+"""The report as Markdown, inside the folder of the study."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunFacts:

@@ -21,7 +21,7 @@ from isoscale.common.report.board.event_files import (
     plain_name,
     write_event_files,
 )
-from isoscale.common.report.board.values import seconds_of
+from isoscale.common.report.board.values import DIFF, seconds_of
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.store import Store
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
@@ -357,6 +357,38 @@ def test_report_has_the_conditions_and_the_figures(tmp_path: Path) -> None:
     assert "a&#124;b&#60;script&#62;&#95;x&#95;" in row
     assert "WARNING" in text.splitlines()[3]
     assert list(found["figures/speed"].tensor.string_val) == [b"1", b"2", PNG]
+
+
+def test_the_sections_of_a_written_report_are_texts(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", grid_lines(dataset="<b>", seconds=lambda _: 0.01))
+    answer = "A &lt;b&gt; is fastest.\n\n![p](plots/p.png)\n\n*p.* What p shows.\n"
+    setting = "## mlp &amp; co\n\n| law |\n"
+    text = f"# isoscale: s\n\n## The answer\n\n{answer}\n{setting}\n## All runs\n\n| run |\n"
+    (study.folder / "report.md").write_text(text)
+    place = write_event_files(study, plots=None) / "report"
+    found = {value.tag: value.tensor.string_val for _, value in values(place)}
+    tags = ["isoscale report/01 The answer", "isoscale report/02 mlp & co"]
+    assert [tag for tag in found if tag.startswith("isoscale")] == tags
+    assert list(found[tags[0]]) == [b"\nA &lt;b&gt; is fastest.\n\n\n"]
+    assert b"| law |" in found[tags[1]][0]
+
+
+def test_neighbours_among_joined_studies_are_compared(tmp_path: Path) -> None:
+    slow = grid_lines(seconds=lambda cell: 0.013 if cell["strategy"] == "ddp" else 0.01)
+    studies = {
+        "a": make_study(tmp_path / "a", grid_lines()),
+        "b": make_study(tmp_path / "b", slow),
+        "other": make_study(tmp_path / "other", grid_lines(models=("gpt_tiny",), runs=1)),
+    }
+    folder = tmp_path / "joined"
+    folder.mkdir()
+    for study in studies.values():
+        write_event_files(study, plots=None)
+    join_event_files(studies, folder)
+    ((_, value),) = values(folder / DIFF)
+    assert value.tag == "isoscale diff/a to b"
+    text = value.tensor.string_val[0].decode()
+    assert text.startswith("**2 of 11 cells were shown to be slower by more than 5 %: torch ddp")
 
 
 def test_joined_studies_have_one_layout_and_one_experiment(
