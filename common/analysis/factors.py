@@ -22,6 +22,7 @@ WRAPPER = "wrapper"
 SMALLER_BATCH = "smaller batch"
 HARDWARE = "hardware"
 COMMUNICATION = "communication and waiting"
+CAUSES = (WRAPPER, SMALLER_BATCH, HARDWARE, COMMUNICATION)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,13 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.config.counts import counted
 from isoscale.common.report.board.event_records import clean
-from isoscale.common.report.board.scaling import QUANTITIES, Point, point_of, tags_of
+from isoscale.common.report.board.scaling import (
+    QUANTITIES,
+    Point,
+    factors_by_cell,
+    point_of,
+    tags_of,
+)
 from isoscale.common.report.study.data import StudyData
 
 
@@ -23,16 +29,17 @@ def layout_of(studies: Sequence[StudyData]) -> Layout:
     titles = dict.fromkeys(setting.title for study in studies for setting in study.settings)
     found = Layout()
     for title in titles:
-        cells = [
-            cell
-            for study in studies
-            for setting in study.settings
-            if setting.title == title
+        own = [(s, setting) for s in studies for setting in s.settings if setting.title == title]
+        cells = [cell for _, setting in own for _, cell in setting.cells]
+        listed = [
+            (cell, factors.get(cell.cell))
+            for study, setting in own
+            for factors in [factors_by_cell(study, setting)]
             for _, cell in setting.cells
         ]
         category = Category(title=clean(title) + _warnings(cells))
         for quantity in QUANTITIES:
-            points = [p for cell in cells if (p := point_of(quantity, cell)) is not None]
+            points = [p for entry in listed if (p := point_of(quantity, *entry)) is not None]
             category.chart.extend(_charts(title, quantity, points))
         if category.chart:
             found.category.append(category)

@@ -1,11 +1,14 @@
-"""Scaling curves of speedup, efficiency and throughput; the step is the number of devices."""
+"""Curves by the number of devices: speedup, efficiency and its factors, throughput."""
 
 import dataclasses
 
 from tensorboard.compat.proto.event_pb2 import Event
 
 from isoscale.common.analysis.estimates import Estimate, Ratio
+from isoscale.common.analysis.factors import CAUSES, Factors
 from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.settings import Setting
+from isoscale.common.config.cell import Cell
 from isoscale.common.report.board import event_records as records
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.values import finite, scaled, study_seconds, whole_step
@@ -15,7 +18,12 @@ QUANTITIES = {
     "speedup": "speedup (bare = 1)",
     "efficiency_percent": "efficiency % (speedup / devices)",
     "examples_per_second": "examples/s",
+    **{
+        f"factor_{cause.replace(' ', '_')}": f"factor of efficiency: {cause} (1: nothing is lost)"
+        for cause in CAUSES
+    },
 }
+_CAUSES = dict(zip(list(QUANTITIES)[-len(CAUSES) :], CAUSES, strict=True))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,11 +37,19 @@ class Point:
     is_base: bool
 
 
-def point_of(quantity: str, cell: CellSummary) -> Point | None:
-    """Returns one figure of a cell with its interval; None if not measured."""
+def point_of(quantity: str, cell: CellSummary, factors: Factors | None) -> Point | None:
+    """Returns one figure of a cell with its interval; None if not measured.
+
+    Args:
+      quantity: one of ``QUANTITIES``.
+      cell: the cell.
+      factors: those of its efficiency; None: not measured.
+    """
     found: Estimate | Ratio | None
     if quantity == "examples_per_second":
         found = cell.examples_per_second
+    elif quantity in _CAUSES:
+        found = factors.find(_CAUSES[quantity]) if factors else None
     else:
         found = cell.speedup if quantity == "speedup" else cell.efficiency
     devices = whole_step(cell.cell.devices)
@@ -53,6 +69,11 @@ def point_of(quantity: str, cell: CellSummary) -> Point | None:
     )
 
 
+def factors_by_cell(study: StudyData, setting: Setting) -> dict[Cell, Factors]:
+    """Returns cell -> the factors of its efficiency, for a setting's cells on several devices."""
+    return {found.cell.cell: found for found in study.factors[setting.title]}
+
+
 def tags_of(title: str, quantity: str) -> tuple[str, str, str, str]:
     """Returns the tags of a setting's figure: for all cells, then value, low and high of intervals.
 
@@ -68,6 +89,7 @@ def scaling_events(study: StudyData) -> dict[str, list[Event]]:
     wall_time = study_seconds(study)
     found: dict[str, list[Event]] = {}
     for setting in study.settings:
+        factors = factors_by_cell(study, setting)
         for series, cells in setting.series.items():
             seen: dict[int, int] = {}
             for cell in cells:
@@ -76,7 +98,7 @@ def scaling_events(study: StudyData) -> dict[str, list[Event]]:
                 name = series if seen[devices] == 1 else f"{series} ({seen[devices]})"
                 values = []
                 for quantity in QUANTITIES:
-                    point = point_of(quantity, cell)
+                    point = point_of(quantity, cell, factors.get(cell.cell))
                     if point is None:
                         continue
                     every, value, low, high = tags_of(setting.title, quantity)

@@ -2,17 +2,10 @@
 
 from collections.abc import Sequence
 
-from isoscale.common.analysis.factors import (
-    COMMUNICATION,
-    HARDWARE,
-    SMALLER_BATCH,
-    WRAPPER,
-    Factors,
-)
+from isoscale.common.analysis.factors import CAUSES, Factors
 from isoscale.common.report.study.answers.limits import factor_text, share_text, times_text
 from isoscale.common.report.words import NO_VALUE, number
 
-CAUSES = (WRAPPER, SMALLER_BATCH, HARDWARE, COMMUNICATION)
 COLUMNS = (
     "cell",
     "efficiency [95 %]",

@@ -12,6 +12,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from isoscale.common.analysis.factors import CAUSES
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError, FolderError
 from isoscale.common.measure.scenarios.training import SCENARIO
@@ -25,6 +26,7 @@ from isoscale.common.report.board.values import DIFF, seconds_of
 from isoscale.common.report.study.data import StudyData, load_study
 from isoscale.common.study.store import Store
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
+from tests.common.analysis.test_factors import STRONG, lines_of
 from tests.common.report.fake_study import grid_lines, make_cell, make_line, write_study
 
 PNG = (
@@ -213,6 +215,21 @@ def test_scaling_curves_have_the_intervals_of_the_analysis(study: StudyData) -> 
         f"{stem}/{name}_with_interval"
         for name in ("speedup", "efficiency_percent", "examples_per_second")
     }
+
+
+def test_factors_of_efficiency_have_curves_and_charts(tmp_path: Path) -> None:
+    lines = lines_of(STRONG, runs=5, noise=0.002)
+    study = load_study(write_study(tmp_path / "s", lines, steps=0))
+    folder = write_event_files(study, plots=None)
+    (setting,) = study.settings
+    (found,) = study.factors[setting.title]
+    for cause in CAUSES:
+        ratio, tag = found.find(cause), f"{setting.title}/factor_{cause.replace(' ', '_')}"
+        place = folder / "scaling" / "torch ddp"
+        assert curve(place, tag) == [(2, pytest.approx(ratio.value))]
+        assert curve(place, f"{tag}_low") == [(2, pytest.approx(ratio.low))]
+    titles = [chart.title for chart in layout(folder)[setting.title]]
+    assert [cause for cause in CAUSES if any(cause in title for title in titles)] == list(CAUSES)
 
 
 def test_charts_of_single_runs_have_no_interval_and_a_note_in_the_title(study: StudyData) -> None:
