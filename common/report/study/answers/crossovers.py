@@ -23,7 +23,7 @@ from isoscale.common.analysis.turns import PairedRatio
 from isoscale.common.config.counts import counted
 from isoscale.common.report.study import turns
 from isoscale.common.report.study.data import StudyData
-from isoscale.common.report.words import joined, number
+from isoscale.common.report.words import by_reason, joined, number
 
 METHOD = (
     "The crossover is the smallest batch or model from which several devices beat one, at all "
@@ -121,10 +121,12 @@ def _answer(study: StudyData, curve: Curve, axis: str) -> str:
     def sizes(values: Sequence[float]) -> str:
         return joined([size_text(value, axis) for value in values])
 
-    untested = [point for point in curve.points if point.pays == UNKNOWN]
-    about = ""
-    if untested:
-        about = f" No verdict at {sizes([p.member.size for p in untested])}: {_why(untested)}."
+    untested = [
+        (size_text(point.member.size, axis), _why(point))
+        for point in curve.points
+        if point.pays == UNKNOWN
+    ]
+    about = f" No verdict at {by_reason(untested)}." if untested else ""
     if found.kind == TOO_FEW:
         return (
             f"too few sizes with a verdict against {base} (needs {LEAST_SIZES}; has "
@@ -164,9 +166,8 @@ def _answer(study: StudyData, curve: Curve, axis: str) -> str:
     return text + about
 
 
-def _why(points: Sequence[Point]) -> str:
-    reasons = {point.tested.ratio.unsound for point in points} - {None}
-    return joined(sorted(map(str, reasons))) or f"fewer than {LEAST_RUNS} groups or runs"
+def _why(point: Point) -> str:
+    return point.tested.ratio.unsound or f"fewer than {LEAST_RUNS} groups or runs"
 
 
 def _what_decides(study: StudyData, curve: Curve, axis: str) -> str:
