@@ -9,8 +9,9 @@ interval of the crossover is from resampling: each of 4000 draws gives every siz
 mean + error x T, where T has Student's t distribution with the degrees of freedom over its groups
 (a parametric bootstrap of the groups' mean; Efron & Tibshirani 1993, "An Introduction to the
 Bootstrap", ch. 6). Groups of different sizes are different processes at different times, so their
-draws are independent. Drawing the groups themselves with replacement is too narrow (it covers
-76 to 94 % at 3 to 8 groups, the draws used 95 to 99 %); both are in the simulation of `tests/benchmarks/crossovers.py`.
+draws are independent. Drawing the groups themselves with replacement is too narrow: in the
+simulation of `tests/benchmarks/crossovers.py` it covers 76 to 94 % at 3 to 8 groups, the draws used
+95 to 99 %.
 
 The curve between two sizes is not quite straight. Each draw is also crossed by a parabola with the
 curvature that the neighbouring sizes show (the next term of Newton's interpolation); the interval

@@ -7,7 +7,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isoscale.common.analysis.crossover import Curve, SweepCurves
+from isoscale.common.analysis.crossover import UNKNOWN, Curve, SweepCurves
 from isoscale.common.analysis.verdicts import ratio_text
 from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
@@ -49,7 +49,7 @@ def crossover_plots(found: SweepCurves, frameworks: Sequence[str]) -> list[Plot]
             f"(against {_bases(curves)}), over {axis}; both axes are logarithmic. Vertical bars: "
             "95 % intervals. Above the line at 1, more devices are faster. Marks below the curves: "
             "the crossover with its 95 % interval, where one was found. Lines between sizes are "
-            "interpolated.",
+            "interpolated. Hollow markers: no verdict; then no line connects the sizes.",
             draw=partial(_draw, curves, axis, frameworks),
         )
         for devices in sorted({curve.devices for curve in found.curves})
@@ -102,16 +102,27 @@ def _draw_curve(axes: Axes, curve: Curve, look: Look, axis: str, place: float) -
     xs = [point.member.size * 1.01**place for point in curve.points]
     ratios = [point.tested.ratio for point in curve.points]
     ys = [ratio.value for ratio in ratios]
+    # Without a verdict at each size a line would show a course that nobody knows.
+    hollow = [i for i, point in enumerate(curve.points) if point.pays == UNKNOWN]
     axes.errorbar(
         xs,
         ys,
         yerr=error_bars([(ratio.value, ratio) for ratio in ratios], 1),
-        linestyle=look.dash,
+        linestyle="" if hollow else look.dash,
         marker=look.marker,
         color=look.color,
         markersize=5,
         linewidth=1.2,
         elinewidth=1,
+    )
+    axes.plot(
+        [xs[i] for i in hollow],
+        [ys[i] for i in hollow],
+        look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=5,
+        zorder=3,
     )
     for x, y, point in zip(xs, ys, curve.points, strict=True):
         size = size_text(point.member.size, axis)

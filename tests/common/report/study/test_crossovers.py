@@ -123,6 +123,20 @@ def test_the_figure_has_curves_intervals_and_the_crossover(tmp_path: Path) -> No
     )
 
 
+def test_a_curve_with_sizes_without_a_verdict_has_no_line(tmp_path: Path) -> None:
+    lines = [
+        line
+        for line in study(BATCHES)
+        if line["cell"]["global_batch_size"] != 64 or line["run"] < 2
+    ]
+    shown = section(load(tmp_path, lines), most_drawn=1)
+    assert shown.sentences[0].endswith("No verdict at 64 (fewer than 3 groups or runs).")
+    drawn = shown.plots[0].draw("").axes[0].lines
+    assert [line.get_linestyle() for line in drawn if len(line.get_xdata()) == 4] == ["None"]  # type: ignore[arg-type]
+    (hollow,) = [line for line in drawn if line.get_markerfacecolor() == "white"][:1]
+    assert list(hollow.get_xdata()) == [64]  # type: ignore[arg-type]
+
+
 def test_what_is_not_decided_says_what_would_decide_it(tmp_path: Path) -> None:
     """At 64 both take the same time, and processes differ by 8 %."""
     lines = []
