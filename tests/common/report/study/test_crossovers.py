@@ -253,3 +253,24 @@ def test_a_study_without_a_sweep_has_no_such_part(tmp_path: Path) -> None:
 def test_sizes_are_short(size: float, axis: str, text: str, named: str) -> None:
     assert size_text(size, axis) == text
     assert named_size(size, axis) == named
+
+
+def test_strong_and_weak_scaling_are_sweeps_of_their_own(tmp_path: Path) -> None:
+    """With a batch b a device takes b, and two devices 40 more for each step.
+
+    Strong scaling pays if b / 2 + 40 is below b; weak scaling, with 2 b, if b + 40 is below 2 b.
+    """
+    batches = (32, 64, 128, 256)
+    cells = [
+        (make_cell("torch", "bare", 1, global_batch_size=batch), 1e-4 * batch) for batch in batches
+    ] + [
+        (make_cell("torch", "ddp", 2, global_batch_size=batch), 1e-4 * (batch / 2 + 40))
+        for batch in (*batches, 512)
+    ]
+    lines = turns_lines(cells, process=0.01, window=0.01, groups=5)
+    found = load_study(write_study(tmp_path / "s", lines, steps=0, scaling="strong,weak"))
+    strong, weak = make_contents(found, most_drawn=0).sweeps
+    assert "over global batch" in strong.title.lower()
+    assert "over batch per device" in weak.title.lower()
+    assert re.search(r"from a global batch of (7|8)\d\.\d on", strong.sentences[0])
+    assert re.search(r"from a batch per device of (3|4)\d\.\d on", weak.sentences[0])
