@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from isoscale.common.analysis.crossover import FROM_A_SIZE, NEVER
 from isoscale.common.analysis.factors import COMMUNICATION, SMALLER_BATCH, Factors
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.verdicts import Verdict, comparable, ratio_text, why_no_verdict
 from isoscale.common.config.counts import counted
+from isoscale.common.report.study.answers.crossovers import curve_name, ends_text, named_size
 from isoscale.common.report.study.answers.limits import factor_text
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
@@ -24,7 +26,29 @@ def recommendations(study: StudyData, setting: Setting) -> list[str]:
         own = [v for v in against if v.subject_cell.cell.framework == framework]
         if own:
             best = _best_of_each_count(own)
-            found.append(_recommend(framework, best, factors.get(best[-1].subject_cell.cell)))
+            most = best[-1]
+            text = _recommend(framework, best, factors.get(most.subject_cell.cell))
+            found.append(" ".join([text, *_from_sweeps(study, setting, most.subject)]))
+    return found
+
+
+def _from_sweeps(study: StudyData, setting: Setting, name: str) -> list[str]:
+    """Returns from which batch or model size on a cell on several devices beats one."""
+    found = []
+    for sweep in study.sweeps:
+        axis = sweep.sweep.axis
+        if all(member.setting.title != setting.title for member in sweep.sweep.members):
+            continue
+        for curve in sweep.curves:
+            if curve_name(curve) != name:
+                continue
+            if curve.answer.kind == FROM_A_SIZE and curve.answer.value is not None:
+                size = named_size(curve.answer.value, axis)
+                ends = ends_text(curve.answer, axis)
+                found.append(f"Measured here: {name} is faster from {size} {ends} on.")
+            elif curve.answer.kind == NEVER:
+                most = named_size(curve.levels[-1].size, axis)
+                found.append(f"Measured here: {name} is not faster up to {most}.")
     return found
 
 

@@ -60,6 +60,19 @@ def test_a_planted_crossover_is_in_every_format(
     assert "sweep_Over_global_batch_mlp_medium_float32_on_2.png" in names
 
 
+def test_recommendations_name_the_crossover_of_the_sweep(tmp_path: Path) -> None:
+    found = load(tmp_path, study(BATCHES))
+    sections = make_contents(found, most_drawn=0).sections
+    assert len(sections) == len(BATCHES)
+    for only in sections:
+        (advice,) = only.advice
+        assert re.search(
+            r"Measured here: torch ddp on 2 devices is faster from a global batch of [\d.]+ "
+            r"\[[\d.]+, \d+\] on\.$",
+            advice,
+        )
+
+
 def test_the_threshold_table_has_a_row_for_each_range(tmp_path: Path) -> None:
     shown = section(load(tmp_path, study(BATCHES)))
     assert [row[1] for row in shown.rows] == ["32 to 64", "64 to 128", "128 to 256"]
