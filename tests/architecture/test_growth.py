@@ -136,6 +136,7 @@ def test_a_new_model_and_a_new_strategy_need_no_edit_of_existing_files(
         "--strategies=bare,ddp_again",
         "--devices=1,2",
         "--allow_oversubscription",
+        "--nobase_cases",
         "--linear_inputs=5",
         "--runs=1",
         "--study=growth",

@@ -74,7 +74,7 @@ def test_user_folders_named_like_ours_have_no_effect(run_program, tmp_path: Path
     answer = run_program(
         "isoscale.common.commands.main", "compare", "--models=mlp_digits", "--frameworks=torch",
         "--strategies=bare,ddp", "--devices=2", "--allow_oversubscription", "--steps=5",
-        "--study=s", "--noreport", "--runs=1",
+        "--study=s", "--noreport", "--runs=1", "--nobase_cases",
         PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -104,7 +104,7 @@ def test_a_study_holds_no_canary_of_its_user(
 ) -> None:
     flags = (
         f"--flagfile={secret / 'flags'}", f"--out_dir={secret / 'out'}", "--study=s", "--runs=1",
-        f"--frameworks={frameworks}", "--devices=2", "--allow_oversubscription",
+        f"--frameworks={frameworks}", "--devices=2", "--allow_oversubscription", "--nobase_cases",
     )  # fmt: skip
     python = f"--python_torch={secret / 'venv/bin/python'}"
     code, said = run(secret, MAIN, "compare", *flags, python, *more, **variables(secret))

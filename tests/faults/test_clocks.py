@@ -124,7 +124,7 @@ def test_steps_of_the_wall_clock_change_no_duration_and_no_order(
     tmp_path: Path,
 ) -> None:
     words = ("compare", *GRID, f"--frameworks={frameworks}", f"--strategies={strategies}", *more)
-    words += ("--devices=2", "--runs=1", "--allow_oversubscription")
+    words += ("--devices=2", "--runs=1", "--allow_oversubscription", "--nobase_cases")
     steps = wall_clock.steps()
 
     def lines(name: str, **variables: str) -> list[dict[str, Any]]:

@@ -151,6 +151,7 @@ LONG: dict[str, tuple[Sequence[str], int]] = {
             "--study=all",
             "--devices=2",
             "--tuning=tuned",
+            "--nobase_cases",
             "--allow_oversubscription",
         ),
         0,

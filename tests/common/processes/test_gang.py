@@ -19,11 +19,14 @@ def run_as_ranks(count: int, work: Callable[[Gang], Any]) -> list[Any]:
         def rank(number: int) -> None:
             found[number] = work(Gang(sockets[number], rank=number))
 
-        threads = [threading.Thread(target=rank, args=(number,)) for number in range(count)]
+        threads = [
+            threading.Thread(target=rank, args=(number,), daemon=True) for number in range(count)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(20)
+            assert not thread.is_alive(), "a rank waits for the others for ever"
     return found
 
 
