@@ -17,6 +17,8 @@ LEAST_RUNS = 3
 LEAST_RUNS_FOR_ORDER = 6
 """The range of n values contains the median with probability 1 - 2^(1-n): over 95 % for n >= 6."""
 
+WELCH = "Welch's t on logarithms, ratio of geometric means"
+
 Method = Literal[
     "order statistics",
     "t on log time",
@@ -118,6 +120,7 @@ class Ratio:
       p: uncorrected p of Welch's test that the ratio is 1; None unless both sides have 3 runs.
       n: numbers of runs of numerator and denominator.
       unsound: why the runs must not be compared; such a ratio has neither interval nor test.
+      method: how ratio and interval are made; empty without an interval.
     """
 
     value: float
@@ -126,6 +129,7 @@ class Ratio:
     p: float | None = None
     n: tuple[int, int]
     unsound: str | None = None
+    method: str = ""
 
     def inverse(self) -> Self:
         """Returns the ratio of denominator to numerator."""
@@ -181,6 +185,7 @@ def ratio_estimates(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
                 high=float(high[row]),
                 p=float(p[row]),
                 n=n,
+                method=WELCH,
             )
     return [ratio for ratio in found if ratio is not None]
 

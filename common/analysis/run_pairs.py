@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from isoscale.common.analysis import turns
-from isoscale.common.analysis.estimates import LEAST_RUNS
+from isoscale.common.analysis.estimates import LEAST_RUNS, WELCH
 from isoscale.common.analysis.turns import PairedRatio
 
 LEAST_PAIRS = 4
 """Least number of runs of both cells with equal numbers that are paired."""
 PAIRED = "t on log ratios of runs with the same number"
-WELCH = "Welch's t on log time"
 
 
 def ratio_of_runs(a: Mapping[int, float], b: Mapping[int, float]) -> PairedRatio:

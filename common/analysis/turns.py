@@ -56,7 +56,6 @@ class PairedRatio(Ratio):
       degrees: degrees of freedom of ``error``; None with fewer than 3 groups.
     """
 
-    method: str
     rounds: int
     error: float | None = None
     degrees: float | None = None

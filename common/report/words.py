@@ -20,6 +20,13 @@ RATE_AND_TIME = (
     "examples/s is not exactly batch / time per step."
 )
 """How the two figures of a run relate."""
+NOT_THE_QUOTIENT = (
+    "A ratio is the statistic that verdicts judge: of runs that took turns within rounds, of other "
+    "runs of geometric means. It need not be the quotient of the medians shown beside it"
+)
+"""What every table says that has figures of two cells and their ratio."""
+JUDGED = "judged, not the quotient of the columns"
+"""The mark on a column of ratios beside columns of medians."""
 
 
 _BASES: dict[Scalings, str] = {

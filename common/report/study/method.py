@@ -10,7 +10,7 @@ from isoscale.common.report.study.answers import crossovers
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
 from isoscale.common.report.study.tables import factors, laws
-from isoscale.common.report.words import RATE_AND_TIME, base_text
+from isoscale.common.report.words import NOT_THE_QUOTIENT, RATE_AND_TIME, base_text
 
 
 def method(study: StudyData, drifted: Drift | None) -> list[str]:
@@ -52,7 +52,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         rule + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
         "second as B. The comparison of frameworks takes the fastest strategy of each framework; "
         "further tests compare this strategy with the other strategies of its framework. "
-        + "Ratios are ratios of throughput.",
+        f"Ratios are ratios of throughput. {NOT_THE_QUOTIENT}.",
         "Speedup is throughput divided by the throughput of the same framework's bare step on one "
         f"device (no distribution wrapper) at {base_text(study.scaling)}; efficiency is speedup / "
         "devices. Derived "

@@ -18,7 +18,8 @@ from isoscale.common.analysis.between_studies import (
     other_work,
     within,
 )
-from isoscale.common.analysis.run_pairs import PAIRED, WELCH, unpaired_ratio
+from isoscale.common.analysis.estimates import WELCH
+from isoscale.common.analysis.run_pairs import PAIRED, unpaired_ratio
 from isoscale.common.analysis.scaling import CellSummary, summarize_cells
 from isoscale.common.analysis.turns import METHOD, PairedRatio
 from isoscale.common.study.records import SharedCell

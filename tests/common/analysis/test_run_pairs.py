@@ -3,8 +3,8 @@ import math
 import pytest
 from scipy import stats
 
-from isoscale.common.analysis.estimates import ratio_estimates
-from isoscale.common.analysis.run_pairs import PAIRED, WELCH, ratio_of_runs, unpaired_ratio
+from isoscale.common.analysis.estimates import WELCH, ratio_estimates
+from isoscale.common.analysis.run_pairs import PAIRED, ratio_of_runs, unpaired_ratio
 
 A = {0: 1.0, 1: 2.0, 2: 1.5, 3: 1.2}
 B = {0: 1.2, 1: 2.3, 2: 1.9, 3: 1.2}

@@ -7,7 +7,13 @@ from isoscale.common.analysis.verdicts import evidence_text, ratio_text
 from isoscale.common.analysis.waterfall import Gap, LaneGap, Lanes, Waterfall
 from isoscale.common.config.run_config import STOCK, TUNED
 from isoscale.common.report.study.answers.setting import caveats, devices_text
-from isoscale.common.report.words import SAME_CONFIGURATION, by_reason, joined, number
+from isoscale.common.report.words import (
+    NOT_THE_QUOTIENT,
+    SAME_CONFIGURATION,
+    by_reason,
+    joined,
+    number,
+)
 
 INTRODUCTION = (
     "The rungs lead from stock (the installed packages, without tweaks) to tuned; each rung adds "
@@ -19,7 +25,7 @@ INTRODUCTION = (
     "lanes, the same strategy stands for a framework: the one with the shortest median step in "
     "stock, chosen among its strategies with results in both lanes if there are any. The share "
     "of a gap that remains is log(gap in tuned) / log(gap in stock), because changes of speed "
-    "multiply. "
+    f"multiply. {NOT_THE_QUOTIENT}. "
     "If the tuned lane adds no tweak, tuned and stock are the same configuration: it is run once, "
     "both lanes have the same runs, and no test compares them."
 )
@@ -129,12 +135,24 @@ def _lane_text(gap: Gap, lane: LaneGap, name: str) -> str:
 
     change = lane.widest
     fastest, slowest = figures(lane.order[0]), figures(lane.order[-1])
-    ratio = f"{ratio_text(change.ratio)} ({evidence_text(change.ratio, change.p)})"
+    evidence = evidence_text(change.ratio, change.p)
+    ratio = f"{ratio_text(change.ratio)} ({evidence}{_quotient(gap, lane, name)})"
     if change.outcome == "no verdict":
         return f"there is no verdict between {fastest} and {slowest}: {ratio}."
     if change.outcome == "no difference shown":
         return f"no difference is shown between {fastest} and {slowest}: {ratio}."
     return f"the gap between {fastest} and {slowest} is {ratio}."
+
+
+def _quotient(gap: Gap, lane: LaneGap, name: str) -> str:
+    """Returns what the ratio is not, if the times shown beside it have another quotient."""
+    fast, slow = (gap.members[lane.order[end]].cell(name) for end in (0, -1))
+    if not (fast and slow and fast.step_seconds and slow.step_seconds):
+        return ""
+    quotient = f"{slow.step_seconds.median / fast.step_seconds.median:.2f}"
+    if quotient == f"{lane.widest.ratio.value:.2f}":
+        return ""
+    return f"; the judged ratio, not the quotient of the two medians"
 
 
 def _order_text(gap: Gap, reversals: dict[tuple[str, str], bool], where: str) -> str:

@@ -20,14 +20,14 @@ from isoscale.common.analysis.verdicts import (
 )
 from isoscale.common.report.study.answers.setting import devices_text
 from isoscale.common.report.study.data import StudyData
-from isoscale.common.report.words import NO_VALUE, estimate
+from isoscale.common.report.words import NO_VALUE, NOT_THE_QUOTIENT, estimate
 
 EXPLANATION = (
-    "Examples per second of each framework's fastest strategy: median over runs, with the 95 % "
-    "interval. Below it: the examples per second divided by the highest on as many devices, and "
-    "the speedup against bare on one device: the ratios that verdicts judge. "
-    "FASTEST marks a cell that verdicts put before all others of its column. Pale lines show no "
-    "difference, or have no verdict."
+    "Examples per second of each framework's fastest strategy: median over runs (groups, where "
+    "they took turns), with the 95 % interval. Below it: the ratio to the highest on as many "
+    f"devices, and the speedup against bare on one device. {NOT_THE_QUOTIENT}. FASTEST marks a "
+    "cell that verdicts put before all others of its column. Pale lines show no difference, or "
+    "have no verdict."
 )
 
 Shade = Literal["plain", "fastest", "pale"]

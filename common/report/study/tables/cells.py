@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.verdicts import Named
-from isoscale.common.report.words import accuracy, estimate, marks, median_of, number, ratio
+from isoscale.common.report.words import (
+    JUDGED,
+    accuracy,
+    estimate,
+    marks,
+    median_of,
+    number,
+    ratio,
+)
 
 TOKENS = "tokens/s"
 COLUMNS = (
@@ -16,8 +24,8 @@ COLUMNS = (
     "throughput, examples/s",
     TOKENS,
     "GFLOP/s, computed",
-    "speedup against bare",
-    "efficiency, %",
+    f"speedup against bare ({JUDGED})",
+    "efficiency, % (speedup / devices)",
     "latency of one step, ms",
     "memory, MiB",
     "compile, s",

@@ -7,6 +7,7 @@ from isoscale.common.analysis.verdicts import evidence_text, ratio_text
 from isoscale.common.analysis.waterfall import Lanes, Step, Waterfall
 from isoscale.common.config.run_config import TUNED
 from isoscale.common.report.words import (
+    JUDGED,
     NO_VALUE,
     SAME_CONFIGURATION,
     estimate,
@@ -21,7 +22,7 @@ COLUMNS = (
     "rung",
     "runs",
     "time per step, ms",
-    "change to the rung before",
+    f"change to the rung before ({JUDGED})",
     "shown?",
     "marks",
 )

@@ -23,6 +23,7 @@ from isoscale.common.report.study.tables.lanes import COLUMNS as LANE_COLUMNS
 from isoscale.common.report.study.tables.lanes import rows
 from isoscale.common.report.words import (
     NO_VALUE,
+    NOT_THE_QUOTIENT,
     RATE_AND_TIME,
     accuracy,
     base_text,
@@ -182,7 +183,7 @@ def _notes(summaries: list[CellSummary], scaling: Scalings) -> list[str]:
         notes.append(
             f"speedup: {' or '.join(kinds)} scaling, throughput / throughput of the same "
             "framework's 'bare' (one device, no distribution wrapper) at "
-            f"{base_text(scaling)}. efficiency: speedup / devices."
+            f"{base_text(scaling)}. efficiency: speedup / devices. {NOT_THE_QUOTIENT}."
         )
     if any(summary.speedup is None and summary.ok for summary in summaries):
         notes.append("speedup '-': the study has no successful run of the framework's 'bare' cell.")

@@ -104,6 +104,7 @@ def test_verdicts_json_has_every_verdict_with_the_ids_of_its_cells(study: StudyD
         assert found["ratio"] == verdict.ratio.value
         assert [found["ratio_low"], found["ratio_high"]] == [verdict.ratio.low, verdict.ratio.high]
         assert found["p_corrected"] == verdict.p
+        assert found["ratio_method"] == verdict.ratio.method != ""
         assert found["outcome"] == verdict.outcome
         assert (found["subject_runs"], found["other_runs"]) == verdict.ratio.n
         assert found["reason_without_verdict"] is None

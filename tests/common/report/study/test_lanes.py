@@ -113,6 +113,16 @@ def test_the_sentences_give_the_explained_share_of_the_gap(tmp_path: Path) -> No
     assert len(found) == 4
 
 
+def test_a_gap_says_where_the_times_beside_it_have_another_quotient(tmp_path: Path) -> None:
+    """The ratio is of geometric means, the times are medians: one slow run tells them apart."""
+    spread = (1.0, 1.0, 1.0, 1.0, 1.0, 2.0)
+    lines = ladder_lines({"jax": {"a": 0.5}}, {"jax": 0.04}, spread=spread)
+    lines += ladder_lines({"torch": {"b": 1.0}}, {"torch": 0.01})
+    first = said(tmp_path, lines)[0]
+    assert "torch bare (10.00 ms/step) and jax bare (40.00 ms/step) is 4.49x" in first
+    assert "; the judged ratio, not the quotient of the two medians)" in first
+
+
 def test_the_sentences_for_a_closed_gap_a_grown_gap_and_an_unchanged_gap(tmp_path: Path) -> None:
     gone = said(tmp_path / "gone", two((0.04, 0.01), (0.01, 0.01)))
     assert "On 1 device, tuned: no difference is shown between" in gone[1]
