@@ -1,7 +1,8 @@
 """The two pipes through which a study gives a run its turns; a waiting run blocks and uses no core.
 
 The study creates both pipes in the run folder and holds both open. The run reads what it may do and
-writes what it did: one JSON object per line, short enough to be written in one piece.
+writes what it did: one JSON object per line. Each pipe has one writer, so a long line may be
+written in several pieces.
 """
 
 import os
@@ -18,7 +19,10 @@ FLAG = "turns"
 PIPES = "turns."
 """How the names of the pipes begin."""
 _ASK, _SAY = f"{PIPES}ask", f"{PIPES}say"
-_LONGEST = select.PIPE_BUF
+_PIECE = select.PIPE_BUF
+"""Bytes that a pipe takes as a whole or not at all: 4096 on Linux, 512 on macOS."""
+_FULL_SECONDS = 5.0
+"""Longest time that the study waits for a run to read, if the pipe is full."""
 START, WINDOW, END = "start", "window", "end"
 """What a run may do: compile and warm up; run one window; evaluate and end."""
 Message = dict[str, Any]
@@ -35,10 +39,7 @@ def define_turns_flag(fv: Flags) -> None:
 
 
 def _line(message: Mapping[str, Any]) -> bytes:
-    data = to_json(message).encode() + b"\n"
-    if len(data) > _LONGEST:
-        raise ValueError(f"a message of {len(data)} bytes does not fit into a pipe")
-    return data
+    return to_json(message).encode() + b"\n"
 
 
 class RunEnd:
@@ -69,7 +70,9 @@ class RunEnd:
 
     def say(self, did: str, **facts: Any) -> None:
         """Tells the study what this run has done."""
-        self._say.write(_line({"did": did, **facts}))
+        data = _line({"did": did, **facts})
+        while data:
+            data = data[self._say.write(data) or 0 :]
 
 
 class StudyEnd:
@@ -90,8 +93,15 @@ class StudyEnd:
         self._read = b""
 
     def ask(self, what: str, **facts: Any) -> None:
-        """Tells the run what to do next."""
-        os.write(self._ask, _line({"do": what, **facts}))
+        """Tells the run what to do next.
+
+        Raises:
+          BlockingIOError: the pipe is full, and the run does not read.
+        """
+        data = _line({"do": what, **facts})
+        for start in range(0, len(data), _PIECE):
+            select.select([], [self._ask], [], _FULL_SECONDS)
+            os.write(self._ask, data[start : start + _PIECE])
 
     def heard(self, *, seconds: float) -> Message | None:
         """Returns what the run said next; None if it says nothing within ``seconds``."""

@@ -82,7 +82,10 @@ class Member:
         self._pipes.close()
 
     def ask(self, what: str, **facts: Any) -> None:
-        self._pipes.ask(what, **facts)
+        try:
+            self._pipes.ask(what, **facts)
+        except BlockingIOError:
+            self._fail("killed: it did not read what the study asked")
 
     def heard(self, group: Iterable["Member"]) -> dict[str, Any] | None:
         """Waits until the run says something; watches over all runs of the group meanwhile.

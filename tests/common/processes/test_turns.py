@@ -1,5 +1,6 @@
 """The two pipes of a run that takes turns."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -49,10 +50,46 @@ def test_a_run_whose_study_has_gone_does_not_wait(tmp_path: Path) -> None:
         run.wait()
 
 
-def test_a_message_that_could_be_torn_is_refused(ends: tuple[StudyEnd, RunEnd]) -> None:
-    """Only short messages are written in one piece."""
-    with pytest.raises(ValueError, match="does not fit"):
-        ends[0].ask(turns.END, shares=[0.123] * 1000)
+def test_a_long_message_arrives_where_a_pipe_takes_512_bytes_at_once(
+    ends: tuple[StudyEnd, RunEnd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS: the end of a group of 480 rounds."""
+    monkeypatch.setattr(turns, "_PIECE", 512)
+    written: list[int] = []
+    write = os.write
+
+    def note(descriptor: int, data: bytes) -> int:
+        written.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(turns.os, "write", note)
+    study, run = ends
+    shares = [0.123] * 480
+    study.ask(turns.END, shares=shares)
+    assert run.wait()["shares"] == shares
+    assert len(written) > 1
+    assert max(written) <= 512
+
+
+def test_a_message_larger_than_the_pipe_arrives_while_the_run_reads(
+    ends: tuple[StudyEnd, RunEnd],
+) -> None:
+    study, run = ends
+    shares = [0.123] * 20000  # more than the 64 KiB of a pipe
+    heard: list[dict] = []
+    reading = threading.Thread(target=lambda: heard.append(run.wait()))
+    reading.start()
+    study.ask(turns.END, shares=shares)
+    reading.join(10)
+    assert heard[0]["shares"] == shares
+
+
+def test_a_run_that_does_not_read_does_not_block_the_study(
+    ends: tuple[StudyEnd, RunEnd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_FULL_SECONDS", 0.05)
+    with pytest.raises(BlockingIOError):
+        ends[0].ask(turns.END, shares=[0.123] * 20000)
 
 
 def test_the_pipes_are_private_and_removed(tmp_path: Path) -> None:

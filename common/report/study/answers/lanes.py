@@ -152,7 +152,7 @@ def _quotient(gap: Gap, lane: LaneGap, name: str) -> str:
     quotient = f"{slow.step_seconds.median / fast.step_seconds.median:.2f}"
     if quotient == f"{lane.widest.ratio.value:.2f}":
         return ""
-    return f"; the judged ratio, not the quotient of the two medians"
+    return "; the judged ratio, not the quotient of the two medians"
 
 
 def _order_text(gap: Gap, reversals: dict[tuple[str, str], bool], where: str) -> str:
