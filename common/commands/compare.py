@@ -67,7 +67,6 @@ GRID = {
     "dtype",
     "tuning",
     "runs",
-    "rounds",
     "time_budget",
     "base_cases",
 }
@@ -214,6 +213,7 @@ def read_request(argv: list[str]) -> CompareRequest | None:
             f"--study={typed.study} exists in {typed.out_dir}; add --resume to continue the study, "
             "or choose another name for a new study"
         )
+    interleave.check_steps(typed)
     return CompareRequest(
         flags=typed,
         store=store,

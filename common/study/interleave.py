@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from isoscale.common.config.errors import require_choice
+from isoscale.common.config.errors import ConfigError, require_choice
+from isoscale.common.config.flags import Flags
 from isoscale.common.config.run_config import RunConfig
 from isoscale.common.machine.system import memory
 from isoscale.common.study.plan import group_key
@@ -23,6 +24,8 @@ HELP = (
 )
 DEFAULT_ROUNDS = 10
 STEP_FLAGS = ("steps", "window_steps", "warmup_steps", "latency_steps")
+_NO_MEANING = ("steps", "window_steps")
+"""Those that have no meaning for runs whose windows go by time."""
 MIN_SECONDS = 0.3
 """Least seconds of a window, without --min_seconds, of runs that take turns."""
 _PROCESS_BYTES = 700 * 2**20
@@ -84,6 +87,21 @@ def decide(
     )
     mode = WINDOWS if needed <= _FREE_SHARE * free else RUNS
     return Interleave(mode=mode, reason=sizes)
+
+
+def check_steps(fv: Flags) -> None:
+    """Checks that no flag counts what ``--interleave=windows`` measures by time.
+
+    Raises:
+      ConfigError: a flag does.
+    """
+    for name in _NO_MEANING:
+        if fv.interleave == WINDOWS and fv.given(name):
+            raise ConfigError(
+                f"--{name}={getattr(fv, name)} has no meaning with --interleave={WINDOWS}, where "
+                f"windows go by time (--min_seconds) and groups by --rounds; leave out --{name}, "
+                f"or add --interleave={RUNS}"
+            )
 
 
 def by_time(cells: Sequence[RunConfig], how: Interleave) -> list[RunConfig]:

@@ -34,6 +34,11 @@ COMPARE = [
     (["--devices=0"], "--devices=0: must be a whole number, 1 to 256"),
     (["--runs=x"], "--runs=x: must be a whole number, 1 to 1000000"),
     (["--steps=1e3"], "--steps=1e3: must be a whole number, 1 to 10000000"),
+    (
+        ["--interleave=windows", "--steps=20"],
+        "--steps=20 has no meaning with --interleave=windows, where windows go by time",
+    ),
+    (["--interleave=windows", "--window_steps=5"], "--window_steps=5 has no meaning"),
     (["--global_batch_size=-8"], "--global_batch_size=-8: must be a whole number"),
     (["--learning_rate=fast"], "--learning_rate=fast: must be a number"),
     (["--time_budget=soon"], "--time_budget=soon: must be a duration"),
