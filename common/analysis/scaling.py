@@ -47,7 +47,8 @@ class CellSummary:
       ok: result lines of its successful runs.
       statuses: status -> number of lines.
       step_seconds: median over runs of each run's typical time per step (the median over windows;
-        over valid rounds the trimmed mean, if runs took turns); None without a successful run.
+        over valid rounds the trimmed mean, if runs took turns); None without a successful run with
+        a valid round. All medians leave out runs without one.
       examples_per_second: median over runs of examples / seconds; None without a successful run.
       tokens_per_second: median over runs of real tokens / seconds; None for a model without tokens.
       flops_per_second: median over runs of the analytic floating-point operations of a step x steps
@@ -88,9 +89,14 @@ class CellSummary:
         return dataclasses.replace(self.cell, tuning=STOCK) if self.shared else self.cell
 
     @property
+    def valid(self) -> list[ResultLine]:
+        """Successful runs without those of which other programs disturbed all rounds."""
+        return [line for line in self.ok if step_seconds_of(line) is not None]
+
+    @property
     def throughputs(self) -> list[float]:
-        """Examples per second of each successful run."""
-        return [_speed(line) for line in self.ok]
+        """Examples per second of each run in ``valid``."""
+        return [_speed(line) for line in self.valid]
 
     @property
     def rounds(self) -> dict[int, list[float | None]] | None:
@@ -108,13 +114,13 @@ class CellSummary:
 
     @property
     def seconds_per_example(self) -> dict[int, float]:
-        """Run -> its typical time per step / examples of a step, from which ratios are made.
+        """Run -> its seconds / examples, from which ratios are made.
 
         Of runs that took turns, only those with enough valid rounds for their group to count.
         """
         return {
-            line.run: step_seconds_of(line) / line.cell.examples_per_step
-            for line in self.ok
+            line.run: 1 / _speed(line)
+            for line in self.valid
             if line.result.turns is None
             or sum(s is not None for s in _valid_rounds(line.result.turns)) >= LEAST_ROUNDS
         }
@@ -195,7 +201,8 @@ def _in_turns(a: CellSummary, b: CellSummary) -> Ratio | None:
     try:
         return paired_ratio(*both)
     except ValueError as error:  # other programs disturbed all of them
-        value = statistics.median(a.throughputs) / statistics.median(b.throughputs)
+        sides = [statistics.median(cell.throughputs or [math.nan]) for cell in (a, b)]
+        value = sides[0] / sides[1]
         n = len(a.ok), len(b.ok)
         return Ratio(value=value, low=None, high=None, n=n, unsound=str(error))
 
@@ -274,7 +281,9 @@ def summarize_cells(
         batch = batch_of(summary.cell, summary.scaling)
         base = bases.get(_base_key(summary.cell, global_batch_size=batch))
         if summary.ok and base:
-            found.append((index, base))
+            summaries[index] = dataclasses.replace(summary, base=base)
+            if summary.valid and base.valid:
+                found.append((index, base))
     ratios = compared([(summaries[index], base) for index, base in found])
     for (index, base), speedup in zip(found, ratios, strict=True):
         summaries[index] = _with_speedup(summaries[index], base, speedup)
@@ -311,24 +320,28 @@ def _valid_rounds(figures: TurnsFigures) -> list[float | None]:
     return [known.get(number) for number in range(last + 1)]
 
 
-def step_seconds_of(line: ResultLine) -> float:
-    """Returns a run's typical time per step.
+def step_seconds_of(line: ResultLine) -> float | None:
+    """Returns a run's typical time per step; None if other programs disturbed all its rounds.
 
     It is the median over windows. If the run took turns, it is the statistic from which ratios are
     made: exp of the trimmed mean of log time over the valid rounds.
     """
     figures = line.result.turns
-    valid = [s for s in _valid_rounds(figures) if s is not None] if figures else []
-    if not valid:
+    if figures is None:
         return line.result.median_step_seconds
+    valid = [seconds for seconds in _valid_rounds(figures) if seconds is not None]
+    if not valid:
+        return None
     return math.exp(float(trimmed_mean(np.log(valid))))
 
 
 def _speed(line: ResultLine) -> float:
-    """Returns a run's examples per second, likewise."""
+    """Returns the examples per second, likewise, of a run with a valid round."""
     if line.result.turns is None:
         return line.result.speed
-    return line.cell.examples_per_step / step_seconds_of(line)
+    seconds = step_seconds_of(line)
+    assert seconds is not None
+    return line.cell.examples_per_step / seconds
 
 
 def _flops_per_second(line: ResultLine) -> float | None:
@@ -365,20 +378,22 @@ def _without_speedup(group: list[ResultLine]) -> CellSummary:
             found, low=None, high=None, method="none: runs under different conditions"
         )
 
-    throughputs = [_speed(line) for line in ok]
+    steps = [(line, step_seconds_of(line)) for line in ok]
+    valid = [line for line, seconds in steps if seconds is not None]
+    throughputs = [_speed(line) for line in valid]
     far = outliers(throughputs)
     near = [value for i, value in enumerate(throughputs) if i not in far]
     return CellSummary(
         cell=group[0].cell,
         ok=ok,
         statuses=statuses,
-        step_seconds=estimate([step_seconds_of(line) for line in ok]),
+        step_seconds=estimate([seconds for _, seconds in steps]),
         examples_per_second=estimate(throughputs),
-        tokens_per_second=estimate(_positive(map(_tokens_per_second, ok))),
-        flops_per_second=estimate(_positive(map(_flops_per_second, ok))),
-        latency_seconds=estimate([line.result.median_latency_seconds for line in ok]),
+        tokens_per_second=estimate(_positive(map(_tokens_per_second, valid))),
+        flops_per_second=estimate(_positive(map(_flops_per_second, valid))),
+        latency_seconds=estimate([line.result.median_latency_seconds for line in valid]),
         mixed=mixed,
-        outliers=[ok[i].run for i in far],
+        outliers=[valid[i].run for i in far],
         examples_per_second_without_outliers=median_estimate(near).median if far else None,
         speedup=None,
         efficiency=None,

@@ -84,7 +84,7 @@ def laws_of(setting: Setting, *, scaling: Scaling) -> list[SeriesLaws]:
     """
     found = []
     for name, cells in setting.series.items():
-        counted = [cell for cell in cells if cell.ok and not cell.cell.oversubscribed]
+        counted = [cell for cell in cells if cell.valid and not cell.cell.oversubscribed]
         if any(cell.cell.devices > 1 for cell in counted):
             found.append(_laws(name, counted, scaling))
     return found
@@ -99,6 +99,8 @@ def _laws(name: str, cells: Sequence[CellSummary], scaling: Scaling) -> SeriesLa
     first = cells[0]
     base = first if first.cell.devices == 1 else first.base
     several = [cell for cell in cells if cell.cell.devices > 1]
+    if base is not None and not base.valid:
+        base = None
     speedups = [] if base is None else compared([(cell, base) for cell in several])
     points = [
         Point(

@@ -160,7 +160,7 @@ def speed(cell: CellSummary) -> float:
 def comparable(setting: Setting) -> list[Named]:
     """Returns the measured cells of a setting; leaves out cells whose devices shared cores."""
     return [
-        (name, cell) for name, cell in setting.cells if cell.ok and not cell.cell.oversubscribed
+        (name, cell) for name, cell in setting.cells if cell.valid and not cell.cell.oversubscribed
     ]
 
 
@@ -244,10 +244,12 @@ def _plan(setting: Setting, tests: Tests) -> None:
     All pairs of frameworks on the same number of devices, each with its usual strategy (``bare``
     where the usual one was not measured), and each cell on several devices against its base. The
     fastest strategy of a framework is known only from the data: pairs with it are exploratory.
+    Cells count also if other programs disturbed all their rounds: they were planned.
     """
-    for devices in device_counts(setting):
+    cells = [cell for _, cell in setting.cells if cell.ok and not cell.cell.oversubscribed]
+    for devices in sorted({cell.cell.devices for cell in cells}):
         usual: dict[str, CellSummary] = {}
-        for _, cell in comparable(setting):
+        for cell in cells:
             framework, strategy = cell.cell.framework, cell.cell.strategy
             if cell.cell.devices == devices and strategy in (_BARE, _usual_strategy(framework)):
                 known = usual.get(framework)
@@ -255,7 +257,7 @@ def _plan(setting: Setting, tests: Tests) -> None:
                     usual[framework] = cell
         for first, other in itertools.combinations(usual.values(), 2):
             tests.plan(first, other)
-    for _, cell in comparable(setting):
+    for cell in cells:
         if cell.base is not None and cell.cell.devices > 1:
             tests.plan(cell, cell.base)
 
@@ -329,7 +331,7 @@ def _against_bare(setting: Setting, tests: Tests) -> list[Verdict]:
             cell.base,
         )
         for name, cell in comparable(setting)
-        if cell.base is not None and cell.cell.devices > 1
+        if cell.base is not None and cell.base.valid and cell.cell.devices > 1
     ]
 
 

@@ -58,7 +58,7 @@ class Step:
     @property
     def measured(self) -> bool:
         """Whether the step's cell has a successful run."""
-        return self.cell is not None and bool(self.cell.ok)
+        return self.cell is not None and bool(self.cell.valid)
 
     @property
     def same(self) -> str | None:
@@ -299,7 +299,7 @@ def _waterfall(cells: Sequence[CellSummary], test: _Test) -> Waterfall:
 
 
 def _change(cell: CellSummary | None, other: CellSummary | None, test: _Test) -> Change | None:
-    if cell is None or other is None or not cell.ok or not other.ok:
+    if cell is None or other is None or not cell.valid or not other.valid:
         return None
     if cell.measured == other.measured:
         return None  # one configuration with one set of runs: there is nothing to test

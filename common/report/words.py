@@ -25,6 +25,7 @@ NOT_THE_QUOTIENT = (
     "runs of geometric means. It need not be the quotient of the medians shown beside it"
 )
 """What every table says that has figures of two cells and their ratio."""
+ALL_DISTURBED = "all rounds disturbed by other programs"
 JUDGED = "judged, not the quotient of the columns"
 """The mark on a column of ratios beside columns of medians."""
 
@@ -128,6 +129,8 @@ def marks(summary: CellSummary) -> list[str]:
         found.append("oversubscribed")
     if summary.mixed:
         found.append(f"runs differ in {pooling.names(summary.mixed)}")
+    if lost := len(summary.ok) - len(summary.valid):
+        found.append(f"{ALL_DISTURBED} in {lost} of {len(summary.ok)}: not in the figures")
     if summary.disturbed:
         found.append(f"{summary.disturbed} of {len(summary.ok)} disturbed")
     unknown = sum(line.result.disturbed is None for line in summary.ok)

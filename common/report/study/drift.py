@@ -20,11 +20,12 @@ def drift(study: StudyData) -> Drift | None:
     ys: list[float] = []
     cells = 0
     for summary in study.measured:
-        if len(summary.ok) < 2:
+        known = [(line.sequence, step_seconds_of(line)) for line in summary.valid]
+        if len(known) < 2:
             continue
         cells += 1
-        order = [line.sequence for line in summary.ok]
-        logs = [math.log(step_seconds_of(line)) for line in summary.ok]
+        order = [sequence for sequence, _ in known]
+        logs = [math.log(seconds) for _, seconds in known if seconds is not None]
         xs += [x - statistics.fmean(order) for x in order]
         ys += [y - statistics.fmean(logs) for y in logs]
     degrees = len(xs) - cells - 1

@@ -169,6 +169,12 @@ def test_a_group_that_lacks_a_count_is_left_out() -> None:
 def test_all_rounds_disturbed_give_no_law() -> None:
     lines = turns_lines(curve(amdahl(0.1)), disturbed=lambda cell, *_: cell == 3)
     (found,) = laws(lines)
+    assert found.reason == TOO_FEW_COUNTS
+    assert found.devices == (1, 2, 4)
+    apart = turns_lines(
+        curve(amdahl(0.1)), disturbed=lambda cell, _, number: (cell == 3) == (number > 0)
+    )
+    (found,) = laws(apart)  # each cell has valid rounds, but they share none
     assert found.reason.startswith("no law: no round is valid")
 
 

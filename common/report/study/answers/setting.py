@@ -23,7 +23,7 @@ from isoscale.common.analysis.verdicts import (
 from isoscale.common.config.counts import counted
 from isoscale.common.report.study.answers.shared import shared_of
 from isoscale.common.report.study.data import StudyData
-from isoscale.common.report.words import incomplete, joined, number
+from isoscale.common.report.words import ALL_DISTURBED, incomplete, joined, number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,11 +233,15 @@ def answer(study: StudyData, setting: Setting) -> list[str]:
     compared = {cell.cell.framework for _, cell in comparable(setting)}
     absent = sorted({cell.cell.framework for _, cell in setting.cells} - compared)
     if absent:
-        measured = {cell.cell.framework for _, cell in setting.cells if cell.ok}
-        missing = [name for name in absent if name not in measured]
+        run = {cell.cell.framework for _, cell in setting.cells if cell.ok}
+        measured = {cell.cell.framework for _, cell in setting.cells if cell.valid}
+        missing = [name for name in absent if name not in run]
         sharing = [name for name in absent if name in measured]
+        lost = [name for name in absent if name in run - measured]
         if missing:
             sentences.append(f"Not compared, because a result is missing: {joined(missing)}.")
+        if lost:
+            sentences.append(f"Not compared, {ALL_DISTURBED}: {joined(lost)}.")
         if sharing:
             sentences.append(f"Not compared, because devices shared cores: {joined(sharing)}.")
     shared = sorted({cell.cell.devices for _, cell in setting.cells if cell.cell.oversubscribed})

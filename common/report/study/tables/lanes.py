@@ -7,6 +7,7 @@ from isoscale.common.analysis.verdicts import evidence_text, ratio_text
 from isoscale.common.analysis.waterfall import Lanes, Step, Waterfall
 from isoscale.common.config.run_config import TUNED
 from isoscale.common.report.words import (
+    ALL_DISTURBED,
     JUDGED,
     NO_VALUE,
     SAME_CONFIGURATION,
@@ -48,7 +49,7 @@ def _seconds(cell: CellSummary | None) -> str:
     if cell is None:
         return "not measured"
     if cell.step_seconds is None:
-        return f"no result: {joined(incomplete(cell))}"
+        return f"no result: {joined(incomplete(cell)) or ALL_DISTURBED}"
     text = estimate(cell.step_seconds, scale=1e3)
     return text + (_few(len(cell.ok)) if len(cell.ok) < LEAST_RUNS else "")
 

@@ -322,3 +322,27 @@ def test_tokens_belong_to_the_examples_beside_them() -> None:
     assert cell.examples_per_second is not None
     assert cell.tokens_per_second.median == pytest.approx(8 * cell.examples_per_second.median)
     assert cell.examples_per_second.median == pytest.approx(6400)
+
+
+def test_a_run_whose_rounds_were_all_disturbed_has_no_figure(tmp_path: Path) -> None:
+    cells = [(JAX, 0.010), (TENSORFLOW, 0.011), (TORCH, 0.012)]
+
+    def disturbed(cell: int, group: int, number: int) -> bool:
+        return cell == 0 or (cell == 1 and group == 0)  # jax always, tensorflow in one group
+
+    lines = turns_lines(cells, disturbed=disturbed)
+    lines[1]["step_seconds"]["median"] = 0.5
+    found = study(tmp_path, lines)
+    jax, tensorflow, _ = found.summaries
+    assert jax.step_seconds is jax.examples_per_second is jax.speedup is None
+    assert tensorflow.step_seconds is not None
+    assert (tensorflow.step_seconds.n, tensorflow.step_seconds.high) == (3, pytest.approx(0.011))
+    (section,) = make_contents(found, most_drawn=0).sections
+    places = {name: index for index, name in enumerate(section.columns)}
+    rows = {row[0].split()[0]: row for row in section.rows}
+    assert rows["jax"][places["time per step, ms"]] == "-"
+    said = "all rounds disturbed by other programs in {} of 4: not in the figures"
+    assert said.format(4) in rows["jax"][places["marks"]]
+    assert said.format(1) in rows["tensorflow"][places["marks"]]
+    assert "Not compared, all rounds disturbed by other programs: jax." in section.sentences
+    write_report(found)
