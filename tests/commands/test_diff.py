@@ -323,3 +323,24 @@ def test_in_a_process_of_its_own_the_exit_code_is_1(run_program, tmp_path: Path)
     assert answer.returncode == 1, answer.stderr
     assert max(map(len, answer.stdout.splitlines())) <= 80
     assert "Not shown, for lack of width:" in answer.stdout
+
+
+@pytest.mark.parametrize("studies", [1, 2])
+def test_what_is_not_decided_has_the_minutes_that_would_decide_it(
+    tmp_path: Path, diff, studies: int
+) -> None:
+    cells = [(make_cell("jax", "bare", 1), 0.01), (make_cell("torch", "bare", 1), 0.0098)]
+    noise = {"process": 0.05, "window": 0.002}
+    write(tmp_path, "a", turns_lines(cells, groups=4, **noise), wall_seconds=60.0)
+    later = turns_lines(cells, groups=4, began="2026-11-25", **noise)
+    for line in later:  # other noise: else the two studies would be the same
+        for entry in line["turns"]["rounds"]:
+            entry["seconds_per_step"] *= 1 + 0.05 * (-1) ** line["run"]
+    write(tmp_path, "b", later, wall_seconds=90.0)
+    chosen = ["b"] if studies == 2 else ["--cells=jax,torch"]
+    _, said, _ = diff("a", *chosen, "--markdown")
+    together = ", for both studies together," if studies == 2 else ""
+    found = re.search(rf"not decided; estimated: (\d+) to (\d+) more minutes{together} would", said)
+    assert found, said
+    low, high = map(int, found.groups())
+    assert (2 if studies == 2 else 1) <= low < high

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from isoscale.common.analysis.answers import SAME
 from isoscale.common.analysis.between_studies import CellDifference, Matched, between, within
 from isoscale.common.analysis.losses import FIRST_LOSS_BOUND, loss_spread
-from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.scaling import CellSummary, rounds_together
 from isoscale.common.analysis.settings import Setting, split_into_settings
 from isoscale.common.analysis.turns import PairedRatio
 from isoscale.common.analysis.verdicts import ratio_text
@@ -17,6 +17,7 @@ from isoscale.common.report.formats.templates import printable
 from isoscale.common.report.formats.terminal import Column, print_paragraphs, print_tables
 from isoscale.common.report.study.changes import Changes, cell_changes, changes
 from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.study.turns import group_seconds, minutes_text
 from isoscale.common.report.words import NO_VALUE, joined, marks, number
 
 COLUMNS = (
@@ -123,7 +124,15 @@ def diff_of_studies(a: StudyData, b: StudyData, matched: Matched, *, threshold: 
     tables = [
         (
             setting.title,
-            [_row(name, rows[x.cell][0], also=rows[x.cell][1]) for name, x in setting.cells],
+            [
+                _row(
+                    name,
+                    rows[x.cell][0],
+                    also=rows[x.cell][1],
+                    minutes=_minutes(rows[x.cell][0], cells, a, b),
+                )
+                for name, x in setting.cells
+            ],
         )
         for setting in settings
     ]
@@ -183,7 +192,7 @@ def diff_of_cells(study: StudyData, cells: Sequence[CellSummary], *, threshold: 
         "made of pairs where cells have them; the throughputs beside them are not paired.",
         *_about_answers(found, threshold),
     ]
-    rows = [_row(names[c.b.cell], c) for c in found]
+    rows = [_row(names[c.b.cell], c, minutes=_minutes(c, found, study)) for c in found]
     return Diff(
         cells=found,
         view=_printable(
@@ -255,7 +264,34 @@ def _listed(study: StudyData, cells: Sequence[CellSummary]) -> str:
     return joined([*found, *(text for cell, text in wanted.items() if cell not in named)])
 
 
-def _row(name: str, found: CellDifference, *, also: Sequence[str] = ()) -> list[str]:
+def _minutes(found: CellDifference, cells: Sequence[CellDifference], *sides: StudyData) -> str:
+    """Returns how many more minutes would decide a comparison, as text; empty if unknown.
+
+    Args:
+      found: the comparison.
+      cells: all comparisons; their tests are corrected together.
+      sides: the study, or the two studies: more groups are then needed of both.
+    """
+    if found.ratio is None or found.p is None or found.decided:
+        return ""
+    known = [
+        group_seconds(cell, study.lines)
+        for cell, study in zip((found.a, found.b), (sides[0], sides[-1]), strict=True)
+    ]
+    together = len(sides) == 1 and rounds_together(found.a, found.b) is not None
+    seconds = [s for s in known[: 1 if together else 2] if s is not None]
+    return minutes_text(
+        found.ratio,
+        seconds=sum(seconds) if None not in known else None,
+        margin=found.threshold,
+        family=sum(cell.p is not None for cell in cells),
+        more=", for both studies together," if len(sides) == 2 else "",
+    )
+
+
+def _row(
+    name: str, found: CellDifference, *, also: Sequence[str] = (), minutes: str = ""
+) -> list[str]:
     """Returns the row of a comparison; its marks begin with ``also``."""
     ratio, p = found.ratio, found.p
     sides: dict[str, list[str]] = {}
@@ -267,7 +303,7 @@ def _row(name: str, found: CellDifference, *, also: Sequence[str] = ()) -> list[
         name,
         *(number(value) for value in found.throughputs),
         NO_VALUE if ratio is None else ratio_text(ratio),
-        found.text,
+        found.text + minutes,
         NO_VALUE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
         f"{len(found.a.ok)}, {len(found.b.ok)}",
         "; ".join(said),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from isoscale.common.analysis import turns, variances
 from isoscale.common.analysis.answers import minutes_to_decide
 from isoscale.common.analysis.correction import Tested
+from isoscale.common.analysis.estimates import Ratio
 from isoscale.common.analysis.scaling import CellSummary, rounds_together
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.turns import PairedRatio
@@ -148,35 +149,69 @@ def minutes(setting: Setting, verdict: Verdict, *, planned: int) -> str:
     """
     if verdict.answer != "not decided":
         return ""
-    found = more_minutes(setting, verdict.tested, margin=verdict.margin, planned=planned)
+    found = more_minutes(
+        setting, verdict.subject_cell, verdict.tested, margin=verdict.margin, planned=planned
+    )
     return f"; estimated: {found} would decide it" if found else ""
 
 
-def more_minutes(setting: Setting, tested: Tested, *, margin: float, planned: int) -> str:
+def more_minutes(
+    setting: Setting, cell: CellSummary, tested: Tested, *, margin: float, planned: int
+) -> str:
     """Returns how many more minutes would decide a test, as text; empty if that is unknown.
 
     Args:
       setting: of both cells.
+      cell: one of the two.
       tested: the test.
       margin: the margin of equivalence.
       planned: number of planned comparisons of the report.
     """
-    ratio = tested.ratio
-    if not isinstance(ratio, PairedRatio):
-        return ""
-    longest: dict[int, float] = {}
-    for _, cell in setting.cells:
-        for line in cell.ok:
-            if line.wall_seconds:
-                longest[line.run] = max(line.wall_seconds, longest.get(line.run, 0.0))
-    if not longest or ratio.error is None:
-        return ""
-    return minutes_to_decide(
-        ratio,
-        group_seconds=statistics.median(longest.values()),
+    lines = [line for _, own in setting.cells for line in own.ok]
+    return _more(
+        tested.ratio,
+        seconds=group_seconds(cell, lines),
         margin=margin,
         family=max(1, planned) if tested.planned else 1,
-    ).text
+    )
+
+
+def group_seconds(cell: CellSummary, lines: Iterable[ResultLine]) -> float | None:
+    """Returns the median seconds of a cell's groups, or of its runs alone; None if unknown.
+
+    Args:
+      cell: the cell.
+      lines: all runs that may have taken turns with those of the cell.
+    """
+    longest: dict[str, float] = {}
+    own = {line.result.turns.group if line.result.turns else str(line.run) for line in cell.ok}
+    alone = any(line.result.turns is None for line in cell.ok)
+    for line in cell.ok if alone else lines:
+        group = line.result.turns.group if line.result.turns else str(line.run)
+        if line.wall_seconds and group in own:
+            longest[group] = max(line.wall_seconds, longest.get(group, 0.0))
+    return statistics.median(longest.values()) if longest else None
+
+
+def minutes_text(
+    ratio: Ratio, *, seconds: float | None, margin: float, family: int, more: str = ""
+) -> str:
+    """Returns how many more minutes would decide a ratio; empty if that is unknown.
+
+    Args:
+      ratio: the ratio.
+      seconds: seconds that one more group, or one more run of each cell, takes.
+      margin, family: as for ``minutes_to_decide``.
+      more: text after the minutes.
+    """
+    found = _more(ratio, seconds=seconds, margin=margin, family=family)
+    return f"; estimated: {found}{more} would decide it" if found else ""
+
+
+def _more(ratio: Ratio, *, seconds: float | None, margin: float, family: int) -> str:
+    if not isinstance(ratio, PairedRatio) or ratio.error is None or not seconds:
+        return ""
+    return minutes_to_decide(ratio, group_seconds=seconds, margin=margin, family=family).text
 
 
 def _percent(variance: float) -> str:

@@ -185,6 +185,7 @@ def _what_decides(study: StudyData, curve: Curve, axis: str) -> str:
             continue
         minutes = turns.more_minutes(
             point.member.setting,
+            point.cell,
             point.tested,
             margin=study.record.same_within,
             planned=study.planned,
