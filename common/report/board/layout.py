@@ -71,7 +71,7 @@ def _charts(title: str, quantity: str, points: Sequence[Point]) -> Iterator[Char
     if bounded:
         only = "" if not missing else f", only the {counted(len(bounded), 'cell')} with an interval"
         yield Chart(
-            title=f"{label}, 95 % interval over runs{only}",
+            title=f"{label}, 95 % interval over runs or groups{only}",
             margin=MarginChartContent(
                 series=[MarginChartContent.Series(value=value, lower=low, upper=high)]
             ),

@@ -28,7 +28,7 @@ _READING = (
     (
         "scaling/SERIES",
         "Curves over the number of devices: the step is the number of devices. examples/s: medians "
-        "over runs; speedup and efficiency: ratios of geometric means.",
+        "over runs (groups, where they took turns); speedup and efficiency: the judged ratios.",
     ),
     (
         "hparams",

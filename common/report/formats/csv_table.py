@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from isoscale.common.analysis.scaling import step_seconds_of
 from isoscale.common.config.run_config import TRAINING
 from isoscale.common.measure.scenario import Column, figure
 from isoscale.common.registry import lookup
@@ -32,6 +33,9 @@ _AFTER = (
     Column("run_dir", "run_dir"),
     Column("isoscale", "isoscale"),
 )
+JUDGED = "step_seconds_judged"
+"""Time per step from which ratios are made. The other figures of a run in turns are of all windows,
+disturbed ones included."""
 _TUNING_FIELDS = ("tuning", "tweaks")
 
 
@@ -44,13 +48,14 @@ def to_csv(lines: Sequence[ResultLine]) -> str:
     fields = cell_fields([record["cell"] for record in records])
     columns = [*_BEFORE, *_figures(lines), *_AFTER]
     return text(
-        [*fields, *(column.name for column in columns)],
+        [*fields, *(column.name for column in columns), JUDGED],
         (
             [
                 *(record["cell"].get(name) for name in fields),
                 *(figure(record, column.field) for column in columns),
+                step_seconds_of(line) if line.ok else None,
             ]
-            for record in records
+            for line, record in zip(lines, records, strict=True)
         ),
     )
 

@@ -38,6 +38,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         if taken
         else RULE.format(n=study.tests)
     )
+    units = "groups" if taken else "runs"
     paragraphs = [
         *taken,
         *order,
@@ -46,9 +47,9 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "many steps give time per step and throughput; windows of one step give latency. "
         f"{'' if taken else RATE_AND_TIME + ' '}With several ranks, the slowest rank counts. The "
         "first step (compile) and the warm-up are excluded and reported separately.",
-        "Figures are medians over runs with a 95 % interval: with 6 or more runs an interval from "
-        "order statistics, with 3 to 5 runs a t interval on log time, marked (t). With fewer than "
-        "3 runs a figure has no interval.",
+        f"Figures are medians over {units} with a 95 % interval: with 6 or more {units} an "
+        f"interval from order statistics, with 3 to 5 a t interval on log time, marked (t). With "
+        f"fewer than 3 {units} a figure has no interval.",
         rule + " 'A is 1.20x faster than B' means that A processes 1.20 times as many examples per "
         "second as B. The comparison of frameworks takes the fastest strategy of each framework; "
         "further tests compare this strategy with the other strategies of its framework. "

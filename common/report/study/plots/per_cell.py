@@ -57,7 +57,8 @@ STEP_TIME = CellQuantity(
     scale=1e3,
     value_of=step_seconds_of,
     estimate_of=lambda cell: cell.step_seconds,
-    caption=f"{_CAPTION}; whiskers: 95 % interval of the median (with 3 or more runs).",
+    caption=f"{_CAPTION}; whiskers: 95 % interval of the median (with 3 or more runs). Of runs "
+    "that took turns, a tick is one group: the trimmed mean over its valid rounds.",
 )
 LATENCY = CellQuantity(
     name="latency",

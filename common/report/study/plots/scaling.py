@@ -75,7 +75,8 @@ def scaling_plots(
         Plot(
             slug=f"{setting.slug}_throughput",
             title=f"Throughput: {setting.title}",
-            caption=f"Medians over runs; the legend has those for the most devices. "
+            caption="Medians over runs (groups, where they took turns); the legend has those for "
+            f"the most devices. "
             f"{_CURVE_CAPTION} There is no speedup: bare was not measured.",
             draw=partial(_draw_throughput, setting, all_looks),
         )

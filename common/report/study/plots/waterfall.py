@@ -116,11 +116,11 @@ def waterfall_plots(lanes: Lanes, frameworks: Sequence[str]) -> list[Plot]:
                 Plot(
                     slug=f"{lanes.setting.slug}_waterfall_{devices}{suffix}",
                     title=f"From stock to tuned: {title}",
-                    caption="Medians over runs; whiskers: 95 % interval of the median (with 3 or "
-                    "more runs). A pale bar is the time that a tweak saves against the rung "
-                    "before, a hatched bar the time that a tweak adds; the number beside it is "
-                    "that time. This plot shows no "
-                    "verdicts; the verdicts are in the table.",
+                    caption="Medians over runs (groups, where they took turns); whiskers: 95 % "
+                    "interval of the median (with 3 or more). A pale bar is the time that a tweak "
+                    "saves against the rung before, a hatched bar the time that a tweak adds; the "
+                    "number beside it is that time. This plot shows no verdicts; the verdicts are "
+                    "in the table.",
                     draw=partial(_draw_waterfalls, bars[first : first + ROWS_PER_PLOT]),
                 )
             )

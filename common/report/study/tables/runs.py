@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from isoscale.common.analysis.scaling import step_seconds_of
 from isoscale.common.measure.result import Summary
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import NO_VALUE, number
@@ -14,9 +15,9 @@ COLUMNS = (
     "seed",
     "status",
     "time per step, ms",
-    "p10 to p90 of windows, ms",
+    "p10 to p90 of all windows, ms",
     "latency, ms",
-    "examples/s",
+    "examples/s of all windows",
     "compile, s",
     "memory, MiB",
     "loss, first",
@@ -26,7 +27,11 @@ COLUMNS = (
 
 
 def run_rows(study: StudyData) -> Iterator[list[str]]:
-    """Yields the values of each run's row, in the order of ``COLUMNS``."""
+    """Yields the values of each run's row, in the order of ``COLUMNS``.
+
+    The time per step is the figure from which ratios are made: of runs that took turns, disturbed
+    rounds do not count. The columns of all windows have them, too.
+    """
     names = study.names()
     for line in study.lines:
         name, setting = names[line.cell]
@@ -42,7 +47,7 @@ def run_rows(study: StudyData) -> Iterator[list[str]]:
             str(line.run),
             str(line.result.seed),
             line.result.status,
-            number(step.median, scale=1e3),
+            number(step_seconds_of(line) if line.ok else step.median, scale=1e3),
             spread,
             number(latency.median, scale=1e3),
             number(line.result.examples_per_second),

@@ -1,5 +1,7 @@
 """A study whose runs took turns, from its lines to its answers."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -346,3 +348,7 @@ def test_a_run_whose_rounds_were_all_disturbed_has_no_figure(tmp_path: Path) -> 
     assert said.format(1) in rows["tensorflow"][places["marks"]]
     assert "Not compared, all rounds disturbed by other programs: jax." in section.sentences
     write_report(found)
+    table = list(csv.DictReader(io.StringIO((found.folder / "results.csv").read_text())))
+    judged = {(x["framework"], x["run"]): x["step_seconds_judged"] for x in table}
+    assert judged["jax", "0"] == judged["tensorflow", "0"] == ""
+    assert float(judged["tensorflow", "1"]) == pytest.approx(0.011)
