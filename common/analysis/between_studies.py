@@ -39,8 +39,14 @@ from isoscale.common.analysis.answers import (
     p_beyond,
 )
 from isoscale.common.analysis.estimates import LEAST_RUNS, Ratio
-from isoscale.common.analysis.run_pairs import ratio_of_runs, unpaired_ratio
-from isoscale.common.analysis.scaling import CellSummary, rounds_together, unsound
+from isoscale.common.analysis.run_pairs import LEAST_PAIRS, ratio_of_runs, unpaired_ratio
+from isoscale.common.analysis.scaling import (
+    CellSummary,
+    rounds_together,
+    runs_in_seconds,
+    runs_together,
+    unsound,
+)
 from isoscale.common.analysis.turns import PairedRatio, paired_ratio
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER
@@ -215,7 +221,11 @@ def within(pairs: Pairs, *, threshold: float) -> list[CellDifference]:
         both = rounds_together(b, a)
         if both is not None:
             return paired_ratio(*both)
-        return ratio_of_runs(b.seconds_per_example, a.seconds_per_example)
+        runs = runs_together(b, a)
+        if len(runs) >= LEAST_PAIRS:
+            return ratio_of_runs(*runs_in_seconds(b, a, runs))
+        sides = [list(cell.seconds_per_example.values()) for cell in (b, a)]
+        return unpaired_ratio(*sides)
 
     return _judged(pairs, ratio_of, unsound, threshold)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from isoscale.common.analysis.estimates import (
     outliers,
     ratio_estimates,
 )
+from isoscale.common.analysis.run_pairs import LEAST_PAIRS, ratio_of_runs
 from isoscale.common.analysis.turns import LEAST_ROUNDS, Rounds, paired_ratio, trimmed_mean
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.run_config import LADDER, STOCK
@@ -176,10 +178,13 @@ def _base_key(cell: Cell, *, global_batch_size: int) -> tuple[str, int]:
 def compared(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> list[Ratio]:
     """Returns the ratio of throughputs for each (numerator, denominator).
 
+    Cells that took turns are compared within rounds. Otherwise, from 4 pairs of runs on, by runs
+    with the same number that followed each other (``run_pairs.py``); else by Welch.
+
     Two cells must not be compared if their runs had different conditions, or if other programs
     disturbed all runs of a cell: the ratio then has neither interval nor test.
     """
-    found: list[Ratio | None] = [_in_turns(a, b) for a, b in pairs]
+    found: list[Ratio | None] = [_in_turns(a, b) or _one_by_one(a, b) for a, b in pairs]
     alone = [i for i, ratio in enumerate(found) if ratio is None]
     welch = ratio_estimates([(pairs[i][0].throughputs, pairs[i][1].throughputs) for i in alone])
     for index, ratio in zip(alone, welch, strict=True):
@@ -205,6 +210,51 @@ def _in_turns(a: CellSummary, b: CellSummary) -> Ratio | None:
         value = sides[0] / sides[1]
         n = len(a.ok), len(b.ok)
         return Ratio(value=value, low=None, high=None, n=n, unsound=str(error))
+
+
+def _one_by_one(a: CellSummary, b: CellSummary) -> Ratio | None:
+    """Returns the ratio of cells whose runs followed each other; None: too few did."""
+    runs = runs_together(a, b)
+    if len(runs) < LEAST_PAIRS:
+        return None
+    found = ratio_of_runs(*runs_in_seconds(a, b, runs))
+    return Ratio(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        n=found.n,
+        method=found.method,
+    )
+
+
+def runs_together(a: CellSummary, b: CellSummary) -> list[int]:
+    """Returns the numbers of the runs (or groups) that two cells ran one after the other.
+
+    A round of a study runs each cell once, in random order: between two runs with the same number
+    there is then no other run of the two cells. It is otherwise if a run was repeated later, or if
+    a later session added one of the cells.
+    """
+    sides = [(cell, cell.seconds_per_example) for cell in (a, b)]
+    order = sorted(
+        (line.sequence, line.run, side)
+        for side, (cell, known) in enumerate(sides)
+        for line in cell.ok
+        if line.run in known
+    )
+    return [
+        run
+        for (_, run, side), (_, next_run, next_side) in itertools.pairwise(order)
+        if run == next_run and side != next_side
+    ]
+
+
+def runs_in_seconds(
+    a: CellSummary, b: CellSummary, runs: Sequence[int]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Returns run -> seconds per example of both cells, of some runs."""
+    first, second = (cell.seconds_per_example for cell in (a, b))
+    return {run: first[run] for run in runs}, {run: second[run] for run in runs}
 
 
 def rounds_together(a: CellSummary, b: CellSummary) -> tuple[Rounds, Rounds] | None:

@@ -12,6 +12,7 @@ from isoscale.common.analysis.estimates import (
     LEAST_RUNS,
     Ratio,
 )
+from isoscale.common.analysis.run_pairs import PAIRED
 from isoscale.common.analysis.scaling import CellSummary
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.turns import PairedRatio
@@ -22,13 +23,17 @@ Outcome = Literal["faster", "slower", "no difference shown", "no verdict"]
 Question = Literal["at equal devices", "at any devices", "within the framework", "against bare"]
 
 RULE = (
-    "A verdict compares the examples per second of two cells. The ratio is that of geometric means "
-    "over runs, with Welch's 95 % interval on logarithms. A difference is called shown if Welch's "
-    "p, corrected for all {n} tests of this report (Benjamini-Yekutieli), is at most 0.05; "
-    "otherwise the verdict is 'no difference shown'. An interval is not corrected for the number "
-    "of tests: it may exclude 1 although the corrected p shows no difference. A verdict and an "
-    "interval need at least 3 runs of each cell, all on the same machine, in the same environment "
-    "and with the same versions; other programs may not have disturbed all runs of a cell."
+    "A verdict compares the examples per second of two cells. Runs of the two with the same number "
+    "that followed each other, without another run of the two between them, are a pair: slow drift "
+    "changes both alike. From 4 pairs on, the ratio is the geometric mean of those of pairs, with "
+    "Student's t interval and test over pairs, on logarithms. With fewer pairs it is the ratio of "
+    "geometric means over runs, with Welch's interval and test. A difference is called shown if "
+    "the p of the test, corrected for all {n} tests of this report (Benjamini-Yekutieli), is at "
+    "most 0.05; otherwise the verdict is 'no difference shown'. An interval is not corrected for "
+    "the number of tests: it may exclude 1 although the corrected p shows no difference. A verdict "
+    "and an interval need at least 3 runs of each cell, all on the same machine, in the same "
+    "environment and with the same versions; other programs may not have disturbed all runs of a "
+    "cell."
 )
 
 Named = tuple[str, CellSummary]
@@ -117,6 +122,8 @@ def evidence_text(ratio: Ratio, p: float | None) -> str:
         return _evidence_in_turns(ratio, p)
     a, b = ratio.n
     runs = f"n = {a} runs each" if a == b else f"n = {a} and {b} runs"
+    if ratio.method == PAIRED:
+        runs = f"n = {counted(a, 'pair')} of runs"
     if a == b == 1:
         runs = "one run each"
     if ratio.unsound:

@@ -34,7 +34,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
     )
     rule = (
         "A verdict compares the examples per second of two cells by their rounds, as above; cells "
-        "whose runs did not take turns together by Welch's test over runs."
+        "whose runs did not take turns together by pairs of runs that followed each other (4 pairs "
+        "or more), otherwise by Welch's test over runs."
         if taken
         else RULE.format(n=study.tests)
     )

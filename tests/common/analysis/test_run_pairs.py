@@ -1,10 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from isoscale.common.analysis.estimates import WELCH, ratio_estimates
+from isoscale.common.analysis.estimates import WELCH, Ratio, ratio_estimates
 from isoscale.common.analysis.run_pairs import PAIRED, ratio_of_runs, unpaired_ratio
+from isoscale.common.analysis.scaling import compared, summarize_cells
+from isoscale.common.analysis.verdicts import evidence_text
+from tests.common.report.fake_study import make_cell, make_line, read_lines
 
 A = {0: 1.0, 1: 2.0, 2: 1.5, 3: 1.2}
 B = {0: 1.2, 1: 2.3, 2: 1.9, 3: 1.2}
@@ -64,3 +68,44 @@ def test_unpaired_runs_have_welchs_interval_at_any_number_in_any_order() -> None
     assert unpaired_ratio(a, b[:2]).p is None
     with pytest.raises(ValueError, match="a cell has no run"):
         unpaired_ratio([], b)
+
+
+def one_by_one(*, later: int = 0, apart: bool = False) -> Ratio:
+    """Returns the ratio of two cells with 6 runs, whose speed drifts alike by 30 %.
+
+    Args:
+      later: run of the second cell that was repeated at the end; 0: none was.
+      apart: whether a later session added the second cell.
+    """
+    random = np.random.default_rng(1)
+    lines = []
+    for run in range(6):
+        for place, (name, seconds) in enumerate((("jax", 0.010), ("torch", 0.012))):
+            noise = math.exp(0.002 * random.normal() + 0.3 * run / 5)
+            sequence = place * 100 + run if apart else 2 * run + (place ^ run % 2)
+            sequence = 50 if place and run == later != 0 else sequence
+            cell = make_cell(name, "bare", 1)
+            lines.append(make_line(cell, run, seconds * noise, sequence=sequence))
+    first, other = summarize_cells(read_lines(lines), scaling="strong")
+    (found,) = compared([(first, other)])
+    return found
+
+
+def test_runs_that_followed_each_other_are_pairs() -> None:
+    found = one_by_one()
+    assert (found.method, found.n) == (PAIRED, (6, 6))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 1.2 < found.high < 1.21  # the drift is in no ratio
+    assert evidence_text(found, 0.5) == "n = 6 pairs of runs, corrected p = 0.500"
+
+
+def test_a_run_that_was_repeated_later_has_no_partner() -> None:
+    assert one_by_one(later=2).n == (5, 5)
+
+
+def test_runs_of_another_session_are_no_pairs() -> None:
+    found = one_by_one(apart=True)
+    assert (found.method, found.n) == (WELCH, (6, 6))
+    assert found.high is not None
+    assert found.high > 1.3

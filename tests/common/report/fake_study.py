@@ -154,7 +154,8 @@ def ladder_lines(
       tweaks: framework -> name of a tweak -> factor of the tweak on the time per step.
       seconds: framework -> time per step in stock.
       runs: runs of each cell.
-      spread: factor of run i on the time of its cell; the geometric mean is 1.
+      spread: factor of run i on the time of its cell; the geometric mean is 1. All cells have the
+        same factors, so the runs of a cell follow each other: runs of two cells are not pairs.
       strategy, devices: strategy and devices of all cells.
       changes: changed fields of all cells.
     """
@@ -168,6 +169,9 @@ def ladder_lines(
                 cell = make_cell(framework, strategy, devices, tuning=lane, **extra, **changes)
                 value = seconds[framework] * math.prod(factors[name] for name in names[:count])
                 lines.append(make_line(cell, run, value * spread[run], sequence=len(lines)))
+    cells = list(dict.fromkeys(Cell.from_record(line["cell"]) for line in lines))
+    for line in lines:
+        line["sequence"] = line["run"] + runs * cells.index(Cell.from_record(line["cell"]))
     return lines
 
 

@@ -175,7 +175,11 @@ def _notes(summaries: list[CellSummary], scaling: Scalings) -> list[str]:
     if counts and max(counts) >= 3:
         notes.append(
             f"[low, high]: 95 % interval over {'groups' if in_turns else 'runs'}; for ratios "
-            + ("within rounds, over groups" if in_turns else "by Welch on logarithms")
+            + (
+                "within rounds, over groups"
+                if in_turns
+                else "over pairs of runs, or by Welch, on logarithms"
+            )
             + ". '(t)': t interval on log time, because the cell has fewer than 6."
         )
     if any(summary.speedup is not None for summary in summaries):

@@ -90,7 +90,7 @@ def test_values_stand_beside_the_points(plots: dict[str, Plot]) -> None:
     said = texts(plots["step_time"].render_svg())
     assert said.count("12.35") >= 7  # each cell on one device
     assert "8.230" in said
-    assert "torch ddp: 1.46x, 73 %" in texts(plots["speedup"].render_svg())
+    assert "torch ddp: 1.50x, 75 %" in texts(plots["speedup"].render_svg())
     assert "jax pjit: 1.50x, 75 %" in texts(plots["speedup"].render_svg())
 
 

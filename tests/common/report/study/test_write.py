@@ -68,7 +68,9 @@ def test_the_report_starts_with_the_answer(study: StudyData) -> None:
     answer = text[: text.index("Conditions Machine")]
     # On one device, tensorflow is 1 % faster than torch, with 1 % noise, and 20 % faster than jax.
     assert "On 1 device" in answer
-    assert re.search(r"1\.\d\dx \[1\.\d\d, 1\.\d\d\] faster than jax \w+ \(n = 6 runs each", answer)
+    assert re.search(
+        r"1\.\d\dx \[1\.\d\d, 1\.\d\d\] faster than jax \w+ \(n = 6 pairs of runs", answer
+    )
     assert re.search(
         r"On 2 devices torch ddp \(\d\.\d+ ms/step, \d+ examples/s\) is fastest", answer
     )
