@@ -16,6 +16,8 @@ from isoscale.common.analysis.turns import (
     two_sided,
 )
 from isoscale.common.analysis.variances import Components
+from isoscale.common.study.pace import LEAST_ROUNDS as FEWEST_ROUNDS
+from isoscale.common.study.pace import Pace
 
 LEAST_FIRST_STAGE = 4
 """Least number of groups before the first look of a study with ``--target_ci``."""
@@ -63,6 +65,7 @@ def split(
     start_seconds: float,
     round_seconds: float,
     least_groups: int = LEAST_RUNS,
+    least_rounds: int = LEAST_ROUNDS,
     done: Sequence[int] = (),
 ) -> Split:
     """Returns the numbers of groups and rounds with the shortest expected intervals.
@@ -79,6 +82,7 @@ def split(
       start_seconds: seconds until all processes of a group are warm, and for their end.
       round_seconds: seconds of one round of all cells.
       least_groups: 3, or 4 for ``stein``; those done count.
+      least_rounds: of a group that is still to come.
       done: number of rounds of each group that has run already.
 
     Returns:
@@ -87,14 +91,14 @@ def split(
     Raises:
       ValueError: not even the least numbers of groups and rounds fit into the budget.
     """
-    least = start_seconds + LEAST_ROUNDS * round_seconds
+    least = start_seconds + least_rounds * round_seconds
     missing = max(0, least_groups - len(done))
     options = []
     if not missing:
         options.append(Split(groups=0, rounds=0, seconds=0.0, half_width=half_width(parts, done)))
     for groups in range(max(1, missing), int(budget / least + 1e-9) + 1):
         fitting = int((budget / groups - start_seconds) / round_seconds + 1e-9)
-        rounds = max(LEAST_ROUNDS, fitting)
+        rounds = max(least_rounds, fitting)
         options.append(
             Split(
                 groups=groups,
@@ -105,10 +109,53 @@ def split(
         )
     if not options:
         raise ValueError(
-            f"{missing} groups of {LEAST_ROUNDS} rounds take {missing * least:.0f} seconds; "
+            f"{missing} groups of {least_rounds} rounds take {missing * least:.0f} seconds; "
             f"the budget is {budget:.0f} seconds"
         )
     return min(options, key=lambda option: option.half_width)
+
+
+def pace(
+    parts: Sequence[Components],
+    *,
+    done: Sequence[int],
+    budget: float,
+    start_seconds: float,
+    round_seconds: float,
+) -> Pace | None:
+    """Returns how a study divides the rest of its time; None without a pair.
+
+    Coverage of intervals over all groups, those of the first part among them, is simulated
+    (tests/benchmarks/plans.py): group means have unequal variances, and the first part decides on
+    the numbers.
+
+    Args:
+      parts: the variances of each planned pair.
+      done, budget, start_seconds, round_seconds: as for ``split``; all groups done had the same
+        number of rounds.
+    """
+    if not parts:
+        return None
+    found = split(
+        parts,
+        budget=max(0.0, budget),
+        start_seconds=start_seconds,
+        round_seconds=round_seconds,
+        least_rounds=FEWEST_ROUNDS,
+        done=done,
+    )
+    return Pace(
+        first_groups=len(done),
+        first_rounds=done[0],
+        groups=found.groups,
+        rounds=found.rounds,
+        start_seconds=start_seconds,
+        round_seconds=round_seconds,
+        within_variance=sum(entry.within for entry in parts) / len(parts),
+        between_variance=sum(entry.between for entry in parts) / len(parts),
+        expected_half_width=found.half_width,
+        pairs=len(parts),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

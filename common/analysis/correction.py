@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
+from isoscale.common.analysis import turns, variances
 from isoscale.common.analysis.allocation import LEAST_FIRST_STAGE, STEIN, stein, stein_ratio
 from isoscale.common.analysis.answers import SAME_WITHIN, answers
-from isoscale.common.analysis.estimates import Ratio, corrected
+from isoscale.common.analysis.estimates import LEAST_RUNS, Ratio, corrected
 from isoscale.common.analysis.scaling import CellSummary, compared, rounds_together
 from isoscale.common.analysis.turns import PairedRatio, paired_ratio
+from isoscale.common.analysis.variances import Components
 
 T = TypeVar("T")
 
@@ -111,13 +113,13 @@ class Tests:
     def settle(self) -> None:
         """Tests all pairs; from now on ``ask`` knows the answers."""
         ratios = dict(zip(self._pairs, compared(list(self._pairs.values())), strict=True))
-        turns = {key: ratio for key, ratio in ratios.items() if isinstance(ratio, PairedRatio)}
+        in_turns = {key: ratio for key, ratio in ratios.items() if isinstance(ratio, PairedRatio)}
         found = answers(
-            {k: self._staged(k, ratio) for k, ratio in turns.items() if k in self._planned},
-            {key: ratio for key, ratio in turns.items() if key not in self._planned},
+            {k: self._staged(k, ratio) for k, ratio in in_turns.items() if k in self._planned},
+            {key: ratio for key, ratio in in_turns.items() if key not in self._planned},
             margin=self.margin,
         )
-        others = [r.p for key, r in ratios.items() if key not in turns and r.p is not None]
+        others = [r.p for key, r in ratios.items() if key not in in_turns and r.p is not None]
         p_values = iter(corrected(others))
         self._answers = {
             key: Tested(
@@ -126,7 +128,7 @@ class Tests:
                 p_same=found[key].p_same,
                 planned=found[key].planned,
             )
-            if key in turns
+            if key in in_turns
             else Tested(ratio=ratio, p=None if ratio.p is None else next(p_values))
             for key, ratio in ratios.items()
         }
@@ -150,6 +152,19 @@ class Tests:
         found = stein(stage, self._target.half_width)
         self.groups_needed = max(self.groups_needed, self._target.groups + found.more)
         return stein_ratio(ratio, found)
+
+    def noise(self) -> list[Components]:
+        """Returns the variances of each planned pair; without a planned pair, of all pairs.
+
+        Pairs with fewer than 3 groups are left out.
+        """
+        found = []
+        for key in sorted(self._planned or self._pairs):
+            both = rounds_together(*self._pairs[key])
+            logs = turns.logs(*both) if both else {}
+            if len(turns.counted(logs)) >= LEAST_RUNS:
+                found.append(variances.components(logs))
+        return found
 
     def widest_planned(self) -> float | None:
         """Returns the largest half-width of a planned interval, as a share of the ratio.

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from isoscale.common.analysis.allocation import LEAST_FIRST_STAGE
+from isoscale.common.analysis.allocation import LEAST_FIRST_STAGE, pace
 from isoscale.common.commands import report
 from isoscale.common.config.counts import counted
 from isoscale.common.config.errors import ConfigError, FolderError, require_whole, unknown
@@ -45,6 +46,7 @@ from isoscale.common.study.find import new_study, studies
 from isoscale.common.study.flags import define_study_flags
 from isoscale.common.study.grid import read_cells, scaling_of
 from isoscale.common.study.interleave import Interleave
+from isoscale.common.study.pace import ABOUT_DIVISION, Pace, divides
 from isoscale.common.study.records import (
     FIRST_STAGE,
     MOST_RUNS,
@@ -234,11 +236,14 @@ def _read_resume(argv: list[str], typed: Flags, store: Store, out_dir: Path) -> 
     by_time = typed.given("time_budget") and not typed.given("runs")
     if by_time:
         original = [flag for flag in original if not flag.startswith("--runs=")]
+    # Runs that follow each other have no rounds.
+    free = grid_flags() | HOUSEKEEPING
+    free |= {"rounds"} if record.interleave == interleave.RUNS else set()
     first, merged = define_flags(), define_flags()
     first.parse(original)
     merged.parse([*original, *argv])
     for flag, value in first.values().items():
-        if flag not in grid_flags() | HOUSEKEEPING and getattr(merged, flag) != value:
+        if flag not in free and getattr(merged, flag) != value:
             given, begun = (
                 text_of(tuple(v) if isinstance(v, list) else v)
                 for v in (getattr(merged, flag), value)
@@ -306,6 +311,7 @@ def run(argv: Sequence[str]) -> int:
             environment=environments.of_run,
             rounds=request.flags.rounds if how.mode == interleave.WINDOWS else 0,
             scaling=scaling_of(request.flags),
+            pace=request.record.pace if request.record else None,
         )
         more = request.budget_seconds is not None
         next_cells = [cell for cell, runs in study.cells() if (runs or more)]
@@ -318,6 +324,8 @@ def run(argv: Sequence[str]) -> int:
 
         print(f"Runs are interleaved by {how.mode}: {how.reason}.")
         print_plan(make_study(), programs, budget_seconds=request.budget_seconds)
+        if how.mode == interleave.WINDOWS and divides(request.flags, request.budget_seconds):
+            print(ABOUT_DIVISION)
         return 0
     machine = describe.machine()
     if request.flags.study is None:
@@ -346,6 +354,7 @@ def run(argv: Sequence[str]) -> int:
             same_within=request.flags.same_within,
             target_ci=request.flags.target_ci,
             first_stage=_first_stage(request),
+            pace=request.record.pace if request.record else None,
             sessions=[*earlier, session],
         )
         store.write_record(record)
@@ -408,16 +417,34 @@ def _execute(request: CompareRequest, study: Study, record: StudyRecord) -> int:
         again.append(f"--{extra.FLAG}={extra.folder()}")
     go_on = shlex.join([program, "compare", f"--study={name}", "--resume", *again]) + out_dir
 
+    def note(**changes: Any) -> None:
+        nonlocal record
+        record = dataclasses.replace(record, **changes)
+        store.write_record(record)
+
     def note_round(rounds: int) -> None:
         *earlier, last = record.sessions
-        session = dataclasses.replace(last, rounds=rounds)
-        store.write_record(dataclasses.replace(record, sessions=[*earlier, session]))
+        note(sessions=[*earlier, dataclasses.replace(last, rounds=rounds)])
+
+    def divide(groups: int, left: float, start: float, each: float) -> Pace | None:
+        found = pace(
+            load_study(store).noise,
+            done=[fv.rounds] * groups,
+            budget=left,
+            start_seconds=start,
+            round_seconds=each,
+        )
+        if found is not None:
+            note(pace=found)
+            print(f"isoscale: {found.text}", file=sys.stderr, flush=True)
+        return found
 
     try:
         study.run(
             budget_seconds=request.budget_seconds,
             on_round=note_round,
             needed=(lambda: load_study(store).groups_needed) if record.target_ci else None,
+            divide=divide if divides(fv, request.budget_seconds) else None,
         )
     except KeyboardInterrupt as error:
         interrupted = error

@@ -9,6 +9,7 @@ from isoscale.common.config.run_config import LARGEST_SEED, RunConfig
 from isoscale.common.processes.limits import Limits
 from isoscale.common.registry.interpreters import Program
 from isoscale.common.study import plan
+from isoscale.common.study.pace import FIRST_GROUPS, Pace, Times
 from isoscale.common.study.records import MOST_RUNS
 from isoscale.common.study.runs import Runs
 from isoscale.common.study.sharing import share
@@ -16,6 +17,10 @@ from isoscale.common.study.store import Store
 
 if TYPE_CHECKING:
     from isoscale.common.study.progress import StudyProgress  # needs rich
+
+Divide = Callable[[int, float, float, float], Pace | None]
+"""(groups that have run, seconds left, seconds of a group besides its rounds, seconds of a round)
+-> how the rest of the time is divided; None: it is not."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,7 @@ class Study:
         environment: Callable[[RunConfig], dict[str, str]],
         rounds: int = 0,
         scaling: str = "strong",
+        pace: Pace | None = None,
     ):
         """Plans the runs of all sessions; a cell gets the most runs that any session plans.
 
@@ -63,8 +69,12 @@ class Study:
           rounds: rounds of a group of runs that take turns; 0: runs follow each other.
           scaling: cells of one setting form a group; with ``weak`` these share the batch of a
             device.
+          pace: how the study divides its time, if it has planned that already.
         """
         self.rounds = rounds
+        self._pace = pace
+        self._times = Times()
+        self._next_rounds: int | None = None
         self._seed = seed
         self._store = store
         self._runs: list[int] = []
@@ -159,6 +169,7 @@ class Study:
         budget_seconds: float | None,
         on_round: Callable[[int], None],
         needed: Callable[[], int] | None = None,
+        divide: Divide | None = None,
     ) -> None:
         """Executes the missing runs, then further complete rounds within a time budget.
 
@@ -167,6 +178,9 @@ class Study:
           on_round: called before each further round, with the number of rounds, this round counted.
           needed: called once, after the planned runs: the number of rounds after which the study
             ends; None: the budget alone decides.
+          divide: called when three groups have run, and after each further one until it returns
+            how the rest of the time is divided between groups and rounds. None: all groups have
+            the same rounds.
         """
         from isoscale.common.study.progress import StudyProgress  # late: only this needs rich
 
@@ -184,21 +198,52 @@ class Study:
                     durations += self._run_singly(progress, begun)
                 rounds = max(self._runs) + 1
                 most = needed() if needed is not None and most is None else most
+                left = None if budget_seconds is None else budget_seconds + began - time.monotonic()
+                if divide is not None and self._pace is None and left is not None:
+                    self._pace = self._divided(divide, left)
+                    most = self._pace.first_groups + self._pace.groups if self._pace else most
+                if self._pace is not None and left is not None:
+                    self._next_rounds = self._pace.rounds_within(
+                        left, self._times.of_groups(self._groups)
+                    )
                 if (
                     budget_seconds is None
+                    or self._next_rounds == 0
                     or (most is not None and rounds > most)
                     or rounds > MOST_RUNS
                     or self._seed + rounds - 1 > LARGEST_SEED
-                    or not plan.another_round_fits(
-                        used_seconds=time.monotonic() - began,
-                        run_seconds=durations,
-                        cells=len(self._cells),
-                        budget_seconds=budget_seconds,
+                    or (
+                        self._next_rounds is None
+                        and not plan.another_round_fits(
+                            used_seconds=time.monotonic() - began,
+                            run_seconds=durations,
+                            cells=len(self._cells),
+                            budget_seconds=budget_seconds,
+                        )
                     )
                 ):
                     return
                 begun, self._runs = self._runs, [rounds] * len(self._cells)
                 on_round(rounds)
+
+    def _divided(self, divide: Divide, left: float) -> Pace | None:
+        """Returns how the rest of the time is divided; None: not enough is known yet.
+
+        Args:
+          divide: as for ``run``.
+          left: seconds of the budget that are left.
+        """
+        times = self._times.of_groups(self._groups)
+        if max(self._runs) < FIRST_GROUPS or times is None:
+            return None
+        return divide(max(self._runs), left, *times)
+
+    def _rounds_of(self, run: int) -> int:
+        """Returns the number of rounds of the groups with a number."""
+        if self._pace is None or run < self._pace.first_groups:
+            return self.rounds
+        last = run == max(self._runs) - 1
+        return self._next_rounds if last and self._next_rounds else self._pace.rounds
 
     def _run_singly(self, progress: "StudyProgress", begun: Sequence[int]) -> list[float]:
         """Executes the pending runs one after the other; returns their durations in seconds."""
@@ -219,13 +264,22 @@ class Study:
             progress.plan(sum(self.missing(begun=begun)))
             progress.start_group([self._records[index] for index in indices], run)
             began = time.monotonic()
+            ends: list[float] = []
+
+            def end_round(
+                done: int, planned: int, ends: list[float] = ends, began: float = began
+            ) -> None:
+                ends.append(time.monotonic() - began)
+                progress.say_round(done, planned)
+
             for line in self._execution.execute_group(
-                indices, run, rounds=self.rounds, on_round=progress.say_round
+                indices, run, rounds=self._rounds_of(run), on_round=end_round
             ):
                 self._store.add(line)
                 share = (time.monotonic() - began) / len(indices)
                 durations += [share] if line.wall_seconds else []
                 progress.finish_run(line, seconds=share)
+            self._times.add(self._groups[indices[0]], seconds=time.monotonic() - began, ends=ends)
         return durations
 
     def cells(self) -> Iterator[tuple[RunConfig, int]]:

@@ -65,7 +65,8 @@ def define_study_flags(fv: Flags) -> None:
     fv.integer(
         "rounds",
         interleave.DEFAULT_ROUNDS,
-        "rounds of a group of runs that take turns: windows of each run",
+        "rounds of a group of runs that take turns: windows of each run (without this flag and "
+        "--runs, groups from the fourth on have as many rounds as make the intervals narrowest)",
         maximum=MOST_ROUNDS,
     )
     fv.percent(

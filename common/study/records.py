@@ -14,6 +14,7 @@ from isoscale.common.config.records import (
 from isoscale.common.config.run_config import TRAINING
 from isoscale.common.measure.training_result import TrainingResult
 from isoscale.common.registry import lookup
+from isoscale.common.study.pace import Pace
 
 Scalings = Literal["strong", "weak", "strong,weak"]
 """The scaling of a study; ``BOTH``: it has cells of both."""
@@ -171,6 +172,7 @@ class StudyRecord:
       same_within: throughputs up to this share apart are called the same.
       target_ci: half-width that planned intervals shall have, as a share of the ratio; None: none.
       first_stage: groups before the study looks how many it needs for ``target_ci``.
+      pace: how the study divides its time between groups and rounds; None: it does not.
       sessions: one record per call that planned runs, in order of the calls.
     """
 
@@ -181,6 +183,7 @@ class StudyRecord:
     same_within: float = SAME_WITHIN
     target_ci: float | None = None
     first_stage: int | None = None
+    pace: Pace | None = dataclasses.field(default=None, metadata=OMIT_DEFAULT)
     sessions: list[SessionRecord]
 
     def __post_init__(self) -> None:

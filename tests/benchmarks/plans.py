@@ -9,12 +9,13 @@ import numpy as np
 from isoscale.common.analysis import allocation, turns, variances
 from isoscale.common.analysis.turns import Array
 from isoscale.common.analysis.variances import Components
+from isoscale.common.study.pace import FIRST_GROUPS, LEAST_ROUNDS
 from tests.benchmarks.noise import DRIFT, Noise, draw
 from tests.benchmarks.studies import EQUAL, PLANNED, differences
 
 # Seconds of a plan: all groups, the start of one, one round of all cells.
 BUDGET, START, ROUND = 600.0, 20.0, 3.0
-FIRST_GROUPS, FIRST_ROUNDS = 3, 10
+FIRST_ROUNDS = 10
 
 Variance = Callable[[Array], Array]
 """Number of rounds -> variance of the mean log ratio of a group."""
@@ -55,8 +56,8 @@ def best_plan(width: Variance) -> list[int]:
     """Returns the rounds of each group of the plan with the shortest interval."""
     options = [
         [rounds] * groups
-        for groups in range(3, int(BUDGET / (START + 3 * ROUND)) + 1)
-        if (rounds := int((BUDGET / groups - START) / ROUND)) >= 3
+        for groups in range(3, int(BUDGET / (START + LEAST_ROUNDS * ROUND)) + 1)
+        if (rounds := int((BUDGET / groups - START) / ROUND)) >= LEAST_ROUNDS
     ]
     return min(options, key=lambda rounds: true_half(width, rounds))
 
@@ -87,6 +88,7 @@ def planned_studies(
             budget=rest,
             start_seconds=START,
             round_seconds=ROUND,
+            least_rounds=LEAST_ROUNDS,
             done=[FIRST_ROUNDS] * FIRST_GROUPS,
         )
         means = turns.trimmed_mean(ratios)

@@ -15,6 +15,7 @@ from isoscale.common.analysis.scaling import CellSummary, Scaling, summarize_cel
 from isoscale.common.analysis.series_laws import SeriesLaws, laws_of
 from isoscale.common.analysis.settings import Setting, independent_name, split_into_settings
 from isoscale.common.analysis.sweeps import find_sweeps
+from isoscale.common.analysis.variances import Components
 from isoscale.common.analysis.verdicts import Verdict, judge
 from isoscale.common.analysis.waterfall import Lanes, compare_lanes
 from isoscale.common.config.cell import Cell
@@ -71,6 +72,7 @@ class StudyData:
       planned: number of tests that were planned before the data.
       groups_needed: number of groups that ``--target_ci`` needs; 0: unknown, or no target.
       widest_planned: largest half-width of a planned interval, as a share of the ratio.
+      noise: variances of the planned pairs of cells that took turns, from 3 groups on.
       notes: what was wrong with ``results.jsonl``, one sentence each.
     """
 
@@ -90,6 +92,7 @@ class StudyData:
     planned: int
     groups_needed: int
     widest_planned: float | None
+    noise: list[Components]
     notes: list[str]
 
     @property
@@ -316,6 +319,7 @@ def load_study(store: Store) -> StudyData:
         planned=tests.planned,
         groups_needed=tests.groups_needed,
         widest_planned=tests.widest_planned(),
+        noise=tests.noise(),
         notes=store.notes,
     )
 

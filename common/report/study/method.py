@@ -22,7 +22,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
     ]
     order_seed = study.record.order_seed
     seed = "unknown" if order_seed is None else order_seed
-    taken = turns.method(study.lines, margin=study.record.same_within)
+    taken = turns.method(study.lines, margin=study.record.same_within, pace=study.record.pace)
     order = (
         []
         if taken

@@ -18,6 +18,7 @@ from isoscale.common.measure.conditions import DISTURBED_SHARE
 from isoscale.common.measure.turns import NEAR_ZERO, STABLE_RULE, TurnsFigures
 from isoscale.common.report.words import joined
 from isoscale.common.study.group import REPEATED_SHARE
+from isoscale.common.study.pace import Pace
 from isoscale.common.study.records import ResultLine
 
 METHOD = (
@@ -50,8 +51,14 @@ def figures_of(lines: Iterable[ResultLine]) -> list[TurnsFigures]:
     return [line.result.turns for line in lines if line.ok and line.result.turns is not None]
 
 
-def method(lines: Sequence[ResultLine], *, margin: float) -> list[str]:
-    """Returns the paragraphs about turns; [] if runs followed each other."""
+def method(lines: Sequence[ResultLine], *, margin: float, pace: Pace | None = None) -> list[str]:
+    """Returns the paragraphs about turns; [] if runs followed each other.
+
+    Args:
+      lines: of the study.
+      margin: throughputs up to this share apart are called the same.
+      pace: how the study divided its time; None: it did not.
+    """
     found = figures_of(lines)
     if not found:
         return []
@@ -67,6 +74,7 @@ def method(lines: Sequence[ResultLine], *, margin: float) -> list[str]:
         METHOD + waiting,
         ANSWERS + f" The margin of this report is {100 * margin:g} %.",
         f"Warm-up went by time: {STABLE_RULE}. This was reached in {stable} of {len(found)} runs.",
+        *([f"How the study divided its time: {pace.text}."] if pace else []),
     ]
 
 

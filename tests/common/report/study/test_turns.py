@@ -1,6 +1,7 @@
 """A study whose runs took turns, from its lines to its answers."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from isoscale.common.analysis.allocation import stein
+from isoscale.common.analysis.allocation import pace, stein
 from isoscale.common.analysis.correction import Tests
 from isoscale.common.analysis.scaling import CellSummary, compared, summarize_cells
 from isoscale.common.analysis.turns import PairedRatio
@@ -21,6 +22,7 @@ from isoscale.common.report.study.turns import noise_remark
 from isoscale.common.report.study.write import write_report
 from isoscale.common.study.store import Store
 from tests.common.report.fake_study import (
+    grid_lines,
     make_cell,
     make_line,
     read_lines,
@@ -352,3 +354,25 @@ def test_a_run_whose_rounds_were_all_disturbed_has_no_figure(tmp_path: Path) -> 
     judged = {(x["framework"], x["run"]): x["step_seconds_judged"] for x in table}
     assert judged["jax", "0"] == judged["tensorflow", "0"] == ""
     assert float(judged["tensorflow", "1"]) == pytest.approx(0.011)
+
+
+def test_the_report_says_how_the_study_divided_its_time(tmp_path: Path) -> None:
+    cells = [(JAX, 0.010), (TORCH, 0.012)]
+    store = write_study(
+        tmp_path / "s", turns_lines(cells, process=0.01, window=0.02, rounds=40), steps=0
+    )
+    parts = load_study(store).noise
+    assert [0.02 < part.within**0.5 < 0.04 for part in parts] == [True]  # 2 % for each cell
+    made = pace(parts, done=[10] * 4, budget=500, start_seconds=20, round_seconds=2)
+    assert made is not None
+    path = store.folder / "study.json"
+    record = json.loads(path.read_text()) | {"pace": dataclasses.asdict(made)}
+    path.write_text(json.dumps(record))
+    found = make_contents(load_study(store), most_drawn=0)
+    (said,) = [text for text in found.method if text.startswith("How the study divided its time")]
+    assert "after 4 groups of 10 rounds" in said
+    assert f"{made.groups} more groups of {made.rounds} rounds" in said
+
+
+def test_runs_that_follow_each_other_have_no_noise_of_rounds(tmp_path: Path) -> None:
+    assert study(tmp_path, grid_lines()).noise == []
