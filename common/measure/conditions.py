@@ -103,6 +103,18 @@ def _used_seconds() -> tuple[float | None, float]:
     return busy_seconds(available_cores()), own.user + own.system
 
 
+def is_disturbed(share: float | None, slowed: bool | None) -> bool | None:
+    """Returns whether a window was disturbed, by outside indicators only; None: unknown.
+
+    Args:
+      share: the share of one core's time that other programs used; None: unknown.
+      slowed: whether a core was slow (``common/machine/frequency.py``); None: unknown.
+    """
+    if slowed:
+        return True
+    return None if share is None else share > DISTURBED_SHARE
+
+
 def busy_seconds(cores: Sequence[int]) -> float | None:
     """Returns the processor seconds of all programs, and of other guests, on some cores.
 

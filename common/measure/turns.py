@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from isoscale.common.config.records import OMIT_DEFAULT
+
 WARMUP_PARTS = 4
 """A warm-up window lasts this part of a measured window."""
 _LEAST_WINDOWS, _MOST_WINDOWS = 6, 40
@@ -38,7 +40,11 @@ class RoundFigures:
       steps: of the window.
       outside_load_share: time that other programs and other guests of the machine used on all
         cores during the window, divided by the window's time; None if unknown.
-      disturbed: whether that share is above ``DISTURBED_SHARE``; None if unknown.
+      disturbed: whether that share is above ``DISTURBED_SHARE``, or a core was slow
+        (``common/machine/frequency.py``); None if unknown.
+      frequency_ratio: frequency of the slowest core at the end of the window, divided by its median
+        over the windows of the run; None if unknown.
+      throttles: how often heat throttled a core during the window; None if unknown.
     """
 
     round: int
@@ -46,6 +52,8 @@ class RoundFigures:
     steps: int
     outside_load_share: float | None = None
     disturbed: bool | None = None
+    frequency_ratio: float | None = dataclasses.field(default=None, metadata=OMIT_DEFAULT)
+    throttles: int | None = dataclasses.field(default=None, metadata=OMIT_DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

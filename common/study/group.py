@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from isoscale.common.measure.conditions import DISTURBED_SHARE, busy_seconds
+from isoscale.common.machine.frequency import (
+    Reading,
+    frequencies,
+    ratios,
+    slowed,
+    throttle_count,
+)
+from isoscale.common.measure.conditions import busy_seconds, is_disturbed
 from isoscale.common.processes import heartbeat, launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.processes.supervise import POLL_SECONDS, ProcessOutcome, Supervision
@@ -119,6 +126,7 @@ class Load:
 
     def __init__(self, cores: Sequence[int]) -> None:
         self._cores = cores
+        self._throttles = throttle_count(cores)
         self._wall, self._busy, self._own = (
             time.monotonic(),
             busy_seconds(cores),
@@ -138,6 +146,16 @@ class Load:
             return None
         others = used - self._busy - cpu_seconds - (time.process_time() - self._own)
         return round(max(0.0, others / wall), 3)
+
+    def reading(self) -> Reading:
+        """Returns the frequency of the cores now, and how often heat throttled them since.
+
+        Ask at once when the member's window has ended: its cores fall to rest.
+        """
+        hertz, count = frequencies(self._cores), throttle_count(self._cores)
+        if count is None or self._throttles is None:
+            return Reading(hertz=hertz)
+        return Reading(hertz=hertz, throttles=count - self._throttles)
 
 
 def take_turns(
@@ -166,30 +184,40 @@ def take_turns(
             member.ask(START, place=place)
             member.heard(members)
     shares: dict[Member, list[float | None]] = {member: [] for member in members}
+    readings: dict[Member, list[Reading | None]] = {member: [] for member in members}
     planned, number = rounds, 0
     while number < planned and any(member.alive for member in members):
         for index in random.permutation(len(members)):
-            member, share = members[index], None
+            member, share, reading = members[index], None, None
             if member.alive:
                 load = Load(member.cores)
                 member.ask(WINDOW, round=number)
                 said = member.heard(members)
                 if said is not None:
+                    reading = load.reading()
                     share = load.share(cpu_seconds=said["cpu_seconds"])
             shares[member].append(share)
+            readings[member].append(reading)
         number += 1
         if number == rounds:
-            spoilt = sum(any(map(_disturbs, entry)) for entry in zip(*shares.values(), strict=True))
+            disturbed = [
+                map(is_disturbed, shares[member], slowed(readings[member])) for member in members
+            ]
+            spoilt = sum(map(any, zip(*disturbed, strict=True)))
             planned += min(spoilt, math.ceil(REPEATED_SHARE * rounds))
         on_round(number, planned)
     for member in members:
         if member.alive:
-            member.ask(END, outside_load_shares=shares[member], group=name, members=len(members))
+            member.ask(
+                END,
+                outside_load_shares=shares[member],
+                slowed=slowed(readings[member]),
+                frequency_ratios=ratios(readings[member]),
+                throttles=[reading and reading.throttles for reading in readings[member]],
+                group=name,
+                members=len(members),
+            )
     while any(member.alive for member in members):
         for member in members:
             member.poll()
         time.sleep(POLL_SECONDS)
-
-
-def _disturbs(share: float | None) -> bool:
-    return share is not None and share > DISTURBED_SHARE

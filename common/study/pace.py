@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
 
+from isoscale.common.config.counts import counted
 from isoscale.common.config.flags import Flags
 
 FIRST_GROUPS = 3
@@ -87,13 +88,14 @@ class Pace:
         noise = (
             f"after {self.first_groups} groups of {self.first_rounds} rounds, ratios of planned "
             f"pairs differed by {within} from round to round and by {between} between groups "
-            f"(standard deviations, estimated; mean variances of {self.pairs} pairs)"
+            f"(standard deviations, estimated; mean variances of {counted(self.pairs, 'pair')})"
         )
+        groups = "group" if self.groups == 1 else "groups"
         if not self.groups:
             return f"{noise}: no further group fits into the time budget"
         return (
             f"{noise}; a group took {self.start_seconds:.0f} s and {self.round_seconds:.1f} s for "
-            f"each round: {self.groups} more groups of {self.rounds} rounds give the narrowest "
+            f"each round: {self.groups} more {groups} of {self.rounds} rounds give the narrowest "
             f"intervals within the time budget (expected: ±{100 * self.expected_half_width:.1f} %)"
         )
 

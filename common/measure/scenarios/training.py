@@ -14,6 +14,7 @@ from isoscale.common.measure.conditions import (
     DISTURBED_SHARE,
     OutsideLoad,
     clock_reading_seconds,
+    is_disturbed,
     peak_memory,
 )
 from isoscale.common.measure.loop import timed_window
@@ -338,8 +339,10 @@ class TrainingSession:
                     round=window.round,
                     seconds_per_step=window.seconds_per_step,
                     steps=window.steps,
-                    outside_load_share=(share := shares[window.round]),
-                    disturbed=None if share is None else share > DISTURBED_SHARE,
+                    outside_load_share=shares[window.round],
+                    disturbed=is_disturbed(shares[window.round], turn["slowed"][window.round]),
+                    frequency_ratio=turn["frequency_ratios"][window.round],
+                    throttles=turn["throttles"][window.round],
                 )
                 for window in self.windows
                 if window.round is not None

@@ -14,6 +14,7 @@ from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.turns import PairedRatio
 from isoscale.common.analysis.verdicts import Verdict, comparable
 from isoscale.common.config.counts import counted
+from isoscale.common.machine.frequency import RULE
 from isoscale.common.measure.conditions import DISTURBED_SHARE
 from isoscale.common.measure.turns import NEAR_ZERO, STABLE_RULE, TurnsFigures
 from isoscale.common.report.words import joined
@@ -32,8 +33,8 @@ METHOD = (
     "Student's t interval and test. With one or two groups an interval is from their rounds and "
     "holds for these processes only. Absolute times are not paired and have wider intervals. A "
     f"round is disturbed if other programs used more than {100 * DISTURBED_SHARE:.0f} % of one "
-    "core's time during a window of it; its own time never decides. Disturbed windows do not "
-    f"count; at most {100 * REPEATED_SHARE:.0f} % of the rounds are repeated at the end."
+    f"core's time during a window of it, or {RULE}; its own time never decides. Disturbed windows "
+    f"do not count; at most {100 * REPEATED_SHARE:.0f} % of the rounds are repeated at the end."
 )
 ANSWERS = (
     "A pair of cells has one of four answers: different (faster, slower); different, but within "

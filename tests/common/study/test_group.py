@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from isoscale.common.machine.cores import available_cores
+from isoscale.common.measure.conditions import DISTURBED_SHARE
 from isoscale.common.processes import launch
 from isoscale.common.processes.limits import Limits
 from isoscale.common.study import group
@@ -180,9 +181,29 @@ def test_the_load_of_others_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         burn.kill()
         burn.wait()
     assert share is not None
-    assert share > group.DISTURBED_SHARE
+    assert share > DISTURBED_SHARE
     assert as_member is not None
     assert as_member < share
     assert (
         Load(available_cores()).share(cpu_seconds=0.0) is None
     )  # too short for the system's ticks
+
+
+def test_rounds_with_a_throttled_core_are_repeated_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run hears what the system said about its cores; nothing about its time decides."""
+    counts = iter([0, 0, 0, 1, *[1] * 100])  # before and after each window
+    monkeypatch.setattr(group, "throttle_count", lambda cores: next(counts))
+    said: list[dict] = []
+    ask = Member.ask
+
+    def listen(self: Member, what: str, **facts: object) -> None:
+        said.append({"do": what, **facts})
+        ask(self, what, **facts)
+
+    monkeypatch.setattr(Member, "ask", listen)
+    run(tmp_path, members(tmp_path, a=""), rounds=5)
+    assert said[-1]["throttles"] == [0, 1, 0, 0, 0, 0]
+    assert said[-1]["slowed"] == [False, True, False, False, False, False]
+    assert said[-1]["frequency_ratios"] == [None] * 6
