@@ -60,12 +60,21 @@ STEP_TIME = CellQuantity(
     caption=f"{_CAPTION}; whiskers: 95 % interval of the median (with 3 or more runs). Of runs "
     "that took turns, a tick is one group: the trimmed mean over its valid rounds.",
 )
+
+
+def _latency(line: ResultLine) -> float | None:
+    """Returns a run's latency; None if other programs disturbed all its rounds."""
+    if step_seconds_of(line) is None:
+        return None
+    return (line.result.latency_seconds or Summary()).median
+
+
 LATENCY = CellQuantity(
     name="latency",
     title="Latency of one step",
     label="latency of one step, ms (left is better)",
     scale=1e3,
-    value_of=lambda line: (line.result.latency_seconds or Summary()).median,
+    value_of=_latency,
     estimate_of=lambda cell: cell.latency_seconds,
     caption="Each run's median over windows of one synchronised step; the time per step comes "
     f"from windows of many steps. {_CAPTION}; whiskers: 95 % interval of the median (with 3 or "

@@ -18,6 +18,7 @@ from isoscale.common.analysis.turns import PairedRatio
 from isoscale.common.report.study.answers.headline import headline
 from isoscale.common.report.study.contents import make_contents
 from isoscale.common.report.study.data import StudyData, load_study
+from isoscale.common.report.study.plots.per_cell import LATENCY, STEP_TIME
 from isoscale.common.report.study.turns import noise_remark
 from isoscale.common.report.study.write import write_report
 from isoscale.common.study.store import Store
@@ -349,6 +350,7 @@ def test_a_run_whose_rounds_were_all_disturbed_has_no_figure(tmp_path: Path) -> 
     assert said.format(4) in rows["jax"][places["marks"]]
     assert said.format(1) in rows["tensorflow"][places["marks"]]
     assert "Not compared, all rounds disturbed by other programs: jax." in section.sentences
+    assert STEP_TIME.value_of(jax.ok[0]) is LATENCY.value_of(jax.ok[0]) is None
     write_report(found)
     table = list(csv.DictReader(io.StringIO((found.folder / "results.csv").read_text())))
     judged = {(x["framework"], x["run"]): x["step_seconds_judged"] for x in table}
