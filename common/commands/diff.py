@@ -136,7 +136,7 @@ def _chosen(texts: Sequence[str], store: Store) -> list[Cell]:
     cells = list(dict.fromkeys(line.cell for line in store.lines()))
     chosen: list[Cell] = []
     for text in texts:
-        cell = _named(text, cells)
+        cell = named_cell(text, cells)
         if cell in chosen:
             raise ConfigError(f"--cells={shown(','.join(texts))} names cell {cell.id} twice")
         if not any(line.ok for line in store.lines() if line.cell == cell):
@@ -150,7 +150,12 @@ def _chosen(texts: Sequence[str], store: Store) -> list[Cell]:
     return chosen
 
 
-def _named(text: str, cells: Sequence[Cell]) -> Cell:
+def named_cell(text: str, cells: Sequence[Cell]) -> Cell:
+    """Returns the cell that a part of ``--cells`` names: an id, or a part of one id only.
+
+    Raises:
+      ConfigError: the text names no cell, or several.
+    """
     exact = [cell for cell in cells if cell.id == text]
     found = exact or [cell for cell in cells if text in cell.id]
     if not found:

@@ -20,6 +20,7 @@ COMMANDS = {
     "tweaks": "list the tweaks of each framework, and which are available on this machine",
     "report": "write a study's report: HTML, Markdown, CSV and plots",
     "diff": "compare the same cells in two studies: what is slower, faster or the same",
+    "history": "draw cells over several studies: over dates, or over versions of a framework",
     "repair": "rebuild a study's results.jsonl from the folders of its runs",
     "board": "show one or several studies in TensorBoard",
     "selftest": "check isoscale on this machine's GPUs, and pack the results into a file to send",

@@ -20,6 +20,7 @@ from isoscale.common.config.cell import Cell
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import split_words
 from isoscale.common.processes.ports import free_port
+from isoscale.common.report.board.values import DIFF
 from isoscale.common.study.find import find_study
 from tests.architecture.test_imports import FRAMEWORKS, check_not_loaded
 from tests.commands.board_process import Board, running_board, wait_for
@@ -228,7 +229,10 @@ def test_studies_side_by_side(out: Path) -> None:
     with running_board(out, "one", "two", "elsewhere/one", "--out_dir=.") as board:
         runs = board.get("runs")
         studies = {run.split("/")[0] for run in runs} - {"."}
-        assert studies == {f"{out.name}-one", "two", "elsewhere-one"}
+        assert studies == {f"{out.name}-one", "two", "elsewhere-one", DIFF}
+        tag = f"{DIFF}/{out.name}-one to two"
+        (text,) = board.get("plugin/text/text", run=DIFF, tag=tag)
+        assert "4 of 11 cells were shown to be slower by more than 5 %" in text["text"]
         assert "two/scaling/torch ddp" in runs
         assert len(session_groups(board)) == 22 + 22 + 11
         titles = [

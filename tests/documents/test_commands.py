@@ -17,7 +17,7 @@ from tests.conftest import ROOT, environment_of
 from tests.documents.commands import PAGE, flags_of
 from tests.documents.pages import PAGES, commands
 
-TAKE_WORDS = {"explain", "new", "list", "report", "diff", "repair", "board", "doctor"}
+TAKE_WORDS = {"explain", "new", "list", "report", "diff", "history", "repair", "board", "doctor"}
 # Prints the page as another machine would: one core, a narrow terminal, no framework.
 ELSEWHERE = """
 import os, sys

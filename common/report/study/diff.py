@@ -145,7 +145,7 @@ def diff_of_studies(a: StudyData, b: StudyData, matched: Matched, *, threshold: 
     notes = [
         "B / A: throughput of B / throughput of A, of geometric means over "
         f"{'groups' if groups else 'runs'}, with Welch's 95 % interval on logarithms. {DRIFT}",
-        *_about_answers(cells, threshold),
+        *about_answers(cells, threshold),
         *_other_losses(cells, names),
         *_all_moved(cells),
     ]
@@ -190,7 +190,7 @@ def diff_of_cells(study: StudyData, cells: Sequence[CellSummary], *, threshold: 
     notes = [
         f"B / A: throughput of the cell / throughput of A, with its 95 % interval{how}. Ratios are "
         "made of pairs where cells have them; the throughputs beside them are not paired.",
-        *_about_answers(found, threshold),
+        *about_answers(found, threshold),
     ]
     rows = [_row(names[c.b.cell], c, minutes=_minutes(c, found, study)) for c in found]
     return Diff(
@@ -310,7 +310,8 @@ def _row(
     ]
 
 
-def _about_answers(cells: Sequence[CellDifference], threshold: float) -> list[str]:
+def about_answers(cells: Sequence[CellDifference], threshold: float) -> list[str]:
+    """Returns what the answers mean, and how they are corrected."""
     tested = sum(cell.p is not None for cell in cells)
     percent = f"{100 * threshold:g} %"
     return [
@@ -322,15 +323,17 @@ def _about_answers(cells: Sequence[CellDifference], threshold: float) -> list[st
     ]
 
 
+def losses_apart(cell: CellDifference) -> float | None:
+    """Returns by which share first losses with the same seed differ; None: within rounding."""
+    both = Setting(title="", slug="", series={"A": [cell.a], "B": [cell.b]})
+    spread, bound = loss_spread(both).first, FIRST_LOSS_BOUND.get(cell.a.cell.dtype)
+    return spread if spread is not None and bound is not None and spread > bound else None
+
+
 def _other_losses(cells: Sequence[CellDifference], names: dict[Cell, str]) -> list[str]:
     """Returns a warning if cells have other first losses with the same seed: other work."""
-    found = []
-    for cell in cells:
-        both = Setting(title="", slug="", series={"A": [cell.a], "B": [cell.b]})
-        spread = loss_spread(both).first
-        bound = FIRST_LOSS_BOUND.get(cell.a.cell.dtype)
-        if spread is not None and bound is not None and spread > bound:
-            found.append(f"{names[cell.a.cell]} (by a relative {spread:.1e})")
+    apart = [(names[cell.a.cell], losses_apart(cell)) for cell in cells]
+    found = [f"{name} (by a relative {spread:.1e})" for name, spread in apart if spread is not None]
     if not found:
         return []
     return [
