@@ -54,45 +54,18 @@ from isoscale.common.study.records import (
     SessionRecord,
     StudyRecord,
 )
-from isoscale.common.study.resume import check_recorded, with_base_cases
+from isoscale.common.study.resume import (
+    HOUSEKEEPING,
+    check_recorded,
+    grid_flags,
+    with_base_cases,
+)
 from isoscale.common.study.sharing import about_shared
 from isoscale.common.study.store import Store
 
-# The flags that choose the cells of a session. With one of these flags, --resume plans a new
-# session. With none of these flags, --resume continues every planned session.
-GRID = {
-    "models",
-    "frameworks",
-    "strategies",
-    "devices",
-    "global_batch_size",
-    "dtype",
-    "tuning",
-    "runs",
-    "time_budget",
-    "base_cases",
-}
 _GIVEN_AGAIN = {"env", *(f"python_{name}" for name in lookup.frameworks())}
 NOT_RECORDED = "PATH"
 """Stands in a study's record for the path of an interpreter, or of the user's own folder."""
-# Flags that change neither the cells of a session nor how a run is measured.
-HOUSEKEEPING = {
-    "study",
-    "out_dir",
-    "resume",
-    "dry_run",
-    "report",
-    "open",
-    *limits.FLAGS,
-    extra.FLAG,
-    "allow_oversubscription",
-    *(f"python_{name}" for name in lookup.frameworks()),
-}
-
-
-def grid_flags() -> set[str]:
-    """Returns the names of the flags that choose cells: those of ``GRID``, and the sizes."""
-    return GRID | set(lookup.size_fields())
 
 
 def define_flags() -> Flags:

@@ -4,8 +4,42 @@ from collections.abc import Sequence
 
 from isoscale.common.config.errors import ConfigError
 from isoscale.common.config.flags import Flags, flag_name
-from isoscale.common.registry import extra
+from isoscale.common.processes import limits
+from isoscale.common.registry import extra, lookup
 from isoscale.common.registry.interpreters import interpreter_flags
+
+# The flags that choose the cells of a session. With one of these flags, --resume plans a new
+# session. With none of these flags, --resume continues every planned session.
+GRID = {
+    "models",
+    "frameworks",
+    "strategies",
+    "devices",
+    "global_batch_size",
+    "dtype",
+    "tuning",
+    "runs",
+    "time_budget",
+    "base_cases",
+}
+# Flags that change neither the cells of a session nor how a run is measured.
+HOUSEKEEPING = {
+    "study",
+    "out_dir",
+    "resume",
+    "dry_run",
+    "report",
+    "open",
+    *limits.FLAGS,
+    extra.FLAG,
+    "allow_oversubscription",
+    *(f"python_{name}" for name in lookup.frameworks()),
+}
+
+
+def grid_flags() -> set[str]:
+    """Returns the names of the flags that choose cells: those of ``GRID``, and the sizes."""
+    return GRID | set(lookup.size_fields())
 
 
 def check_recorded(recorded: Sequence[str], typed: Flags, *, name: str) -> None:
