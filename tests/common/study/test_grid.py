@@ -15,7 +15,7 @@ from isoscale.common.study.records import SessionRecord, StudyRecord
 from isoscale.common.study.store import Store
 from tests.common.report.fake_study import MACHINE
 
-TORCH = ("--frameworks=torch", "--strategies=bare,ddp")
+TORCH = ("--frameworks=torch", "--strategies=bare,ddp", "--nobase_cases")
 MLP = ("--models=mlp_medium", "--devices=1")
 GPT = ("--models=gpt_tiny", "--devices=1", "--frameworks=torch", "--strategies=bare")
 
