@@ -132,7 +132,7 @@ class Factors:
 
 
 def _share_to_ratio(share: float) -> float:
-    return share / (1 - share) if share < 1 else math.inf
+    return math.inf if share >= 1 else share / (1 - share)  # NaN, which is unknown, stays
 
 
 def factors_of(setting: Setting, *, scaling: Scaling) -> list[Factors]:

@@ -40,7 +40,7 @@ def limit_sentence(found: Factors) -> str:
         f"{base} on 1 device. {_losses(found)}"
     )
     r = found.compute_to_communication
-    if r is None:
+    if r is None or math.isnan(r.value):
         return text
     if math.isinf(r.value):
         return f"{text} No exposed communication was measured."
@@ -48,6 +48,9 @@ def limit_sentence(found: Factors) -> str:
 
 
 def _losses(found: Factors) -> str:
+    reasons = [factor.ratio.unsound for factor in found.factors if factor.ratio.unsound]
+    if reasons:
+        return f"Its factors are unknown: {reasons[0]}."
     if any(factor.ratio.low is None for factor in found.factors):
         factors = joined([f"{factor.name} {factor_text(factor)}" for factor in found.factors])
         return f"Factors, without intervals (a factor needs 3 groups or runs): {factors}."

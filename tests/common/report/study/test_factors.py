@@ -74,6 +74,16 @@ def test_gains_and_no_losses_are_said() -> None:
     assert "No factor is shown to lose anything." in sentence_of(even, runs=5, noise=0.02)
 
 
+def test_factors_of_runs_that_must_not_be_compared_are_unknown() -> None:
+    lines = lines_of(STRONG, **QUIET)
+    for line in lines:
+        if line["cell"].get("independent") == 2:
+            line["disturbed"] = True
+    (found,) = factors_from(lines)
+    said = limit_sentence(found)
+    assert "Its factors are unknown: other programs disturbed all runs of a cell." in said
+
+
 def test_too_few_runs_give_factors_without_intervals() -> None:
     said = sentence_of(STRONG, runs=2, noise=0.0)
     assert "without intervals (a factor needs 3 groups or runs)" in said
