@@ -44,6 +44,11 @@ TEST_IN_TURNS = "tests/common/report/study/test_turns.py"
 PLAN, SETTINGS = "common/study/plan.py", "common/analysis/settings.py"
 DATA, EXPORTS = "common/report/study/data.py", "common/report/study/exports.py"
 TEST_GRID = "tests/common/study/test_grid.py"
+CELL, FACTORS, GRID = (
+    "common/config/cell.py", "common/analysis/factors.py", "common/study/grid.py",
+)  # fmt: skip
+TEST_FACTORS = "tests/common/analysis/test_factors.py"
+TEST_BASE_CASES = "tests/common/study/test_base_cases.py"
 TEST_BOTH_SCALINGS = "tests/common/report/study/test_both_scalings.py"
 
 
@@ -252,4 +257,22 @@ MEASURING = (
          "laws_of(s, scaling='strong')", tests=TEST_BOTH_SCALINGS),
     _bug("exports-have-one-row-for-both-scalings", EXPORTS, "study.entries",
          "[*study.summaries, *study.ladder, *study.repeated]", tests=TEST_BOTH_SCALINGS),
+    # Base cases: independent devices and the factors of efficiency.
+    _bug("the-slowest-of-independent-ranks-counts", SESSION,
+         "statistics.harmonic_mean(rank_seconds)", "max(rank_seconds)", tests=TEST_SESSION),
+    _bug("independent-ranks-rest-after-their-window", SESSION,
+         "self._until_all(self._work_on)", "None", tests=TEST_SESSION),
+    _bug("one-of-several-devices-counts-the-whole-batch", CELL,
+         "share * self.independent if self.independent else self.global_batch_size",
+         "self.global_batch_size", tests=TEST_FACTORS),
+    _bug("a-factor-is-not-per-device", FACTORS, "before[1] / active", "1.0", tests=TEST_FACTORS),
+    _bug("the-share-of-communication-is-taken-as-r", FACTORS, "share / (1 - share)", "share",
+         tests=TEST_FACTORS),
+    _bug("independent-cells-compete-with-strategies", SETTINGS,
+         "alone if summary.cell.independent else groups", "groups", tests=TEST_FACTORS),
+    _bug("base-cases-do-not-take-turns-with-their-cell", PLAN, "cell.without(*_NOT_IN_GROUP)",
+         "cell.without(*(n for n in _NOT_IN_GROUP if n != 'independent'))",
+         tests=TEST_BASE_CASES),
+    _bug("base-cases-where-devices-share-cores", GRID, "not found[-1].oversubscribed", "True",
+         tests=TEST_BASE_CASES),
 )  # fmt: skip
