@@ -28,8 +28,8 @@ import numpy as np
 
 from isoscale.common.analysis.correction import Tested, Tests
 from isoscale.common.analysis.estimates import CONFIDENCE
-from isoscale.common.analysis.run_pairs import unpaired_ratio
-from isoscale.common.analysis.scaling import CellSummary
+from isoscale.common.analysis.run_pairs import LEAST_PAIRS, ratio_of_runs, unpaired_ratio
+from isoscale.common.analysis.scaling import CellSummary, runs_in_seconds, runs_together
 from isoscale.common.analysis.sweeps import Member, Sweep
 from isoscale.common.analysis.turns import Array, PairedRatio
 from isoscale.common.analysis.verdicts import outcome_of
@@ -119,6 +119,7 @@ def find(levels: Sequence[Level]) -> Crossover:
     earlier = tuple(sizes[i] for i in paying if i < last)
     if losing and levels[-1].pays == PAYS:
         value, low, high = crossover_of(levels)
+        earlier = tuple(sizes[i] for i in paying if sizes[i] < value)
         return Crossover(kind=FROM_A_SIZE, value=value, low=low, high=high, earlier=earlier)
     if earlier and last == len(levels) - 1:
         return Crossover(kind=NOT_FOR_GOOD, earlier=earlier)
@@ -248,18 +249,25 @@ class Point:
         ratio = self.tested.ratio
         if self.pays == UNKNOWN:
             return None
-        if not isinstance(ratio, PairedRatio):  # runs that followed each other: Welch's figures
-            sides = (cell.throughputs for cell in (self.cell, self.base))
-            ratio = unpaired_ratio(*([1 / value for value in side] for side in sides))
-        assert ratio.error is not None
-        assert ratio.degrees is not None
+        # Of runs that followed each other, the ratio has neither error nor degrees.
+        spread = ratio if isinstance(ratio, PairedRatio) else self._of_runs()
+        assert spread.error is not None
+        assert spread.degrees is not None
         return Level(
             size=self.member.size,
-            center=math.log(ratio.value),
-            error=ratio.error,
-            degrees=ratio.degrees,
+            center=math.log(ratio.value),  # of the judged ratio: its sign is that of ``pays``
+            error=spread.error,
+            degrees=spread.degrees,
             pays=self.pays,
         )
+
+    def _of_runs(self) -> PairedRatio:
+        """Returns the ratio of runs that followed each other, made as ``compared`` makes it."""
+        runs = runs_together(self.cell, self.base)
+        if len(runs) >= LEAST_PAIRS:
+            return ratio_of_runs(*runs_in_seconds(self.cell, self.base, runs))
+        sides = (cell.throughputs for cell in (self.cell, self.base))
+        return unpaired_ratio(*([1 / value for value in side] for side in sides))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -345,7 +353,7 @@ def _curves(sweep: Sweep, tests: Tests) -> Iterator[Curve]:
 
 def _counts(cell: CellSummary) -> bool:
     """Whether a cell shows what devices add: it was successful, and no devices shared cores."""
-    return bool(cell.ok) and not cell.cell.oversubscribed
+    return bool(cell.valid) and not cell.cell.oversubscribed
 
 
 def _with_base(

@@ -147,9 +147,9 @@ def factors_of(setting: Setting, *, scaling: Scaling) -> list[Factors]:
     """
     found = []
     for series, cells in setting.series.items():
-        one = next((cell for cell in cells if cell.cell.devices == 1 and cell.ok), None)
+        one = next((cell for cell in cells if cell.cell.devices == 1 and cell.valid), None)
         for cell in cells:
-            if cell.cell.devices > 1 and cell.ok and not cell.cell.oversubscribed:
+            if cell.cell.devices > 1 and cell.valid and not cell.cell.oversubscribed:
                 name = cell_name(series, cell.cell.devices)
                 factors = _factors(name, cell, one, setting.independent, scaling)
                 found += [factors] if factors is not None else []
@@ -167,7 +167,7 @@ def _factors(
     own = {
         base.cell.independent: base
         for base in independent
-        if base.ok
+        if base.valid
         and base.cell.devices == devices
         and (base.cell.framework, base.cell.strategy) == (cell.cell.framework, cell.cell.strategy)
         and (base.cell.tuning, base.cell.compile_mode) == (cell.cell.tuning, cell.cell.compile_mode)
@@ -176,7 +176,8 @@ def _factors(
     if together is None:
         return None
     # (cause of the step to this base case, the base case, devices that compute in it)
-    chain = [("", cell.base, 1), (WRAPPER, one, 1)]
+    bare = cell.base if cell.base is not None and cell.base.valid else None
+    chain = [("", bare, 1), (WRAPPER, one, 1)]
     if scaling == "strong":
         chain.append((SMALLER_BATCH, own.get(1), 1))
     chain += [(HARDWARE, together, devices), (COMMUNICATION, cell, devices)]
@@ -190,7 +191,7 @@ def _factors(
         if before is not None:
             steps.append((tuple(causes), case, before[0], before[1] / active))
         before, causes = (case, active), []
-    base = cell.base or one
+    base = bare or one
     if base is None:
         return None
     pairs = [(case, earlier) for _, case, earlier, _ in steps]

@@ -133,6 +133,9 @@ class CellSummary:
         return sum(bool(line.result.disturbed) for line in self.ok)
 
 
+_DISTURBED = "other programs disturbed all runs of a cell"
+
+
 def batch_of(cell: Cell, scaling: Scaling) -> int:
     """Returns the batch size that compared cells share: the global batch size; with weak scaling,
     the batch size per device."""
@@ -184,7 +187,9 @@ def compared(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> list[Ratio]:
     Two cells must not be compared if their runs had different conditions, or if other programs
     disturbed all runs of a cell: the ratio then has neither interval nor test.
     """
-    found: list[Ratio | None] = [_in_turns(a, b) or _one_by_one(a, b) for a, b in pairs]
+    found: list[Ratio | None] = [
+        _without_figures(a, b) or _in_turns(a, b) or _one_by_one(a, b) for a, b in pairs
+    ]
     alone = [i for i, ratio in enumerate(found) if ratio is None]
     welch = ratio_estimates([(pairs[i][0].throughputs, pairs[i][1].throughputs) for i in alone])
     for index, ratio in zip(alone, welch, strict=True):
@@ -196,6 +201,13 @@ def compared(pairs: Sequence[tuple[CellSummary, CellSummary]]) -> list[Ratio]:
         for (a, b), ratio in zip(pairs, found, strict=True)
         if ratio is not None
     ]
+
+
+def _without_figures(a: CellSummary, b: CellSummary) -> Ratio | None:
+    """Returns an unknown ratio if other programs disturbed all of a cell; None: they did not."""
+    if a.valid and b.valid:
+        return None
+    return Ratio(value=math.nan, low=None, high=None, n=(len(a.ok), len(b.ok)), unsound=_DISTURBED)
 
 
 def _in_turns(a: CellSummary, b: CellSummary) -> Ratio | None:
@@ -291,7 +303,7 @@ def unsound(a: CellSummary, b: CellSummary) -> str | None:
         return f"the runs differ in {pooling.names(dict.fromkeys(different))}"
     in_turns = rounds_together(a, b) is not None  # disturbed rounds do not count
     if not in_turns and any(cell.disturbed == len(cell.ok) for cell in (a, b)):
-        return "other programs disturbed all runs of a cell"
+        return _DISTURBED
     return None
 
 

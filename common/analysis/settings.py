@@ -64,6 +64,11 @@ class Setting:
         ]
 
     @property
+    def all_cells(self) -> list[tuple[str, CellSummary]]:
+        """(name, cell) of ``cells``, then of ``base_cases``."""
+        return [*self.cells, *self.base_cases]
+
+    @property
     def base_cases(self) -> list[tuple[str, CellSummary]]:
         """(name, cell) of the independent cells."""
         return [(independent_name(cell.cell), cell) for cell in self.independent]

@@ -59,7 +59,9 @@ def find_sweeps(settings: Sequence[Setting]) -> list[Sweep]:
     Args:
       settings: the settings of the study; one of strong and one of weak scaling are no sweep.
     """
-    listed = [(setting, shared_fields(setting)) for setting in settings]
+    # A size that failed in all cells must not hide the others.
+    measured = [setting for setting in settings if any(cell.ok for _, cell in setting.cells)]
+    listed = [(setting, shared_fields(setting)) for setting in measured]
     found: list[tuple[str, list[tuple[float, Setting]]]] = []
     for group in _alike(listed, lambda fields: {**fields, _BATCH: None}):
         weak = group[0][0].scaling == "weak"

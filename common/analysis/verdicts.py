@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from statistics import geometric_mean, median
 from typing import Literal
@@ -108,6 +109,8 @@ def _usual_strategy(framework: str) -> str | None:
 
 def ratio_text(ratio: Ratio) -> str:
     """Returns a ratio with its interval as text, for example ``1.21x [1.17, 1.26]``."""
+    if math.isnan(ratio.value):
+        return "unknown"
     # With two decimals, a ratio whose verdict is a difference could print as 1.00x.
     digits = 3 if 0.98 < ratio.value < 1.02 else 2
     text = f"{ratio.value:.{digits}f}x"

@@ -158,6 +158,9 @@ def named_cell(text: str, cells: Sequence[Cell]) -> Cell:
     """
     exact = [cell for cell in cells if cell.id == text]
     found = exact or [cell for cell in cells if text in cell.id]
+    # The base cases of a cell have its id with more behind it.
+    together = [cell for cell in found if not cell.independent]
+    found = together if len(together) == 1 else found
     if not found:
         raise unknown("cell", text, [cell.id for cell in cells])
     if len(found) > 1:

@@ -132,5 +132,9 @@ def _folder(text: str) -> Path:
     folder = check_folder(text, flag="--out")
     there = sorted(path.name for path in folder.glob("*"))
     if there and PAGE not in there:
+        from isoscale.common.report.drawing.files import PLOTS  # late: it loads matplotlib
+
+        if there == [PLOTS]:  # of a history that was interrupted
+            return folder
         raise ConfigError(f"--out={text} holds '{there[0]}' but no {PAGE}; choose an empty folder")
     return folder

@@ -108,7 +108,6 @@ def measure(
         ],
         check=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     study = load_study(Store(folder / "out" / name))
     cells = {cell.cell.strategy: cell for cell in study.summaries}
@@ -162,9 +161,13 @@ def _text(found: Twins) -> str:
 
 
 def main(studies: int = 10, budget: str = "3m", model: str = "mlp_medium") -> int:
-    """Runs the benchmark; returns 1 if more than a fifth of the studies show a difference."""
+    """Runs the benchmark; returns 1 if it fails.
+
+    It fails if more than a fifth of the studies of twins show a difference, or if the interval of
+    more than one slowdown has 1 in it, or not the truth: a 95 % interval may miss once.
+    """
     frameworks = list(lookup.frameworks())
-    false, groups = 0, list[tuple[float, bool]]()
+    false, missed, groups = 0, 0, list[tuple[float, bool]]()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_strategies(folder)
@@ -179,12 +182,15 @@ def main(studies: int = 10, budget: str = "3m", model: str = "mlp_medium") -> in
         print(f"order of start: {order_effect(groups)}")
         for framework in frameworks:
             found = measure(folder, framework, model, SLOWER, budget=budget, seed=studies)
+            truth = EVERY / (EVERY + 1)
+            covers = found.low is not None and found.high is not None
+            covers = covers and found.low <= truth <= found.high < 1
+            missed += not covers
             print(
-                f"{framework} {model}, 5 % more work, truth {EVERY / (EVERY + 1):.4f}: "
-                f"{_text(found)}",
-                flush=True,
+                f"{framework} {model}, 5 % more work, truth {truth:.4f}: {_text(found)}", flush=True
             )
-    return int(false > studies / 5)
+        print(f"{missed} of {len(frameworks)} slowdowns were not found, or had another interval")
+    return int(false > studies / 5 or missed > 1)
 
 
 if __name__ == "__main__":

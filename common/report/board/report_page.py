@@ -13,6 +13,7 @@ from isoscale.common.report.board import event_records as records
 from isoscale.common.report.board.event_records import clean
 from isoscale.common.report.board.values import study_seconds
 from isoscale.common.report.study.data import REPORT, StudyData
+from isoscale.common.study.store import RESULTS
 
 _TAG = "isoscale report"
 """TensorBoard sorts the groups of texts by name, and opens the first two."""
@@ -72,7 +73,9 @@ def _sections(report: Path) -> list[Summary.Value]:
     """
     try:
         text = read_text(report, most=_LARGEST_REPORT)
-    except ValueError:  # no report was written, or not by isoscale
+        if report.stat().st_mtime < (report.parent / RESULTS).stat().st_mtime:
+            return []  # it tells of fewer runs than the curves show
+    except (ValueError, OSError):  # no report was written, or not by isoscale
         return []
     _, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     titled = [section.partition("\n") for section in sections]

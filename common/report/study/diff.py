@@ -7,7 +7,7 @@ from isoscale.common.analysis.answers import SAME
 from isoscale.common.analysis.between_studies import CellDifference, Matched, between, within
 from isoscale.common.analysis.losses import FIRST_LOSS_BOUND, loss_spread
 from isoscale.common.analysis.scaling import CellSummary, rounds_together
-from isoscale.common.analysis.settings import Setting, split_into_settings
+from isoscale.common.analysis.settings import Setting, independent_name, split_into_settings
 from isoscale.common.analysis.turns import PairedRatio
 from isoscale.common.analysis.verdicts import ratio_text
 from isoscale.common.config.cell import Cell
@@ -131,7 +131,7 @@ def diff_of_studies(a: StudyData, b: StudyData, matched: Matched, *, threshold: 
                     also=rows[x.cell][1],
                     minutes=_minutes(rows[x.cell][0], cells, a, b),
                 )
-                for name, x in setting.cells
+                for name, x in setting.all_cells
             ],
         )
         for setting in settings
@@ -178,7 +178,8 @@ def diff_of_cells(study: StudyData, cells: Sequence[CellSummary], *, threshold: 
     first, *others = cells
     pairs = [(first, other) for other in others]
     found = within(pairs, threshold=threshold)
-    names = _names(split_into_settings(cells, scaling=study.scaling))
+    names = {x.cell: independent_name(x.cell) for x in cells if x.cell.independent}
+    names |= _names(split_into_settings(cells, scaling=study.scaling))
     lines = []
     for (a, b), name in zip(pairs, (names[x.cell] for x in others), strict=True):
         texts = cell_changes(a.cell, b.cell)
@@ -229,7 +230,7 @@ def _names(settings: Sequence[Setting]) -> dict[Cell, str]:
     return {
         cell.cell: f"{name} ({setting.title})" if len(settings) > 1 else name
         for setting in settings
-        for name, cell in setting.cells
+        for name, cell in setting.all_cells
     }
 
 

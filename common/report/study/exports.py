@@ -10,7 +10,8 @@ from isoscale.common.analysis.crossover import Curve, SweepCurves
 from isoscale.common.analysis.estimates import CONFIDENCE, Estimate, Ratio
 from isoscale.common.analysis.factors import Factors
 from isoscale.common.analysis.scaling import CellSummary
-from isoscale.common.analysis.verdicts import RULE, Outcome, Verdict, why_no_verdict
+from isoscale.common.analysis.settings import independent_name
+from isoscale.common.analysis.verdicts import Outcome, Verdict, why_no_verdict
 from isoscale.common.analysis.waterfall import Change, LaneGap, Lanes, Waterfall
 from isoscale.common.config.cell import Cell
 from isoscale.common.config.records import with_version
@@ -20,6 +21,7 @@ from isoscale.common.report.formats import csv_table
 from isoscale.common.report.study.answers.crossovers import alarm_of, base_name
 from isoscale.common.report.study.answers.lanes import INTRODUCTION
 from isoscale.common.report.study.data import StudyData
+from isoscale.common.report.study.method import rule_of
 from isoscale.common.report.words import SAME_CONFIGURATION, accuracy, marks, median_of
 
 CELLS = "cells.csv"
@@ -60,7 +62,8 @@ def cells_csv(study: StudyData) -> str:
     fields = csv_table.cell_fields(records)
     rows = []
     for cell, record in zip(cells, records, strict=True):
-        name, setting = places[cell.cell, cell.scaling]
+        place = places.get((cell.cell, cell.scaling))
+        name, setting = place or (independent_name(cell.cell), cell.cell.model)
         own = {
             "setting": setting,
             "scaling": cell.scaling,
@@ -135,7 +138,7 @@ def verdicts_record(study: StudyData) -> dict[str, Any]:
             "isoscale": own_version(),
             "ratio_of": "examples_per_second",
             "confidence": CONFIDENCE,
-            "rule": RULE.format(n=study.tests),
+            "rule": rule_of(study),
             "rule_of_lanes": INTRODUCTION if study.lanes else None,
             "verdicts": [
                 *itertools.chain.from_iterable(

@@ -9,7 +9,7 @@ from typing import Any
 from isoscale.common.analysis.between_studies import CellDifference
 from isoscale.common.analysis.history import Appearance, Throughput, histories
 from isoscale.common.analysis.scaling import CellSummary
-from isoscale.common.analysis.settings import split_into_settings
+from isoscale.common.analysis.settings import independent_name, split_into_settings
 from isoscale.common.analysis.verdicts import ratio_text
 from isoscale.common.config.counts import counted
 from isoscale.common.machine.own_version import UNKNOWN
@@ -171,12 +171,14 @@ def make_history(
     names = {
         cell.cell: (name, f"{name} ({setting.title})")
         for setting in settings
-        for name, cell in setting.cells
+        for name, cell in setting.all_cells
     }
     machines = [study.conditions().machine for study in studies]
     cells = []
     for cell, entries in zip(latest, found, strict=True):
-        short, name = names[cell.cell]
+        # Independent cells whose other cells have no results are in no setting.
+        alone = independent_name(cell.cell)
+        short, name = names.get(cell.cell, (alone, f"{alone} ({cell.cell.model})"))
         history = _cell_history(name, cell, entries, studies, machines, by_version)
         if len(settings) == 1:
             history = dataclasses.replace(history, short=printable(short))
@@ -330,6 +332,7 @@ def _result(cells: Sequence[CellHistory], threshold: float) -> list[str]:
         named = [
             f"{name}, {step.before} to {step.after}, {ratio_text(step.difference.ratio)}"
             + ("" if step.same_machine else " (not the same machine)")
+            + (" (other first losses: other work)" if losses_apart(step.difference) else "")
             for name, step in steps
             if step.difference.ratio and step.difference.beyond
             if (step.difference.ratio.value < 1) == slower

@@ -12,6 +12,19 @@ from isoscale.common.report.study.drift import Drift
 from isoscale.common.report.study.tables import factors, laws
 from isoscale.common.report.words import NOT_THE_QUOTIENT, RATE_AND_TIME, base_text
 
+_IN_TURNS = (
+    "A verdict compares the examples per second of two cells by their rounds, as above; cells "
+    "whose runs did not take turns together by pairs of runs that followed each other (4 pairs or "
+    "more), otherwise by Welch's test over runs."
+)
+
+
+def rule_of(study: StudyData) -> str:
+    """Returns how the verdicts of a study are made, as text."""
+    if not turns.figures_of(study.lines):
+        return RULE.format(n=study.tests)
+    return f"{turns.METHOD} {_IN_TURNS} {turns.ANSWERS}"
+
 
 def method(study: StudyData, drifted: Drift | None) -> list[str]:
     """Returns the paragraphs."""
@@ -32,13 +45,7 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
             "the run, not the step."
         ]
     )
-    rule = (
-        "A verdict compares the examples per second of two cells by their rounds, as above; cells "
-        "whose runs did not take turns together by pairs of runs that followed each other (4 pairs "
-        "or more), otherwise by Welch's test over runs."
-        if taken
-        else RULE.format(n=study.tests)
-    )
+    rule = _IN_TURNS if taken else RULE.format(n=study.tests)
     units = "groups" if taken else "runs"
     paragraphs = [
         *taken,

@@ -133,28 +133,29 @@ def _answer(study: StudyData, curve: Curve, axis: str) -> str:
             f"{len(levels)}).{about}"
         )
     ratios = [point.tested.ratio for point in curve.points if point.pays != UNKNOWN]
+    told = "with a verdict" if untested else "measured"
     about = f" ({counted(len(levels), 'size')}, {sample(ratios)} each).{about}"
     least, most = (size_text(levels[end].size, axis) for end in (0, -1))
     if found.kind == FROM_A_SIZE:
         assert found.value is not None
         text = (
             f"faster than {base} from {named_size(found.value, axis)} on, 95 % interval "
-            f"{ends_text(found, axis)}, up to {most}, the largest measured"
+            f"{ends_text(found, axis)}, up to {most}, the largest {told}"
         )
         if found.earlier:
             text += f"; faster at {sizes(found.earlier)}, too, but slower again after that"
     elif found.kind == ALWAYS:
         text = (
-            f"always faster than {base}, from {least}, the smallest size measured, to {most}, the "
+            f"always faster than {base}, from {least}, the smallest size {told}, to {most}, the "
             "largest"
         )
     elif found.kind == NEVER:
         largest = named_size(levels[-1].size, axis)
-        text = f"never faster than {base} in the range measured, {least} to {largest}"
+        text = f"never faster than {base} in the range {told}, {least} to {largest}"
     elif found.kind == NOT_FOR_GOOD:
         text = (
             f"faster than {base} at {sizes(found.earlier)}, but slower at {most}, the largest "
-            "measured: it stays faster from no size on"
+            f"{told}: it stays faster from no size on"
         )
     else:
         known = [f"slower at {size_text(found.low, axis)}"] if found.low is not None else []

@@ -7,7 +7,13 @@ from isoscale.common.analysis.factors import COMMUNICATION, SMALLER_BATCH, Facto
 from isoscale.common.analysis.settings import Setting
 from isoscale.common.analysis.verdicts import Verdict, comparable, ratio_text, why_no_verdict
 from isoscale.common.config.counts import counted
-from isoscale.common.report.study.answers.crossovers import curve_name, ends_text, named_size
+from isoscale.common.report.study.answers.crossovers import (
+    alarm_of,
+    base_name,
+    curve_name,
+    ends_text,
+    named_size,
+)
 from isoscale.common.report.study.answers.limits import factor_text
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
@@ -37,18 +43,20 @@ def _from_sweeps(study: StudyData, setting: Setting, name: str) -> list[str]:
     found = []
     for sweep in study.sweeps:
         axis = sweep.sweep.axis
-        if all(member.setting.title != setting.title for member in sweep.sweep.members):
+        inside = any(member.setting.title == setting.title for member in sweep.sweep.members)
+        if not inside or alarm_of(study, sweep):
             continue
         for curve in sweep.curves:
             if curve_name(curve) != name:
                 continue
+            base = base_name(curve)
             if curve.answer.kind == FROM_A_SIZE and curve.answer.value is not None:
                 size = named_size(curve.answer.value, axis)
                 ends = ends_text(curve.answer, axis)
-                found.append(f"Measured here: {name} is faster from {size} {ends} on.")
+                found.append(f"Measured here: {name} is faster than {base} from {size} {ends} on.")
             elif curve.answer.kind == NEVER:
                 most = named_size(curve.levels[-1].size, axis)
-                found.append(f"Measured here: {name} is not faster up to {most}.")
+                found.append(f"Measured here: {name} is not faster than {base} up to {most}.")
     return found
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isoscale.common.analysis.crossover import UNKNOWN, Curve, SweepCurves
+from isoscale.common.analysis.crossover import TOO_FEW, UNKNOWN, Curve, SweepCurves
 from isoscale.common.analysis.verdicts import ratio_text
 from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
@@ -94,7 +94,9 @@ def _draw(curves: Sequence[Curve], axis: str, frameworks: Sequence[str], title: 
 
 def _short(curve: Curve, axis: str) -> str:
     found = curve.answer
-    return found.kind if found.value is None else f"from {interval_text(found, axis)} on"
+    text = found.kind if found.value is None else f"from {interval_text(found, axis)} on"
+    open_ = any(point.pays == UNKNOWN for point in curve.points)
+    return f"{text} (a size has no verdict)" if open_ and found.kind != TOO_FEW else text
 
 
 def _draw_curve(axes: Axes, curve: Curve, look: Look, axis: str, place: float) -> None:

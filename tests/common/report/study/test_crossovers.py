@@ -67,7 +67,8 @@ def test_recommendations_name_the_crossover_of_the_sweep(tmp_path: Path) -> None
     for only in sections:
         (advice,) = only.advice
         assert re.search(
-            r"Measured here: torch ddp on 2 devices is faster from a global batch of [\d.]+ "
+            r"Measured here: torch ddp on 2 devices is faster than torch bare on 1 device from a "
+            r"global batch of [\d.]+ "
             r"\[[\d.]+, \d+\] on\.$",
             advice,
         )
