@@ -235,7 +235,7 @@ def _unfit(cell: CellSummary, side: Side) -> str | None:
     if cell.mixed:
         return f"the runs of {side} differ in {pooling.names(cell.mixed)}"
     if cell.rounds is None and cell.disturbed == len(cell.ok):
-        return f"other programs disturbed all runs of {side}"
+        return f"all runs of {side} were disturbed from outside"
     return None
 
 
@@ -263,7 +263,7 @@ def _judged(
         try:
             ratio = ratio_of(a, b)
         except ValueError:  # of no group enough rounds are valid
-            reasons[index] = "other programs disturbed all rounds of a cell"
+            reasons[index] = "all rounds of a cell were disturbed from outside"
             continue
         why = why_not(a, b)
         if why is None and (a.cell.oversubscribed or b.cell.oversubscribed):

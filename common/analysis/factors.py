@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from isoscale.common.analysis.estimates import Ratio
+from isoscale.common.analysis.estimates import LEAST_RUNS, Ratio
 from isoscale.common.analysis.scaling import CellSummary, Scaling, compared
 from isoscale.common.analysis.settings import Setting, cell_name
 
@@ -99,6 +99,14 @@ class Factors:
         """Returns the factor of one cause alone; None if it was not measured."""
         found = (factor.ratio for factor in self.factors if factor.names == (name,))
         return next(found, None)
+
+    @property
+    def for_any_processes(self) -> bool:
+        """Whether every factor has an interval over 3 groups or runs, or more."""
+        return all(
+            factor.ratio.low is not None and min(factor.ratio.n) >= LEAST_RUNS
+            for factor in self.factors
+        )
 
     @property
     def losses(self) -> list[Factor]:

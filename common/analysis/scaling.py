@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -133,7 +134,9 @@ class CellSummary:
         return sum(bool(line.result.disturbed) for line in self.ok)
 
 
-_DISTURBED = "other programs disturbed all runs of a cell"
+_LONGEST_ROUND = 3 * 3600.0
+"""Seconds; within them, two runs of a round began. Other cells of the round run between them."""
+_DISTURBED = "all runs of a cell were disturbed from outside"
 
 
 def batch_of(cell: Cell, scaling: Scaling) -> int:
@@ -245,20 +248,40 @@ def runs_together(a: CellSummary, b: CellSummary) -> list[int]:
 
     A round of a study runs each cell once, in random order: between two runs with the same number
     there is then no other run of the two cells. It is otherwise if a run was repeated later, or if
-    a later session added one of the cells.
+    a later session added one of the cells. A round that was interrupted, and finished another day,
+    is none either.
     """
     sides = [(cell, cell.seconds_per_example) for cell in (a, b)]
     order = sorted(
-        (line.sequence, line.run, side)
-        for side, (cell, known) in enumerate(sides)
-        for line in cell.ok
-        if line.run in known
+        (
+            (line.sequence, side, line)
+            for side, (cell, known) in enumerate(sides)
+            for line in cell.ok
+            if line.run in known
+        ),
+        key=lambda entry: entry[:2],
     )
     return [
-        run
-        for (_, run, side), (_, next_run, next_side) in itertools.pairwise(order)
-        if run == next_run and side != next_side
+        first.run
+        for (_, side, first), (_, next_side, then) in itertools.pairwise(order)
+        if first.run == then.run and side != next_side and not _paused(first, then)
     ]
+
+
+def _paused(first: ResultLine, then: ResultLine) -> bool:
+    """Returns whether a study rested between two runs; no if their times are unknown."""
+    began, next_began = (_moment(line.result.started) for line in (first, then))
+    if began is None or next_began is None:
+        return False
+    return next_began - began > _LONGEST_ROUND
+
+
+def _moment(text: str | None) -> float | None:
+    """Returns a recorded time in seconds since 1970; None if it is absent or damaged."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else None
+    except ValueError:
+        return None
 
 
 def runs_in_seconds(

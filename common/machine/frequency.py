@@ -81,7 +81,7 @@ def slowed(readings: Sequence[Reading | None]) -> list[bool | None]:
     """Returns whether each window was slowed, by ``RULE``; None: unknown.
 
     If more than a fifth of the windows have a low frequency, it changes all the time (or the system
-    tells that of a core at rest): then it singles out no window.
+    tells that of a core at rest): then it singles out no window. Nor do throttles of so many.
 
     Args:
       readings: as for ``ratios``.
@@ -90,9 +90,12 @@ def slowed(readings: Sequence[Reading | None]) -> list[bool | None]:
     low = [ratio is not None and ratio < 1 - DROP for ratio in found]
     if sum(low) > UNSTEADY_SHARE * len(low):
         low, found = [False] * len(low), [None] * len(low)
+    hot = [reading is not None and bool(reading.throttles) for reading in readings]
+    if sum(hot) > UNSTEADY_SHARE * len(hot):
+        hot = [False] * len(hot)
     return [
         None
         if reading is None or (ratio is None and reading.throttles is None)
-        else is_low or bool(reading.throttles)
-        for reading, ratio, is_low in zip(readings, found, low, strict=True)
+        else is_low or is_hot
+        for reading, ratio, is_low, is_hot in zip(readings, found, low, hot, strict=True)
     ]

@@ -25,7 +25,7 @@ NOT_THE_QUOTIENT = (
     "runs of geometric means. It need not be the quotient of the medians shown beside it"
 )
 """What every table says that has figures of two cells and their ratio."""
-ALL_DISTURBED = "all rounds disturbed by other programs"
+ALL_DISTURBED = "all rounds disturbed from outside"
 JUDGED = "judged, not the quotient of the columns"
 """The mark on a column of ratios beside columns of medians."""
 
@@ -125,6 +125,8 @@ def marks(summary: CellSummary) -> list[str]:
     found = []
     if summary.shared:
         found.append(f"{SAME_CONFIGURATION} as stock ({summary.shared.reason})")
+    if summary.cell.independent:
+        found.append("base case: loss and accuracy are of one copy")
     if summary.cell.oversubscribed:
         found.append("oversubscribed")
     if summary.mixed:

@@ -103,9 +103,12 @@ def read_cells(fv: Flags) -> list[RunConfig]:
         """Returns what a cell on several devices is compared with, to tell where time goes."""
         devices = cell["devices"]
         alone = {**cell, "devices": 1}
-        found = [build(**alone), build(**cell, independent=devices)]
+        found = [build(**alone)]
         if BARE in lookup.strategies(cell["framework"]):
             found.append(build(**{**alone, "strategy": BARE}))
+        if fv.platform == "tpu":  # its devices share a process
+            return found
+        found.append(build(**cell, independent=devices))
         if cell["scaling"] == "strong":  # one device with its share, and nobody beside it
             found.append(build(**cell, independent=1))
         return found

@@ -117,5 +117,5 @@ def bytes_of(cell: RunConfig) -> int:
     """Returns a rough *estimate* of a run's memory, in bytes, without activations."""
     size = 8 if cell.parameter_dtype == "float64" else 4
     return cell.processes * _PROCESS_BYTES + (
-        cell.devices * _COPIES * size * cell.spec.parameter_count
+        cell.devices_here * _COPIES * size * cell.spec.parameter_count
     )

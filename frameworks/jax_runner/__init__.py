@@ -39,6 +39,23 @@ INFO = FrameworkInfo(
     cuda_packages=("jax-cuda",),
 )
 
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def _visible_gpus(config: RunConfig, count: int) -> dict[str, str]:
+    """Returns the variable that shows a process its own GPUs: JAX reserves memory on all it sees.
+
+    A value of the user's shell stays as it is, unless each rank must have a part of it.
+    """
+    per_device = config.process_model == "per_device"
+    given = os.environ.get(_VISIBLE)
+    if given is not None and not per_device:
+        return {}
+    first = ranks.own().local_rank if per_device else 0
+    seen = list(map(str, range(first + count))) if given is None else given.split(",")
+    own = seen[first : first + count]
+    return {_VISIBLE: ",".join(own)} if len(own) == count else {}
+
 
 def environment(config: RunConfig) -> dict[str, str]:
     """Returns the environment variables to set before the import of JAX."""
@@ -47,10 +64,8 @@ def environment(config: RunConfig) -> dict[str, str]:
         "JAX_PLATFORMS": {"gpu": "cuda"}.get(config.platform, config.platform),
         "JAX_ENABLE_COMPILATION_CACHE": "false",  # runs measure compile times without a cache
     }
-    if config.platform == "gpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        # JAX reserves memory on every visible GPU.
-        first = ranks.own().local_rank if config.process_model == "per_device" else 0
-        settings["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + count)))
+    if config.platform == "gpu":
+        settings |= _visible_gpus(config, count)
     if config.platform == "gpu" and config.min_seconds:
         # Runs that take turns share a GPU; JAX would reserve most of its memory.
         settings["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"

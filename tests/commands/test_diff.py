@@ -11,6 +11,7 @@ import pytest
 
 from isoscale.common.commands.main import main
 from isoscale.common.config.cell import Cell
+from tests.common.analysis.test_factors import STRONG, lines_of
 from tests.common.report.fake_study import grid_lines, make_cell, turns_lines, write_study
 from tests.common.report.test_old_study import ARCHIVE
 
@@ -344,3 +345,23 @@ def test_what_is_not_decided_has_the_minutes_that_would_decide_it(
     assert found, said
     low, high = map(int, found.groups())
     assert (2 if studies == 2 else 1) <= low < high
+
+
+def test_base_cases_are_compared_like_other_cells(tmp_path: Path, diff) -> None:
+    lines = lines_of(STRONG, runs=5, noise=0.002)
+    slower = [
+        {**line, "examples_per_second": line["examples_per_second"] / 1.3}
+        if line["cell"].get("independent") == 2
+        else line
+        for line in lines
+    ]
+    write_study(tmp_path / "a", lines, steps=0)
+    write_study(tmp_path / "b", slower, steps=0)
+    code, said, _ = diff("a", "b")
+    assert code == 1
+    assert "torch ddp, 2 of 2 devices independent" in said
+    ids = {line["cell"].get("independent", 0): line["run_dir"].split("/")[1] for line in lines
+           if line["cell"]["devices"] == 2}  # fmt: skip
+    code, said, _ = diff("a", f"--cells={ids[2]},{ids[0]}")
+    assert code == 1
+    assert "0.60x [" in said

@@ -12,6 +12,7 @@ from isoscale.common.commands.main import main
 from isoscale.common.report.drawing.files import FORMATS
 from isoscale.common.report.study.history import version_key
 from tests.commands.test_diff import OLD_OPTIMIZER
+from tests.common.analysis.test_factors import STRONG, lines_of
 from tests.common.report.fake_study import grid_lines, write_study
 from tests.common.report.page import Page
 from tests.common.report.test_old_study import ARCHIVE
@@ -215,3 +216,19 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert len(said.err.splitlines()) == 1
     assert message in said.err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_base_cases_have_histories_and_a_cell_is_named_without_them(
+    tmp_path: Path, history
+) -> None:
+    for name, day in (("first", "2026-11-20"), ("second", "2026-11-21")):
+        lines = lines_of(STRONG, runs=4, noise=0.01)
+        for line in lines:
+            line["started"] = line["started"].replace("2026-11-21", day)
+        write_study(tmp_path / name, lines, steps=0)
+    code, text, _ = history("first", "second")
+    assert code == 0
+    assert "torch ddp, 2 of 2 devices independent" in text
+    code, text, _ = history("first", "second", "--cells=torch-ddp-2dev")
+    assert code == 0
+    assert "independent" not in text

@@ -77,3 +77,24 @@ def test_runs_that_take_turns_reserve_no_memory_of_a_gpu(
     in_turns = dataclasses.replace(alone, min_seconds=0.3)
     assert lookup.framework_environment(framework, in_turns)[variable] == value
     assert variable not in lookup.framework_environment(framework, alone)
+
+
+@pytest.mark.parametrize(
+    "given, rank, seen",
+    [(None, 1, "1"), ("4,7", 1, "7"), ("4,7", 0, "4"), ("GPU-a,GPU-b", 1, "GPU-b"), ("4", 1, None)],
+)
+def test_a_rank_of_jax_sees_its_own_gpu_only(
+    given: str | None, rank: int, seen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Independent processes of JAX would otherwise all compute on the first GPU."""
+    config = make_config(
+        all_cases()["mlp_plain"], framework="jax", strategy="pjit", devices=1,
+        dtype="float32", steps=1, tuning="stock", tweaks=[], platform="cpu",
+    )  # fmt: skip
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    own = dataclasses.replace(config, platform="gpu", process_model="per_device")
+    assert lookup.framework_environment("jax", own).get("CUDA_VISIBLE_DEVICES") == seen

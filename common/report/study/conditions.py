@@ -154,7 +154,7 @@ def make_conditions(
         f"{cell.framework} {cell.strategy} "
         + ("one per device" if cell.processes > 1 else "one for all devices")
         for cell in cells
-        if cell.devices > 1
+        if cell.devices > 1 and not cell.independent
     ]
     optimizers = [
         " ".join(f"{name}={value}" for name, value in to_record(cell.optimizer).items())
@@ -206,7 +206,7 @@ def make_conditions(
             f"The study has runs from different machines{what}; a comparison of such runs has no "
             "verdict."
         )
-    kinds = {cell.processes > 1 for cell in cells if cell.devices > 1}
+    kinds = {cell.processes > 1 for cell in cells if cell.devices > 1 and not cell.independent}
     if len(kinds) > 1:
         warnings.append(
             "Two process models are compared: one process per device, and one process that drives "

@@ -230,7 +230,7 @@ class StudyData:
         for line in self.lines:
             known = widest.get(line.cell.framework)
             wider = known is None or line.cell.devices > known.cell.devices
-            if line.ok and wider:
+            if line.ok and wider and not line.cell.independent:
                 widest[line.cell.framework] = line
         records = {name: self._record(line, "machine.json") for name, line in widest.items()}
         found = {name: (record or {}).get("framework") for name, record in records.items()}
@@ -348,6 +348,6 @@ def _shown(summaries: list[CellSummary], scaling: Scalings) -> list[CellSummary]
         (cell.cell, setting.scaling)
         for setting in settings
         if all(cell.shared for _, cell in setting.cells)
-        for _, cell in setting.cells
+        for _, cell in setting.all_cells
     }
     return [cell for cell in summaries if (cell.cell, cell.scaling) not in repeated]

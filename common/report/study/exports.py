@@ -1,6 +1,7 @@
 """The files for other programs: ``results.csv``, ``cells.csv`` and ``verdicts.json``."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,7 @@ def _of_verdict(setting: str, verdict: Verdict, *, alarm: str | None) -> dict[st
 
 
 def _of_factors(setting: str, found: Factors) -> dict[str, Any]:
+    r = found.compute_to_communication
     return {
         "setting": setting,
         "cell": found.name,
@@ -215,12 +217,18 @@ def _of_factors(setting: str, found: Factors) -> dict[str, Any]:
         "base_cell_id": found.base.cell.id,
         **_ratio("efficiency_fraction", found.efficiency),
         "factors": [
-            {"names": list(factor.names), **_ratio("factor", factor.ratio)}
+            {
+                "names": list(factor.names),
+                **_ratio("factor", factor.ratio),
+                "method": factor.ratio.method,
+                "n": min(factor.ratio.n),
+            }
             for factor in found.factors
         ],
         "product_of_factors": found.product,
         **_ratio("speedup_without_communication", found.without_communication),
-        **_ratio("compute_per_exposed_communication", found.compute_to_communication),
+        **_ratio("compute_per_exposed_communication", r),
+        "no_exposed_communication_measured": r is not None and math.isinf(r.value),
         "fall_of_communication_needed_fraction": found.fall_needed,
     }
 

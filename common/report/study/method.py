@@ -53,7 +53,8 @@ def method(study: StudyData, drifted: Drift | None) -> list[str]:
         "A window contains whole training steps between two synchronised clock readings, and "
         "nothing else (with --input_pipeline=timed, also the copying of their batches). Windows of "
         "many steps give time per step and throughput; windows of one step give latency. "
-        f"{'' if taken else RATE_AND_TIME + ' '}With several ranks, the slowest rank counts. The "
+        f"{'' if taken else RATE_AND_TIME + ' '}With several ranks, the slowest "
+        "rank counts (of independent devices, the rates add up). The "
         "first step (compile) and the warm-up are excluded and reported separately.",
         f"Figures are medians over {units} with a 95 % interval: with 6 or more {units} an "
         f"interval from order statistics, with 3 to 5 a t interval on log time, marked (t). With "

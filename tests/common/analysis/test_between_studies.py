@@ -232,14 +232,14 @@ def test_a_shared_cell_matches_a_cell_with_runs_of_its_own_only() -> None:
 
 @pytest.mark.parametrize("lines, why", [
     (runs(TORCH, [0.01] * 3, status="failed", error="broken"), "no successful run in B"),
-    (runs(TORCH, [0.01] * 3, disturbed=True), "other programs disturbed all runs of B"),
+    (runs(TORCH, [0.01] * 3, disturbed=True), "all runs of B were disturbed from outside"),
     (
         [{**line, "machine": {**MACHINE, "usable_cores": 2 + run}}
          for run, line in enumerate(runs(TORCH, [0.01] * 3))],
         "the runs of B differ in usable_cores",
     ),
     (turns_lines([(TORCH, 0.01)], disturbed=lambda *_: True),
-     "other programs disturbed all rounds of a cell"),
+     "all rounds of a cell were disturbed from outside"),
     (runs({**TORCH, "oversubscribed": True}, [0.01] * 3), "devices shared cores"),
 ])  # fmt: skip
 def test_a_cell_that_must_not_be_compared_has_a_reason_and_no_test(lines, why: str) -> None:

@@ -146,5 +146,5 @@ def test_a_cell_whose_runs_were_all_disturbed_wins_nothing(disturbed: int, outco
         v for vs in judge(split_into_settings(found, scaling="strong")).values() for v in vs
     )
     assert verdict.outcome == outcome
-    reason = "other programs disturbed all runs of a cell"
+    reason = "all runs of a cell were disturbed from outside"
     assert (reason in verdict.evidence) == (outcome == "no verdict")

@@ -70,12 +70,13 @@ def test_unpaired_runs_have_welchs_interval_at_any_number_in_any_order() -> None
         unpaired_ratio([], b)
 
 
-def one_by_one(*, later: int = 0, apart: bool = False) -> Ratio:
+def one_by_one(*, later: int = 0, apart: bool = False, last_day: str = "") -> Ratio:
     """Returns the ratio of two cells with 6 runs, whose speed drifts alike by 30 %.
 
     Args:
       later: run of the second cell that was repeated at the end; 0: none was.
       apart: whether a later session added the second cell.
+      last_day: when the study went on after an interruption before its last run; empty: it did not.
     """
     random = np.random.default_rng(1)
     lines = []
@@ -86,6 +87,9 @@ def one_by_one(*, later: int = 0, apart: bool = False) -> Ratio:
             sequence = 50 if place and run == later != 0 else sequence
             cell = make_cell(name, "bare", 1)
             lines.append(make_line(cell, run, seconds * noise, sequence=sequence))
+    if last_day:
+        last = max(lines, key=lambda line: line["sequence"])
+        last["started"] = f"{last_day}T09:00:00.000+00:00"
     first, other = summarize_cells(read_lines(lines), scaling="strong")
     (found,) = compared([(first, other)])
     return found
@@ -102,6 +106,11 @@ def test_runs_that_followed_each_other_are_pairs() -> None:
 
 def test_a_run_that_was_repeated_later_has_no_partner() -> None:
     assert one_by_one(later=2).n == (5, 5)
+
+
+def test_a_round_that_was_finished_another_day_is_no_pair() -> None:
+    assert one_by_one(last_day="2026-11-22").n == (5, 5)
+    assert one_by_one(last_day="damaged").n == (6, 6)
 
 
 def test_runs_of_another_session_are_no_pairs() -> None:

@@ -111,3 +111,16 @@ def test_settings_that_differ_otherwise_are_no_sweep() -> None:
         ({"global_batch_size": 128, "threads_per_device": 2}, 5),
     ]
     assert not sweeps(cells)
+
+
+def test_a_size_that_failed_does_not_hide_the_others() -> None:
+    lines = []
+    for index, (width, status) in enumerate(((2, "ok"), (5, "ok"), (9, "failed"))):
+        cell = make_cell("torch", "bare", 1, overrides={"hidden_sizes": [width]})
+        changes = {"parameters": 10 * width} if status == "ok" else {"parameters": None}
+        line = make_line(cell, 0, 0.01, sequence=index, status=status, **changes)
+        lines.append(line)
+    summaries = summarize_cells(read_lines(lines), scaling="strong")
+    (sweep,) = find_sweeps(split_into_settings(summaries, scaling="strong"))
+    assert sweep.axis == PARAMETERS
+    assert places(sweep) == [20, 50]

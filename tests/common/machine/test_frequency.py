@@ -66,3 +66,9 @@ def test_a_core_that_heat_throttled_slows_its_window() -> None:
     assert slowed(found) == [False, True, None]
     unsteady = windows(3.0, 1.0, 1.0, 3.0, throttles=0)
     assert slowed(unsteady) == [False] * 4
+
+
+def test_throttles_in_most_windows_single_out_no_window() -> None:
+    cool, hot = Reading(hertz=None, throttles=0), Reading(hertz=None, throttles=2)
+    assert slowed([cool, hot, cool, cool, cool]) == [False, True, False, False, False]
+    assert slowed([hot, hot, cool, hot, cool]) == [False] * 5

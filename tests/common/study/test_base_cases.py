@@ -4,6 +4,7 @@ import pytest
 
 from isoscale.common.commands.compare import define_flags
 from isoscale.common.config.run_config import RunConfig
+from isoscale.common.program import main as program
 from isoscale.common.registry.build_config import known_quota
 from isoscale.common.study.grid import read_cells
 from isoscale.common.study.plan import group_key
@@ -95,10 +96,19 @@ def test_an_independent_cell_has_the_tweaks_of_one_device() -> None:
 
 def test_a_run_is_rebuilt_from_its_flags() -> None:
     (independent,) = (c for c in cells_of("--strategies=ddp", "--devices=2") if c.independent == 2)
-    assert "--independent=2" in independent.to_flags()
+    fv = program.define_flags("torch")
+    fv.parse(independent.to_flags())
+    rebuilt, own = program.read_config(fv, "torch")
+    assert rebuilt == independent
+    assert own is None  # this program starts the ranks
 
 
 def test_a_study_from_before_base_cases_goes_on_without_them() -> None:
     assert with_base_cases(["--devices=2"]) == ["--nobase_cases", "--devices=2"]
     for known in ("--base_cases", "--nobase_cases", "--base_cases=true"):
         assert with_base_cases([known]) == [known]
+
+
+def test_a_tpu_has_no_independent_devices() -> None:
+    found = cells_of("--strategies=pjit", "--devices=2", "--platform=tpu", "--frameworks=jax")
+    assert {(c.strategy, c.devices) for c in found} == {("pjit", 2), ("pjit", 1), ("bare", 1)}

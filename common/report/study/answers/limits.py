@@ -9,6 +9,8 @@ from isoscale.common.report.words import joined, number
 
 def share_text(found: Ratio) -> str:
     """Returns a share in percent with its interval."""
+    if math.isnan(found.value):
+        return "an unknown share"
     text = f"{100 * found.value:.0f} %"
     if found.low is None or found.high is None:
         return text
@@ -51,9 +53,9 @@ def _losses(found: Factors) -> str:
     reasons = [factor.ratio.unsound for factor in found.factors if factor.ratio.unsound]
     if reasons:
         return f"Its factors are unknown: {reasons[0]}."
-    if any(factor.ratio.low is None for factor in found.factors):
+    if not found.for_any_processes:
         factors = joined([f"{factor.name} {factor_text(factor)}" for factor in found.factors])
-        return f"Factors, without intervals (a factor needs 3 groups or runs): {factors}."
+        return f"Factors, for these processes only (a limit needs 3 groups or runs): {factors}."
     losses = found.losses
     if not losses:
         return "No factor is shown to lose anything."

@@ -88,20 +88,37 @@ def _recommend(framework: str, best: Sequence[Verdict], factors: Factors | None)
         return f"{framework}: no recommendation: {why}. Against {FEWEST}: {evidence}."
     if pays:
         chosen = max(pays, key=lambda verdict: verdict.ratio.value)
-        use = counted(chosen.subject_cell.cell.devices, "device")
+        # With fewer devices whose interval reaches as far, more are not shown to add anything.
+        fewest = next(v for v in pays if v.ratio.high is None or v.ratio.high >= _low(chosen))
+        use = counted(fewest.subject_cell.cell.devices, "device")
         text = f"{framework}: use {use}. Against {FEWEST}: {evidence}."
+        if fewest is not chosen:
+            more = counted(chosen.subject_cell.cell.devices, "device")
+            text += f" That {more} add to {use} is not shown: their intervals overlap."
     else:
         slower = all(verdict.outcome == "slower" for verdict in best)
         why = "more are slower" if slower else "that more are faster is not shown"
         text = f"{framework}: use 1 device; {why}. Against {FEWEST}: {evidence}."
-    return text + ("" if factors is None else f" {_what_changes(factors)}")
+    if factors is None:
+        return text
+    gains = best[-1].outcome == "faster"
+    return f"{text} {_what_changes(factors, gains=gains)}"
 
 
-def _what_changes(found: Factors) -> str:
-    """Returns what would have to change for more devices to pay, from the factors."""
+def _low(verdict: Verdict) -> float:
+    return verdict.ratio.value if verdict.ratio.low is None else verdict.ratio.low
+
+
+def _what_changes(found: Factors, *, gains: bool) -> str:
+    """Returns what would have to change for more devices to pay, from the factors.
+
+    Args:
+      found: the factors.
+      gains: whether the cell is shown to be faster than its base.
+    """
     free, devices = found.without_communication, counted(found.devices, "device")
-    if free.low is None or free.high is None:
-        return "What would change this is unknown: the factors have no intervals."
+    if free.low is None or free.high is None or not found.for_any_processes:
+        return "What would change this is unknown: the factors need 3 groups or runs."
     without = f"without any communication, {devices} would reach {ratio_text(free)}"
     if free.high < 1:
         text = f"No link can make {devices} pay: {without}."
@@ -113,11 +130,11 @@ def _what_changes(found: Factors) -> str:
             )
         return text
     fall = found.fall_needed
-    if found.speedup.low is not None and found.speedup.low > 1:
+    if gains:
         lost = found.find(COMMUNICATION)
         if lost is None or lost.high is None or lost.high >= 1:
             return f"Communication is not shown to cost anything: {without}."
-        return f"A faster link, or a larger batch or model, can gain at most this: {without}."
+        return f"A faster link can gain at most this: {without}."
     if fall is None or free.low <= 1:
         return f"Whether a faster link would make {devices} pay is not decided: {without}."
     return (

@@ -95,8 +95,8 @@ def factor_plots(
                 caption="Read each cell from the top: throughput per device starts at 100 % (its "
                 "base on one device), each factor multiplies it, and the last bar is the "
                 "efficiency that was measured. Pale bars are what a factor takes, hatched ones "
-                "what it adds. Whiskers: 95 % interval of each factor alone, with 3 or more "
-                "groups or runs.",
+                "what it adds. Whiskers: 95 % interval of each factor alone; with fewer than 3 "
+                "groups it holds for these processes only.",
                 draw=partial(_draw, rows, frameworks),
             )
         )

@@ -1,10 +1,11 @@
 """The table of factors: what each cell on several devices loses, and to what."""
 
+import math
 from collections.abc import Sequence
 
 from isoscale.common.analysis.factors import CAUSES, Factors
 from isoscale.common.report.study.answers.limits import factor_text, share_text, times_text
-from isoscale.common.report.words import NO_VALUE, number
+from isoscale.common.report.words import NO_VALUE
 
 COLUMNS = (
     "cell",
@@ -25,8 +26,9 @@ METHOD = (
     "released together and without communication / N x one such device alone; what they lose is "
     "shared memory bandwidth, caches, clocks, power. A copy whose window has ended trains on until "
     "all have, so that all compute during every window; their rates add up. Communication and "
-    "waiting: the strategy on N devices / these independent copies. Every factor is a ratio within "
-    "rounds with an interval of its own, not corrected for their number. Each is a trimmed mean, "
+    "waiting: the strategy on N devices / these independent copies. Every factor is a ratio as all "
+    "others of this report, with an interval of its own that is not corrected for their number; "
+    "with fewer than 3 groups or runs it holds for these processes only. Each is a trimmed mean, "
     "so that the product can differ from the efficiency by what trimming leaves out; both are "
     "shown. R is the time of compute / the time of exposed communication and waiting in a step: "
     "c / (1 - c), with the factor c of communication and waiting."
@@ -50,6 +52,6 @@ def _row(found: Factors) -> list[str]:
         found.name,
         share_text(found.efficiency) + against,
         *(by_cause.get(cause, NO_VALUE) for cause in CAUSES),
-        number(found.product, scale=100, digits=0) + " %",
+        NO_VALUE if math.isnan(found.product) else f"{100 * found.product:.0f} %",
         NO_VALUE if r is None else times_text(r),
     ]

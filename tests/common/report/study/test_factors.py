@@ -15,8 +15,14 @@ from isoscale.common.report.study.contents import Section, make_contents
 from isoscale.common.report.study.data import load_study
 from isoscale.common.report.study.tables.factors import COLUMNS, METHOD
 from isoscale.common.report.study.write import write_report
-from tests.common.analysis.test_factors import STRONG, WEAK, factors_from, lines_of
-from tests.common.report.fake_study import read_lines, write_study
+from tests.common.analysis.test_factors import STRONG, WEAK, cells_of, factors_from, lines_of
+from tests.common.report.fake_study import (
+    make_cell,
+    make_line,
+    read_lines,
+    turns_lines,
+    write_study,
+)
 from tests.common.report.page import Page
 
 QUIET = {"runs": 5, "noise": 0.002}
@@ -81,12 +87,12 @@ def test_factors_of_runs_that_must_not_be_compared_are_unknown() -> None:
             line["disturbed"] = True
     (found,) = factors_from(lines)
     said = limit_sentence(found)
-    assert "Its factors are unknown: other programs disturbed all runs of a cell." in said
+    assert "Its factors are unknown: all runs of a cell were disturbed from outside." in said
 
 
 def test_too_few_runs_give_factors_without_intervals() -> None:
     said = sentence_of(STRONG, runs=2, noise=0.0)
-    assert "without intervals (a factor needs 3 groups or runs)" in said
+    assert "for these processes only (a limit needs 3 groups or runs)" in said
     assert "wrapper 0.91, smaller batch 0.83" in said
 
 
@@ -146,3 +152,51 @@ def test_weak_scaling_has_no_column_value_for_the_smaller_batch() -> None:
     (setting,) = split_into_settings(summaries, scaling="weak")
     (found,) = factors_of(setting, scaling="weak")
     assert "smaller batch" not in limit_sentence(found)
+
+
+def test_one_group_says_what_holds_for_its_processes_only() -> None:
+    """Two groups have an interval from their rounds, but show no limit."""
+    cells = cells_of("strong")
+    listed = [(cells[name], value) for name, value in STRONG.items()]
+    (found,) = factors_from(turns_lines(listed, groups=2, rounds=8, process=0.003, window=0.01))
+    assert all(factor.ratio.low is not None for factor in found.factors)
+    said = limit_sentence(found)
+    assert "for these processes only" in said
+    assert "Most is lost" not in said
+
+
+def test_more_devices_are_recommended_only_if_they_are_shown_to_add(tmp_path: Path) -> None:
+    four = {**cells_of("strong")["several"], "devices": 4, "mesh": {"data": 4}, "processes": 4}
+    for seconds, expected in ((0.0079, "use 2 devices."), (0.005, "use 4 devices.")):
+        lines = lines_of({**STRONG, "several": 0.008}, **QUIET)
+        for run in range(5):
+            wobble = 1 + 0.01 * (run - 2)
+            lines.append(make_line(four, run, seconds * wobble, sequence=len(lines)))
+        study = load_study(write_study(tmp_path / str(seconds), lines, steps=0))
+        (section,) = make_contents(study, most_drawn=0).sections
+        (advice,) = section.advice
+        assert expected in advice
+        assert ("That 4 devices add to 2 devices is not shown" in advice) == (seconds > 0.006)
+
+
+def test_conditions_do_not_take_independent_processes_for_those_of_the_strategy(
+    tmp_path: Path,
+) -> None:
+    cells = cells_of("strong")
+    for name, cell in cells.items():
+        jax = {"framework": "jax", "compile_mode": "jit"}
+        strategy = "bare" if name == "bare" else "pjit"
+        cells[name] = {**cell, **jax, "strategy": strategy}
+    cells["several"]["processes"] = 1
+    lines = [make_line(cells[n], 0, v, sequence=i) for i, (n, v) in enumerate(STRONG.items())]
+    study = load_study(write_study(tmp_path / "s", lines, steps=0))
+    facts = dict(study.conditions().facts)
+    assert facts["Processes"] == "jax pjit one for all devices"
+
+
+def test_an_independent_cell_without_others_has_a_place_in_the_report(tmp_path: Path) -> None:
+    line = make_line(cells_of("strong")["together"], 0, 0.007, sequence=0)
+    other = make_line(make_cell("torch", "bare", 1, global_batch_size=8), 0, 0.01, sequence=1)
+    study = load_study(write_study(tmp_path / "s", [line, other], steps=0))
+    write_report(study)
+    assert "torch ddp, 2 of 2 devices independent" in (study.folder / "cells.csv").read_text()

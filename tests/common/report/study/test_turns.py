@@ -346,10 +346,10 @@ def test_a_run_whose_rounds_were_all_disturbed_has_no_figure(tmp_path: Path) -> 
     places = {name: index for index, name in enumerate(section.columns)}
     rows = {row[0].split()[0]: row for row in section.rows}
     assert rows["jax"][places["time per step, ms"]] == "-"
-    said = "all rounds disturbed by other programs in {} of 4: not in the figures"
+    said = "all rounds disturbed from outside in {} of 4: not in the figures"
     assert said.format(4) in rows["jax"][places["marks"]]
     assert said.format(1) in rows["tensorflow"][places["marks"]]
-    assert "Not compared, all rounds disturbed by other programs: jax." in section.sentences
+    assert "Not compared, all rounds disturbed from outside: jax." in section.sentences
     assert STEP_TIME.value_of(jax.ok[0]) is LATENCY.value_of(jax.ok[0]) is None
     write_report(found)
     table = list(csv.DictReader(io.StringIO((found.folder / "results.csv").read_text())))
