@@ -62,8 +62,8 @@ def test_a_frequency_that_changes_all_the_time_singles_out_no_window() -> None:
 
 
 def test_a_core_that_heat_throttled_slows_its_window() -> None:
-    found = [Reading(throttles=0), Reading(throttles=2), Reading()]
-    assert slowed(found) == [False, True, None]
+    found = [Reading(throttles=2), Reading(), *[Reading(throttles=0)] * 4]
+    assert slowed(found) == [True, None, *[False] * 4]
     unsteady = windows(3.0, 1.0, 1.0, 3.0, throttles=0)
     assert slowed(unsteady) == [False] * 4
 
