@@ -135,8 +135,10 @@ def _what_changes(found: Factors, *, gains: bool) -> str:
         if lost is None or lost.high is None or lost.high >= 1:
             return f"Communication is not shown to cost anything: {without}."
         return f"A faster link can gain at most this: {without}."
-    if fall is None or free.low <= 1:
+    if free.low <= 1:
         return f"Whether a faster link would make {devices} pay is not decided: {without}."
+    if fall is None:  # faster, but not shown to be
+        return f"A faster link would make {devices} pay: {without}."
     return (
         f"For {devices} to pay, exposed communication must fall by {number(100 * fall, digits=0)} "
         f"% (estimated from the factors): by a faster link, or by more compute in each step, that "
