@@ -361,7 +361,10 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run_program, tmp_path: Path) 
     answer = run_program(MAIN, "compare", "--dry_run", "--runs=2")
     assert answer.returncode == 0
     assert "cells, " in answer.stdout
-    assert answer.stdout.count("jax") == 15  # three models: bare, and two strategies at 1 and 2
+    # Three models: bare, two strategies on 1 and 2 devices, and two base cases of each on 2.
+    assert answer.stdout.count("jax") == 27
+    named = run_program(MAIN, "compare", "--dry_run", "--runs=2", "--nobase_cases")
+    assert named.stdout.count("jax") == 15
     assert "Estimated, not measured" in answer.stdout
     assert not list(tmp_path.iterdir())
 

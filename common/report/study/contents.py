@@ -214,7 +214,7 @@ def _section(
         columns=columns,
         rows=table,
         remarks=[
-            *turns.rounds_remark([cell for _, cell in setting.cells]),
+            *turns.rounds_remark([cell for _, cell in setting.all_cells]),
             *turns.noise_remark(setting),
             *_steps_remark(study, setting),
             *_loss_remark(losses),

@@ -1,6 +1,8 @@
 """The first sentences of a report: findings about the whole study, and limits of the figures."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 from isoscale.common.analysis.estimates import LEAST_RUNS
 from isoscale.common.analysis.settings import Setting
@@ -10,6 +12,7 @@ from isoscale.common.config.counts import counted
 from isoscale.common.report.study.answers.shared import shared_cells
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.study.drift import Drift
+from isoscale.common.report.words import joined
 
 NOTABLE_DRIFT = 0.03
 """The answer names a drift of this share or more, if the interval of the drift excludes zero."""
@@ -54,6 +57,8 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
         if len(decided) == 1:
             which = "no difference" if even else "a difference"
             sentences.append(f"The only comparison of two cells shows {which}.")
+        elif in_turns:
+            sentences.append(_by_answer(decided))
         else:
             sentences.append(
                 f"Of {len(decided)} comparisons of two cells, {_show(len(decided) - even)} a "
@@ -87,6 +92,20 @@ def headline(study: StudyData, drifted: Drift | None) -> list[str]:
             f"devices{few}."
         )
     return sentences
+
+
+def _by_answer(verdicts: Sequence[Verdict]) -> str:
+    """Returns how many comparisons have each of the four answers."""
+    found = Counter(verdict.answer for verdict in verdicts)
+    differ = sum(verdict.outcome in ("faster", "slower") for verdict in verdicts)
+    # "faster, but within 5 %" -> "but within 5 %"
+    small = Counter(a.partition(", ")[2] for a in found.elements() if ", but within" in a)
+    parts = [f"{_show(differ)} a difference"]
+    parts[0] += "".join(f" ({n} of them {text})" for text, n in small.items())
+    parts += [f"{n} {answer}" for answer, n in found.items() if answer.startswith("the same")]
+    undecided_ = found["not decided"] + found["no difference shown"]
+    parts += [f"{undecided_} not decided"] if undecided_ else []
+    return f"Of {len(verdicts)} comparisons of two cells, {joined(parts)}."
 
 
 def _target(study: StudyData) -> list[str]:

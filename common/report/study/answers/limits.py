@@ -61,12 +61,17 @@ def _losses(found: Factors) -> str:
         return "No factor is shown to lose anything."
     first, *others = [f"{factor.name} ({factor_text(factor)})" for factor in losses]
     if found.is_largest_sure:
-        text = f"Most is lost to {first}"
+        text = f"The largest loss is {first}"
+        also = f", then {joined(others)}" if others else ""
     elif others:
-        text = f"The largest losses are {joined([first, others.pop(0)])}; which is larger is open"
+        text = f"The largest losses are {joined([first, others.pop(0)])}"
+        also = f", then {joined(others)}" if others else ""
+        also += "; which of the first two is larger is open"
     else:
-        text = f"A loss is shown for {first} only; others may be as large"
-    also = f", then {joined(others)}" if others else ""
+        text = f"The only loss that is shown is {first}"
+        largest = losses[0].ratio.high or 0.0
+        rivals = [f for f in found.factors if f is not losses[0] and (f.ratio.low or 0.0) < largest]
+        also = f"; {joined([f.name for f in rivals])} may be as large" if rivals else ""
     gains = [
         f"{factor.name} {factor_text(factor)}"
         for factor in found.factors

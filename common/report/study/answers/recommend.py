@@ -119,9 +119,9 @@ def _what_changes(found: Factors, *, gains: bool) -> str:
     free, devices = found.without_communication, counted(found.devices, "device")
     if free.low is None or free.high is None or not found.for_any_processes:
         return "What would change this is unknown: the factors need 3 groups or runs."
-    without = f"without any communication, {devices} would reach {ratio_text(free)}"
+    without = f"without communication, waiting and coordination, {devices} reach {ratio_text(free)}"
     if free.high < 1:
-        text = f"No link can make {devices} pay: {without}."
+        text = f"No faster link can make {devices} pay: {without}."
         smaller = next((f for f in found.factors if f.names == (SMALLER_BATCH,)), None)
         if smaller is not None and smaller.loses:
             text += (
@@ -139,8 +139,9 @@ def _what_changes(found: Factors, *, gains: bool) -> str:
         return f"Whether a faster link would make {devices} pay is not decided: {without}."
     if fall is None:  # faster, but not shown to be
         return f"A faster link would make {devices} pay: {without}."
+    share = number(100 * fall, digits=0)
     return (
-        f"For {devices} to pay, exposed communication must fall by {number(100 * fall, digits=0)} "
-        f"% (estimated from the factors): by a faster link, or by more compute in each step, that "
-        f"is a larger batch or model; {without}."
+        f"For {devices} to pay, communication and waiting must fall by {share} % (estimated from "
+        "the factors): by a faster link, or by more compute in each step, that is a larger batch "
+        f"or model; {without}."
     )

@@ -26,8 +26,9 @@ _Row = tuple[Factors, int]
 def _name(row: _Row) -> str:
     found, index = row
     if index < 0:
-        return f"{found.name}: efficiency"
-    return f"x {found.factors[index].name}" if index else f"   {found.factors[index].name}"
+        return "= efficiency"
+    name = found.factors[index].name
+    return f"x {name}" if index else f"{found.name}: {name}"
 
 
 def _draw(rows: Sequence[_Row], frameworks: Sequence[str], title: str) -> Figure:

@@ -19,19 +19,21 @@ COLUMNS = (
 )
 
 METHOD = (
-    "Efficiency is throughput on N devices / (N x throughput of bare on one). It is the product of "
-    "factors, each measured between two base cases. Wrapper: the strategy on one device / bare. "
-    "Smaller batch (strong scaling only): one device with its share of the batch / with the whole "
-    "batch. Hardware: N devices, each with a copy of the model and its share of the batch, "
-    "released together and without communication / N x one such device alone; what they lose is "
-    "shared memory bandwidth, caches, clocks, power. A copy whose window has ended trains on until "
-    "all have, so that all compute during every window; their rates add up. Communication and "
-    "waiting: the strategy on N devices / these independent copies. Every factor is a ratio as all "
-    "others of this report, with an interval of its own that is not corrected for their number; "
-    "with fewer than 3 groups or runs it holds for these processes only. Each is a trimmed mean, "
-    "so that the product can differ from the efficiency by what trimming leaves out; both are "
-    "shown. R is the time of compute / the time of exposed communication and waiting in a step: "
-    "c / (1 - c), with the factor c of communication and waiting."
+    "Efficiency is throughput on N devices / (N x throughput of bare on one). It is the product "
+    "of factors, each measured between two base cases. Wrapper: the strategy on one device / "
+    "bare. Smaller batch (strong scaling only): one device with its share of the batch / with the "
+    "whole batch. Hardware: N devices, each with a copy of the model and its share of the batch, "
+    "released together and without communication / N x one such device alone. It holds what "
+    "devices share (memory bandwidth, caches, clocks, power), and what other programs take when "
+    "no core is free. A copy whose window has ended trains on until all have, so that all compute "
+    "during every window; their rates add up. Communication and waiting: the strategy on N "
+    "devices / these independent copies. It also holds what one process needs to coordinate "
+    "several devices, which no link mends. Every factor is a ratio as all others of this report, "
+    "with an interval of its own that is not corrected for their number; with fewer than 3 groups "
+    "or runs it holds for these processes only. Each is a trimmed mean, so that the product can "
+    "differ from the efficiency by what trimming leaves out; both are shown. R is the time of "
+    "compute / the time of exposed communication and waiting in a step: c / (1 - c), with the "
+    "factor c of communication and waiting."
 )
 
 
