@@ -63,7 +63,7 @@ def _from_sweeps(study: StudyData, setting: Setting, name: str) -> list[str]:
 def _best_of_each_count(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Returns the fastest strategy on each number of devices, fewest devices first."""
     best: dict[int, Verdict] = {}
-    for verdict in sorted(verdicts, key=lambda v: v.ratio.value):
+    for verdict in sorted(verdicts, key=lambda v: (v.outcome != "no verdict", v.ratio.value)):
         best[verdict.subject_cell.cell.devices] = verdict
     return [best[count] for count in sorted(best)]
 
