@@ -91,7 +91,7 @@ class CellSummary:
         """The cell that has the runs: the same for a stock cell and its shared tuned cell."""
         return dataclasses.replace(self.cell, tuning=STOCK) if self.shared else self.cell
 
-    @property
+    @functools.cached_property
     def valid(self) -> list[ResultLine]:
         """Successful runs without those of which other programs disturbed all rounds."""
         return [line for line in self.ok if step_seconds_of(line) is not None]

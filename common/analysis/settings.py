@@ -133,13 +133,13 @@ def split_into_settings(
     slugs: set[str] = set()
     for key, group in groups.items():
         told = scaling == BOTH and any(summary.cell.devices > 1 for summary in group)
-        title = _unused(_title(group[0], named, swept, told=told), titles)
+        title = unused(_title(group[0], named, swept, told=told), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
         series = _series(group, equal)
         settings.append(
             Setting(
                 title=title,
-                slug=_unused(slug, slugs),
+                slug=unused(slug, slugs),
                 series=series,
                 independent=alone.get(key, []),
                 scaling=group[0].scaling,
@@ -156,7 +156,7 @@ def _swept(summaries: Sequence[CellSummary]) -> dict[str, list[str]]:
     return {model: list(names) for model, names in found.items()}
 
 
-def _unused(name: str, used: set[str]) -> str:
+def unused(name: str, used: set[str]) -> str:
     """Returns an unused name (the given one, or with a number) and adds the result to ``used``."""
     found, count = name, 1
     while found in used:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from isoscale.common.analysis.settings import Setting, shared_fields
+from isoscale.common.analysis.settings import Setting, shared_fields, unused
 from isoscale.common.registry import lookup
 
 PARAMETERS = "parameters"
@@ -72,9 +72,9 @@ def find_sweeps(settings: Sequence[Setting]) -> list[Sweep]:
     sweeps, titles, slugs = [], set[str](), set[str]()
     for axis, sized in found:
         members = _members(sized)
-        title = _unused(_title(axis, [member.setting for member in members]), titles)
+        title = unused(_title(axis, [member.setting for member in members]), titles)
         slug = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:80]
-        slug = _unused(f"sweep_{slug}", slugs)
+        slug = unused(f"sweep_{slug}", slugs)
         sweeps.append(Sweep(title=title, slug=slug, axis=axis, members=members))
     return sweeps
 
@@ -166,14 +166,4 @@ def _members(sized: _Sized) -> list[Member]:
         model, *parts = setting.title.split(", ")
         own = [part for part in parts if "=" in part and part not in shared]
         found.append(Member(size=size, model=" ".join([model, *own]), setting=setting))
-    return found
-
-
-def _unused(name: str, used: set[str]) -> str:
-    """Returns an unused name (the given one, or with a number) and adds it to ``used``."""
-    found, count = name, 1
-    while found in used:
-        count += 1
-        found = f"{name}_{count}"
-    used.add(found)
     return found

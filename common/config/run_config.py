@@ -358,8 +358,7 @@ class RunConfig:
     @property
     def examples_per_step(self) -> int:
         """Returns the examples of a step over all devices that compute."""
-        share = self.global_batch_size // self.devices
-        return share * self.independent if self.independent else self.global_batch_size
+        return self.cell().examples_per_step
 
     @property
     def part(self) -> "RunConfig":

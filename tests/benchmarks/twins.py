@@ -1,4 +1,4 @@
-"""Does a study find what is there, and nothing else? Real runs of one cell under two names.
+"""Real studies of one cell under two names, and of a slower cell: what do they show?
 
     python -m tests.benchmarks.twins                    about 35 minutes, alone on the machine
     python -m tests.benchmarks.twins 4 3m mlp_medium    4 studies of 3 minutes, of this model

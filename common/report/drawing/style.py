@@ -130,6 +130,28 @@ def add_value(axes: Axes, x: float, y: float, text: str) -> None:
     axes.annotate(text, (x, y), textcoords="offset points", xytext=(5, 0), va="center", fontsize=7)
 
 
+def add_hollow(
+    axes: Axes, xs: Sequence[float], ys: Sequence[float], which: Sequence[int], look: Look
+) -> None:
+    """Draws hollow markers over some points of a series.
+
+    Args:
+      axes: the axes.
+      xs, ys: the points of the series.
+      which: indices of the points.
+      look: of the series.
+    """
+    axes.plot(
+        [xs[i] for i in which],
+        [ys[i] for i in which],
+        look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=5,
+        zorder=3,
+    )
+
+
 def add_legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Adds a legend beside the axes.
 

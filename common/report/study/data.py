@@ -146,16 +146,10 @@ class StudyData:
 
     def names(self) -> dict[Cell, tuple[str, str]]:
         """Returns cell -> (name, title of its setting) for all cells; of two settings the first."""
-        # Independent cells of a setting whose other cells have no results stand alone.
-        found = {
-            cell.cell: (independent_name(cell.cell), cell.cell.model)
-            for cell in self.summaries
-            if cell.cell.independent
-        }
-        known: dict[Cell, tuple[str, str]] = {}
+        found: dict[Cell, tuple[str, str]] = {}
         for (cell, _), name in self.places().items():
-            known.setdefault(cell, name)
-        return found | known
+            found.setdefault(cell, name)
+        return found
 
     def places(self) -> dict[tuple[Cell, Scaling], tuple[str, str]]:
         """Returns (cell, scaling of a setting) -> (name, title of that setting) for all cells."""
@@ -164,6 +158,11 @@ class StudyData:
         for setting in (*self.settings, *(lanes.setting for lanes in self.lanes)):
             for name, cell in (*setting.cells, *setting.base_cases):
                 found.setdefault((cell.cell, setting.scaling), (name, setting.title))
+        # Independent cells of a setting whose other cells have no results stand alone.
+        for cell in self.entries:
+            if cell.cell.independent:
+                alone = independent_name(cell.cell), cell.cell.model
+                found.setdefault((cell.cell, cell.scaling), alone)
         return found
 
     def earlier_attempts(self) -> list[str]:

@@ -11,7 +11,6 @@ from isoscale.common.analysis.crossover import Curve, SweepCurves
 from isoscale.common.analysis.estimates import CONFIDENCE, Estimate, Ratio
 from isoscale.common.analysis.factors import Factors
 from isoscale.common.analysis.scaling import CellSummary
-from isoscale.common.analysis.settings import independent_name
 from isoscale.common.analysis.verdicts import Outcome, Verdict, why_no_verdict
 from isoscale.common.analysis.waterfall import Change, LaneGap, Lanes, Waterfall
 from isoscale.common.config.cell import Cell
@@ -63,8 +62,7 @@ def cells_csv(study: StudyData) -> str:
     fields = csv_table.cell_fields(records)
     rows = []
     for cell, record in zip(cells, records, strict=True):
-        place = places.get((cell.cell, cell.scaling))
-        name, setting = place or (independent_name(cell.cell), cell.cell.model)
+        name, setting = places[cell.cell, cell.scaling]
         own = {
             "setting": setting,
             "scaling": cell.scaling,

@@ -3,7 +3,7 @@
 import math
 
 from isoscale.common.analysis.estimates import Ratio
-from isoscale.common.analysis.factors import Factor, Factors
+from isoscale.common.analysis.factors import Factors
 from isoscale.common.report.words import joined, number
 
 
@@ -17,13 +17,8 @@ def share_text(found: Ratio) -> str:
     return f"{text} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
-def factor_text(factor: Factor) -> str:
-    """Returns a factor with its interval, for example ``0.63 [0.60, 0.66]``."""
-    return times_text(factor.ratio)
-
-
 def times_text(found: Ratio) -> str:
-    """Returns a ratio with its interval; an infinite end is said in words."""
+    """Returns a ratio as ``0.63 [0.60, 0.66]``; an infinite end is said in words."""
     value = _end(found.value)
     if found.low is None or found.high is None:
         return value
@@ -54,12 +49,12 @@ def _losses(found: Factors) -> str:
     if reasons:
         return f"Its factors are unknown: {reasons[0]}."
     if not found.for_any_processes:
-        factors = joined([f"{factor.name} {factor_text(factor)}" for factor in found.factors])
+        factors = joined([f"{factor.name} {times_text(factor.ratio)}" for factor in found.factors])
         return f"Factors, for these processes only (a limit needs 3 groups or runs): {factors}."
     losses = found.losses
     if not losses:
         return "No factor is shown to lose anything."
-    first, *others = [f"{factor.name} ({factor_text(factor)})" for factor in losses]
+    first, *others = [f"{factor.name} ({times_text(factor.ratio)})" for factor in losses]
     if found.is_largest_sure:
         text = f"The largest loss is {first}"
         also = f", then {joined(others)}" if others else ""
@@ -73,7 +68,7 @@ def _losses(found: Factors) -> str:
         rivals = [f for f in found.factors if f is not losses[0] and (f.ratio.low or 0.0) < largest]
         also = f"; {joined([f.name for f in rivals])} may be as large" if rivals else ""
     gains = [
-        f"{factor.name} {factor_text(factor)}"
+        f"{factor.name} {times_text(factor.ratio)}"
         for factor in found.factors
         if factor.ratio.low is not None and factor.ratio.low > 1
     ]

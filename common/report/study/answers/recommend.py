@@ -14,7 +14,7 @@ from isoscale.common.report.study.answers.crossovers import (
     ends_text,
     named_size,
 )
-from isoscale.common.report.study.answers.limits import factor_text
+from isoscale.common.report.study.answers.limits import times_text
 from isoscale.common.report.study.data import StudyData
 from isoscale.common.report.words import number
 
@@ -122,10 +122,10 @@ def _what_changes(found: Factors, *, gains: bool) -> str:
     without = f"without communication, waiting and coordination, {devices} reach {ratio_text(free)}"
     if free.high < 1:
         text = f"No faster link can make {devices} pay: {without}."
-        smaller = next((f for f in found.factors if f.names == (SMALLER_BATCH,)), None)
-        if smaller is not None and smaller.loses:
+        smaller = found.find(SMALLER_BATCH)
+        if smaller is not None and smaller.high is not None and smaller.high < 1:
             text += (
-                f" The smaller batch of each device costs x {factor_text(smaller)}: a larger batch "
+                f" The smaller batch of each device costs x {times_text(smaller)}: a larger batch "
                 "or model is what would help."
             )
         return text

@@ -14,6 +14,7 @@ from isoscale.common.report.drawing.style import (
     DASHES,
     MARKERS,
     Look,
+    add_hollow,
     add_legend,
     color_of,
     error_bars,
@@ -117,15 +118,7 @@ def _draw_curve(axes: Axes, curve: Curve, look: Look, axis: str, place: float) -
         linewidth=1.2,
         elinewidth=1,
     )
-    axes.plot(
-        [xs[i] for i in hollow],
-        [ys[i] for i in hollow],
-        look.marker,
-        color=look.color,
-        markerfacecolor="white",
-        markersize=5,
-        zorder=3,
-    )
+    add_hollow(axes, xs, ys, hollow, look)
     for x, y, point in zip(xs, ys, curve.points, strict=True):
         size = size_text(point.member.size, axis)
         ratio = point.tested.ratio

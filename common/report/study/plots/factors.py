@@ -17,7 +17,7 @@ from isoscale.common.report.drawing.style import (
     shortened,
     text_width,
 )
-from isoscale.common.report.study.answers.limits import factor_text, share_text
+from isoscale.common.report.study.answers.limits import share_text, times_text
 
 _Row = tuple[Factors, int]
 """A cell, and the number of its factor; -1: its efficiency."""
@@ -64,7 +64,7 @@ def _draw(rows: Sequence[_Row], frameworks: Sequence[str], title: str) -> Figure
             elinewidth=1,
             capsize=2,
         )
-        text = share_text(ratio) if index < 0 else factor_text(found.factors[index])
+        text = share_text(ratio) if index < 0 else times_text(found.factors[index].ratio)
         scale = 1.0 if index < 0 else before
         right = max(before if index >= 0 else 0.0, end, scale * (ratio.high or 0.0))
         add_value(axes, 100 * right, y, text)

@@ -17,6 +17,7 @@ from isoscale.common.analysis.settings import Setting
 from isoscale.common.report.drawing.plot import Plot, add_hover
 from isoscale.common.report.drawing.style import (
     Look,
+    add_hollow,
     add_legend,
     error_bars,
     legend_entries,
@@ -153,15 +154,7 @@ def _curves(
             add_hover(axes, x, y, f"{name}, {cell.cell.devices}: {text_of(cell)}")
         shared = [i for i, (cell, _) in enumerate(points) if cell.cell.oversubscribed]
         if shared:
-            axes.plot(
-                [xs[i] for i in shared],
-                [ys[i] for i in shared],
-                look.marker,
-                color=look.color,
-                markerfacecolor="white",
-                markersize=5,
-                zorder=3,
-            )
+            add_hollow(axes, xs, ys, shared, look)
 
 
 def _throughput(cell: CellSummary) -> tuple[float, Estimate] | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from isoscale.common.analysis.factors import CAUSES, Factors
-from isoscale.common.report.study.answers.limits import factor_text, share_text, times_text
+from isoscale.common.report.study.answers.limits import share_text, times_text
 from isoscale.common.report.words import NO_VALUE
 
 COLUMNS = (
@@ -47,7 +47,7 @@ def _row(found: Factors) -> list[str]:
     for factor in found.factors:
         *before, last = factor.names
         by_cause |= dict.fromkeys(before, f"in {last}")
-        by_cause[last] = factor_text(factor)
+        by_cause[last] = times_text(factor.ratio)
     r = found.compute_to_communication
     against = "" if found.base.cell.strategy == "bare" else f" (of {found.base.cell.strategy})"
     return [
